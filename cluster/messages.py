@@ -1,0 +1,156 @@
+"""Every type that crosses a process: frozen, picklable, standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """What became of one candidate. `match` alone counts as correct."""
+
+    MATCH = "match"
+    MISMATCH = "mismatch"
+    SYNTAX_ERROR = "syntax_error"
+    RUNTIME_ERROR = "runtime_error"
+    REJECTED = "rejected"  # not a single SELECT, WITH or VALUES statement
+    NO_SQL = "no_sql"  # nothing could be extracted from the completion
+    TIMEOUT = "timeout"
+    KILLED = "killed"  # the executor child died twice on it
+    TOO_LARGE = "too_large"
+    GOLD_FAILED = "gold_failed"  # nobody's fault: carries no reward
+    INFRASTRUCTURE = "infrastructure"  # nobody's fault: carries no reward
+
+    @property
+    def carries_reward(self) -> bool:
+        return self not in (Outcome.GOLD_FAILED, Outcome.INFRASTRUCTURE)
+
+    @property
+    def executes(self) -> bool:
+        return self in (Outcome.MATCH, Outcome.MISMATCH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question over one database; any of `gold_sql` is accepted as the right answer."""
+
+    question_id: str
+    database_id: str
+    text: str
+    gold_sql: tuple[str, ...]
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRequest:
+    """Driver to rollout actor: sample one group. `seed` alone fixes its random streams."""
+
+    question: Question
+    prompt_token_ids: tuple[int, ...]
+    num_samples: int
+    temperature: float  # 0 is greedy
+    max_new_tokens: int
+    seed: int  # candidate i draws from the stream `seed + i`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One candidate as the engine sampled it."""
+
+    text: str
+    token_ids: tuple[int, ...]  # the end token included when it was sampled
+    logprobs: tuple[float, ...]  # of each sampled token, after temperature; NaN where the engine gave NaN
+    truncated: bool  # ended by max_new_tokens
+    oldest_adapter_version: int
+    newest_adapter_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutGroup:
+    """Rollout actor to driver: the candidates of one question, in sample order."""
+
+    question: Question
+    prompt_token_ids: tuple[int, ...]
+    temperature: float
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Exactly one of `sql` (taken as it is) and `completion` (goes through extraction) is set."""
+
+    sql: str | None = None
+    completion: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRequest:
+    """Anyone to the reward service: score every candidate of one question."""
+
+    question_id: str
+    database_id: str
+    gold_sql: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Reward service to anyone: the verdict on one candidate; `reward` is None when none is due."""
+
+    outcome: Outcome
+    reward: float | None
+    seconds: float
+    message: str = ""
+    sql: str | None = None  # what was executed, after extraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredGroup:
+    """Driver to learner: a group and one score per completion, in the same order."""
+
+    rollout: RolloutGroup
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterManifest:
+    """What the learner exported; the blob itself stays in the object store behind `blob_ref`."""
+
+    version: int
+    rank: int
+    alpha: int
+    target_modules: tuple[str, ...]
+    num_modules: int
+    num_bytes: int
+    sha256: str  # of the safetensors blob
+    blob_ref: Any  # a reference that the actors resolve; holds a uint8 array of `num_bytes`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterReceipt:
+    """Rollout actor to driver: what the engine holds after an install, read back from its active slots."""
+
+    version: int
+    num_modules: int
+    digest: str
+    install_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """Learner to driver: what one GRPO step did. `kl` is None when its coefficient is 0."""
+
+    step: int
+    loss: float
+    kl: float | None
+    grad_norm: float
+    learning_rate: float
+    ratio_clip_share: float
+    importance_truncated_share: float
+    logprob_mismatch_mean: float  # engine against learner, per token, before the first update
+    logprob_mismatch_max: float
+    effective_sample_size: float  # of the importance weights, as a share of the tokens
+    num_nan_logprobs: int
+    trained_groups: int
+    trained_tokens: int
