@@ -73,6 +73,7 @@ class RolloutGroup:
     question: Question
     prompt_token_ids: tuple[int, ...]
     temperature: float
+    seed: int  # the request's: tells the groups of one batch apart
     completions: tuple[Completion, ...]
 
 
@@ -154,3 +155,22 @@ class StepReport:
     num_nan_logprobs: int
     trained_groups: int
     trained_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartExample:
+    """Driver to supervised learner: one question's prompt and its answer, end token included."""
+
+    database_id: str
+    prompt_token_ids: tuple[int, ...]
+    answer_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartReport:
+    """Supervised learner to driver: losses in nats per answer token."""
+
+    epoch: float
+    train_loss: float
+    held_back_loss: float
+    is_best: bool

@@ -1,0 +1,30 @@
+"""Derives every random stream from what it is for, never from the order in which things happened (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+from cluster.messages import Question
+
+
+def stream_seed(run_seed: int, purpose: str, question_id: str) -> int:
+    """62-bit seed of one group's streams; candidate i draws from `seed + i`."""
+    digest = hashlib.sha256(f"{run_seed}/{purpose}/{question_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+def questions_of_step(questions: Sequence[Question], step: int, num_questions: int, run_seed: int) -> list[Question]:
+    """The questions of step `step` (from 1): each epoch in an order of its own, cut into whole steps.
+
+    The few questions left over at an epoch's end come up in another epoch, whose order differs, so that no step
+    holds a question twice. Raises ValueError when a step needs more questions than there are.
+    """
+    steps_per_epoch = len(questions) // num_questions
+    if steps_per_epoch == 0:
+        raise ValueError(f"a step needs {num_questions} questions, there are {len(questions)}")
+    epoch, index = divmod(step - 1, steps_per_epoch)
+    order = list(range(len(questions)))
+    random.Random(f"{run_seed}/epoch/{epoch}").shuffle(order)
+    return [questions[i] for i in order[index * num_questions : (index + 1) * num_questions]]

@@ -1,0 +1,36 @@
+"""The shell around the engine that runs in a process of its own: adapter in, finished groups out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from actors.prompts import stop_texts
+from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
+from configs.schema import RunConfig
+
+
+class RolloutActor:
+    """Holds one engine. Imports vLLM when it is constructed, in the process that will use it."""
+
+    def __init__(self, config: RunConfig, model_dir: Path) -> None:
+        import torch
+
+        from actors.vllm_engine import VllmEngine
+
+        if config.rollout.num_threads:
+            torch.set_num_threads(config.rollout.num_threads)
+        stop = stop_texts(config.prompt.style)
+        self._engine = VllmEngine(model_dir, config.model, config.rollout, config.lora, stop)
+
+    def ping(self) -> bool:
+        return True
+
+    def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
+        """`blob` is the manifest's reference resolved: a read-only uint8 view of the object store."""
+        return self._engine.install(manifest, memoryview(blob))
+
+    def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
+        yield from self._engine.generate(requests, adapter_version)

@@ -1,0 +1,178 @@
+"""The rollout engine: vLLM in this process, groups in, finished groups out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import EngineArgs
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from actors.vllm_single_adapter import install_single_adapter_path
+from cluster.messages import AdapterManifest, AdapterReceipt, Completion, GroupRequest, RolloutGroup
+from configs.schema import LoraSection, ModelSection, RolloutSection
+
+logger = logging.getLogger(__name__)
+
+NUM_LIVE_ADAPTERS = 2  # the one in use and the one being installed: staleness 0
+
+
+class AdapterProofError(RuntimeError):
+    """The engine does not hold the adapter that the learner exported."""
+
+
+class VllmEngine:
+    """Samples groups from the base model or from an installed adapter version."""
+
+    def __init__(self, model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, stop: tuple[str, ...]) -> None:
+        self._model_dir = model_dir
+        self._lora = lora
+        self._stop = list(stop)
+        self._versions: set[int] = set()
+        on_cpu = current_platform.is_cpu()
+        if on_cpu:
+            install_single_adapter_path()
+        self._engine = LLMEngine.from_engine_args(_engine_args(model_dir, model, rollout, lora, on_cpu))
+        self._tokenizer = self._engine.get_tokenizer()
+
+    def install(self, manifest: AdapterManifest, blob: memoryview) -> AdapterReceipt:
+        """Install one adapter version and prove it: blob digest, bound modules, digest of the active slots.
+
+        Raises AdapterProofError with what was expected and found.
+        """
+        started = time.perf_counter()
+        found = hashlib.sha256(blob).hexdigest()
+        if found != manifest.sha256:
+            raise AdapterProofError(
+                f"adapter version {manifest.version}: the blob's digest is {found[:12]}, exported was {manifest.sha256[:12]}"
+            )
+        answer = self._engine.collective_rpc(
+            "install_adapter",
+            args=(manifest.version + 1, bytes(blob), manifest.rank, manifest.alpha, list(manifest.target_modules)),
+        )[0]
+        if answer["num_modules"] != manifest.num_modules:
+            raise AdapterProofError(
+                f"adapter version {manifest.version}: {answer['num_modules']} modules bound, exported were {manifest.num_modules}"
+            )
+        if answer["installed"] != answer["expected"]:
+            raise AdapterProofError(
+                f"adapter version {manifest.version}: the engine's active slots hold {answer['installed'][:12]}, "
+                f"must hold {answer['expected'][:12]}"
+            )
+        self._versions = {i - 1 for i in self._engine.collective_rpc("list_adapter_ids")[0]}
+        return AdapterReceipt(
+            version=manifest.version,
+            num_modules=answer["num_modules"],
+            digest=answer["installed"],
+            install_s=time.perf_counter() - started,
+        )
+
+    def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
+        """Yield each group as soon as its last candidate is finished; None samples the base model.
+
+        Raises AdapterProofError when the version is not installed: the engine never falls back to the base.
+        """
+        if adapter_version is not None and adapter_version not in self._versions:
+            raise AdapterProofError(
+                f"adapter version {adapter_version} was asked for, installed are {sorted(self._versions)}"
+            )
+        adapter = None
+        if adapter_version is not None:
+            # The path is never read while the id is installed, but it must exist for vLLM's checks.
+            adapter = LoRARequest(f"policy-v{adapter_version}", adapter_version + 1, str(self._model_dir))
+        waiting = {}
+        for index, request in enumerate(requests):
+            request_id = f"{index}:{request.question.question_id}"
+            waiting[request_id] = request
+            self._engine.add_request(
+                request_id,
+                {"prompt_token_ids": list(request.prompt_token_ids)},
+                self._sampling_params(request),
+                lora_request=adapter,
+            )
+        while waiting:
+            for output in self._engine.step():
+                if output.finished:
+                    yield self._group(waiting.pop(output.request_id), output, adapter_version)
+
+    def _sampling_params(self, request: GroupRequest) -> SamplingParams:
+        # logprobs=0 returns the sampled token's own log-probability and no others.
+        return SamplingParams(
+            n=request.num_samples,
+            temperature=request.temperature,
+            seed=request.seed,
+            max_tokens=request.max_new_tokens,
+            logprobs=0,
+            stop=self._stop or None,
+            include_stop_str_in_output=True,
+            detokenize=bool(self._stop),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _group(self, request: GroupRequest, output: RequestOutput, adapter_version: int | None) -> RolloutGroup:
+        version = -1 if adapter_version is None else adapter_version
+        completions = []
+        for sample in sorted(output.outputs, key=lambda sample: sample.index):
+            token_ids = tuple(sample.token_ids)
+            assert sample.logprobs is not None
+            logprobs = tuple(
+                position[token].logprob for token, position in zip(token_ids, sample.logprobs, strict=True)
+            )
+            completions.append(
+                Completion(
+                    text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
+                    token_ids=token_ids,
+                    logprobs=logprobs,
+                    truncated=sample.finish_reason == "length",
+                    oldest_adapter_version=version,
+                    newest_adapter_version=version,
+                )
+            )
+        return RolloutGroup(
+            question=request.question,
+            prompt_token_ids=request.prompt_token_ids,
+            temperature=request.temperature,
+            seed=request.seed,
+            completions=tuple(completions),
+        )
+
+
+def _engine_args(
+    model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, on_cpu: bool
+) -> EngineArgs:
+    shared = dict(
+        model=str(model_dir),
+        dtype=model.dtype,
+        max_model_len=model.max_context_tokens,
+        max_num_seqs=rollout.max_num_seqs,
+        max_num_batched_tokens=max(2048, model.max_context_tokens),
+        # A partially prefilled request with its own seed kills the CPU engine (its generators have no offset).
+        enable_chunked_prefill=False,
+        enable_prefix_caching=True,
+        enable_lora=True,
+        max_loras=NUM_LIVE_ADAPTERS,
+        max_cpu_loras=NUM_LIVE_ADAPTERS,
+        max_lora_rank=lora.rank,
+        # After temperature, so that the learner can compute the same quantity.
+        logprobs_mode="processed_logprobs",
+        generation_config="vllm",
+        worker_extension_cls="actors.vllm_adapter_slots.AdapterSlots",
+        disable_log_stats=True,
+        enforce_eager=on_cpu,
+        seed=0,
+    )
+    if on_cpu:
+        shared |= dict(distributed_executor_backend="uni", block_size=32, kv_cache_memory_bytes=rollout.kv_cache_gib * 2**30)
+    else:
+        shared |= dict(gpu_memory_utilization=rollout.gpu_memory_share)
+    return EngineArgs(**shared)
+
+

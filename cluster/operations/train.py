@@ -1,0 +1,167 @@
+"""`floe train`: set-up, warm start, GRPO, the before/after table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from actors.data.question_sets import QuestionSets, load_question_sets
+from actors.data.random_streams import questions_of_step, stream_seed
+from actors.prompt_encoder import PromptEncoder
+from actors.prompts import prefill
+from cluster.answers import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
+from cluster.controller import publish, train_grpo
+from cluster.embedded_models import model_folder
+from cluster.learner_handle import LearnerHandle
+from cluster.messages import GroupRequest
+from cluster.placement import check_resources, ray_session, start_learner, start_reward_pool, start_rollout_pool
+from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
+from cluster.reports.progress import Progress, make_console
+from cluster.run_recorder import RunRecorder
+from cluster.warm_start import warm_start_adapter
+from configs.errors import UserError
+from configs.loading import dump_config
+from configs.schema import RunConfig
+
+SPLITS = ("train", "tune", "test")
+
+
+def train(config: RunConfig, run_dir: Path | None) -> Path:
+    """Run the whole of it; returns the run's folder. Raises UserError for what the user can mend."""
+    console = make_console()
+    progress = Progress(console)
+    run_dir = _new_run_dir(config, run_dir)
+    dump_config(config, run_dir / "config.yaml")
+    progress.phase("set-up")
+    progress.note(f"run folder {run_dir}")
+    demo_dir = config.run.home_dir / "demo"
+    sets = load_question_sets(config.data, demo_dir)
+    model_dir = model_folder(config, demo_dir)
+    progress.note(f"model {model_dir}, databases {sets.databases_dir}")
+    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
+    sets = _fitting(sets, encoder, config, progress)
+    with ray_session(config.cluster, namespace=f"floe-{run_dir.name}") as line:
+        progress.note(line)
+        check_resources(config)
+        report = _train_on_cluster(config, run_dir, model_dir, encoder, sets, progress)
+    if report is not None:
+        (run_dir / "report.json").write_text(report.to_json())
+        report.render(console)
+    progress.note(f"files of the run: {run_dir}")
+    return run_dir
+
+
+def _train_on_cluster(
+    config: RunConfig, run_dir: Path, model_dir: Path, encoder: PromptEncoder, sets: QuestionSets, progress: Progress
+) -> EvaluationReport | None:
+    initial = None
+    if config.warm_start.enabled:
+        progress.phase("warm start")
+        train_questions = sets.train[: config.warm_start.max_train_questions]
+        initial = warm_start_adapter(config, model_dir, encoder, train_questions, sets.tune, progress)
+    progress.phase("start of the actors")
+    rewards = start_reward_pool(config, sets.databases_dir)
+    rollouts = start_rollout_pool(config, model_dir)
+    learner = LearnerHandle(start_learner(config, model_dir, initial), config.cluster.step_timeout_s)
+    harness = Harness(config, encoder, rollouts, rewards)
+    questions = sets.split(config.evaluation.split)[: config.evaluation.max_questions]
+    before = publish(learner, rollouts, version=0)
+    policies: list[PolicyAnswers] = []
+    if config.evaluation.enabled:
+        progress.phase("evaluation before")
+        temperature = config.evaluation.temperature
+        if config.evaluation.include_base:
+            policies.append(harness.answers("base model", questions, None, temperature))
+        policies.append(harness.answers(WARM_START, questions, 0, temperature))
+    progress.phase("GRPO")
+    with RunRecorder(run_dir, config.run.num_steps, learner, progress) as recorder:
+        train_grpo(
+            rollouts=rollouts,
+            rewards=rewards,
+            learner=learner,
+            recorder=recorder,
+            requests_of_step=lambda step: _requests(config, encoder, sets, step),
+            num_steps=config.run.num_steps,
+            max_dropped_share=config.run.max_dropped_share,
+            prefill=prefill(config.prompt.style),
+        )
+    if not config.evaluation.enabled:
+        return None
+    progress.phase("evaluation after")
+    policies += _after(config, harness, sets, questions, before)
+    return evaluation_report(
+        policies,
+        num_resamples=config.evaluation.num_bootstrap,
+        seed=config.run.seed,
+        num_asked=len(questions),
+    )
+
+
+def _after(config: RunConfig, harness: Harness, sets: QuestionSets, questions: Sequence, before) -> list[PolicyAnswers]:
+    """The trained policy, and in front of it the warm start sampled at the trained policy's entropy."""
+    temperature = config.evaluation.temperature
+    last = config.run.num_steps
+    trained = harness.answers("GRPO", questions, last, temperature)
+    if not config.evaluation.include_entropy_control:
+        return [trained]
+    target = harness.entropy(sets.tune[:CONTROL_QUESTIONS], last, temperature)
+    # The warm start's slot was reused long ago; it comes back under a version of its own.
+    again = last + 1
+    harness.rollouts.install(replace(before, version=again))
+    same_entropy = temperature_of_same_entropy(harness, sets.tune, again, target)
+    control = harness.answers(f"{WARM_START}, T {same_entropy:.2f}", questions, again, same_entropy, greedy=False)
+    return [control, trained]
+
+
+def _requests(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, step: int) -> list[GroupRequest]:
+    questions = questions_of_step(sets.train, step, config.rollout.questions_per_step, config.run.seed)
+    return [
+        GroupRequest(
+            question=question,
+            prompt_token_ids=encoder.prompt(question),
+            num_samples=config.rollout.group_size,
+            temperature=config.rollout.temperature,
+            max_new_tokens=config.rollout.max_new_tokens,
+            seed=stream_seed(config.run.seed, f"step {step}", question.question_id),
+        )
+        for question in questions
+    ]
+
+
+def _fitting(sets: QuestionSets, encoder: PromptEncoder, config: RunConfig, progress: Progress) -> QuestionSets:
+    """Leaves out, and counts aloud, the questions whose prompt and longest completion exceed the context."""
+    budget = config.model.max_context_tokens - config.rollout.max_new_tokens
+    kept = {name: tuple(q for q in sets.split(name) if len(encoder.prompt(q)) <= budget) for name in SPLITS}
+    for name, questions in kept.items():
+        num_left_out = len(sets.split(name)) - len(questions)
+        progress.note(
+            f"{name}: {len(questions)} questions"
+            + (f", {num_left_out} left out with prompts over {budget} tokens" if num_left_out else "")
+        )
+        if not questions:
+            raise UserError(
+                f"Every prompt of the split '{name}' exceeds {budget} tokens: raise model.max_context_tokens."
+            )
+    if len(kept["train"]) < config.rollout.questions_per_step:
+        raise UserError(
+            f"There are {len(kept['train'])} training questions, a step takes {config.rollout.questions_per_step}: "
+            "lower rollout.questions_per_step."
+        )
+    return replace(sets, **kept)
+
+
+def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
+    if run_dir is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
+    run_dir = run_dir.expanduser().resolve()
+    if (run_dir / "metrics.jsonl").exists():
+        raise UserError(f"The run folder {run_dir} holds a run already: choose another --run-dir.")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"Can't make the run folder {run_dir} ({fault.strerror}): choose another --run-dir.") from fault
+    return run_dir

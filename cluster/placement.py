@@ -1,0 +1,199 @@
+"""Ray: joins or starts a cluster, and makes the roles' processes on it, each with a name of its own."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from cluster.reward_pool import RewardPool
+from cluster.rollout_pool import RolloutPool
+from configs.errors import UserError
+from configs.schema import ClusterSection, RunConfig
+
+LOCAL_OBJECT_STORE_BYTES = 2**30
+
+
+@contextmanager
+def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
+    """Join the running cluster, or start an own local Ray and stop only that one. Yields a line that says which."""
+    free_gib = psutil.virtual_memory().available / 2**30
+    if free_gib < cluster.min_free_memory_gib:
+        raise UserError(
+            f"This machine has {free_gib:.1f} GiB of free memory, the run needs {cluster.min_free_memory_gib:g}: "
+            "free some, or lower cluster.min_free_memory_gib if you know better."
+        )
+    line = _connect(cluster, namespace)
+    try:
+        yield line
+    finally:
+        ray.shutdown()
+
+
+def _connect(cluster: ClusterSection, namespace: str) -> str:
+    shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address != "local":
+        try:
+            context = ray.init(address=cluster.address, **shared)
+            return f"joined the Ray cluster at {context.address_info['gcs_address']}"
+        except ConnectionError as fault:
+            if cluster.address != "auto":
+                raise UserError(
+                    f"No Ray cluster answers at cluster.address {cluster.address} ({fault}): "
+                    "start one with 'ray start --head', or set cluster.address=local."
+                ) from fault
+    port = cluster.dashboard_port
+    if port is not None and not _is_free(port):
+        raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")
+    ray.init(
+        address="local",
+        include_dashboard=port is not None,
+        dashboard_host="127.0.0.1",
+        dashboard_port=port,
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        **shared,
+    )
+    return "started a local Ray" + ("" if port is None else f", dashboard at http://127.0.0.1:{port}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def check_resources(config: RunConfig) -> None:
+    """Raise UserError naming the resource that the cluster lacks, instead of waiting for it for ever."""
+    needed = {
+        "CPU": config.rollout.num_actors * config.rollout.num_cpus
+        + config.reward.num_workers * config.reward.num_cpus
+        + config.learner.num_cpus,
+        "GPU": config.rollout.num_actors * config.rollout.num_gpus + config.learner.num_gpus,
+    }
+    found = ray.cluster_resources()
+    for name, amount in needed.items():
+        if found.get(name, 0.0) < amount:
+            raise UserError(
+                f"The run needs {amount:g} Ray {name}s, the cluster has {found.get(name, 0.0):g}: "
+                "lower num_actors, num_workers, num_cpus or num_gpus of rollout, reward and learner, or add a node."
+            )
+
+
+def start_rollout_pool(config: RunConfig, model_dir: Path) -> RolloutPool:
+    """One engine per actor, ready to install adapters. Raises UserError when one can't start."""
+    from actors.rollout_actor import RolloutActor
+
+    threads = config.rollout.num_threads or num_cores()
+    environment = _threads(threads) | {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    handles = [
+        ray.remote(RolloutActor)
+        .options(
+            name=f"rollout-{index}",
+            num_cpus=config.rollout.num_cpus,
+            num_gpus=config.rollout.num_gpus,
+            runtime_env={"env_vars": environment},
+        )
+        .remote(config, model_dir)
+        for index in range(config.rollout.num_actors)
+    ]
+    _await_start(handles, "rollout actor", config.cluster)
+    return RolloutPool(handles, config.cluster.step_timeout_s)
+
+
+def start_reward_pool(config: RunConfig, databases_dir: Path) -> RewardPool:
+    """Workers that Ray restarts when they die; a group in flight is then scored again."""
+    from reward_service.scorer import Scorer
+
+    handles = [
+        ray.remote(Scorer)
+        .options(
+            name=f"reward-{index}",
+            num_cpus=config.reward.num_cpus,
+            max_restarts=-1,
+            max_task_retries=2,
+            runtime_env={"env_vars": _threads(1)},
+        )
+        .remote(databases_dir, config.reward)
+        for index in range(config.reward.num_workers)
+    ]
+    _await_start(handles, "reward worker", config.cluster)
+    return RewardPool(handles, config.cluster.step_timeout_s)
+
+
+def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> Any:
+    """The GRPO learner's actor handle. Raises UserError when it can't start."""
+    from learner.grpo_learner import GrpoLearner
+
+    return _start_one(GrpoLearner, "learner", config, model_dir, initial_adapter, put_blob)
+
+
+def start_supervised_learner(config: RunConfig, model_dir: Path) -> Any:
+    from learner.supervised import SupervisedLearner
+
+    return _start_one(SupervisedLearner, "warm-start", config, model_dir)
+
+
+def put_blob(blob: np.ndarray) -> list:
+    """One `ray.put`; the reference travels inside a list, so that nobody on the way resolves it."""
+    return [ray.put(blob)]
+
+
+def num_cores() -> int:
+    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+
+
+def _start_one(role: type, name: str, config: RunConfig, *args: Any) -> Any:
+    threads = config.learner.num_threads or num_cores()
+    handle = (
+        ray.remote(role)
+        .options(
+            name=name,
+            num_cpus=config.learner.num_cpus,
+            num_gpus=config.learner.num_gpus,
+            runtime_env={"env_vars": _threads(threads)},
+        )
+        .remote(config, *args)
+    )
+    _await_start([handle], name, config.cluster)
+    return handle
+
+
+def _threads(num_threads: int) -> dict[str, str]:
+    # Ray would set OMP_NUM_THREADS to floor(num_cpus), which is 1 for a fraction.
+    return {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def _await_start(handles: list, what: str, cluster: ClusterSection) -> None:
+    try:
+        ray.get([handle.ping.remote() for handle in handles], timeout=cluster.start_timeout_s)
+    except GetTimeoutError as fault:
+        raise UserError(
+            f"The {what} did not start within cluster.start_timeout_s = {cluster.start_timeout_s:g} s: "
+            "raise it, or see what occupies the machine."
+        ) from fault
+    except (ActorDiedError, RayActorError, RayTaskError) as fault:
+        raise UserError(f"The {what} could not start: {last_cause(fault)}; the full trace is in Ray's logs.") from fault
+
+
+def last_cause(fault: RayError) -> str:
+    """The last line of a remote trace that names an error."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
+    return (named or lines)[-1].rstrip(".")

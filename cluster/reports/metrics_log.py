@@ -1,0 +1,52 @@
+"""Writes each step's record to `metrics.jsonl` and to TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+from cluster.reports.step_metrics import StepMetrics
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class MetricsLog:
+    """Appends to a run folder, which it makes; a record is on disk when `write` returns."""
+
+    def __init__(self, run_dir: Path) -> None:
+        # Imported late, since only a training run needs it; this writer needs neither torch nor TensorFlow.
+        from tensorboard.summary import Writer
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
+        self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
+
+    def write(self, record: StepMetrics) -> None:
+        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value."""
+        values = {name: _finite_or_none(value) for name, value in asdict(record).items()}
+        self._file.write(json.dumps(values, allow_nan=False) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if name != "step" and value is not None:
+                self._curves.add_scalar(name, value, step=record.step)
+        self._curves.flush()
+
+    def close(self) -> None:
+        """Close both files; a second call does nothing."""
+        if not self._file.closed:
+            self._file.close()
+            self._curves.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,113 @@
+"""Keeps every candidate of every step in a SQLite file that a person can query while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from cluster.messages import Completion, RolloutGroup, Score, ScoredGroup
+
+Advantages = Sequence[Sequence[float | None]]
+
+_metadata = sa.MetaData()
+rollouts = sa.Table(
+    "rollouts",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("step", sa.Integer, nullable=False, index=True),
+    sa.Column("group_index", sa.Integer, nullable=False),
+    sa.Column("question_id", sa.Text, nullable=False, index=True),
+    sa.Column("database_id", sa.Text, nullable=False),
+    sa.Column("question", sa.Text, nullable=False),
+    sa.Column("sample_index", sa.Integer, nullable=False),
+    sa.Column("completion", sa.Text, nullable=False),
+    sa.Column("sql", sa.Text),
+    sa.Column("reward", sa.Float),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("adapter_version", sa.Integer, nullable=False),
+    sa.Column("newest_adapter_version", sa.Integer, nullable=False),
+    sa.Column("num_tokens", sa.Integer, nullable=False),
+    sa.Column("truncated", sa.Boolean, nullable=False),
+    sa.Column("advantage", sa.Float),
+)
+
+
+class RolloutLog:
+    """The table `rollouts` of one file, made when missing. A step is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 60})
+        with self._engine.connect() as connection:
+            # With a write-ahead log a person's open query never makes the run wait.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        _metadata.create_all(self._engine)
+
+    def append(self, step: int, scored_groups: Sequence[ScoredGroup], advantages: Advantages | None = None) -> None:
+        """Write the candidates of a step; `advantages` runs parallel to the groups and their completions.
+
+        A candidate without reward or advantage holds NULL there. Raises ValueError when scores or advantages don't
+        match the completions one to one.
+        """
+        if advantages is None:
+            advantages = [[None] * len(group.scores) for group in scored_groups]
+        rows = [
+            _row(step, i, j, group.rollout, completion, score, advantage)
+            for i, (group, group_advantages) in enumerate(zip(scored_groups, advantages, strict=True))
+            for j, (completion, score, advantage) in enumerate(
+                zip(group.rollout.completions, group.scores, group_advantages, strict=True)
+            )
+        ]
+        if rows:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(rollouts), rows)
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of it."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _row(
+    step: int,
+    group_index: int,
+    sample_index: int,
+    rollout: RolloutGroup,
+    completion: Completion,
+    score: Score,
+    advantage: float | None,
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "group_index": group_index,
+        "question_id": _storable(rollout.question.question_id),
+        "database_id": _storable(rollout.question.database_id),
+        "question": _storable(rollout.question.text),
+        "sample_index": sample_index,
+        "completion": _storable(completion.text),
+        "sql": None if score.sql is None else _storable(score.sql),
+        "reward": score.reward,
+        "outcome": score.outcome.value,
+        "message": _storable(score.message),
+        "seconds": score.seconds,
+        "adapter_version": completion.oldest_adapter_version,
+        "newest_adapter_version": completion.newest_adapter_version,
+        "num_tokens": len(completion.token_ids),
+        "truncated": completion.truncated,
+        "advantage": advantage,
+    }
+
+
+def _storable(text: str) -> str:
+    """A lone surrogate has no UTF-8 form; it is kept as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

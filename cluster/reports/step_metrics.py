@@ -1,0 +1,125 @@
+"""What one training step did, as one flat record (pure)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from statistics import fmean
+
+from cluster.messages import Outcome, Score, ScoredGroup, StepReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimings:
+    """Seconds of a step's phases; rollout and reward overlap, so they don't add up to `step_s`."""
+
+    rollout_s: float
+    reward_s: float
+    learn_s: float
+    sync_s: float
+    step_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetrics:
+    """One record of `metrics.jsonl`. A share or mean of nothing is NaN; seconds end in `_s`."""
+
+    step: int
+    reward_mean: float
+    correct_share: float
+    executes_share: float
+    zero_variance_share: float
+    dropped_group_share: float
+    kl: float | None
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    ratio_clip_share: float
+    importance_truncated_share: float
+    logprob_mismatch_mean: float
+    logprob_mismatch_max: float
+    effective_sample_size: float
+    num_nan_logprobs: int
+    adapter_version: int
+    num_groups: int
+    trained_groups: int
+    generated_tokens: int
+    trained_tokens: int
+    prompt_tokens: int
+    mean_completion_tokens: float
+    truncated_share: float
+    entropy_estimate: float
+    rollout_s: float
+    reward_s: float
+    learn_s: float
+    sync_s: float
+    step_s: float
+    sync_bytes: int
+    tokens_per_s: float
+
+
+def step_metrics(
+    groups: tuple[ScoredGroup, ...],
+    report: StepReport,
+    timings: StepTimings,
+    *,
+    num_dropped_groups: int,
+    adapter_version: int,
+    sync_bytes: int,
+) -> StepMetrics:
+    """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
+
+    Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
+    `match`, never a reward. `adapter_version` is the one that the step published, `sync_bytes` its blob. A prompt is
+    counted once per group. `tokens_per_s` is generated tokens over `rollout_s`.
+    """
+    completions = [completion for group in groups for completion in group.rollout.completions]
+    usable = [score for group in groups for score in _usable(group)]
+    num_tokens = [len(completion.token_ids) for completion in completions]
+    learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
+    return StepMetrics(
+        **learned,
+        reward_mean=_mean([score.reward for score in usable if score.reward is not None]),
+        correct_share=_mean([score.outcome is Outcome.MATCH for score in usable]),
+        executes_share=_mean([score.outcome.executes for score in usable]),
+        zero_variance_share=_zero_variance_share(groups),
+        dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
+        adapter_version=adapter_version,
+        num_groups=len(groups),
+        generated_tokens=sum(num_tokens),
+        prompt_tokens=sum(len(group.rollout.prompt_token_ids) for group in groups),
+        mean_completion_tokens=_mean(num_tokens),
+        truncated_share=_mean([completion.truncated for completion in completions]),
+        entropy_estimate=entropy_estimate(groups),
+        rollout_s=timings.rollout_s,
+        reward_s=timings.reward_s,
+        learn_s=timings.learn_s,
+        sync_s=timings.sync_s,
+        step_s=timings.step_s,
+        sync_bytes=sync_bytes,
+        tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
+    )
+
+
+_SHARED_FIELDS = tuple({f.name for f in fields(StepReport)} & {f.name for f in fields(StepMetrics)})
+
+
+def entropy_estimate(groups: tuple[ScoredGroup, ...]) -> float:
+    """Nats per token at the sampling temperature: the mean of `-log p` over the sampled tokens, whose expectation the
+    entropy is. Tokens for which the engine gave no number are left out; NaN when there are none."""
+    logprobs = [x for group in groups for completion in group.rollout.completions for x in completion.logprobs]
+    return -_mean([x for x in logprobs if math.isfinite(x)])
+
+
+def _usable(group: ScoredGroup) -> list[Score]:
+    return [score for score in group.scores if score.outcome.carries_reward and score.reward is not None]
+
+
+def _zero_variance_share(groups: tuple[ScoredGroup, ...]) -> float:
+    """Share of the groups with rewards whose rewards are all equal: such a group has no advantage to learn from."""
+    rewards = [{score.reward for score in _usable(group)} for group in groups]
+    return _mean([len(different) == 1 for different in rewards if different])
+
+
+def _mean(values: list) -> float:
+    return fmean(values) if values else math.nan

@@ -1,0 +1,54 @@
+"""What a run leaves behind at every step: metrics, rollouts, the latest adapter, a line for the person who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from cluster.controller import Learner
+from cluster.messages import AdapterManifest, ScoredGroup, StepReport
+from cluster.reports.metrics_log import MetricsLog
+from cluster.reports.progress import Progress
+from cluster.reports.rollout_log import RolloutLog
+from cluster.reports.step_metrics import StepTimings, step_metrics
+
+
+class RunRecorder:
+    def __init__(self, run_dir: Path, num_steps: int, learner: Learner, progress: Progress) -> None:
+        self._run_dir = run_dir
+        self._num_steps = num_steps
+        self._learner = learner
+        self._progress = progress
+        self._metrics = MetricsLog(run_dir)
+        self._rollouts = RolloutLog(run_dir / "rollouts.sqlite")
+
+    def record(
+        self,
+        groups: Sequence[ScoredGroup],
+        num_dropped: int,
+        report: StepReport,
+        manifest: AdapterManifest,
+        timings: StepTimings,
+    ) -> None:
+        record = step_metrics(
+            tuple(groups),
+            report,
+            timings,
+            num_dropped_groups=num_dropped,
+            adapter_version=manifest.version,
+            sync_bytes=manifest.num_bytes,
+        )
+        self._metrics.write(record)
+        self._rollouts.append(report.step, groups)
+        self._learner.save_adapter(self._run_dir / "adapters" / "latest")
+        self._progress.step(
+            report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        self._rollouts.close()

@@ -1,0 +1,63 @@
+"""Generates groups and has each scored as soon as it is finished, while others still generate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cluster.messages import (
+    AdapterManifest,
+    AdapterReceipt,
+    Candidate,
+    GroupRequest,
+    RolloutGroup,
+    Score,
+    ScoredGroup,
+    ScoreRequest,
+)
+
+
+class Rollouts(Protocol):
+    def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterable[RolloutGroup]: ...
+    def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]: ...
+
+
+class Rewards(Protocol):
+    def submit(self, request: ScoreRequest) -> Any: ...
+    def result(self, ticket: Any) -> tuple[Score, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    groups: tuple[ScoredGroup, ...]  # in the order of the requests, not of arrival
+    rollout_s: float  # until the last group was generated
+    reward_s: float  # from then until the last score: what scoring adds to the step
+
+
+def collect(
+    rollouts: Rollouts, rewards: Rewards, requests: Sequence[GroupRequest], adapter_version: int | None, prefill: str
+) -> Collected:
+    """Every request's group with its scores; `prefill` is glued back in front of each completion."""
+    started = time.perf_counter()
+    waiting = [
+        (group, rewards.submit(_score_request(group, prefill)))
+        for group in rollouts.generate(requests, adapter_version)
+    ]
+    generated = time.perf_counter()
+    scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
+    return Collected(
+        groups=tuple(scored[request.seed] for request in requests),
+        rollout_s=generated - started,
+        reward_s=time.perf_counter() - generated,
+    )
+
+
+def _score_request(group: RolloutGroup, prefill: str) -> ScoreRequest:
+    return ScoreRequest(
+        question_id=group.question.question_id,
+        database_id=group.question.database_id,
+        gold_sql=group.question.gold_sql,
+        candidates=tuple(Candidate(completion=prefill + completion.text) for completion in group.completions),
+    )

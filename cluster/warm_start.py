@@ -1,0 +1,74 @@
+"""Runs the supervised warm start, or takes its adapter from the cache when nothing that made it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import ray
+
+from actors.prompt_encoder import PromptEncoder
+from cluster.messages import Question, WarmStartExample, WarmStartReport
+from cluster.placement import start_supervised_learner
+from cluster.reports.progress import Progress
+from configs.schema import RunConfig
+
+RECIPE_VERSION = 1  # raised when the supervised code changes what it computes
+
+
+def warm_start_adapter(
+    config: RunConfig,
+    model_dir: Path,
+    encoder: PromptEncoder,
+    train: Sequence[Question],
+    tune: Sequence[Question],
+    progress: Progress,
+) -> Path:
+    """Folder of the warm-start adapter. The held-back loss is that of the `tune` split."""
+    examples, held_back = _examples(train, encoder), _examples(tune, encoder)
+    folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back)
+    if (folder / "report.json").is_file():
+        report = WarmStartReport(**json.loads((folder / "report.json").read_text()))
+        progress.note(f"taken from {folder} (held-back loss {report.held_back_loss:.3f})")
+        return folder / "adapter"
+    learner = start_supervised_learner(config, model_dir)
+    try:
+        stream = learner.train.options(num_returns="streaming").remote(examples, held_back, folder / "adapter")
+        for ref in stream:
+            report = ray.get(ref)
+            mark = "  best, kept" if report.is_best else ""
+            progress.note(
+                f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"
+            )
+    finally:
+        ray.kill(learner)
+    (folder / "report.json").write_text(json.dumps(asdict(report)))
+    return folder / "adapter"
+
+
+def _examples(questions: Sequence[Question], encoder: PromptEncoder) -> list[WarmStartExample]:
+    return [
+        WarmStartExample(
+            database_id=question.database_id,
+            prompt_token_ids=encoder.prompt(question),
+            answer_token_ids=encoder.answer(question.gold_sql[0]),
+        )
+        for question in questions
+    ]
+
+
+def _key(
+    config: RunConfig, model_dir: Path, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample]
+) -> str:
+    weights = sorted((path.name, path.stat().st_size) for path in model_dir.glob("*.safetensors"))
+    made_by = {
+        "recipe": RECIPE_VERSION,
+        "seed": config.run.seed,
+        "model": [str(model_dir), weights, config.model.model_dump(mode="json")],
+        "sections": [getattr(config, name).model_dump(mode="json") for name in ("warm_start", "lora", "learner")],
+        "examples": [asdict(example) for example in (*examples, *held_back)],
+    }
+    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

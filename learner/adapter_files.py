@@ -1,0 +1,71 @@
+"""Adapters as bytes for the broadcast and as ordinary PEFT folders (safetensors and JSON only)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from configs.errors import UserError
+from configs.schema import LoraSection
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def to_blob(tensors: dict[str, torch.Tensor]) -> bytes:
+    """One safetensors blob under plain PEFT names."""
+    return save(tensors, metadata={"format": "pt"})
+
+
+def write_adapter(folder: Path, blob: bytes, lora: LoraSection, base_model: Path) -> None:
+    """Write a folder that `peft.PeftModel.from_pretrained` loads; an earlier one is replaced whole."""
+    beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    (beside / WEIGHTS).write_bytes(blob)
+    (beside / CONFIG).write_text(json.dumps(_peft_config(lora, base_model), indent=2))
+    if folder.exists():
+        old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+        folder.rename(old)
+        beside.rename(folder)
+        shutil.rmtree(old)
+    else:
+        beside.rename(folder)
+
+
+def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
+    """Tensors of a PEFT folder. Raises UserError when it is not a LoRA adapter of the configured shape."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        tensors = load_file(folder / WEIGHTS)
+    except FileNotFoundError as fault:
+        raise UserError(f"'{folder}' is not an adapter folder: it has no {Path(fault.filename).name}.") from fault
+    except ValueError as fault:
+        raise UserError(f"'{folder / CONFIG}' is not JSON ({fault}): give a folder written by PEFT or floe.") from fault
+    if config.get("r") != lora.rank or config.get("lora_alpha") != lora.alpha:
+        raise UserError(
+            f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, the configuration "
+            f"has {lora.rank} and {lora.alpha}: set lora.rank and lora.alpha to the adapter's."
+        )
+    if config.get("use_dora") or config.get("bias", "none") != "none" or config.get("modules_to_save"):
+        raise UserError(f"The adapter in '{folder}' uses DoRA, bias or modules_to_save, which vLLM can't serve.")
+    return tensors
+
+
+def _peft_config(lora: LoraSection, base_model: Path) -> dict:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base_model),
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+        "inference_mode": True,
+    }

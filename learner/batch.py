@@ -1,0 +1,62 @@
+"""From scored groups to what the loss needs: advantages, weights, filters (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cluster.messages import Outcome, ScoredGroup
+from configs.schema import AlgorithmSection
+from learner.advantages import group_advantages, is_zero_variance
+from learner.packing import Branch, PrefixGroup
+
+
+def training_groups(groups: Sequence[ScoredGroup], algorithm: AlgorithmSection, max_new_tokens: int) -> list[PrefixGroup]:
+    """Groups that carry a gradient, with advantage and loss weight per branch; their weights sum to 1 over all tokens
+    (`token`), over sequences (`sequence`), or are constant (`dr_grpo`: 1 / (sequences x max_new_tokens)).
+
+    Left out: groups of equal rewards when the KL coefficient is 0, candidates without a reward, empty completions
+    and, by option, groups without a single match.
+    """
+    rewards = [[score.reward for score in group.scores] for group in groups]
+    advantages = group_advantages(rewards, algorithm.advantage_scale)
+    kept = [
+        (group, advantage)
+        for group, reward, advantage in zip(groups, rewards, advantages, strict=True)
+        if _is_useful(group, reward, algorithm)
+    ]
+    num_sequences = sum(len(_usable(group, advantage)) for group, advantage in kept)
+    num_tokens = sum(len(group.rollout.completions[i].token_ids) for group, a in kept for i in _usable(group, a))
+    result = []
+    for group, advantage in kept:
+        branches = []
+        for index in _usable(group, advantage):
+            completion = group.rollout.completions[index]
+            length = len(completion.token_ids)
+            weight = {
+                "token": 1 / num_tokens,
+                "sequence": 1 / (num_sequences * length),
+                "dr_grpo": 1 / (num_sequences * max_new_tokens),
+            }[algorithm.loss_aggregation]
+            branches.append(
+                Branch(
+                    token_ids=completion.token_ids,
+                    weight=weight,
+                    advantage=float(advantage[index]),
+                    engine_logprobs=completion.logprobs,
+                )
+            )
+        if branches:
+            result.append(PrefixGroup(prefix_ids=group.rollout.prompt_token_ids, branches=tuple(branches)))
+    return result
+
+
+def _is_useful(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
+    if algorithm.drop_groups_without_match and not any(s.outcome is Outcome.MATCH for s in group.scores):
+        return False
+    return algorithm.kl_coefficient > 0 or not is_zero_variance(rewards)
+
+
+def _usable(group: ScoredGroup, advantage: np.ndarray) -> list[int]:
+    return [i for i, c in enumerate(group.rollout.completions) if c.token_ids and not np.isnan(advantage[i])]

@@ -1,0 +1,158 @@
+"""The GRPO learner: scored groups in, one policy update and a report out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from cluster.messages import AdapterManifest, ScoredGroup, StepReport
+from configs.schema import RunConfig
+from learner.adapter_files import read_adapter, to_blob, write_adapter
+from learner.batch import training_groups
+from learner.deepspeed_engine import DeepSpeedEngine
+from learner.grpo_loss import LossTerms, grpo_loss
+from learner.packing import Pack, PrefixGroup, make_packs
+from learner.policy import adapter_tensors, build_policy, packed_logprobs, reference_logprobs
+from learner.schedule import learning_rate
+from learner.step_meter import StepMeter
+
+
+class GrpoLearner:
+    """Owns the policy, the optimiser and the adapter's way out.
+
+    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference.
+    """
+
+    def __init__(
+        self, config: RunConfig, model_dir: Path, initial_adapter: Path | None, put_blob: Callable[[np.ndarray], Any]
+    ) -> None:
+        torch.set_num_threads(config.learner.num_threads or torch.get_num_threads())
+        self._config = config
+        self._model_dir = model_dir
+        self._put_blob = put_blob
+        initial = None if initial_adapter is None else read_adapter(initial_adapter, config.lora)
+        policy = build_policy(
+            model_dir,
+            config.model,
+            config.lora,
+            dropout=config.lora.dropout,
+            seed=config.run.seed,
+            initial=initial,
+            with_reference=config.algorithm.kl_coefficient > 0,
+            gradient_checkpointing=config.learner.gradient_checkpointing,
+        )
+        policy.train()
+        self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype)
+        self._num_steps_done = 0
+
+    def ping(self) -> bool:
+        return True
+
+    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
+        """One GRPO step over the groups, in `updates_per_batch` optimiser steps.
+
+        Raises FloatingPointError naming step and questions when loss or gradient is not finite.
+        """
+        config = self._config
+        meter = StepMeter(config.algorithm.importance_cap)
+        useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
+        temperature = groups[0].rollout.temperature
+        rate = self._learning_rate()
+        parts = [make_packs(part, config.learner.max_pack_tokens) for part in self._parts(useful)]
+        # Old log-probabilities are those before the first update. With a single update they are the detached
+        # current ones, which saves a forward pass.
+        old = [[self._old_logprobs(pack, temperature) for pack in packs] for packs in parts] if len(parts) > 1 else None
+        for number, packs in enumerate(parts):
+            try:
+                meter.grad_norms.append(
+                    self._optimise(packs, None if old is None else old[number], meter, len(parts), rate, temperature)
+                )
+            except FloatingPointError as fault:
+                names = ", ".join(group.rollout.question.question_id for group in groups)
+                raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
+        self._num_steps_done += 1
+        return meter.report(step=step, learning_rate=rate, num_groups=len(useful))
+
+    def export_adapter(self, version: int) -> AdapterManifest:
+        """Put the adapter, as the engine will get it, into the store once, and describe it."""
+        blob = to_blob(adapter_tensors(self._policy))
+        return AdapterManifest(
+            version=version,
+            rank=self._config.lora.rank,
+            alpha=self._config.lora.alpha,
+            target_modules=self._config.lora.target_modules,
+            num_modules=len(adapter_tensors(self._policy)) // 2,
+            num_bytes=len(blob),
+            sha256=hashlib.sha256(blob).hexdigest(),
+            blob_ref=self._put_blob(np.frombuffer(blob, dtype=np.uint8)),
+        )
+
+    def save_adapter(self, folder: Path) -> None:
+        write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
+
+    @property
+    def _policy(self) -> PeftModel:
+        return self._engine.module  # type: ignore[return-value]
+
+    def _learning_rate(self) -> float:
+        settings = self._config.learner
+        return learning_rate(
+            self._num_steps_done,
+            self._config.run.num_steps,
+            settings.learning_rate,
+            settings.warmup_share,
+            settings.schedule,
+            settings.min_learning_rate_share,
+        )
+
+    def _parts(self, groups: list[PrefixGroup]) -> list[list[PrefixGroup]]:
+        num_parts = min(self._config.learner.updates_per_batch, len(groups))
+        return [groups[part::num_parts] for part in range(num_parts)]
+
+    @torch.no_grad()
+    def _old_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
+        return packed_logprobs(self._policy, pack, temperature)
+
+    def _optimise(
+        self,
+        packs: list[Pack],
+        old_logprobs: list[torch.Tensor] | None,
+        meter: StepMeter,
+        loss_scale: float,
+        rate: float,
+        temperature: float,
+    ) -> float:
+        for number, pack in enumerate(packs):
+            terms = self._loss_terms(pack, None if old_logprobs is None else old_logprobs[number], temperature)
+            loss = terms.loss * loss_scale
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(f"the loss is {loss.item()}")
+            self._engine.backward(loss, last=number == len(packs) - 1)
+            meter.add(pack, terms)
+        return self._engine.step(rate)
+
+    def _loss_terms(self, pack: Pack, old_logprob: torch.Tensor | None, temperature: float) -> LossTerms:
+        algorithm = self._config.algorithm
+        reference = None
+        if algorithm.kl_coefficient > 0:
+            reference = reference_logprobs(self._policy, pack, temperature)
+        logprob = packed_logprobs(self._policy, pack, temperature)
+        return grpo_loss(
+            logprob=logprob,
+            old_logprob=logprob.detach() if old_logprob is None else old_logprob,
+            engine_logprob=pack.engine_logprob,
+            advantage=pack.advantage,
+            weight=pack.weight,
+            clip_low=algorithm.clip_low,
+            clip_high=algorithm.clip_high,
+            importance_cap=algorithm.importance_cap,
+            reference_logprob=reference,
+            kl_coefficient=algorithm.kl_coefficient,
+        )

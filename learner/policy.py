@@ -1,0 +1,99 @@
+"""The policy: base model plus LoRA adapters, and log-probabilities of packed tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from configs.schema import LoraSection, ModelSection
+from learner import shared_prefix_attention
+from learner.packing import Pack
+from learner.target_logprob import target_logprobs
+
+POLICY = "default"
+REFERENCE = "reference"
+
+
+def build_policy(
+    model_dir: Path,
+    model: ModelSection,
+    lora: LoraSection,
+    *,
+    dropout: float,
+    seed: int,
+    initial: dict[str, torch.Tensor] | None,
+    with_reference: bool,
+    gradient_checkpointing: bool = False,
+) -> PeftModel:
+    """Base model with the trainable adapter, set to `initial` when given (PEFT names).
+
+    With `with_reference` and `initial`, a frozen copy of `initial` is the second adapter; without `initial` the
+    reference is the base model itself, so no copy is made.
+    """
+    torch.manual_seed(seed)
+    base = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=getattr(torch, model.dtype), attn_implementation=shared_prefix_attention.NAME
+    )
+    base.config.use_cache = False
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=dropout,
+        target_modules=list(lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    policy = get_peft_model(base, config, adapter_name=POLICY)
+    if gradient_checkpointing:
+        policy.enable_input_require_grads()
+        policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if initial is not None:
+        set_peft_model_state_dict(policy, initial, adapter_name=POLICY)
+        if with_reference:
+            policy.add_adapter(REFERENCE, config)
+            set_peft_model_state_dict(policy, initial, adapter_name=REFERENCE)
+            _use(policy, POLICY)
+    return policy
+
+
+def adapter_tensors(policy: PeftModel) -> dict[str, torch.Tensor]:
+    """The trainable adapter under plain PEFT names, bfloat16 or float32 as the model holds it, on the CPU."""
+    state = get_peft_model_state_dict(policy, adapter_name=POLICY)
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
+    """[S] float32 log-probability of each scored token after temperature; the LM head sees scored positions only."""
+    causal_lm = policy.get_base_model()
+    hidden = causal_lm.model(
+        input_ids=pack.input_ids,
+        position_ids=pack.position_ids,
+        use_cache=False,
+        layout=pack.layout,
+    ).last_hidden_state[0]
+    return target_logprobs(hidden[pack.source], causal_lm.lm_head.weight, pack.target, temperature)
+
+
+@torch.no_grad()
+def reference_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
+    """[S] the same under the policy before RL: the frozen adapter if there is one, else the base model."""
+    if REFERENCE in policy.peft_config:
+        _use(policy, REFERENCE)
+        try:
+            return packed_logprobs(policy, pack, temperature)
+        finally:
+            _use(policy, POLICY)
+    with policy.disable_adapter():
+        return packed_logprobs(policy, pack, temperature)
+
+
+def _use(policy: PeftModel, name: str) -> None:
+    # PEFT's set_adapter turns on the gradients of what it activates, so both are put right afterwards.
+    policy.base_model.set_adapter(name)
+    for parameter_name, parameter in policy.named_parameters():
+        if f".{REFERENCE}." in parameter_name:
+            parameter.requires_grad_(False)
+        elif f".{POLICY}." in parameter_name:
+            parameter.requires_grad_(True)

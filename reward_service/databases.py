@@ -1,0 +1,137 @@
+"""Opens the databases of one folder, read-only and guarded, and keeps the last few open."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from reward_service.guard import CpuDeadline, install_guard
+from reward_service.verdict import DatabaseUnavailable, message_of
+
+MAX_OPEN = 8  # each may hold 2 MB of pages
+LOCK_WAIT_S = 1.0
+_WAL_VERSION = 2  # bytes 18 and 19 of the file's header
+
+
+class Database:
+    """One guarded connection to one state of a database file; `digest` names that state."""
+
+    def __init__(self, connection: Connection, digest: str, deadline: CpuDeadline) -> None:
+        self._connection = connection
+        self.digest = digest
+        self.deadline = deadline
+
+    def execute(self, sql: str) -> Any:
+        """Starts `sql` and returns the driver's cursor, or None for a statement without columns.
+
+        Raises sqlite3.Error as the driver raised it, or UnicodeError for text that can't be encoded.
+        """
+        try:
+            result = self._connection.exec_driver_sql(sql)
+        except DBAPIError as error:
+            if error.orig is None:
+                raise
+            raise error.orig from None
+        return result.cursor if result.returns_rows else None
+
+    def close(self) -> None:
+        self._connection.close()
+        self._connection.engine.dispose()
+
+
+class DatabaseFolder:
+    """The databases of `databases_dir`, opened when first asked for; the least recently used are closed."""
+
+    def __init__(self, databases_dir: Path, max_memory_bytes: int) -> None:
+        self._databases_dir = databases_dir
+        self._max_memory_bytes = max_memory_bytes
+        self._open: OrderedDict[str, Database] = OrderedDict()
+
+    def get(self, database_id: str) -> Database:
+        """The open database, opened anew when its file changed. Raises DatabaseUnavailable."""
+        path = database_path(self._databases_dir, database_id)
+        digest = file_digest(path)
+        database = self._open.get(database_id)
+        if database is None or database.digest != digest:
+            self.drop(database_id)
+            database = _open_database(path, digest, self._max_memory_bytes)
+            self._open[database_id] = database
+            if len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(database_id)
+        return database
+
+    def drop(self, database_id: str) -> None:
+        """Closes the database, so that the next use opens it anew."""
+        if database := self._open.pop(database_id, None):
+            database.close()
+
+
+def database_path(databases_dir: Path, database_id: str) -> Path:
+    """`<databases_dir>/<id>/<id>.sqlite`. Raises DatabaseUnavailable for an id that would leave the folder."""
+    if database_id in ("", ".", "..") or any(character in database_id for character in "/\\\0"):
+        raise DatabaseUnavailable(f"database id {database_id!r} is not the plain name of a folder: correct the data")
+    return databases_dir / database_id / f"{database_id}.sqlite"
+
+
+def file_digest(path: Path) -> str:
+    """Names the file's present state by its identity, size and times; hashing a GB would cost each child seconds.
+
+    Raises DatabaseUnavailable when the file is missing or can't be looked at.
+    """
+    digest = hashlib.sha256(str(path).encode("utf-8", "surrogateescape"))
+    try:
+        states = [path.stat(), *(wal.stat() for wal in [_wal_of(path)] if wal.exists())]
+    except (OSError, ValueError) as error:
+        raise DatabaseUnavailable(
+            f"database file {path} can't be read ({message_of(error)}): check reward's databases folder"
+        ) from error
+    for state in states:
+        fields = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        digest.update(repr(fields).encode())
+    return digest.hexdigest()
+
+
+def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
+    deadline = CpuDeadline()
+    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=StaticPool)
+    connection = None
+    try:
+        # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        install_guard(raw, deadline, max_memory_bytes)
+    except (sqlite3.Error, DBAPIError, OSError) as error:
+        if connection is not None:
+            connection.close()
+        engine.dispose()
+        reason = message_of(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+        raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): check the file") from error
+    return Database(connection, digest, deadline)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Reading a file in WAL mode would create files beside it, unless it is declared immutable. That is sound
+    # while there is no log, and a later change of the file changes its digest.
+    unused_wal = _is_wal_mode(path) and not _wal_of(path).exists()
+    uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused_wal else ''}"
+    return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
+
+
+def _is_wal_mode(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(20)[18:20] == bytes([_WAL_VERSION, _WAL_VERSION])
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")

@@ -1,0 +1,160 @@
+"""The parent's handle on an executor: starts its fork server, exchanges frames with its child, replaces the child."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from reward_service.executor_settings import ExecutorSettings
+from reward_service.frames import Frame, receive_frame, send_frame
+from reward_service.verdict import message_of
+
+START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
+CONTROL_LIMIT_S = 60.0
+CLOSE_LIMIT_S = 5.0
+
+
+class ExecutorUnavailable(Exception):
+    """The fork server can't be started or has stopped answering: no candidate's fault."""
+
+
+class ChildEnded(Exception):
+    """The child ended while it owed a frame, by the signal of that number.
+
+    Without a signal it was too late for the wall limit, or a fault of this program ended it.
+    """
+
+    def __init__(self, cause: str, signal_number: int | None = None) -> None:
+        super().__init__(cause)
+        self.by_cpu_timer = signal_number == signal.SIGPROF
+        self.by_signal = signal_number is not None
+
+
+class ExecutorProcess:
+    """One fork server with one child at a time; every method may raise ExecutorUnavailable."""
+
+    def __init__(self, settings: ExecutorSettings, wall_limit_s: float) -> None:
+        self._settings = settings
+        self._wall_limit_s = wall_limit_s
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._child: socket.socket | None = None
+        self.child_pid = 0
+        self.num_forks = 0
+
+    def send(self, request: Frame) -> None:
+        """Hands a request to a living child; raises ChildEnded when it dies meanwhile."""
+        if self._child is not None and select.select([self._child], [], [], 0)[0]:
+            self.drop_child()  # nothing is owed, so this is its end: it died between two requests
+        if self._child is None:
+            self._fork()
+        assert self._child is not None
+        try:
+            send_frame(self._child, request)
+        except TimeoutError as error:
+            raise self._stalled() from error
+        except OSError as error:
+            raise self._died() from error
+
+    def receive(self) -> Frame:
+        """The child's next frame; raises ChildEnded."""
+        assert self._child is not None
+        try:
+            return receive_frame(self._child)
+        except TimeoutError as error:
+            raise self._stalled() from error
+        except EOFError as error:
+            raise self._died() from error
+
+    def drop_child(self) -> None:
+        """Ends the child, if any; the next request gets a fresh one."""
+        self._reap(b"k")
+
+    def close(self) -> None:
+        """Ends the child and the server."""
+        for stream in (self._child, self._control):
+            if stream is not None:
+                stream.close()
+        self._child = self._control = None
+        if self._server is not None:
+            try:
+                self._server.wait(CLOSE_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+
+    def _stalled(self) -> ChildEnded:
+        self.drop_child()
+        text = f"the executor gave no answer in {self._wall_limit_s:g} s; is the machine overloaded or its disk stuck?"
+        return ChildEnded(text)
+
+    def _died(self) -> ChildEnded:
+        status = self._reap(b"r")
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            return ChildEnded(f"the executor died of signal {number}", number)
+        return ChildEnded(f"the executor ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault")
+
+    def _fork(self) -> None:
+        if self._server is None or self._server.poll() is not None:
+            self.close()
+            self._start_server()
+        ours, theirs = socket.socketpair()
+        ours.settimeout(self._wall_limit_s)
+        with theirs:
+            reply = self._ask(lambda control: socket.send_fds(control, [b"f"], [theirs.fileno()]))
+        self._child = ours
+        self.child_pid = reply["pid"]
+        self.num_forks += 1
+        try:
+            receive_frame(ours)
+        except (TimeoutError, EOFError) as error:
+            self.drop_child()
+            raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
+
+    def _reap(self, command: bytes) -> int:
+        if self._child is None:
+            return 0
+        self._child.close()
+        self._child = None
+        self.child_pid = 0
+        status: int = self._ask(lambda control: control.sendall(command))["status"]
+        return status
+
+    def _ask(self, send: Callable[[socket.socket], object]) -> Frame:
+        assert self._control is not None
+        try:
+            send(self._control)
+            return receive_frame(self._control)
+        except (OSError, EOFError) as error:
+            self.close()
+            raise ExecutorUnavailable(
+                f"the executor's fork server stopped answering ({message_of(error)}): see its last lines on stderr"
+            ) from error
+
+    def _start_server(self) -> None:
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).resolve().parent.parent)
+        search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        # -P keeps the working directory off the module path; the new session keeps a Ctrl-C for the parent alone.
+        arguments = [str(theirs.fileno()), self._settings.to_json(), str(os.getpid())]
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-P", "-m", "reward_service.executor_child", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": search_path},
+                start_new_session=True,
+            )
+        self._control = ours
+        ours.settimeout(START_LIMIT_S)
+        self._ask(lambda control: None)
+        ours.settimeout(CONTROL_LIMIT_S)

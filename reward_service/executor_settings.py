@@ -1,0 +1,63 @@
+"""What an executor child is told when it starts: limits and semantics, as one JSON text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from configs.schema import RewardSection
+
+HARD_STOP_GRACE_S = 0.5  # CPU seconds that the polite stop has, before the timer ends the child
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """Times in seconds of CPU time, sizes in bytes."""
+
+    databases_dir: str
+    semantics: str
+    float_tolerance: float
+    time_limit_s: float
+    max_rows: int
+    max_result_bytes: int
+    max_memory_bytes: int
+
+    @classmethod
+    def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
+        return cls(
+            databases_dir=str(databases_dir.expanduser().absolute()),
+            semantics=section.semantics,
+            float_tolerance=section.float_tolerance,
+            time_limit_s=section.time_limit_s,
+            max_rows=section.max_rows,
+            max_result_bytes=section.max_result_bytes,
+            max_memory_bytes=section.max_memory_bytes,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def hard_limit_s(self) -> float:
+        return self.time_limit_s + HARD_STOP_GRACE_S
+
+    @property
+    def wall_limit_s(self) -> float:
+        """Only a safety net: far above what a busy machine makes of the CPU-time limit."""
+        return 10 * self.time_limit_s + 30
+
+    @property
+    def max_process_bytes(self) -> int:
+        """What a child may add to its address space: SQLite's heap, and rows and their sets outside of it."""
+        return self.max_memory_bytes + 8 * self.max_result_bytes + 512 * 2**20
+
+    @property
+    def recycle_bytes(self) -> int:
+        """Resident memory above which a child is replaced after its group."""
+        return self.max_memory_bytes + 2 * self.max_result_bytes + 128 * 2**20

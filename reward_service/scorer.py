@@ -1,0 +1,114 @@
+"""Scores the candidates of one question at a time; what a reward worker wraps."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+from cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from configs.schema import RewardSection
+from reward_service.designs.registry import reward_design
+from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
+from reward_service.executor_settings import ExecutorSettings
+from reward_service.extraction import extract_sql
+from reward_service.group_run import GroupRun
+from reward_service.statement import rejection_reason
+from reward_service.verdict import Verdict, message_of
+
+
+class Scorer:
+    """Owns one executor process, where all SQL runs; calls from several threads take turns."""
+
+    def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
+        """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises ValueError."""
+        self._design = reward_design(settings.design)
+        self._settings = ExecutorSettings.from_section(databases_dir, settings)
+        self._process = ExecutorProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
+        self._lock = threading.Lock()
+        self._outcomes: Counter[Outcome] = Counter()
+
+    def score(self, request: ScoreRequest) -> tuple[Score, ...]:
+        """Exactly one score per candidate, in order, whatever the candidates do.
+
+        When no gold of the question could be run, every candidate ends as that, also one without SQL: a group
+        of which only the bad answers carry a reward would teach something false. Raises ValueError for a
+        candidate that is neither SQL nor completion, or both.
+        """
+        texts = [_sql_of(candidate) for candidate in request.candidates]
+        verdicts = {sql: _verdict_without_execution(sql) for sql in texts}
+        statements = [sql for sql, verdict in verdicts.items() if verdict is None and sql is not None]
+        with self._lock:
+            failure = self._run(request, statements, verdicts)
+            scores = []
+            for candidate, sql in zip(request.candidates, texts, strict=True):
+                verdict = failure or verdicts[sql]
+                assert verdict is not None
+                scores.append(self._score(candidate, sql, verdict))
+        return tuple(scores)
+
+    def _run(
+        self, request: ScoreRequest, statements: list[str], verdicts: dict[str | None, Verdict | None]
+    ) -> Verdict | None:
+        """Fills in the verdicts of `statements`; returns what failed the whole group, if anything did."""
+        if not request.candidates:
+            return None
+        if not request.gold_sql:
+            return Verdict(Outcome.GOLD_FAILED, f"question {request.question_id!r} has no gold SQL: complete the data")
+        run = GroupRun(self._process, request.database_id, request.gold_sql, statements, self._settings.hard_limit_s)
+        fault = None
+        try:
+            run.run()
+        except ExecutorUnavailable as error:
+            fault = Verdict(Outcome.INFRASTRUCTURE, message_of(error))
+            if not run.verdicts:
+                return fault
+        for index, sql in enumerate(statements):
+            verdicts[sql] = run.verdicts.get(index, fault)
+        return run.failure
+
+    def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict) -> Score:
+        self._outcomes[verdict.outcome] += 1
+        return Score(
+            outcome=verdict.outcome,
+            reward=self._design(verdict.outcome, candidate.completion),
+            seconds=verdict.seconds,
+            message=verdict.message,
+            sql=sql,
+        )
+
+    def ping(self) -> bool:
+        """True as soon as no request is running: the worker is alive."""
+        with self._lock:
+            return True
+
+    def stats(self) -> dict[str, int]:
+        """Scores so far by outcome, and how many executor children were started."""
+        with self._lock:
+            return {
+                **{str(outcome): count for outcome, count in self._outcomes.items()},
+                "children": self._process.num_forks,
+            }
+
+    @property
+    def executor_pid(self) -> int:
+        """Process id of the present executor child; 0 when there is none."""
+        return self._process.child_pid
+
+    def close(self) -> None:
+        """Ends the executor; a later request would start another."""
+        with self._lock:
+            self._process.close()
+
+
+def _sql_of(candidate: Candidate) -> str | None:
+    if (candidate.sql is None) == (candidate.completion is None):
+        raise ValueError("a candidate needs exactly one of sql and completion: correct the caller")
+    return extract_sql(candidate.completion) if candidate.completion is not None else candidate.sql
+
+
+def _verdict_without_execution(sql: str | None) -> Verdict | None:
+    if sql is None:
+        return Verdict(Outcome.NO_SQL, "the completion holds no SQL")
+    reason = rejection_reason(sql)
+    return Verdict(Outcome.REJECTED, reason) if reason else None

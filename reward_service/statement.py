@@ -1,0 +1,68 @@
+"""Tells from the text of an SQL string whether it is one query, and whether that query is ordered (pure).
+
+It serves verdicts and messages; the guarantee that nothing is written is the connection's authorizer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Adjacent pieces of a literal with a doubled quote ('it''s') may match one after the other: the result is the same.
+_OPAQUE = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))|'[^']*(?:'|\Z)|"[^"]*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)""",
+    re.DOTALL,
+)
+_WORD = re.compile(r"[A-Za-z_]+")
+_SPACE = " \t\n\f\r\ufeff"  # what SQLite's tokenizer skips
+_QUERY_VERBS = frozenset({"SELECT", "WITH", "VALUES"})
+_CHANGING_VERBS = {"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "REINDEX", "REPLACE", "UPDATE", "VACUUM"}
+_TRANSACTION_VERBS = {"BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT"}
+_OTHER_VERBS = _CHANGING_VERBS | _TRANSACTION_VERBS | {"ANALYZE", "ATTACH", "DETACH", "EXPLAIN", "PRAGMA"}
+_MAIN_VERB = re.compile(r"\b(select|values|insert|replace\s+into|update|delete)\b", re.IGNORECASE)
+_ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
+_PARENTHESIS = re.compile(r"[()]")
+
+
+def rejection_reason(sql: str) -> str | None:
+    """Why `sql` is not exactly one SELECT, WITH or VALUES statement, or None when it may be one.
+
+    Text that begins with no verb of SQLite at all passes: SQLite itself calls it a syntax error.
+    """
+    text = _skeleton(sql)
+    statement, _, rest = text.strip(_SPACE).partition(";")
+    word = _WORD.match(statement)
+    verb = word.group().upper() if word else ""
+    if not statement.strip(_SPACE):
+        return "there is no statement, only white space, comments or a semicolon"
+    if verb in _OTHER_VERBS:
+        return f"the statement is {verb}; only SELECT, WITH or VALUES can be an answer"
+    if rest.strip(_SPACE + ";"):
+        return "there is more than one statement; exactly one is expected"
+    if verb == "WITH":
+        main = next((m.group() for part in _outermost(statement) if (m := _MAIN_VERB.search(part))), "SELECT")
+        if main.upper() not in _QUERY_VERBS:
+            return f"the statement is WITH ... {main.upper()}; only a query can be an answer"
+    return None
+
+
+def has_outermost_order_by(sql: str) -> bool:
+    """Whether the outermost query of `sql`, not one in parentheses, has an ORDER BY."""
+    return any(_ORDER_BY.search(part) for part in _outermost(_skeleton(sql)))
+
+
+def _skeleton(sql: str) -> str:
+    """`sql` with every comment replaced by a space and every quoted text by an empty one."""
+    return _OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)
+
+
+def _outermost(skeleton: str) -> Iterator[str]:
+    """The stretches of `skeleton` that stand in no parenthesis."""
+    depth, start = 0, 0
+    for match in _PARENTHESIS.finditer(skeleton):
+        if depth == 0:
+            yield skeleton[start : match.start()]
+        depth = max(0, depth + (1 if match.group() == "(" else -1))
+        start = match.end()
+    if depth == 0:
+        yield skeleton[start:]

@@ -1,0 +1,123 @@
+"""The semantics of comparing two results."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reward_service.comparison import Answer, Row, answers_match
+
+CELLS = st.sampled_from([None, 0, 1, 1.0, 2.5, "", "1", "a", b"a", math.inf, 2**53 + 1, float(2**53)])
+
+
+def rows_of(num_columns: int) -> st.SearchStrategy[list[Row]]:
+    return st.lists(st.tuples(*[CELLS] * num_columns), max_size=5)
+
+
+PAIRS = st.integers(1, 3).flatmap(lambda width: st.tuples(rows_of(width), rows_of(width)))
+
+
+def answer(rows: list[Row], *, ordered: bool = False, num_columns: int | None = None) -> Answer:
+    return Answer(rows, len(rows[0]) if num_columns is None else num_columns, ordered)
+
+
+def same(semantics: str, gold: list[Row], rows: list[Row], *, ordered: bool = False, tolerance: float = 0.0) -> bool:
+    return answers_match(semantics, answer(gold, ordered=ordered), answer(rows), tolerance)
+
+
+@given(PAIRS)
+def test_bird_is_equality_of_sets(pair: tuple[list[Row], list[Row]]) -> None:
+    gold, rows = (answer(side, num_columns=1) for side in pair)
+    assert answers_match("bird", gold, rows) == (set(pair[0]) == set(pair[1]))
+
+
+@given(PAIRS, st.booleans())
+def test_spider_is_equality_under_some_column_order(pair: tuple[list[Row], list[Row]], ordered: bool) -> None:
+    gold, rows = pair
+    width = len((gold + rows + [()])[0])
+    expected = not gold and not rows
+    for order in permutations(range(width)):
+        permuted = [tuple(row[index] for index in order) for row in rows]
+        expected = expected or (permuted == gold if ordered else Counter(permuted) == Counter(gold))
+    result = answers_match("spider", answer(gold, ordered=ordered, num_columns=width), answer(rows, num_columns=width))
+    assert result == expected
+
+
+@given(PAIRS, st.booleans())
+def test_strict_implies_the_others(pair: tuple[list[Row], list[Row]], ordered: bool) -> None:
+    gold, rows = answer(pair[0], ordered=ordered, num_columns=2), answer(pair[1], num_columns=2)
+    if answers_match("strict", gold, rows):
+        assert pair[0] == pair[1] or not ordered
+        assert answers_match("bird", gold, rows) and answers_match("spider", gold, rows)
+
+
+def test_each_semantics_on_what_tells_them_apart() -> None:
+    verdicts = {
+        "row order": ([(1,), (2,)], [(2,), (1,)], "bird spider strict"),
+        "duplicates": ([(1,), (1,)], [(1,)], "bird"),
+        "column order": ([(1, "a"), (2, "b")], [("a", 1), ("b", 2)], "spider"),
+        "int and float": ([(1,)], [(1.0,)], "bird spider"),
+        "text and blob": ([("a",)], [(b"a",)], ""),
+        "paired otherwise": ([(1, 2), (2, 1), (3, 3)], [(1, 1), (2, 2), (3, 3)], ""),
+    }
+    for name, (gold, rows, expected) in verdicts.items():
+        matching = [semantics for semantics in ("bird", "spider", "strict") if same(semantics, gold, rows)]
+        assert matching == expected.split(), name
+
+
+def test_order_counts_when_the_gold_is_ordered() -> None:
+    rows: list[Row] = [(1,), (2,)]
+    assert same("bird", rows, rows[::-1], ordered=True)
+    assert not same("spider", rows, rows[::-1], ordered=True)
+    assert not same("strict", rows, rows[::-1], ordered=True)
+
+
+def test_empty_results_of_different_width() -> None:
+    empty, wider = answer([], num_columns=1), answer([], num_columns=3)
+    assert answers_match("bird", empty, wider) and answers_match("spider", empty, wider)
+    assert not answers_match("strict", empty, wider)
+
+
+@pytest.mark.parametrize("num_columns", [10, 30, 100, 1500])
+def test_equal_columns_do_not_blow_up_the_search(num_columns: int) -> None:
+    started_s = time.thread_time()
+    assert same("spider", [(0,) * num_columns], [(0,) * num_columns])
+    assert time.thread_time() - started_s < 0.5
+
+
+def test_hard_permutations_are_found_or_given_up_soon() -> None:
+    stream = random.Random(5)
+    # Every column holds the same multiset, so the fingerprints tell nothing.
+    columns = [stream.sample(range(12), 12) for _ in range(12)]
+    gold = list(zip(*columns, strict=True))
+    shuffled = list(zip(*stream.sample(columns, 12), strict=True))
+    assert same("spider", gold, stream.sample(shuffled, 12))
+    bits = [[stream.randrange(2) for _ in range(200)] for _ in range(40)]
+    others = [stream.sample(column, 200) for column in bits]
+    started_s = time.thread_time()
+    assert not same("spider", list(zip(*bits, strict=True)), list(zip(*others, strict=True)))
+    assert time.thread_time() - started_s < 5
+
+
+def test_float_tolerance_is_relative_and_off_by_default() -> None:
+    gold: list[Row] = [("a", 0.1 + 0.2, 7), ("b", 1e300, None), ("c", math.inf, 1)]
+    rows: list[Row] = [("b", 1e300, None), ("a", 0.3, 7), ("c", math.inf, 1)]
+    for semantics in ("bird", "spider", "strict"):
+        assert not same(semantics, gold, rows)
+        assert same(semantics, gold, rows, tolerance=1e-9)
+    assert not same("bird", [(100.0,)], [(101.0,)], tolerance=1e-3)
+    assert same("bird", [(-100.0,)], [(-100.01,)], tolerance=1e-3)
+    assert not same("bird", [(1e308,)], [(math.inf,)], tolerance=0.1)
+
+
+def test_integers_never_merge_but_take_up_floats() -> None:
+    assert not same("bird", [(1_000_000,)], [(1_000_001,)], tolerance=1e-3)
+    assert same("bird", [(3,)], [(2.9999999999,)], tolerance=1e-6)
+    assert not same("strict", [(3,)], [(2.9999999999,)], tolerance=1e-6)

@@ -1,0 +1,186 @@
+"""YAML plus overrides: what holds, what is refused, and that every refusal is one useful sentence."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.complaints import dotted_keys
+from configs.errors import ConfigError, UserError
+from configs.loading import dump_config, load_config
+from configs.schema import RunConfig
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(tmp_path: Path, text: str = "", overrides: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def test_nothing_set_gives_the_defaults(tmp_path):
+    assert load_config(None) == RunConfig()
+    assert load_config(written(tmp_path, "")) == RunConfig()
+    assert load_config(written(tmp_path, "run:\n  # name: x\n")) == RunConfig()
+
+
+def test_an_override_beats_the_file_and_the_last_override_wins(tmp_path):
+    path = written(tmp_path, "rollout:\n  group_size: 4\n  temperature: 0.5\n")
+    config = load_config(path, ["rollout.group_size=8", "rollout.group_size=9", "learner.learning_rate=3e-5"])
+    assert (config.rollout.group_size, config.rollout.temperature, config.learner.learning_rate) == (9, 0.5, 3e-5)
+
+
+def test_values_of_overrides_are_yaml():
+    config = load_config(None, ["lora.target_modules=[q_proj, v_proj]", "learner.offload_optimizer=yes"])
+    assert config.lora.target_modules == ("q_proj", "v_proj")
+    assert config.learner.offload_optimizer is True
+    assert load_config(None, ["cluster.dashboard_port=null"]).cluster.dashboard_port is None
+
+
+@pytest.mark.parametrize("text", ["7", "2024-01-01", "yes", "a: b: c", "[x"])
+def test_a_text_field_takes_the_override_as_it_stands(text):
+    assert load_config(None, [f"run.name={text}"]).run.name == text
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert load_config(None, ["run.name=a=b"]).run.name == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("rollout:\n  group_sise: 8\n", ["'rollout.group_sise'", "run.yaml", "'rollout.group_size'"]),
+        ("rollot:\n  group_size: 8\n", ["'rollot'", "run.yaml", "'rollout'"]),
+        ("learner:\n  max_staleness: 0\n", ["'learner.max_staleness'", "'rollout.max_staleness'"]),
+        ("group_size: 8\n", ["'group_size'", "'rollout.group_size'"]),
+        ("rollout.group_size: 8\n", ["'rollout.group_size'", "indented under 'rollout:'"]),
+        ("1: 2\n", ["'1'"]),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_one(tmp_path, text, named):
+    message = refusal(tmp_path, text)
+    assert all(part in message for part in named), message
+
+
+def test_an_unknown_key_of_an_override_names_the_override(tmp_path):
+    message = refusal(tmp_path, overrides=("rolout.groupsize=8",))
+    assert "rolout.groupsize=8" in message
+    assert "'rollout.group_size'" in message
+
+
+@given(key=st.text(min_size=1).filter(lambda key: "=" not in key and key.strip() and "\n" not in key))
+def test_any_unknown_key_names_some_known_one(key):
+    if key.strip() in (*dotted_keys(), *RunConfig.model_fields):
+        return
+    with pytest.raises(ConfigError, match=r"nearest known key is '[a-z_.]+'"):
+        load_config(None, [f"{key}=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("rollout.group_size=many", ["rollout.group_size is 'many'", "a whole number", "default, 16"]),
+        ("rollout.group_size=2.5", ["2.5", "a whole number"]),
+        ("rollout.group_size=0", ["is 0", "at least 1"]),
+        ("rollout.group_size=yes", ["is True", "not true or false"]),
+        ("rollout.group_size=", ["is empty", "a whole number"]),
+        ("learner.learning_rate=.inf", ["is inf", "a finite number"]),
+        ("learner.learning_rate=Infinity", ["is inf", "a finite number"]),
+        ("learner.learning_rate=.nan", ["is nan", "greater than 0"]),
+        ("learner.learning_rate=0", ["is 0", "greater than 0"]),
+        ("learner.adam_betas=[0.9]", ["learner.adam_betas", "long enough"]),
+        ("learner.adam_betas=[0.9, 0.9, 0.9]", ["learner.adam_betas", "at most 2 entries"]),
+        ("lora.target_modules=[1]", ["lora.target_modules (entry 0) is 1", "text"]),
+        ("learner.gradient_checkpointing=maybe", ["'maybe'", "true or false"]),
+        ("reward.semantics=foo", ["'foo'", "'bird', 'spider' or 'strict'"]),
+        ("lora.rank=7", ["lora.rank is 7", "lora.rank=7", "use one of"]),
+        ("data.source=files", ["data.source is 'files'", "data.questions"]),
+        ("cluster.dashboard_port=[1]", ["cluster.dashboard_port is [1]", "correct it or leave it out."]),
+        ("rollout.group_size", ["no override", "section.field=value"]),
+        ("=3", ["no override"]),
+        ("rollout=3", ["whole section", "rollout.num_actors=value"]),
+        ("lora.target_modules=[a", ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_override_names_key_value_rule_and_remedy(tmp_path, override, named):
+    message = refusal(tmp_path, overrides=(override,))
+    assert all(part in message for part in named), message
+
+
+def test_a_wrong_value_in_the_file_names_the_file_and_the_others(tmp_path):
+    message = refusal(tmp_path, "rollout:\n  group_size: none\n  num_actors: 0\nrun:\n  seed: -1\n")
+    assert "run.seed is -1 in" in message
+    assert "run.yaml" in message
+    assert "2 more wrong values" in message
+
+
+def test_a_section_that_is_no_mapping(tmp_path):
+    assert "rollout is 3" in refusal(tmp_path, "rollout: 3\n")
+
+
+def test_a_long_value_is_cut(tmp_path):
+    assert len(refusal(tmp_path, f"rollout:\n  group_size: {'x' * 5000}\n")) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("run: [1\n", "not valid YAML (line 2"),
+        ("run:\n\tname: x\n", "not valid YAML (line 2"),
+        ("- 1\n", "holds a list"),
+        ("just text\n", "holds a str"),
+        ("run:\n  name: a\n  name: b\n", "line 3 repeats the key 'name'"),
+        ("run:\n  name: a\nrollout:\n  group_size: 3\nrun:\n  seed: 3\n", "line 5 repeats the key 'run'"),
+        ("run:\n  name: 2024-99-99\n", "not valid YAML"),
+        ("run:\n  name: a\n---\nrun:\n  name: b\n", "not valid YAML"),
+        ("run: !!python/object:os.system {}\n", "not valid YAML"),
+        ("? [a, b]\n: 1\n", "not valid YAML"),
+    ],
+)
+def test_unusable_yaml(tmp_path, text, part):
+    assert part in refusal(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_or_no_file_or_no_text(tmp_path):
+    for path, part in ((tmp_path / "none.yaml", "no configuration file"), (tmp_path, "is a folder")):
+        with pytest.raises(ConfigError, match=part):
+            load_config(path)
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path / "run.yaml")
+
+
+def test_what_is_dumped_loads_again(tmp_path):
+    overrides = ["run.name='ü: \"x\"'", "learner.learning_rate=1e-7", "data.questions=q.json", "lora.rank=32"]
+    config = load_config(None, overrides)
+    dump_config(config, tmp_path / "deep" / "config.yaml")
+    assert load_config(tmp_path / "deep" / "config.yaml") == config
+
+
+def test_a_folder_that_can_not_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Can't write"):
+        dump_config(RunConfig(), tmp_path / "file" / "config.yaml")
+
+
+def test_errors_survive_pickling():
+    error = pickle.loads(pickle.dumps(ConfigError("One sentence.")))
+    assert isinstance(error, UserError)
+    assert str(error) == "One sentence."
+
+
+def test_every_shipped_configuration_loads():
+    shipped = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+    for path in shipped:
+        needs_paths = ["data.questions=q.json", "data.databases=dbs"]
+        assert load_config(path, needs_paths).run.num_steps >= 1

@@ -1,0 +1,80 @@
+"""The rollouts file: complete, queryable during the run, and not to be upset by any text."""
+
+import sqlite3
+
+import pytest
+
+from cluster.messages import Outcome
+from cluster.reports.rollout_log import RolloutLog
+from tests.scored_groups import scored_group
+
+MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.GOLD_FAILED, None)]
+
+
+def query(path, sql: str) -> list[tuple]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def test_every_candidate_is_kept(tmp_path):
+    path = tmp_path / "run" / "rollouts.sqlite"
+    with RolloutLog(path) as log:
+        log.append(1, [scored_group(MIXED), scored_group(MIXED, question_id="q2")], [[0.5, -0.5, None]] * 2)
+        log.append(2, [scored_group(MIXED)])
+        log.append(3, [])
+    rows = query(path, "SELECT step, question_id, sample_index, reward, outcome, advantage FROM rollouts ORDER BY id")
+    assert len(rows) == 9
+    assert rows[:3] == [
+        (1, "q1", 0, 1.0, "match", 0.5),
+        (1, "q1", 1, 0.1, "mismatch", -0.5),
+        (1, "q1", 2, None, "gold_failed", None),
+    ]
+    assert rows[3][1] == "q2"
+    assert rows[8] == (2, "q1", 2, None, "gold_failed", None)
+    columns = "database_id, question, completion, sql, seconds, adapter_version, newest_adapter_version, num_tokens"
+    assert query(path, f"SELECT {columns}, truncated FROM rollouts LIMIT 1") == [
+        ("shop", "How many?", "SELECT 1", "SELECT 1", 0.25, 1, 2, 1, 1)
+    ]
+
+
+def test_a_person_can_query_during_the_run_and_never_blocks_it(tmp_path):
+    path = tmp_path / "rollouts.sqlite"
+    with RolloutLog(path) as log:
+        log.append(1, [scored_group(MIXED)])
+        reader = sqlite3.connect(path)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM rollouts").fetchone() == (3,)
+        log.append(2, [scored_group(MIXED)])
+        assert reader.execute("SELECT count(*) FROM rollouts").fetchone() == (3,)
+        reader.close()
+        assert query(path, "SELECT count(*) FROM rollouts") == [(6,)]
+    assert [file.name for file in tmp_path.iterdir()] == ["rollouts.sqlite"]
+
+
+def test_reopening_appends(tmp_path):
+    path = tmp_path / "rollouts.sqlite"
+    for step in (1, 2):
+        with RolloutLog(path) as log:
+            log.append(step, [scored_group(MIXED)])
+    assert query(path, "SELECT count(*), count(DISTINCT step) FROM rollouts") == [(6, 2)]
+
+
+def test_hostile_text_is_stored(tmp_path):
+    path = tmp_path / "rollouts.sqlite"
+    with RolloutLog(path) as log:
+        log.append(1, [scored_group(MIXED, text="a\ud800b\0'); DROP TABLE rollouts;--", message="\udcff")])
+    completion, message = query(path, "SELECT completion, message FROM rollouts LIMIT 1")[0]
+    assert completion == "a\\ud800b\0'); DROP TABLE rollouts;--"
+    assert message == "\\udcff"
+
+
+def test_a_step_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "rollouts.sqlite"
+    with RolloutLog(path) as log:
+        for advantages in ([], [[0.5]]):
+            with pytest.raises(ValueError, match="zip"):
+                log.append(1, [scored_group(MIXED)], advantages)
+    assert query(path, "SELECT count(*) FROM rollouts") == [(0,)]

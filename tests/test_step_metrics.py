@@ -1,0 +1,114 @@
+"""The flat record of a step, its file and curves, and what the console shows of it."""
+
+import dataclasses
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cluster.messages import Outcome
+from cluster.reports.metrics_log import MetricsLog
+from cluster.reports.progress import Progress, duration
+from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
+from tests.scored_groups import scored_group, step_report
+
+TIMINGS = StepTimings(rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, step_s=5.5)
+MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.NO_SQL, 0.0), (Outcome.INFRASTRUCTURE, None)]
+
+
+def metrics_of(*groups, **changes):
+    given = {"num_dropped_groups": 0, "adapter_version": 3, "sync_bytes": 1000}
+    return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
+
+
+def test_shares_are_over_candidates_that_carry_a_reward():
+    metrics = metrics_of(scored_group(MIXED))
+    assert metrics.reward_mean == pytest.approx(1.1 / 3)
+    assert metrics.correct_share == pytest.approx(1 / 3)
+    assert metrics.executes_share == pytest.approx(2 / 3)
+
+
+def test_correct_is_the_outcome_and_never_a_reward():
+    metrics = metrics_of(scored_group([(Outcome.MISMATCH, 1.0), (Outcome.MATCH, 0.0)]))
+    assert metrics.correct_share == 0.5
+
+
+def test_zero_variance_counts_groups_with_equal_usable_rewards():
+    equal = scored_group([(Outcome.MATCH, 1.0), (Outcome.MATCH, 1.0), (Outcome.INFRASTRUCTURE, None)])
+    without = scored_group([(Outcome.GOLD_FAILED, None)] * 2)
+    metrics = metrics_of(equal, scored_group(MIXED), without, num_dropped_groups=1)
+    assert metrics.zero_variance_share == 0.5
+    assert metrics.dropped_group_share == pytest.approx(1 / 3)
+    assert metrics.num_groups == 3
+
+
+def test_tokens_and_what_the_learner_reports():
+    metrics = metrics_of(scored_group(MIXED), scored_group(MIXED))
+    assert (metrics.generated_tokens, metrics.prompt_tokens, metrics.mean_completion_tokens) == (20, 6, 2.5)
+    assert (metrics.truncated_share, metrics.tokens_per_s) == (0.25, 10.0)
+    assert (metrics.step, metrics.kl, metrics.grad_norm, metrics.trained_tokens) == (3, None, 1.5, 40)
+    assert (metrics.adapter_version, metrics.sync_bytes, metrics.step_s) == (3, 1000, 5.5)
+
+
+def test_entropy_is_the_mean_surprise_of_the_numbers_there_are():
+    group = scored_group(MIXED)
+    completion = dataclasses.replace(group.rollout.completions[0], logprobs=(math.nan, -2.0, -4.0))
+    one = dataclasses.replace(group, rollout=dataclasses.replace(group.rollout, completions=(completion,)))
+    assert entropy_estimate((group,)) == 0.5
+    assert entropy_estimate((one,)) == 3.0
+
+
+def test_a_step_without_verdicts_has_no_means():
+    metrics = metrics_of(scored_group([(Outcome.GOLD_FAILED, None)]), num_dropped_groups=1)
+    assert all(math.isnan(share) for share in (metrics.reward_mean, metrics.correct_share, metrics.zero_variance_share))
+    assert metrics.dropped_group_share == 1
+    assert math.isnan(metrics_of().dropped_group_share)
+
+
+def test_records_are_valid_json_lines_and_curves(tmp_path):
+    metrics = metrics_of(scored_group(MIXED))
+    with MetricsLog(tmp_path / "run") as log:
+        log.write(metrics)
+        # Readable while the run goes on.
+        assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+        log.write(dataclasses.replace(metrics, step=4, loss=math.inf))
+    with MetricsLog(tmp_path / "run") as log:
+        log.write(dataclasses.replace(metrics, step=5))
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first, second, third = (json.loads(line, parse_constant=refuse) for line in lines)
+    assert (first["step"], first["loss"], first["kl"], first["logprob_mismatch_max"]) == (3, 0.5, None, None)
+    assert (second["loss"], third["step"]) == (None, 5)
+    curves = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    curves.Reload()
+    assert {"reward_mean", "grad_norm"} <= set(curves.Tags()["tensors"])
+    assert [event.step for event in curves.Tensors("reward_mean")] == [3, 4, 5]
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal():
+    console = Console(file=io.StringIO(), width=40, highlight=False)
+    progress = Progress(console)
+    progress.phase("GRPO")
+    progress.note("adapter [v1] published to /a/long/path/that/is/not/to/be/wrapped")
+    progress.step(1, 20, 0.25, 0.125, 812.3, 10.0)
+    progress.step(2, 20, 0.25, 0.125, 812.3, 20.0)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert not any(ord(character) < 32 for line in lines for character in line)
+    assert "adapter [v1] published" in lines[1]
+    assert "step  2/20" in lines[3]
+    assert "correct  12.5 %" in lines[3]
+    assert lines[3].endswith("4 min 30 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (-1, "0 s")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
