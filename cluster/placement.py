@@ -14,6 +14,7 @@ import psutil
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from cluster.messages import AdapterManifest
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
@@ -148,6 +149,13 @@ def start_supervised_learner(config: RunConfig, model_dir: Path) -> Any:
     from learner.supervised import SupervisedLearner
 
     return _start_one(SupervisedLearner, "warm-start", config, model_dir)
+
+
+def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
+    """A PEFT folder's adapter in the object store, as version 0. Raises UserError when it can't be served."""
+    from learner.adapter_files import export_blob, read_adapter
+
+    return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob)
 
 
 def put_blob(blob: np.ndarray) -> list:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
+from cluster.messages import AdapterManifest
 from configs.errors import UserError
 from configs.schema import LoraSection
 
@@ -20,6 +25,26 @@ CONFIG = "adapter_config.json"
 def to_blob(tensors: dict[str, torch.Tensor]) -> bytes:
     """One safetensors blob under plain PEFT names."""
     return save(tensors, metadata={"format": "pt"})
+
+
+def export_blob(
+    tensors: dict[str, torch.Tensor], lora: LoraSection, version: int, put_blob: Callable[[np.ndarray], Any]
+) -> AdapterManifest:
+    """Put the adapter, as the engine will get it, into the store once, and describe it.
+
+    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference.
+    """
+    blob = to_blob(tensors)
+    return AdapterManifest(
+        version=version,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        target_modules=lora.target_modules,
+        num_modules=len(tensors) // 2,
+        num_bytes=len(blob),
+        sha256=hashlib.sha256(blob).hexdigest(),
+        blob_ref=put_blob(np.frombuffer(blob, dtype=np.uint8)),
+    )
 
 
 def write_adapter(folder: Path, blob: bytes, lora: LoraSection, base_model: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from peft import PeftModel
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport
 from configs.schema import RunConfig
-from learner.adapter_files import read_adapter, to_blob, write_adapter
+from learner.adapter_files import export_blob, read_adapter, to_blob, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.grpo_loss import LossTerms, grpo_loss
@@ -81,18 +80,8 @@ class GrpoLearner:
         return meter.report(step=step, learning_rate=rate, num_groups=len(useful))
 
     def export_adapter(self, version: int) -> AdapterManifest:
-        """Put the adapter, as the engine will get it, into the store once, and describe it."""
-        blob = to_blob(adapter_tensors(self._policy))
-        return AdapterManifest(
-            version=version,
-            rank=self._config.lora.rank,
-            alpha=self._config.lora.alpha,
-            target_modules=self._config.lora.target_modules,
-            num_modules=len(adapter_tensors(self._policy)) // 2,
-            num_bytes=len(blob),
-            sha256=hashlib.sha256(blob).hexdigest(),
-            blob_ref=self._put_blob(np.frombuffer(blob, dtype=np.uint8)),
-        )
+        """The adapter in the object store, and what it must look like when it arrives."""
+        return export_blob(adapter_tensors(self._policy), self._config.lora, version, self._put_blob)
 
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)

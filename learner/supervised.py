@@ -50,7 +50,7 @@ class SupervisedLearner:
         Raises FloatingPointError when the loss is not finite.
         """
         settings = self._config.warm_start
-        batches_per_epoch = math.ceil(len(examples) / settings.batch_questions)
+        batches_per_epoch = sum(math.ceil(len(same) / settings.batch_questions) for same in _by_database(examples))
         num_batches = max(1, round(batches_per_epoch * settings.max_epochs))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
         best: WarmStartReport | None = None
@@ -89,16 +89,21 @@ class SupervisedLearner:
         return self._engine.module  # type: ignore[return-value]
 
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
-        """Shuffled epochs, each cut into batches; the order derives from the run's seed and the epoch alone."""
+        """Epochs of shuffled batches, each from one database so that its schema's tokens are computed once a batch.
+
+        The order derives from the run's seed and the epoch alone.
+        """
         size = self._config.warm_start.batch_questions
         produced, epoch = 0, 0
         while produced < num_batches:
-            order = list(examples)
-            random.Random(f"{self._config.run.seed}/warm-start/{epoch}").shuffle(order)
-            for start in range(0, len(order), size):
-                if produced < num_batches:
-                    yield order[start : start + size]
-                    produced += 1
+            order = random.Random(f"{self._config.run.seed}/warm-start/{epoch}")
+            batches = []
+            for same_database in _by_database(examples):
+                order.shuffle(same_database)
+                batches += [same_database[start : start + size] for start in range(0, len(same_database), size)]
+            order.shuffle(batches)
+            yield from batches[: num_batches - produced]
+            produced += len(batches)
             epoch += 1
 
     def _step(self, batch: Sequence[WarmStartExample], rate: float) -> float:
@@ -121,16 +126,20 @@ class SupervisedLearner:
         return sum(-float((packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()) for pack in packs)
 
 
+def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExample]]:
+    grouped: dict[str, list[WarmStartExample]] = defaultdict(list)
+    for example in examples:
+        grouped[example.database_id].append(example)
+    return list(grouped.values())
+
+
 def _packs(examples: Sequence[WarmStartExample], max_pack_tokens: int) -> list[Pack]:
     """Packs whose weights sum to 1 over all answer tokens of the batch."""
     num_tokens = sum(len(example.answer_token_ids) for example in examples)
-    by_database: dict[str, list[WarmStartExample]] = defaultdict(list)
-    for example in examples:
-        by_database[example.database_id].append(example)
     groups: list[PrefixGroup] = [
         share_prefixes(
             [(e.prompt_token_ids, Branch(token_ids=e.answer_token_ids, weight=1 / num_tokens)) for e in same_database]
         )
-        for same_database in by_database.values()
+        for same_database in _by_database(examples)
     ]
     return make_packs(groups, max_pack_tokens)

@@ -69,6 +69,10 @@ class DatabaseFolder:
         self._open.move_to_end(database_id)
         return database
 
+    def current(self, database_id: str) -> Database:
+        """The open database without a look at its file, so that a group sees one state. Raises DatabaseUnavailable."""
+        return self._open.get(database_id) or self.get(database_id)
+
     def drop(self, database_id: str) -> None:
         """Closes the database, so that the next use opens it anew."""
         if database := self._open.pop(database_id, None):
@@ -106,7 +110,7 @@ def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
     connection = None
     try:
         # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
@@ -124,6 +128,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Reading a file in WAL mode would create files beside it, unless it is declared immutable. That is sound
     # while there is no log, and a later change of the file changes its digest.
     unused_wal = _is_wal_mode(path) and not _wal_of(path).exists()
+    # Without an isolation level the driver begins no transaction, so no lock outlives a statement. It is not set
+    # through SQLAlchemy, which would run a pragma on closing, past the guard.
     uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused_wal else ''}"
     return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
 

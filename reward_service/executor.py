@@ -88,7 +88,7 @@ class Executor:
         answer = None
         message = ""
         try:
-            database = self._databases.get(database_id)
+            database = self._databases.current(database_id)
             started_s = time.thread_time()
             with _cpu_timer(self._settings.hard_limit_s):
                 answer = self._answer(database, sql, is_gold=golds is None)

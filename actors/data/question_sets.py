@@ -14,6 +14,8 @@ from cluster.messages import Question
 from configs.errors import UserError
 from configs.schema import DataSection
 
+SPLITS = ("train", "tune", "test")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionSets:
@@ -30,7 +32,7 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     """The embedded demo, written on first use, or the user's files split here. Raises UserError for bad files."""
     if data.source == "demo":
         write_demo(demo_dir)
-        train, tune, test = (read_questions(demo_dir / f"{name}.json") for name in ("train", "tune", "test"))
+        train, tune, test = (read_questions(demo_dir / f"{name}.json") for name in SPLITS)
         return _limited(data, demo_dir / "databases", train, tune, test)
     assert data.questions is not None and data.databases is not None
     questions_path, databases_dir = data.questions.expanduser().resolve(), data.databases.expanduser().resolve()

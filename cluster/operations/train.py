@@ -17,6 +17,7 @@ from cluster.controller import publish, train_grpo
 from cluster.embedded_models import model_folder
 from cluster.learner_handle import LearnerHandle
 from cluster.messages import GroupRequest
+from cluster.operations.question_budget import fitting_questions
 from cluster.placement import check_resources, ray_session, start_learner, start_reward_pool, start_rollout_pool
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
 from cluster.reports.progress import Progress, make_console
@@ -25,8 +26,6 @@ from cluster.warm_start import warm_start_adapter
 from configs.errors import UserError
 from configs.loading import dump_config
 from configs.schema import RunConfig
-
-SPLITS = ("train", "tune", "test")
 
 
 def train(config: RunConfig, run_dir: Path | None) -> Path:
@@ -42,7 +41,7 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
-    sets = _fitting(sets, encoder, config, progress)
+    sets = fitting_questions(sets, encoder, config, progress)
     with ray_session(config.cluster, namespace=f"floe-{run_dir.name}") as line:
         progress.note(line)
         check_resources(config)
@@ -129,28 +128,6 @@ def _requests(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, ste
         )
         for question in questions
     ]
-
-
-def _fitting(sets: QuestionSets, encoder: PromptEncoder, config: RunConfig, progress: Progress) -> QuestionSets:
-    """Leaves out, and counts aloud, the questions whose prompt and longest completion exceed the context."""
-    budget = config.model.max_context_tokens - config.rollout.max_new_tokens
-    kept = {name: tuple(q for q in sets.split(name) if len(encoder.prompt(q)) <= budget) for name in SPLITS}
-    for name, questions in kept.items():
-        num_left_out = len(sets.split(name)) - len(questions)
-        progress.note(
-            f"{name}: {len(questions)} questions"
-            + (f", {num_left_out} left out with prompts over {budget} tokens" if num_left_out else "")
-        )
-        if not questions:
-            raise UserError(
-                f"Every prompt of the split '{name}' exceeds {budget} tokens: raise model.max_context_tokens."
-            )
-    if len(kept["train"]) < config.rollout.questions_per_step:
-        raise UserError(
-            f"There are {len(kept['train'])} training questions, a step takes {config.rollout.questions_per_step}: "
-            "lower rollout.questions_per_step."
-        )
-    return replace(sets, **kept)
 
 
 def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:

@@ -1,0 +1,58 @@
+"""Fixtures that are costly and shared by the whole test run: one home, one smoke run."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FLOE = (sys.executable, "-m", "cluster.cli")
+SMOKE_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class SmokeRun:
+    home: Path
+    run_dir: Path
+    output: str
+
+
+def floe(*arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own, in another folder than the repository."""
+    environment = {**os.environ, "FLOE_HOME": str(home)}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.run(
+        [*FLOE, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=timeout_s
+    )
+
+
+def config(name: str) -> str:
+    return str(REPOSITORY / "configs" / name)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("floe-home")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(home) -> SmokeRun:
+    """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite."""
+    run_dir = home / "smoke-run"
+    done = floe(
+        "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local", home=home
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return SmokeRun(home=home, run_dir=run_dir, output=done.stdout)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Spider and BIRD beside the repository; tests that need them say so when they skip."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the data sets are not at ../shared/data")
+    return folder

@@ -1,0 +1,163 @@
+"""The executor under kills, stalls and swelling: nothing but the blamed statement is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.messages import Outcome
+from reward_service.executor_process import ExecutorProcess
+from reward_service.frames import Frame
+from reward_service.group_run import GroupRun
+from reward_service.scorer import Scorer
+from tests.score_requests import ENDLESS, GOLD, ONE_OPCODE, MakeScorer, make_database, new_scorer, outcomes, score
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    databases_dir = tmp_path_factory.mktemp("databases")
+    make_database(databases_dir)
+    return databases_dir
+
+
+@pytest.fixture(scope="module")
+def make_scorer() -> Iterator[MakeScorer]:
+    with ExitStack() as stack:
+
+        def make(*arguments: Any, **settings: Any) -> Scorer:
+            scorer = new_scorer(*arguments, **settings)
+            stack.callback(scorer.close)
+            return scorer
+
+        yield make
+
+
+def kill_when_busy(scorer: Scorer, number: signal.Signals, num_kills: int) -> threading.Thread:
+    """Signals the executor child in the midst of its work, `num_kills` different ones in turn."""
+
+    def work() -> None:
+        seen = {0}
+        while len(seen) <= num_kills:
+            pid = scorer.executor_pid
+            if pid not in seen:
+                time.sleep(0.15)
+                os.kill(pid, number)
+                seen.add(pid)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_killed_child_costs_nothing_else(folder: Path, make_scorer: MakeScorer) -> None:
+    slow = ENDLESS.replace("FROM r)", "FROM r LIMIT 3000000)")
+    for num_kills, expected in ((1, Outcome.MISMATCH), (2, Outcome.KILLED)):
+        scorer = make_scorer(folder, time_limit_s=20)
+        killer = kill_when_busy(scorer, signal.SIGKILL, num_kills)
+        scores = score(scorer, GOLD, GOLD, slow, "SELECT 1", GOLD + " -- again")
+        killer.join()
+        assert outcomes(scores) == [Outcome.MATCH, expected, Outcome.MISMATCH, Outcome.MATCH]
+        assert scores[1].reward == (0.0 if expected is Outcome.KILLED else 0.1)
+        assert scorer.stats()["children"] == num_kills + 1
+
+
+def test_an_idle_child_or_server_may_die(folder: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(folder)
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+    os.kill(scorer.executor_pid, signal.SIGKILL)
+    started_s = time.perf_counter()
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+    assert time.perf_counter() - started_s < 0.5
+    with open(f"/proc/{scorer.executor_pid}/stat", encoding="ascii") as file:
+        server_pid = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(server_pid, signal.SIGKILL)
+    time.sleep(0.05)
+    results = outcomes(score(scorer, GOLD, GOLD)) + outcomes(score(scorer, GOLD, GOLD))
+    assert results[1] is Outcome.MATCH and results[0] in (Outcome.MATCH, Outcome.INFRASTRUCTURE)
+
+
+def test_the_wall_limit_is_nobodys_fault(folder: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(folder, wall_limit_s=1.0, time_limit_s=20)
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+    stopper = kill_when_busy(scorer, signal.SIGSTOP, 2)
+    scores = score(scorer, GOLD, ENDLESS, "SELECT 1")
+    stopper.join()
+    assert outcomes(scores) == [Outcome.INFRASTRUCTURE, Outcome.MISMATCH]
+    assert scores[0].reward is None
+
+
+def test_memory_is_bounded(folder: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(folder, max_memory_bytes=2**20 * 4, max_result_bytes=1024)
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+    heavy = "SELECT group_concat(hex(zeroblob(90000))) OVER () FROM emp a, emp b, emp c, emp d, emp e"
+    assert outcomes(score(scorer, GOLD, heavy, GOLD)) == [Outcome.TOO_LARGE, Outcome.MATCH]
+    assert scorer.stats()["children"] == 1
+
+
+class SwollenProcess(ExecutorProcess):
+    """Stands for a child that answers and then says that it has grown too large."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.num_drops = 0
+
+    def send(self, request: Frame) -> None:
+        self.frames = [
+            {"kind": "gold", "index": 0, "outcome": "ready", "message": "", "seconds": 0.0},
+            {"kind": "statement", "index": 0, "outcome": "match", "message": "", "seconds": 0.0},
+            {"kind": "done", "recycle": True},
+        ]
+
+    def receive(self) -> Frame:
+        return self.frames.pop(0)
+
+    def drop_child(self) -> None:
+        self.num_drops += 1
+
+
+def test_a_swollen_child_is_replaced_after_its_group() -> None:
+    process = SwollenProcess()
+    run = GroupRun(process, "emp", ["SELECT 1"], ["SELECT 1"], 1.0)
+    run.run()
+    assert run.failure is None and run.verdicts[0].outcome is Outcome.MATCH
+    assert process.num_drops == 1
+
+
+def test_children_die_with_their_parent(folder: Path) -> None:
+    program = (
+        "import sys, threading; from pathlib import Path; from configs.schema import RewardSection;"
+        "from cluster.messages import *; from reward_service.scorer import Scorer;"
+        "s = Scorer(Path(sys.argv[1]), RewardSection(time_limit_s=60));"
+        "r = lambda q: s.score(ScoreRequest(question_id='q', database_id='emp', gold_sql=('SELECT 1',),"
+        " candidates=(Candidate(sql=q),)));"
+        "r('SELECT 1'); print(s.executor_pid, flush=True); r(sys.argv[2])"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder), ONE_OPCODE], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child_pid = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline_s = time.monotonic() + 10
+    while Path(f"/proc/{child_pid}/stat").exists() and time.monotonic() < deadline_s:
+        if Path(f"/proc/{child_pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        assert not Path(f"/proc/{child_pid}").exists()

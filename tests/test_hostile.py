@@ -1,0 +1,75 @@
+"""Hostile SQL is contained: its class is right, nothing is written, and its neighbours keep their scores."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.messages import Candidate, Outcome, ScoreRequest
+from configs.schema import RewardSection
+from reward_service.scorer import Scorer
+
+HOSTILE_PATH = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "hostile" / "hostile_sql.json"
+CASES: list[dict[str, Any]] = json.loads(HOSTILE_PATH.read_text()) if HOSTILE_PATH.exists() else []
+ERRORS = {Outcome.REJECTED, Outcome.SYNTAX_ERROR, Outcome.RUNTIME_ERROR, Outcome.TOO_LARGE}
+TIMEOUTS = {Outcome.TIMEOUT, Outcome.KILLED}
+CLASSES = {"error": ERRORS, "timeout": TIMEOUTS, "ok": {Outcome.MATCH, Outcome.MISMATCH}}
+GOOD_PAIRS = ("SELECT sum(total) FROM orders", "SELECT 30 WHERE 1")
+FACTOR = 10  # for a busy machine
+FILES_OUTSIDE = (Path("/tmp/dev_attach.db"), Path("/tmp/dev_copy.db"))
+
+if not CASES:
+    pytest.skip("the shared data folder with hostile/hostile_sql.json is not there", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("databases") / "shop" / "shop.sqlite"
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, total); INSERT INTO orders(total) VALUES (10),(20);"
+        "ANALYZE;"
+    )
+    connection.close()
+    return path.parent.parent
+
+
+@pytest.fixture(scope="module")
+def scorer(folder: Path) -> Iterator[Scorer]:
+    scorer = Scorer(folder, RewardSection(time_limit_s=1.0))
+    yield scorer
+    scorer.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_contained(case: dict[str, Any], folder: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    path = folder / "shop" / "shop.sqlite"
+    before = path.read_bytes()
+    files = sorted(folder.rglob("*"))
+    outside = [each.exists() for each in FILES_OUTSIDE]
+    gold, same = GOOD_PAIRS
+    request = ScoreRequest(
+        question_id=case["id"],
+        database_id="shop",
+        gold_sql=(gold,),
+        candidates=tuple(Candidate(sql=sql) for sql in (same, case["sql"], gold)),
+    )
+    started_s = time.perf_counter()
+    first, hostile, last = scorer.score(request)
+    wall_s = time.perf_counter() - started_s
+    expected = CLASSES[case["expect"]] | (ERRORS | TIMEOUTS if "(error or timeout)" in case["why"] else set())
+    assert hostile.outcome in expected, hostile
+    assert hostile.reward == (0.1 if case["expect"] == "ok" else 0.0)
+    assert first.outcome is last.outcome is Outcome.MATCH
+    assert wall_s < FACTOR * case["max_seconds"]
+    assert path.read_bytes() == before
+    assert sorted(folder.rglob("*")) == files
+    assert [each.exists() for each in FILES_OUTSIDE] == outside

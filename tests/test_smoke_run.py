@@ -1,0 +1,121 @@
+"""What a whole run leaves behind, checked on the smoke configuration with every real part."""
+
+import json
+import sqlite3
+
+import pytest
+import torch
+import yaml
+from conftest import config, floe
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from configs.loading import load_config
+
+pytestmark = pytest.mark.engine
+
+REQUIRED_METRICS = {
+    "step", "reward_mean", "correct_share", "executes_share", "zero_variance_share", "kl", "loss", "grad_norm",
+    "ratio_clip_share", "adapter_version", "rollout_s", "reward_s", "learn_s", "sync_s", "generated_tokens",
+    "trained_tokens",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def metrics(smoke_run):
+    return [json.loads(line) for line in (smoke_run.run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def rollouts(smoke_run):
+    connection = sqlite3.connect(smoke_run.run_dir / "rollouts.sqlite")
+    connection.row_factory = sqlite3.Row
+    yield connection
+    connection.close()
+
+
+def test_three_steps_with_every_metric(metrics):
+    assert [record["step"] for record in metrics] == [1, 2, 3]
+    assert all(record.keys() >= REQUIRED_METRICS for record in metrics)
+
+
+def test_steps_learn_from_unequal_rewards(metrics):
+    assert all(record["zero_variance_share"] < 1 for record in metrics)
+    assert all(record["grad_norm"] > 0 for record in metrics)
+    assert all(record["trained_tokens"] > 0 for record in metrics)
+
+
+def test_versions_increase_by_one(metrics):
+    assert [record["adapter_version"] for record in metrics] == [1, 2, 3]
+
+
+def test_engine_and_learner_agree_on_the_tokens(metrics):
+    # A wrong or missing adapter shows as a mismatch an order of magnitude above the noise of bfloat16.
+    assert all(0 < record["logprob_mismatch_mean"] < 0.1 for record in metrics)
+
+
+def test_sixteen_candidates_a_group(rollouts):
+    sizes = rollouts.execute("SELECT COUNT(*) FROM rollouts GROUP BY step, question_id").fetchall()
+    assert [tuple(size) for size in sizes] == [(16,)] * 6
+
+
+def test_rollouts_of_a_step_carry_the_version_before(rollouts):
+    rows = rollouts.execute("SELECT DISTINCT step, adapter_version, newest_adapter_version FROM rollouts ORDER BY step")
+    assert [tuple(row) for row in rows] == [(1, 0, 0), (2, 1, 1), (3, 2, 2)]
+
+
+def test_rewards_follow_outcomes(rollouts):
+    rows = {tuple(row) for row in rollouts.execute("SELECT DISTINCT outcome, reward FROM rollouts")}
+    assert rows <= {
+        ("match", 1.0), ("mismatch", 0.1), ("syntax_error", 0.0), ("runtime_error", 0.0), ("rejected", 0.0),
+        ("no_sql", 0.0), ("timeout", 0.0), ("too_large", 0.0),
+    }  # fmt: skip
+    assert len({reward for _, reward in rows}) > 1
+
+
+def test_latest_adapter_loads_in_peft_and_differs_from_the_warm_start(smoke_run):
+    latest = smoke_run.run_dir / "adapters" / "latest"
+    base = AutoModelForCausalLM.from_pretrained(smoke_run.home / "models" / "tiny-qwen2", dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, latest)
+    assert model.peft_config["default"].r == 16
+    (warm,) = (smoke_run.home / "warm_starts").glob("*/adapter/adapter_model.safetensors")
+    before, after = load_file(warm), load_file(latest / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    loaded = dict(model.named_parameters())
+    name = next(name for name in after if "lora_B" in name)
+    assert torch.equal(loaded[name.replace("lora_B.weight", "lora_B.default.weight")].float(), after[name].float())
+
+
+def test_report_compares_before_and_after(smoke_run):
+    report = json.loads((smoke_run.run_dir / "report.json").read_text())
+    names = [row["name"] for row in report["rows"]]
+    assert names[:2] == ["base model", "warm start"] and names[-1] == "GRPO" and names[2].startswith("warm start, T ")
+    assert report["num_questions"] + report["num_left_out"] == 12
+    assert "warm start" in smoke_run.output and "GRPO" in smoke_run.output
+
+
+def test_resolved_configuration_is_kept(smoke_run):
+    kept = load_config(smoke_run.run_dir / "config.yaml")
+    assert kept.run.num_steps == 3 and kept.cluster.address == "local"
+    assert yaml.safe_load((smoke_run.run_dir / "config.yaml").read_text())["rollout"]["group_size"] == 16
+
+
+def test_tensorboard_files_are_there(smoke_run):
+    assert list((smoke_run.run_dir / "tensorboard").glob("events.*"))
+
+
+def test_absolute_paths_are_printed(smoke_run):
+    assert str(smoke_run.run_dir) in smoke_run.output
+
+
+def test_evaluate_reads_the_adapter_and_prints_json(smoke_run):
+    done = floe(
+        "evaluate", "--config", config("smoke.yaml"), "--adapter", str(smoke_run.run_dir / "adapters" / "latest"),
+        "--split", "tune", "--json", "cluster.address=local", "evaluation.max_questions=6", home=smoke_run.home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    report = json.loads(done.stdout)
+    assert [row["name"] for row in report["rows"]] == ["base model", "latest"]
+    assert report["num_questions"] == 6
