@@ -146,6 +146,7 @@ class WarmStartSection(Section):
     patience: int = Field(2, ge=1, description="Held-back losses without a new best before stopping.")
     min_improvement: float = Field(0.0, ge=0, description="What counts as a new best, in nats per token.")
     max_train_questions: int = Field(100_000, ge=1)
+    max_held_back_questions: int = Field(200, ge=1, description="Of the split `tune`, for the held-back loss.")
 
 
 class EvaluationSection(Section):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cluster.messages import AdapterManifest
@@ -20,6 +21,15 @@ from configs.schema import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+# Options of PEFT that make an adapter more than plain LoRA, each with its plain value.
+PLAIN_OPTIONS = {
+    "use_dora": False,
+    "use_rslora": False,
+    "bias": "none",
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
 
 
 def to_blob(tensors: dict[str, torch.Tensor]) -> bytes:
@@ -64,21 +74,33 @@ def write_adapter(folder: Path, blob: bytes, lora: LoraSection, base_model: Path
 
 
 def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
-    """Tensors of a PEFT folder. Raises UserError when it is not a LoRA adapter of the configured shape."""
+    """Tensors of a PEFT folder. Raises UserError when it is not a plain LoRA adapter of the configured shape."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"'{folder}' is not an adapter folder: it has no {name}.")
     try:
         config = json.loads((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
-    except FileNotFoundError as fault:
-        raise UserError(f"'{folder}' is not an adapter folder: it has no {Path(fault.filename).name}.") from fault
     except ValueError as fault:
         raise UserError(f"'{folder / CONFIG}' is not JSON ({fault}): give a folder written by PEFT or floe.") from fault
+    except SafetensorError as fault:
+        raise UserError(
+            f"'{folder / WEIGHTS}' is not a safetensors file ({fault}): give a folder written by PEFT or floe."
+        ) from fault
+    odd = [name for name, plain in PLAIN_OPTIONS.items() if (config.get(name) or plain) != plain]
+    if odd:
+        raise UserError(f"The adapter in '{folder}' sets {', '.join(odd)}, but floe goes on from plain LoRA only.")
     if config.get("r") != lora.rank or config.get("lora_alpha") != lora.alpha:
         raise UserError(
-            f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, the configuration "
-            f"has {lora.rank} and {lora.alpha}: set lora.rank and lora.alpha to the adapter's."
+            f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, "
+            f"the configuration has {lora.rank} and {lora.alpha}: set lora.rank and lora.alpha to the adapter's."
         )
-    if config.get("use_dora") or config.get("bias", "none") != "none" or config.get("modules_to_save"):
-        raise UserError(f"The adapter in '{folder}' uses DoRA, bias or modules_to_save, which vLLM can't serve.")
+    modules = {name.split(".")[-3] for name in tensors}  # ...self_attn.q_proj.lora_A.weight
+    if modules != set(lora.target_modules):
+        raise UserError(
+            f"The adapter in '{folder}' adapts {sorted(modules)}, the configuration {sorted(lora.target_modules)}: "
+            "set lora.target_modules to the adapter's."
+        )
     return tensors
 
 

@@ -75,9 +75,12 @@ def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack
 def share_prefixes(sequences: Sequence[tuple[tuple[int, ...], Branch]]) -> PrefixGroup:
     """One group from (prompt, answer) pairs: their longest common prompt prefix becomes the group's prefix.
 
-    The rest of each prompt goes in front of its answer, unscored.
+    The rest of each prompt goes in front of its answer, unscored. Raises ValueError when the prompts differ in their
+    first token, because a prefix has at least one.
     """
     prompts = [prompt for prompt, _ in sequences]
+    if len({prompt[0] for prompt in prompts}) > 1:
+        raise ValueError("prompts that differ in their first token have no prefix to share")
     shared = min(len(prompt) for prompt in prompts) - 1 if len(prompts) > 1 else len(prompts[0])
     first = prompts[0]
     for prompt in prompts[1:]:

@@ -59,8 +59,9 @@ def _train_on_cluster(
     initial = None
     if config.warm_start.enabled:
         progress.phase("warm start")
-        train_questions = sets.train[: config.warm_start.max_train_questions]
-        initial = warm_start_adapter(config, model_dir, encoder, train_questions, sets.tune, progress)
+        learned = sets.train[: config.warm_start.max_train_questions]
+        held_back = sets.tune[: config.warm_start.max_held_back_questions]
+        initial = warm_start_adapter(config, model_dir, encoder, learned, held_back, progress)
     progress.phase("start of the actors")
     rewards = start_reward_pool(config, sets.databases_dir)
     rollouts = start_rollout_pool(config, model_dir)

@@ -1,0 +1,95 @@
+"""Random streams derive from what they are for: which questions a step gets, and the seed of each group."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.data.random_streams import questions_of_step, stream_seed
+from cluster.messages import Question
+
+
+def questions(count: int) -> list[Question]:
+    return [
+        Question(question_id=f"q{i}", database_id="shop", text="How many?", gold_sql=("SELECT 1",))
+        for i in range(count)
+    ]
+
+
+def ids_of_step(count: int, step: int, num_questions: int, run_seed: int = 1) -> list[str]:
+    return [q.question_id for q in questions_of_step(questions(count), step, num_questions, run_seed)]
+
+
+def ids_of_epoch(count: int, epoch: int, num_questions: int, run_seed: int = 1) -> list[str]:
+    steps = count // num_questions
+    first = epoch * steps + 1
+    return [one for step in range(first, first + steps) for one in ids_of_step(count, step, num_questions, run_seed)]
+
+
+@given(
+    count=st.integers(1, 60), share=st.floats(0.01, 1), step=st.integers(1, 10_000), run_seed=st.integers(0, 2**31)
+)
+def test_a_step_has_as_many_questions_as_asked_and_none_twice(count, share, step, run_seed):
+    num_questions = max(1, int(share * count))
+    found = ids_of_step(count, step, num_questions, run_seed)
+    assert len(found) == len(set(found)) == num_questions
+
+
+@pytest.mark.parametrize(("count", "num_questions"), [(24, 8), (25, 8), (31, 8), (8, 8), (5, 1)])
+def test_an_epoch_asks_no_question_twice_and_all_that_fit_into_whole_steps(count, num_questions):
+    for epoch in range(3):
+        found = ids_of_epoch(count, epoch, num_questions)
+        assert len(found) == len(set(found)) == count // num_questions * num_questions
+
+
+def test_epochs_have_orders_of_their_own():
+    orders = {tuple(ids_of_epoch(40, epoch, 8)) for epoch in range(10)}
+    assert len(orders) == 10
+
+
+def test_questions_left_over_at_an_epochs_end_come_up_in_another():
+    seen = {one for epoch in range(10) for one in ids_of_epoch(15, epoch, 8)}
+    assert len(seen) == 15
+
+
+def test_runs_of_different_seeds_have_different_orders():
+    assert len({tuple(ids_of_epoch(40, 0, 8, run_seed)) for run_seed in range(10)}) == 10
+
+
+def test_a_step_gets_the_same_questions_whatever_was_asked_before():
+    in_order = {step: ids_of_step(30, step, 4) for step in range(1, 40)}
+    steps = list(in_order)
+    random.Random(5).shuffle(steps)
+    for step in steps:
+        random.random()
+        assert ids_of_step(30, step, 4) == in_order[step]
+
+
+def test_the_questions_given_are_left_as_they_were():
+    given_questions = questions(10)
+    questions_of_step(given_questions, 3, 4, 1)
+    assert given_questions == questions(10)
+
+
+def test_a_step_that_needs_more_questions_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="needs 4 questions, there are 3"):
+        questions_of_step(questions(3), 1, 4, 1)
+
+
+def test_every_candidate_of_every_group_has_a_stream_of_its_own():
+    seeds = [
+        stream_seed(run_seed, purpose, question_id) + candidate
+        for run_seed in (0, 1, 11)
+        for purpose in ("step 1", "step 11", "step 2", "evaluation")
+        for question_id in ("1", "11", "q1")
+        for candidate in range(64)
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
+@given(run_seed=st.integers(0, 2**63), purpose=st.text(max_size=20), question_id=st.text(max_size=20))
+def test_a_seed_repeats_and_leaves_room_for_its_candidates_in_63_bits(run_seed, purpose, question_id):
+    seed = stream_seed(run_seed, purpose, question_id)
+    assert seed == stream_seed(run_seed, purpose, question_id)
+    assert 0 <= seed < 2**62
