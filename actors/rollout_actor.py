@@ -30,7 +30,7 @@ class RolloutActor:
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
         """`blob` is the manifest's reference resolved: a read-only uint8 view of the object store."""
-        return self._engine.install(manifest, memoryview(blob))
+        return self._engine.install(manifest, blob.data)
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         yield from self._engine.generate(requests, adapter_version)

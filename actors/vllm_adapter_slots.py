@@ -50,7 +50,9 @@ class AdapterSlots:
         installed = dict(_active_pairs(slots, adapter_id, set(expected)))
         unbound = sorted(set(expected) - set(installed))
         if unbound:
-            raise ValueError(f"{len(unbound)} exported modules bind to nothing in the engine, the first is '{unbound[0]}'")
+            raise ValueError(
+                f"{len(unbound)} exported modules bind to nothing in the engine, the first is '{unbound[0]}'"
+            )
         return {"num_modules": len(installed), "installed": _digest(installed), "expected": _digest(expected)}
 
     def list_adapter_ids(self) -> list[int]:

@@ -32,7 +32,9 @@ class AdapterProofError(RuntimeError):
 class VllmEngine:
     """Samples groups from the base model or from an installed adapter version."""
 
-    def __init__(self, model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, stop: tuple[str, ...]) -> None:
+    def __init__(
+        self, model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, stop: tuple[str, ...]
+    ) -> None:
         self._model_dir = model_dir
         self._lora = lora
         self._stop = list(stop)
@@ -52,7 +54,8 @@ class VllmEngine:
         found = hashlib.sha256(blob).hexdigest()
         if found != manifest.sha256:
             raise AdapterProofError(
-                f"adapter version {manifest.version}: the blob's digest is {found[:12]}, exported was {manifest.sha256[:12]}"
+                f"adapter version {manifest.version}: the blob's digest is {found[:12]}, "
+                f"exported was {manifest.sha256[:12]}"
             )
         answer = self._engine.collective_rpc(
             "install_adapter",
@@ -60,7 +63,8 @@ class VllmEngine:
         )[0]
         if answer["num_modules"] != manifest.num_modules:
             raise AdapterProofError(
-                f"adapter version {manifest.version}: {answer['num_modules']} modules bound, exported were {manifest.num_modules}"
+                f"adapter version {manifest.version}: {answer['num_modules']} modules bound, "
+                f"exported were {manifest.num_modules}"
             )
         if answer["installed"] != answer["expected"]:
             raise AdapterProofError(
@@ -148,7 +152,7 @@ class VllmEngine:
 def _engine_args(
     model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, on_cpu: bool
 ) -> EngineArgs:
-    shared = dict(
+    arguments = EngineArgs(
         model=str(model_dir),
         dtype=model.dtype,
         max_model_len=model.max_context_tokens,
@@ -160,7 +164,7 @@ def _engine_args(
         enable_lora=True,
         max_loras=NUM_LIVE_ADAPTERS,
         max_cpu_loras=NUM_LIVE_ADAPTERS,
-        max_lora_rank=lora.rank,
+        max_lora_rank=lora.rank,  # type: ignore[arg-type]  (one of vLLM's ranks: checked by the configuration)
         # After temperature, so that the learner can compute the same quantity.
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
@@ -170,9 +174,9 @@ def _engine_args(
         seed=0,
     )
     if on_cpu:
-        shared |= dict(distributed_executor_backend="uni", block_size=32, kv_cache_memory_bytes=rollout.kv_cache_gib * 2**30)
+        arguments.distributed_executor_backend = "uni"
+        arguments.block_size = 32  # CPU attention wants a multiple of 32; small blocks share more of a prompt
+        arguments.kv_cache_memory_bytes = rollout.kv_cache_gib * 2**30
     else:
-        shared |= dict(gpu_memory_utilization=rollout.gpu_memory_share)
-    return EngineArgs(**shared)
-
-
+        arguments.gpu_memory_utilization = rollout.gpu_memory_share
+    return arguments

@@ -28,11 +28,13 @@ def install_single_adapter_path() -> bool:
     if PunicaWrapperCPU.add_lora_linear is not _add_lora_linear:
         PunicaWrapperCPU.update_metadata = _update_metadata
         PunicaWrapperCPU.add_lora_linear = _add_lora_linear
+        PunicaWrapperCPU.add_lora_logits = _add_lora_logits
     return True
 
 
 _stock_update_metadata = PunicaWrapperCPU.update_metadata
 _stock_add_lora_linear = PunicaWrapperCPU.add_lora_linear
+_stock_add_lora_logits = PunicaWrapperCPU.add_lora_logits
 
 
 def _update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **kwargs) -> None:
@@ -60,3 +62,11 @@ def _add_lora_linear(
             shrunk = shrunk * scale
         out[:, offset : offset + width].addmm_(shrunk, lora_b[slot, 0].t())
         offset += width
+
+
+def _add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, *, buffer=None, **kwargs) -> None:
+    # Upstream gathers a vocabulary-sized B per sequence even when the adapter leaves the LM head alone.
+    slot = getattr(self, "single_slot", None)
+    if slot is not None and not lora_a_stacked[slot].any():
+        return
+    _stock_add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, buffer=buffer, **kwargs)

@@ -41,9 +41,7 @@ class Harness:
         groups = self._collect(requests, version)
         sampled, greedily = groups[: len(questions)], groups[len(questions) :]
         kept = [
-            i
-            for i in range(len(questions))
-            if _has_verdicts(sampled[i]) and (not greedy or _has_verdicts(greedily[i]))
+            i for i in range(len(questions)) if _has_verdicts(sampled[i]) and (not greedy or _has_verdicts(greedily[i]))
         ]
         return PolicyAnswers(
             name=name,

@@ -1,17 +1,17 @@
 """The main loop.
 
-              requests (step k)                 groups, as each finishes
-   questions ------------------> rollout actors ------------------------> reward workers
-                                      ^                                         | scores
-          adapter k, proved on arrival |                                        v
-                                 object store <------ learner <---------- groups of step k
-                                            one ray.put     one GRPO update
+           requests (step k)                 groups, as each finishes
+questions ------------------> rollout actors ------------------------> reward workers
+                                   ^                                         | scores
+       adapter k, proved on arrival |                                        v
+                              object store <------ learner <---------- groups of step k
+                                         one ray.put     one GRPO update
 
-   who waits          for what                       who unblocks it
-   reward workers     a finished group               the rollout actors
-   learner            every group of the step        the last reward worker
-   rollout actors     adapter k - 1, proved          the learner's export
-   (staleness is 0: a step's groups all come from the version that the step before published)
+who waits          for what                       who unblocks it
+reward workers     a finished group               the rollout actors
+learner            every group of the step        the last reward worker
+rollout actors     adapter k - 1, proved          the learner's export
+(staleness is 0: a step's groups all come from the version that the step before published)
 """
 
 from __future__ import annotations

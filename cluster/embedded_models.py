@@ -23,7 +23,9 @@ def model_folder(config: RunConfig, demo_dir: Path) -> Path:
     if path == TINY_QWEN2:
         from cluster.tiny_model import write_tiny_qwen2
 
-        return _made_once(config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir))
+        return _made_once(
+            config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir)
+        )
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
     local = Path(path).expanduser()

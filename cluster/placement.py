@@ -43,8 +43,8 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
     shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
     if cluster.address != "local":
         try:
-            context = ray.init(address=cluster.address, **shared)
-            return f"joined the Ray cluster at {context.address_info['gcs_address']}"
+            ray.init(address=cluster.address, **shared)
+            return f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}"
         except ConnectionError as fault:
             if cluster.address != "auto":
                 raise UserError(
@@ -60,6 +60,8 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
         dashboard_host="127.0.0.1",
         dashboard_port=port,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
+        _system_config={"worker_niceness": 0},
         **shared,
     )
     return "started a local Ray" + ("" if port is None else f", dashboard at http://127.0.0.1:{port}")
@@ -169,7 +171,7 @@ def num_cores() -> int:
 
 def _start_one(role: type, name: str, config: RunConfig, *args: Any) -> Any:
     threads = config.learner.num_threads or num_cores()
-    handle = (
+    handle: Any = (
         ray.remote(role)
         .options(
             name=name,
@@ -184,8 +186,15 @@ def _start_one(role: type, name: str, config: RunConfig, *args: Any) -> Any:
 
 
 def _threads(num_threads: int) -> dict[str, str]:
-    # Ray would set OMP_NUM_THREADS to floor(num_cpus), which is 1 for a fraction.
-    return {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    return {
+        # Ray would set it to floor(num_cpus), which is 1 for a fraction.
+        "OMP_NUM_THREADS": str(num_threads),
+        # Freed activations stay with the process: giving them back costs a page fault per 4 KiB at the next step.
+        "MALLOC_TRIM_THRESHOLD_": "100000000000",
+        "MALLOC_MMAP_THRESHOLD_": "33554432",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def _await_start(handles: list, what: str, cluster: ClusterSection) -> None:

@@ -41,7 +41,9 @@ class RolloutPool:
         try:
             return ray.get(receipts, timeout=self._timeout_s)
         except GetTimeoutError as fault:
-            raise TimeoutError(f"adapter version {manifest.version} was not installed within {self._timeout_s:g} s") from fault
+            raise TimeoutError(
+                f"adapter version {manifest.version} was not installed within {self._timeout_s:g} s"
+            ) from fault
 
     def stop(self) -> None:
         for handle in self._handles:

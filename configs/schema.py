@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -44,7 +44,10 @@ class DataSection(Section):
     databases: Path | None = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
     verification: Path | None = Field(None, description="Optional status per question; only `ok` ones are used.")
     held_out_share: float = Field(
-        0.1, gt=0, lt=0.5, description="Share of databases (or of golds, with one database) kept for `tune`, and as much for `test`."
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share of databases (or of golds, with one database) kept for `tune`, and as much for `test`.",
     )
     max_train_questions: int = Field(100_000, ge=1)
     max_eval_questions: int = Field(100_000, ge=1)
@@ -94,8 +97,18 @@ class RewardSection(Section):
 class LoraSection(Section):
     rank: int = 16
     alpha: int = Field(32, ge=1)
-    dropout: Literal[0.0] = Field(0.0, description="In RL a dropout would make ratio and KL noise.")
+    dropout: float = Field(0.0, description="Of GRPO's updates; only 0 is taken.")
     target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        # A field of type Literal can't hold a float.
+        if value != 0:
+            raise ValueError(
+                f"lora.dropout is {value:g}, but in GRPO a dropout would turn ratio and KL into noise: set it to 0"
+            )
+        return value
 
     @model_validator(mode="after")
     def _served_by_vllm(self) -> Self:
@@ -103,7 +116,9 @@ class LoraSection(Section):
             raise ValueError(f"lora.rank is {self.rank}, which vLLM has no slot for: use one of {VLLM_LORA_RANKS}")
         unknown = sorted(set(self.target_modules) - set(SEVEN_PROJECTIONS))
         if unknown:
-            raise ValueError(f"lora.target_modules names {unknown}, which floe can't broadcast: use {SEVEN_PROJECTIONS}")
+            raise ValueError(
+                f"lora.target_modules names {unknown}, which floe can't broadcast: use {SEVEN_PROJECTIONS}"
+            )
         return self
 
 

@@ -95,7 +95,7 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
             f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, "
             f"the configuration has {lora.rank} and {lora.alpha}: set lora.rank and lora.alpha to the adapter's."
         )
-    modules = {name.split(".")[-3] for name in tensors}  # ...self_attn.q_proj.lora_A.weight
+    modules = {name.split(".")[-3:][0] for name in tensors}  # ...self_attn.q_proj.lora_A.weight
     if modules != set(lora.target_modules):
         raise UserError(
             f"The adapter in '{folder}' adapts {sorted(modules)}, the configuration {sorted(lora.target_modules)}: "

@@ -12,7 +12,9 @@ from learner.advantages import group_advantages, is_zero_variance
 from learner.packing import Branch, PrefixGroup
 
 
-def training_groups(groups: Sequence[ScoredGroup], algorithm: AlgorithmSection, max_new_tokens: int) -> list[PrefixGroup]:
+def training_groups(
+    groups: Sequence[ScoredGroup], algorithm: AlgorithmSection, max_new_tokens: int
+) -> list[PrefixGroup]:
     """Groups that carry a gradient, with advantage and loss weight per branch; their weights sum to 1 over all tokens
     (`token`), over sequences (`sequence`), or are constant (`dr_grpo`: 1 / (sequences x max_new_tokens)).
 

@@ -35,7 +35,7 @@ class DeepSpeedEngine:
         self._engine.backward(loss)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, clear the gradients. Returns the norm before clipping; raises FloatingPointError if not finite."""
+        """Clip, update, clear the gradients. Returns the norm before clipping; FloatingPointError if not finite."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()

@@ -64,7 +64,7 @@ class GrpoLearner:
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
-        parts = [make_packs(part, config.learner.max_pack_tokens) for part in self._parts(useful)]
+        parts = [self._packs(part) for part in self._parts(useful)]
         # Old log-probabilities are those before the first update. With a single update they are the detached
         # current ones, which saves a forward pass.
         old = [[self._old_logprobs(pack, temperature) for pack in packs] for packs in parts] if len(parts) > 1 else None
@@ -104,6 +104,10 @@ class GrpoLearner:
     def _parts(self, groups: list[PrefixGroup]) -> list[list[PrefixGroup]]:
         num_parts = min(self._config.learner.updates_per_batch, len(groups))
         return [groups[part::num_parts] for part in range(num_parts)]
+
+    def _packs(self, groups: list[PrefixGroup]) -> list[Pack]:
+        device = self._policy.device
+        return [pack.to(device) for pack in make_packs(groups, self._config.learner.max_pack_tokens)]
 
     @torch.no_grad()
     def _old_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:

@@ -29,7 +29,7 @@ def importance_weights(old_logprob: torch.Tensor, engine_logprob: torch.Tensor) 
 
 
 def kl_k3(logprob: torch.Tensor, reference_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] exp(d) - d - 1 with d = log pi_ref - log pi (estimator k3 of Schulman 2020, as in arXiv 2402.03300, eq. 4)."""
+    """[S] exp(d) - d - 1, d = log pi_ref - log pi (estimator k3 of Schulman 2020, as in arXiv 2402.03300, eq. 4)."""
     difference = reference_logprob - logprob
     return torch.expm1(difference) - difference  # exp(d) - 1 would lose a small d to rounding
 

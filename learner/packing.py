@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -53,6 +53,17 @@ class Pack:
     weight: torch.Tensor  # [S] float32, share of the loss
     advantage: torch.Tensor  # [S] float32
     engine_logprob: torch.Tensor  # [S] float32, NaN where unknown
+
+    def to(self, device: torch.device) -> Pack:
+        """The same pack on the device where the policy computes."""
+        if self.input_ids.device == device:
+            return self
+        layout = tuple(
+            replace(group, branch_index=group.branch_index.to(device), branch_is_real=group.branch_is_real.to(device))
+            for group in self.layout
+        )
+        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "layout"}
+        return Pack(layout=layout, **tensors)
 
 
 def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack]:

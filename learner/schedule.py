@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def learning_rate(step: int, num_steps: int, peak: float, warmup_share: float, schedule: str, min_share: float) -> float:
+def learning_rate(
+    step: int, num_steps: int, peak: float, warmup_share: float, schedule: str, min_share: float
+) -> float:
     """Learning rate of update `step` (from 0): linear warm-up, then cosine to `min_share * peak`, or constant."""
     num_warmup = math.ceil(warmup_share * num_steps)
     if step < num_warmup:

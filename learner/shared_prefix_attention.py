@@ -54,9 +54,9 @@ def _branch_attention(query, key, value, group: GroupLayout, scaling: float) -> 
     to_own = to_own.masked_fill(later, float("-inf"))
     share = torch.cat([to_prefix, to_own], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     num_prefix = group.prefix_end - group.prefix_start
-    from_prefix = torch.matmul(
-        share[..., :num_prefix].reshape(num_kv, -1, num_prefix), value[:, span]
-    ).reshape(num_kv, per_kv, num_branches, width, size)
+    from_prefix = torch.matmul(share[..., :num_prefix].reshape(num_kv, -1, num_prefix), value[:, span]).reshape(
+        num_kv, per_kv, num_branches, width, size
+    )
     own_share = share[..., num_prefix:].permute(0, 2, 1, 3, 4).reshape(num_kv, num_branches, per_kv * width, width)
     from_own = torch.matmul(own_share, own_values).reshape(num_kv, num_branches, per_kv, width, size)
     total = from_prefix + from_own.permute(0, 2, 1, 3, 4)

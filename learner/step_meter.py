@@ -45,7 +45,9 @@ class StepMeter:
             importance_truncated_share=_share((importance > self._importance_cap).float()),
             logprob_mismatch_mean=_share(mismatch),
             logprob_mismatch_max=float(mismatch.max()) if len(mismatch) else 0.0,
-            effective_sample_size=float(importance.sum() ** 2 / (num_tokens * (importance**2).sum())) if has_tokens else 0.0,
+            effective_sample_size=float(importance.sum() ** 2 / (num_tokens * (importance**2).sum()))
+            if has_tokens
+            else 0.0,
             num_nan_logprobs=int((~known).sum()),
             trained_groups=num_groups,
             trained_tokens=num_tokens,

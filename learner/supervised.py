@@ -106,9 +106,13 @@ class SupervisedLearner:
             produced += len(batches)
             epoch += 1
 
+    def _packs(self, examples: Sequence[WarmStartExample]) -> list[Pack]:
+        device = self._policy.device
+        return [pack.to(device) for pack in _packs(examples, self._config.learner.max_pack_tokens)]
+
     def _step(self, batch: Sequence[WarmStartExample], rate: float) -> float:
         self._policy.train()
-        packs = _packs(batch, self._config.learner.max_pack_tokens)
+        packs = self._packs(batch)
         total = 0.0
         for number, pack in enumerate(packs):
             loss = -(packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()
@@ -122,7 +126,7 @@ class SupervisedLearner:
     @torch.no_grad()
     def _held_back_loss(self, examples: Sequence[WarmStartExample]) -> float:
         self._policy.eval()
-        packs = _packs(examples, self._config.learner.max_pack_tokens)
+        packs = self._packs(examples)
         return sum(-float((packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()) for pack in packs)
 
 

@@ -130,13 +130,19 @@ def test_the_same_adapter_has_the_same_bytes():
     [
         (LORA.model_copy(update={"rank": 16}), "rank 8 and alpha 16, the configuration has 16 and 16"),
         (LORA.model_copy(update={"alpha": 32}), "rank 8 and alpha 16, the configuration has 8 and 32"),
-        (LORA.model_copy(update={"target_modules": ("q_proj", "v_proj")}), "lora.target_modules"),
-        (LORA.model_copy(update={"target_modules": (*TARGETS, "up_proj")}), "lora.target_modules"),
+        (LORA.model_copy(update={"target_modules": ("q_proj", "v_proj")}), r"lora\.target_modules"),
+        (LORA.model_copy(update={"target_modules": (*TARGETS, "up_proj")}), r"lora\.target_modules"),
     ],
 )
 def test_an_adapter_of_another_shape_than_the_configurations_is_refused(folder, lora, complaint):
     with pytest.raises(UserError, match=complaint):
         read_adapter(folder, lora)
+
+
+def test_weights_that_are_no_adapter_are_refused(tmp_path):
+    write_adapter(tmp_path / "model", to_blob({"weight": torch.zeros(2, 2)}), LORA, BASE)
+    with pytest.raises(UserError, match=r"lora\.target_modules"):
+        read_adapter(tmp_path / "model", LORA)
 
 
 @pytest.mark.parametrize(

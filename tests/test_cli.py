@@ -1,15 +1,19 @@
 """The command line: light to import, its exit codes, and `floe score` end to end on real SQLite."""
 
+import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
 
 from cluster import cli
+from cluster.messages import Outcome, Score
 from configs.errors import UserError
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "sqlalchemy", "deepspeed", "peft", "numpy", "tensorboard")
@@ -170,7 +174,8 @@ def test_score_keeps_order_and_the_types_of_ids(capsys, monkeypatch, shop, num_w
     assert outcomes[:4] == ["match", "mismatch", "match", "match"]
     assert outcomes[4] not in ("match", "mismatch")
     assert all(set(result) == {"question_id", "reward", "outcome", "seconds"} for result in results)
-    assert "Scored 5 predictions of 2 questions" in err
+    assert "Scored 5 predictions of 2 questions: 3 match, 1 mismatch, 1 syntax_error." in err
+    assert re.search(r"\d scores/s", err)
     assert "1 of 3 questions have no prediction" in err
 
 
@@ -196,6 +201,70 @@ def test_no_prediction_at_all(capsys, monkeypatch, shop):
     code, out, err = run_score(capsys, monkeypatch, shop, [], "--json")
     assert (code, out) == (0, "")
     assert "3 of 3 questions have no prediction" in err
+
+
+class PrintedLines(io.StringIO):
+    """Stands for stdout and says when something has been flushed to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_line = threading.Event()
+
+    def flush(self) -> None:
+        if "\n" in self.getvalue():
+            self.has_line.set()
+
+
+def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatch, shop):
+    stdout = PrintedLines()
+
+    class SlowScorer:
+        """Knows the verdict of question 1 only after a line has been printed."""
+
+        def __init__(self, *_) -> None:
+            pass
+
+        def score(self, request):
+            in_time = request.question_id == "0" or stdout.has_line.wait(30)
+            score = Score(outcome=Outcome.MATCH, reward=float(in_time), seconds=0.0, message="", sql="")
+            return (score,) * len(request.candidates)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("cluster.operations.score.Scorer", SlowScorer)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    lines = [{"question_id": question, "sql": "SELECT 2"} for question in (0, 1, 0)]
+    assert run_score(capsys, monkeypatch, shop, lines, "--json", "--workers", 2)[0] == 0
+    results = [json.loads(line) for line in stdout.getvalue().splitlines()]
+    assert [(result["question_id"], result["reward"]) for result in results] == [(0, 1.0), (1, 1.0), (0, 1.0)]
+
+
+@pytest.mark.parametrize("options", [("--json",), ()])
+def test_a_reader_that_goes_ends_it_quietly(shop, options):
+    line = json.dumps({"question_id": 0, "sql": "SELECT 2"}) + "\n"
+    (shop / "predictions.jsonl").write_text(2000 * line)  # their verdicts are more than a pipe holds
+    named = {"questions": "questions.json", "databases": "databases", "predictions": "predictions.jsonl"}
+    files = [f"--{option}={shop / name}" for option, name in named.items()]
+    command = [sys.executable, "-m", "cluster.cli", "score", *files, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_bar_of_a_long_input_goes_to_a_terminal_alone(capsys, monkeypatch, shop, is_terminal):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: is_terminal
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    code, out, _ = run_score(capsys, monkeypatch, shop, [{"question_id": 0, "sql": "SELECT 2"}] * 100, "--json")
+    assert code == 0
+    assert [json.loads(line)["outcome"] for line in out.splitlines()] == ["match"] * 100
+    assert ("100%" in stderr.getvalue()) == is_terminal
+    assert stderr.getvalue().startswith("Scored 100 predictions") != is_terminal
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The learning rate of a step: warm-up, cosine, constant."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,12 @@ def test_cosine_by_hand():
     assert rates(4, 0.0, "cosine", min_share=0.2) == pytest.approx(expected)
 
 
+def test_cosine_falls_from_the_peak_over_the_steps_after_the_warm_up():
+    # 2 steps of warm-up, 8 of cosine to 0.2: half-way down at step 6
+    found = rates(10, 0.2, "cosine", min_share=0.2)
+    assert (found[1], found[2], found[6]) == pytest.approx((1.0, 1.0, 0.6))
+
+
 @pytest.mark.parametrize("min_share", [0.0, 0.1, 1.0])
 def test_cosine_ends_at_the_minimum_and_stays_there(min_share):
     for step in (50, 51, 1000):
@@ -56,6 +63,6 @@ def test_a_rate_is_positive_rises_in_the_warm_up_and_never_rises_after_it(num_st
     assert all(0 < rate <= 1 for rate in all_rates)
     num_warmup = math.ceil(warmup_share * num_steps)
     warmup, rest = all_rates[:num_warmup], all_rates[num_warmup:]
-    assert all(before < after for before, after in zip(warmup, warmup[1:], strict=False))
-    assert all(before >= after for before, after in zip(rest, rest[1:], strict=False))
+    assert all(before < after for before, after in pairwise(warmup))
+    assert all(before >= after for before, after in pairwise(rest))
     assert all(rate >= min_share * (1 - 1e-12) for rate in rest)

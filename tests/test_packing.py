@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -213,6 +213,19 @@ def test_a_pack_by_hand():
     assert [(one.prefix_start, one.prefix_end) for one in pack.layout] == [(0, 2), (7, 8)]
 
 
+def test_a_pack_moves_to_a_device_whole():
+    (pack,) = make_packs([random_group(random.Random(1), 3)], 1000)
+    moved = pack.to(torch.device("meta"))
+    everything = [*tensors_of(moved), *(one for group in moved.layout for one in tensors_of(group))]
+    assert len(everything) == 9
+    assert all(one.device.type == "meta" for one in everything)
+
+
+def tensors_of(record) -> list[torch.Tensor]:
+    values = [getattr(record, field.name) for field in fields(record)]
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
 def test_no_groups_need_no_packs():
     assert make_packs([], 100) == []
 
@@ -267,7 +280,11 @@ def test_what_all_prompts_begin_with_is_the_prefix_and_the_rest_is_not_scored():
 def test_prompts_that_share_nothing_but_their_first_token_have_a_prefix_of_one():
     group = share_prefixes([((1, 2, 3), answer(20)), ((1, 4), answer(21)), ((1,), answer(22))])
     assert group.prefix_ids == (1,)
-    assert [(branch.token_ids, branch.loss_from) for branch in group.branches] == [((2, 3, 20), 2), ((4, 21), 1), ((22,), 0)]
+    assert [(branch.token_ids, branch.loss_from) for branch in group.branches] == [
+        ((2, 3, 20), 2),
+        ((4, 21), 1),
+        ((22,), 0),
+    ]
 
 
 def test_prompts_that_do_not_even_share_their_first_token_are_refused():

@@ -27,9 +27,7 @@ def ids_of_epoch(count: int, epoch: int, num_questions: int, run_seed: int = 1) 
     return [one for step in range(first, first + steps) for one in ids_of_step(count, step, num_questions, run_seed)]
 
 
-@given(
-    count=st.integers(1, 60), share=st.floats(0.01, 1), step=st.integers(1, 10_000), run_seed=st.integers(0, 2**31)
-)
+@given(count=st.integers(1, 60), share=st.floats(0.01, 1), step=st.integers(1, 10_000), run_seed=st.integers(0, 2**31))
 def test_a_step_has_as_many_questions_as_asked_and_none_twice(count, share, step, run_seed):
     num_questions = max(1, int(share * count))
     found = ids_of_step(count, step, num_questions, run_seed)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.messages import Candidate, Outcome, ScoreRequest
+from reward_service.databases import MAX_OPEN
 from reward_service.designs.registry import reward_design
 from reward_service.scorer import Scorer
 from tests.score_requests import ENDLESS, GOLD, ONE_OPCODE, MakeScorer, make_database, new_scorer, outcomes, score
@@ -164,6 +165,21 @@ def test_a_changed_database_is_read_anew(tmp_path: Path, make_scorer: MakeScorer
         Outcome.MISMATCH,
         Outcome.MATCH,
     ]
+
+
+def test_more_databases_than_stay_open_need_no_new_child(
+    tmp_path: Path, make_scorer: MakeScorer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database_ids = [f"emp_{number}" for number in range(MAX_OPEN + 4)]
+    for database_id in database_ids:
+        make_database(tmp_path, database_id)
+    scorer = make_scorer(tmp_path)
+    pids = set()
+    for database_id in database_ids * 2:
+        assert outcomes(score(scorer, GOLD, GOLD, database_id=database_id)) == [Outcome.MATCH]
+        pids.add(scorer.executor_pid)
+    assert len(pids) == scorer.stats()["children"] == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_a_database_in_wal_mode_is_read_without_a_trace(tmp_path: Path, make_scorer: MakeScorer) -> None:

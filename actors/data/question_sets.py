@@ -37,14 +37,16 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     assert data.questions is not None and data.databases is not None
     questions_path, databases_dir = data.questions.expanduser().resolve(), data.databases.expanduser().resolve()
     if not databases_dir.is_dir():
-        raise UserError(f"data.databases is {databases_dir}, which is not a folder: give that of <db_id>/<db_id>.sqlite.")
+        raise UserError(
+            f"data.databases is {databases_dir}, which is not a folder: give the one of <db_id>/<db_id>.sqlite."
+        )
     questions = read_questions(questions_path)
     if data.verification is not None:
         questions = _verified(questions, data.verification.expanduser().resolve())
     missing = sorted({q.database_id for q in questions if not _database_path(databases_dir, q.database_id).is_file()})
     if missing:
         raise UserError(
-            f"{len(missing)} databases named by {questions_path} are not in {databases_dir}, the first is '{missing[0]}': "
+            f"{len(missing)} databases of {questions_path} are not in {databases_dir}, the first is '{missing[0]}': "
             f"put it at {_database_path(databases_dir, missing[0])}."
         )
     return _limited(data, databases_dir, *_split(questions, data.held_out_share))
@@ -59,7 +61,9 @@ def _verified(questions: Sequence[Question], path: Path) -> list[Question]:
     try:
         status = {entry["index"]: entry["status"] for entry in json.loads(path.read_text())["status"]}
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise UserError(f"Can't read data.verification {path} ({fault}): give a status file, or leave it out.") from fault
+        raise UserError(
+            f"Can't read data.verification {path} ({fault}): give a status file, or leave it out."
+        ) from fault
     return [question for index, question in enumerate(questions) if status.get(index) == "ok"]
 
 
@@ -81,7 +85,11 @@ def _split(questions: Sequence[Question], share: float) -> tuple[list[Question],
 
 
 def _limited(
-    data: DataSection, databases_dir: Path, train: Sequence[Question], tune: Sequence[Question], test: Sequence[Question]
+    data: DataSection,
+    databases_dir: Path,
+    train: Sequence[Question],
+    tune: Sequence[Question],
+    test: Sequence[Question],
 ) -> QuestionSets:
     def some(questions: Sequence[Question], limit: int, name: str) -> tuple[Question, ...]:
         if not questions:

@@ -45,7 +45,9 @@ def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
             inspector = inspect(connection)
             return tuple(_table(connection, inspector, name, num_examples) for name in inspector.get_table_names())
     except SQLAlchemyError as fault:
-        raise UserError(f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?") from fault
+        raise UserError(
+            f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?"
+        ) from fault
     finally:
         engine.dispose()
 

@@ -11,7 +11,9 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 
 
-def fitting_questions(sets: QuestionSets, encoder: PromptEncoder, config: RunConfig, progress: Progress) -> QuestionSets:
+def fitting_questions(
+    sets: QuestionSets, encoder: PromptEncoder, config: RunConfig, progress: Progress
+) -> QuestionSets:
     """The questions whose prompt and longest completion fit the context. Raises UserError when too few are left."""
     budget = config.model.max_context_tokens - config.rollout.max_new_tokens
     kept = {name: tuple(q for q in sets.split(name) if len(encoder.prompt(q)) <= budget) for name in SPLITS}

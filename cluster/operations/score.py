@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from actors.data.questions import json_lines, question_id_text, read_questions, read_text
 from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
@@ -21,6 +23,11 @@ from reward_service.databases import database_path
 from reward_service.scorer import Scorer
 
 EXIT_CODE_UNSCORED = 3
+EXIT_CODE_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
+LONG_INPUT = 50  # predictions that are worth a progress bar
+
+Advance = Callable[[int], object]
+ScoreAll = Callable[[Iterable[ScoreRequest]], Iterator[tuple[Score, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +39,44 @@ class Prediction:
     candidate: Candidate
 
 
+def _show_nothing(_: int) -> None:
+    """The progress that nobody watches."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads what this prints any more, as after `| head -1`."""
+
+
 def score(
     questions_path: Path, databases_dir: Path, predictions_path: Path, reward: RewardSection, as_json: bool
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
-    The exit code is 0, or 3 when a prediction carries no reward (its gold query failed, or scoring did). Uses
+    JSON lines come as soon as they and all before them are known, the table at the end. The exit code is 0; 3 when
+    a prediction carries no reward (its gold query failed, or scoring did); 141 when nobody reads on. Uses
     `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
     """
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, questions.keys())
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
     _check_databases(databases_dir, asked)
-    scores = score_predictions(predictions, asked, databases_dir, reward)
-    if as_json:
-        _print_json(predictions, scores)
-    else:
-        _print_table(predictions, scores)
-    _print_summary(scores, num_asked=len(asked), num_questions=len(questions))
-    return 0 if all(one.reward is not None for one in scores) else EXIT_CODE_UNSCORED
+    started_s = time.monotonic()
+    known: list[Score] = []
+    try:
+        with (
+            _progress_bar(len(predictions), as_json) as advance,
+            closing(score_predictions(predictions, asked, databases_dir, reward, advance)) as scores,
+        ):
+            for prediction, verdict in zip(predictions, scores, strict=True):
+                known.append(verdict)
+                if as_json:
+                    _write(_json_line(prediction, verdict), sys.stdout)
+        if not as_json:
+            _write(_table(predictions, known), sys.stdout)
+        _write(_summary(known, len(asked), len(questions), time.monotonic() - started_s), sys.stderr)
+    except ReaderGone:
+        return EXIT_CODE_READER_GONE
+    return 0 if all(one.reward is not None for one in known) else EXIT_CODE_UNSCORED
 
 
 def read_predictions(path: Path, known_ids: Any) -> list[Prediction]:
@@ -63,9 +89,16 @@ def read_predictions(path: Path, known_ids: Any) -> list[Prediction]:
 
 
 def score_predictions(
-    predictions: Sequence[Prediction], asked: Sequence[Question], databases_dir: Path, reward: RewardSection
-) -> list[Score]:
-    """One score per prediction, in order. Predictions of one question go together, so that its gold runs once."""
+    predictions: Sequence[Prediction],
+    asked: Sequence[Question],
+    databases_dir: Path,
+    reward: RewardSection,
+    advance: Advance = _show_nothing,
+) -> Generator[Score, None, None]:
+    """Yields one score per prediction, in order; `advance` is told of every few that are known, yielded or not.
+
+    Predictions of one question go together, so that its gold runs once. Close what is not read to its end.
+    """
     positions: dict[str, list[int]] = {question.question_id: [] for question in asked}
     for position, prediction in enumerate(predictions):
         positions[prediction.question_id].append(position)
@@ -78,15 +111,20 @@ def score_predictions(
         )
         for question in asked
     ]
-    scores: dict[int, Score] = {}
+    waiting: dict[int, Score] = {}
+    num_yielded = 0
     with _scorer_threads(databases_dir, reward) as score_all:
+        # A question comes after those that the predictions name before it, so its order holds no verdict back.
         for request, verdicts in zip(requests, score_all(requests), strict=True):
-            scores.update(zip(positions[request.question_id], verdicts, strict=True))
-    return [scores[position] for position in range(len(predictions))]
+            waiting.update(zip(positions[request.question_id], verdicts, strict=True))
+            advance(len(verdicts))
+            while num_yielded in waiting:
+                yield waiting.pop(num_yielded)
+                num_yielded += 1
 
 
 @contextmanager
-def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[Any]:
+def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[ScoreAll]:
     """A `map` over score requests; a scorer owns executor children, so every thread has one of its own."""
     own = threading.local()
     with ExitStack() as scorers:
@@ -127,18 +165,48 @@ def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
             raise UserError(f"There is no database {path}: add it, or leave out the predictions that need it.")
 
 
-def _print_json(predictions: Sequence[Prediction], scores: Sequence[Score]) -> None:
-    for prediction, verdict in zip(predictions, scores, strict=True):
-        line = {
-            "question_id": prediction.shown_id,
-            "reward": verdict.reward,
-            "outcome": verdict.outcome.value,
-            "seconds": round(verdict.seconds, 6),
-        }
-        print(json.dumps(line))
+@contextmanager
+def _progress_bar(total: int, as_json: bool) -> Iterator[Advance]:
+    """On a terminal a bar on stderr, gone at the end, for many predictions; else nothing.
+
+    Lines of JSON on the same terminal are progress enough, and a bar would be drawn into them.
+    """
+    if total < LONG_INPUT or not sys.stderr.isatty() or (as_json and sys.stdout.isatty()):
+        yield _show_nothing
+        return
+    from rich.progress import Progress
+
+    from cluster.reports.progress import make_console
+
+    # Rich would send what is printed on stdout to the bar's console.
+    bar = Progress(console=make_console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        task = bar.add_task("Scoring", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
-def _print_table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> None:
+def _write(text: str, stream: TextIO) -> None:
+    """Print and flush. Raises ReaderGone."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError as error:
+        # Else Python would meet the broken pipe again, when it flushes the rest at its end.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        raise ReaderGone from error
+
+
+def _json_line(prediction: Prediction, verdict: Score) -> str:
+    line = {
+        "question_id": prediction.shown_id,
+        "reward": verdict.reward,
+        "outcome": verdict.outcome.value,
+        "seconds": round(verdict.seconds, 6),
+    }
+    return json.dumps(line)
+
+
+def _table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> str:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -150,17 +218,24 @@ def _print_table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> 
         reward = "-" if verdict.reward is None else f"{verdict.reward:g}"
         cells = (str(prediction.shown_id), verdict.outcome.value, reward, f"{verdict.seconds:.3f}", verdict.message)
         table.add_row(*(Text(_printable(cell)) for cell in cells))
-    make_console().print(table)
+    console = make_console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().removesuffix("\n")
 
 
-def _print_summary(scores: Sequence[Score], num_asked: int, num_questions: int) -> None:
+def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, elapsed_s: float) -> str:
     counts = Counter(one.outcome for one in scores)
     parts = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome if counts[outcome])
-    print(f"Scored {len(scores)} predictions of {num_asked} questions: {parts or 'none'}.", file=sys.stderr)
-    num_unscored = sum(one.reward is None for one in scores)
-    if num_unscored:
-        print(f"No reward for {num_unscored} of them: the gold query or the scoring failed.", file=sys.stderr)
-    print(f"{num_questions - num_asked} of {num_questions} questions have no prediction.", file=sys.stderr)
+    rate = len(scores) / max(elapsed_s, 1e-9)
+    lines = [
+        f"Scored {len(scores)} predictions of {num_asked} questions: {parts or 'none'}.",
+        f"That took {elapsed_s:.1f} s, {rate:.1f} scores/s.",
+    ]
+    if num_unscored := sum(one.reward is None for one in scores):
+        lines.append(f"No reward for {num_unscored} of them: the gold query or the scoring failed.")
+    lines.append(f"{num_questions - num_asked} of {num_questions} questions have no prediction.")
+    return "\n".join(lines)
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,305 @@
+"""The main loop: versions, order, dropped groups and failures, with fakes at its four protocols."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from cluster.controller import TooManyDroppedGroups, publish, train_grpo
+from cluster.messages import (
+    AdapterManifest,
+    AdapterReceipt,
+    Completion,
+    GroupRequest,
+    Outcome,
+    Question,
+    RolloutGroup,
+    Score,
+    ScoredGroup,
+    ScoreRequest,
+    StepReport,
+)
+from cluster.reports.step_metrics import StepTimings
+from tests.scored_groups import step_report
+
+PREFILL = "SELECT "
+NUM_CANDIDATES = 2
+
+
+def request(name: str, seed: int) -> GroupRequest:
+    return GroupRequest(
+        question=Question(question_id=name, database_id="shop", text="How many?", gold_sql=("SELECT 1",)),
+        prompt_token_ids=(1, 2),
+        num_samples=NUM_CANDIDATES,
+        temperature=0.8,
+        max_new_tokens=8,
+        seed=seed,
+    )
+
+
+def requests_of_step(step: int) -> list[GroupRequest]:
+    """Five questions a step, named after the step; seeds fall, so that order can't come from sorting them."""
+    return [request(f"s{step}q{i}", seed=1000 * step - i) for i in range(5)]
+
+
+def group_of(one: GroupRequest) -> RolloutGroup:
+    completions = tuple(
+        Completion(
+            text=f"{one.question.question_id}/{candidate}",
+            token_ids=(3, 4),
+            logprobs=(-0.5, -0.5),
+            truncated=False,
+            oldest_adapter_version=0,
+            newest_adapter_version=0,
+        )
+        for candidate in range(one.num_samples)
+    )
+    return RolloutGroup(
+        question=one.question,
+        prompt_token_ids=one.prompt_token_ids,
+        temperature=one.temperature,
+        seed=one.seed,
+        completions=completions,
+    )
+
+
+def names_of(groups: Sequence[ScoredGroup]) -> list[str]:
+    return [group.rollout.question.question_id for group in groups]
+
+
+class InstallFailed(RuntimeError):
+    pass
+
+
+class FakeCluster:
+    """All four counterparts of the loop; `events` is what they were asked, in order."""
+
+    def __init__(
+        self,
+        arrival: Callable[[list[RolloutGroup]], list[RolloutGroup]] = list,
+        verdicts: dict[str, tuple[Outcome, ...]] | None = None,
+        failing_install: int | None = None,
+    ) -> None:
+        self.events: list[tuple] = []
+        self.trained: dict[int, list[ScoredGroup]] = {}
+        self.recorded: list[tuple[list[str], int, int, int]] = []  # questions, dropped, step, version
+        self.timings: list[StepTimings] = []
+        self.score_requests: list[ScoreRequest] = []
+        self._arrival = arrival
+        self._verdicts = verdicts or {}
+        self._failing_install = failing_install
+
+    # rollouts
+
+    def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
+        self.events.append(("generate", [one.question.question_id for one in requests], adapter_version))
+        yield from self._arrival([group_of(one) for one in requests])
+
+    def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
+        if manifest.version == self._failing_install:
+            raise InstallFailed(f"version {manifest.version} did not arrive")
+        self.events.append(("install", manifest.version))
+        return [AdapterReceipt(version=manifest.version, num_modules=1, digest="", install_s=0.0)]
+
+    # rewards
+
+    def submit(self, request: ScoreRequest) -> ScoreRequest:
+        self.score_requests.append(request)
+        return request
+
+    def result(self, ticket: ScoreRequest) -> tuple[Score, ...]:
+        verdicts = self._verdicts.get(ticket.question_id, (Outcome.MATCH, Outcome.MISMATCH))
+        return tuple(
+            Score(
+                outcome=outcome,
+                reward=float(outcome is Outcome.MATCH) if outcome.carries_reward else None,
+                seconds=0.0,
+                message=f"verdict on {candidate.completion}",
+            )
+            for outcome, candidate in zip(verdicts, ticket.candidates, strict=True)
+        )
+
+    # learner
+
+    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
+        self.events.append(("update", step))
+        self.trained[step] = list(groups)
+        return step_report(step=step)
+
+    def export_adapter(self, version: int) -> AdapterManifest:
+        self.events.append(("export", version))
+        return AdapterManifest(
+            version=version,
+            rank=8,
+            alpha=16,
+            target_modules=("q_proj",),
+            num_modules=1,
+            num_bytes=100,
+            sha256="",
+            blob_ref=None,
+        )
+
+    def save_adapter(self, folder: Path) -> None:
+        raise AssertionError("saving is the recorder's business")
+
+    # recorder
+
+    def record(
+        self,
+        groups: Sequence[ScoredGroup],
+        num_dropped: int,
+        report: StepReport,
+        manifest: AdapterManifest,
+        timings: StepTimings,
+    ) -> None:
+        self.events.append(("record", report.step))
+        self.recorded.append((names_of(groups), num_dropped, report.step, manifest.version))
+        self.timings.append(timings)
+
+    def kinds(self) -> list[str]:
+        return [event[0] for event in self.events]
+
+
+def run(cluster: FakeCluster, num_steps: int = 1, max_dropped_share: float = 0.2) -> FakeCluster:
+    train_grpo(
+        rollouts=cluster,
+        rewards=cluster,
+        learner=cluster,
+        recorder=cluster,
+        requests_of_step=requests_of_step,
+        num_steps=num_steps,
+        max_dropped_share=max_dropped_share,
+        prefill=PREFILL,
+    )
+    return cluster
+
+
+def names_of_step(step: int) -> list[str]:
+    return [one.question.question_id for one in requests_of_step(step)]
+
+
+def failed(*numbers: int, outcome: Outcome = Outcome.INFRASTRUCTURE) -> dict[str, tuple[Outcome, ...]]:
+    """No candidate of these questions of step 1 has a verdict."""
+    return {f"s1q{number}": (outcome,) * NUM_CANDIDATES for number in numbers}
+
+
+def test_each_step_generates_with_the_version_before_it_trains_and_publishes_its_own():
+    cluster = run(FakeCluster(), num_steps=3)
+    expected = []
+    for step in (1, 2, 3):
+        expected += [
+            ("generate", names_of_step(step), step - 1),
+            ("update", step),
+            ("export", step),
+            ("install", step),
+            ("record", step),
+        ]
+    assert cluster.events == expected
+
+
+def test_publishing_exports_once_and_installs_that_version():
+    cluster = FakeCluster()
+    assert publish(cluster, cluster, version=0).version == 0
+    assert cluster.events == [("export", 0), ("install", 0)]
+
+
+@pytest.mark.parametrize(
+    "arrival",
+    [list, lambda groups: groups[::-1], lambda groups: groups[2:] + groups[:2]],
+    ids=["in order", "reversed", "rotated"],
+)
+def test_groups_reach_learner_and_recorder_in_the_order_of_the_requests_however_they_arrive(arrival):
+    cluster = run(FakeCluster(arrival), num_steps=2)
+    for step in (1, 2):
+        assert names_of(cluster.trained[step]) == names_of_step(step)
+        assert cluster.recorded[step - 1] == (names_of_step(step), 0, step, step)
+
+
+def test_scores_belong_to_the_completions_beside_them():
+    cluster = run(FakeCluster(lambda groups: groups[::-1]))
+    for group in cluster.trained[1]:
+        messages = [score.message for score in group.scores]
+        assert messages == [f"verdict on {PREFILL}{completion.text}" for completion in group.rollout.completions]
+
+
+def test_what_is_scored_is_the_completion_with_the_prefill_in_front():
+    cluster = run(FakeCluster())
+    first = cluster.score_requests[0]
+    assert (first.question_id, first.database_id, first.gold_sql) == ("s1q0", "shop", ("SELECT 1",))
+    assert [one.completion for one in first.candidates] == ["SELECT s1q0/0", "SELECT s1q0/1"]
+    assert all(one.sql is None for one in first.candidates)
+
+
+def test_a_group_is_submitted_for_scoring_before_the_next_one_is_generated():
+    log: list[str] = []
+
+    class Streaming(FakeCluster):
+        def generate(self, requests, adapter_version):
+            for one in requests:
+                log.append(f"generated {one.question.question_id}")
+                yield group_of(one)
+
+        def submit(self, request):
+            log.append(f"submitted {request.question_id}")
+            return super().submit(request)
+
+    run(Streaming())
+    assert log == [f"{what} {name}" for name in names_of_step(1) for what in ("generated", "submitted")]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INFRASTRUCTURE, Outcome.GOLD_FAILED])
+def test_a_group_without_a_verdict_is_kept_from_the_learner_counted_and_recorded(outcome):
+    cluster = run(FakeCluster(verdicts=failed(3, outcome=outcome)))
+    assert names_of(cluster.trained[1]) == ["s1q0", "s1q1", "s1q2", "s1q4"]
+    assert cluster.recorded == [(names_of_step(1), 1, 1, 1)]
+
+
+def test_a_group_with_one_verdict_is_trained_on():
+    cluster = run(FakeCluster(verdicts={"s1q2": (Outcome.INFRASTRUCTURE, Outcome.MISMATCH)}))
+    assert names_of(cluster.trained[1]) == names_of_step(1)
+    assert cluster.recorded[0][1] == 0
+
+
+def test_too_many_groups_without_a_verdict_stop_the_run_and_the_first_one_is_named():
+    cluster = FakeCluster(lambda groups: groups[::-1], failed(1, 3))
+    with pytest.raises(TooManyDroppedGroups) as stopped:
+        run(cluster, num_steps=2)
+    for part in ("step 1", "2 of 5 groups", "question s1q1", "database shop", "infrastructure", "verdict on"):
+        assert part in str(stopped.value)
+    assert cluster.kinds() == ["generate"]
+
+
+@pytest.mark.parametrize(("share", "stops"), [(0.39, True), (0.4, False), (1.0, False)])
+def test_the_run_stops_above_the_allowed_share_and_not_at_it(share, stops):
+    cluster = FakeCluster(verdicts=failed(0, 4))
+    if stops:
+        with pytest.raises(TooManyDroppedGroups):
+            run(cluster, max_dropped_share=share)
+    else:
+        assert run(cluster, max_dropped_share=share).recorded[0][1] == 2
+
+
+def test_without_an_allowance_one_group_without_a_verdict_stops_the_run():
+    with pytest.raises(TooManyDroppedGroups, match="1 of 5 groups"):
+        run(FakeCluster(verdicts=failed(4)), max_dropped_share=0.0)
+
+
+def test_a_failing_install_stops_the_run_before_the_next_rollout():
+    cluster = FakeCluster(failing_install=2)
+    with pytest.raises(InstallFailed):
+        run(cluster, num_steps=4)
+    assert cluster.kinds() == ["generate", "update", "export", "install", "record", "generate", "update", "export"]
+
+
+def test_a_request_without_a_group_stops_the_run_before_the_update():
+    cluster = FakeCluster(lambda groups: groups[:-1])
+    with pytest.raises(KeyError):
+        run(cluster)
+    assert cluster.kinds() == ["generate"]
+
+
+def test_the_phases_of_a_step_are_timed():
+    (timings,) = run(FakeCluster()).timings
+    phases = (timings.rollout_s, timings.reward_s, timings.learn_s, timings.sync_s)
+    assert all(seconds >= 0 for seconds in phases)
+    assert sum(phases) <= timings.step_s
