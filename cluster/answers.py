@@ -16,8 +16,8 @@ from cluster.reports.step_metrics import entropy_estimate
 from cluster.scoring import Rewards, Rollouts, collect
 from configs.schema import RunConfig
 
-CONTROL_QUESTIONS = 24  # of the tune split, on which the control's temperature is found
-CONTROL_SAMPLES = 8
+CONTROL_QUESTIONS = 20  # of the tune split, on which the control's temperature is found
+CONTROL_SAMPLES = 4
 CONTROL_TEMPERATURE_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the evaluation's temperature
 
 

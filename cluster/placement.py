@@ -142,15 +142,15 @@ def start_reward_pool(config: RunConfig, databases_dir: Path) -> RewardPool:
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> Any:
     """The GRPO learner's actor handle. Raises UserError when it can't start."""
-    from learner.grpo_learner import GrpoLearner
+    from learner.learner_actor import LearnerActor
 
-    return _start_one(GrpoLearner, "learner", config, model_dir, initial_adapter, put_blob)
+    return _start_one(LearnerActor, "learner", config, model_dir, initial_adapter, put_blob)
 
 
 def start_supervised_learner(config: RunConfig, model_dir: Path) -> Any:
-    from learner.supervised import SupervisedLearner
+    from learner.learner_actor import WarmStartActor
 
-    return _start_one(SupervisedLearner, "warm-start", config, model_dir)
+    return _start_one(WarmStartActor, "warm-start", config, model_dir)
 
 
 def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:

@@ -51,9 +51,6 @@ class GrpoLearner:
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype)
         self._num_steps_done = 0
 
-    def ping(self) -> bool:
-        return True
-
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         """One GRPO step over the groups, in `updates_per_batch` optimiser steps.
 

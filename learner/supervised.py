@@ -38,9 +38,6 @@ class SupervisedLearner:
         )
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype)
 
-    def ping(self) -> bool:
-        return True
-
     def train(
         self, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample], folder: Path
     ) -> Iterator[WarmStartReport]:

@@ -203,20 +203,13 @@ def test_no_prediction_at_all(capsys, monkeypatch, shop):
     assert "3 of 3 questions have no prediction" in err
 
 
-class PrintedLines(io.StringIO):
-    """Stands for stdout and says when something has been flushed to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.has_line = threading.Event()
-
-    def flush(self) -> None:
-        if "\n" in self.getvalue():
-            self.has_line.set()
-
-
 def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatch, shop):
-    stdout = PrintedLines()
+    has_line = threading.Event()
+
+    class Stdout(io.StringIO):
+        def flush(self) -> None:
+            if "\n" in self.getvalue():
+                has_line.set()
 
     class SlowScorer:
         """Knows the verdict of question 1 only after a line has been printed."""
@@ -225,7 +218,7 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
             pass
 
         def score(self, request):
-            in_time = request.question_id == "0" or stdout.has_line.wait(30)
+            in_time = request.question_id == "0" or has_line.wait(30)
             score = Score(outcome=Outcome.MATCH, reward=float(in_time), seconds=0.0, message="", sql="")
             return (score,) * len(request.candidates)
 
@@ -233,6 +226,7 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
             pass
 
     monkeypatch.setattr("cluster.operations.score.Scorer", SlowScorer)
+    stdout = Stdout()
     monkeypatch.setattr(sys, "stdout", stdout)
     lines = [{"question_id": question, "sql": "SELECT 2"} for question in (0, 1, 0)]
     assert run_score(capsys, monkeypatch, shop, lines, "--json", "--workers", 2)[0] == 0

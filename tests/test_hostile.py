@@ -25,7 +25,7 @@ FACTOR = 10  # for a busy machine
 FILES_OUTSIDE = (Path("/tmp/dev_attach.db"), Path("/tmp/dev_copy.db"))
 
 if not CASES:
-    pytest.skip("the shared data folder with hostile/hostile_sql.json is not there", allow_module_level=True)
+    pytest.skip("../shared/data has no hostile/hostile_sql.json", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

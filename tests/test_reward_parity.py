@@ -25,7 +25,7 @@ EXPECTED_OF_DEVIATING = {
 }
 
 
-@pytest.mark.skipif(not PAIRS_PATH.exists(), reason="the shared data folder with verdicts/pairs.json is not there")
+@pytest.mark.skipif(not PAIRS_PATH.exists(), reason="../shared/data has no verdicts/pairs.json")
 def test_bird_verdicts(tmp_path: Path) -> None:
     data = json.loads(PAIRS_PATH.read_text())
     path = tmp_path / "emp" / "emp.sqlite"

@@ -1,0 +1,102 @@
+"""The adapter's way into the real engine: what arrives is proved, and what is broken stops at once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray
+from conftest import REPOSITORY
+from ray.exceptions import RayTaskError
+from safetensors.torch import load_file
+
+from actors.data.question_sets import load_question_sets
+from actors.prompt_encoder import PromptEncoder
+from cluster.messages import GroupRequest
+from cluster.placement import put_blob, ray_session, start_rollout_pool
+from configs.loading import load_config
+from learner.adapter_files import export_blob
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def config(smoke_run):
+    overrides = [f"run.home={smoke_run.home}", "cluster.address=local"]
+    return load_config(REPOSITORY / "configs" / "smoke.yaml", overrides)
+
+
+@pytest.fixture(scope="module")
+def pool(config, smoke_run):
+    with ray_session(config.cluster, namespace="test-broadcast"):
+        yield start_rollout_pool(config, smoke_run.home / "models" / "tiny-qwen2")
+
+
+@pytest.fixture(scope="module")
+def tensors(smoke_run):
+    return load_file(smoke_run.run_dir / "adapters" / "latest" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def request_for(config, smoke_run):
+    sets = load_question_sets(config.data, smoke_run.home / "demo")
+    encoder = PromptEncoder(smoke_run.home / "models" / "tiny-qwen2", sets.databases_dir, config.prompt)
+
+    def build(index: int, num_samples: int = 16, temperature: float = 1.0) -> GroupRequest:
+        question = sets.tune[index]
+        return GroupRequest(
+            question=question, prompt_token_ids=encoder.prompt(question), num_samples=num_samples,
+            temperature=temperature, max_new_tokens=24, seed=1000 * index,
+        )  # fmt: skip
+
+    return build
+
+
+def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, config, tensors, request_for):
+    first = export_blob(tensors, config.lora, 1, put_blob)
+    (receipt,) = pool.install(first)
+    assert (receipt.version, receipt.num_modules) == (1, len(tensors) // 2)
+    louder = {name: tensor * 3 if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    (other,) = pool.install(export_blob(louder, config.lora, 2, put_blob))
+    assert other.digest != receipt.digest
+    request = request_for(0)
+    base, one, two = (next(iter(pool.generate([request], version))).completions for version in (None, 1, 2))
+    assert len({tuple(c.token_ids for c in group) for group in (base, one, two)}) == 3
+    assert {c.oldest_adapter_version for c in two} == {2}
+
+
+def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors, request_for):
+    pool.install(export_blob(tensors, config.lora, 3, put_blob))
+    alone = next(iter(pool.generate([request_for(1)], 3)))
+    together = {g.seed: g for g in pool.generate([request_for(2), request_for(1), request_for(0)], 3)}
+    again = together[alone.seed]
+    assert [c.token_ids for c in alone.completions] == [c.token_ids for c in again.completions]
+    assert len({c.token_ids for c in alone.completions}) > 1
+
+
+def test_flipped_byte_is_noticed(pool, config, tensors):
+    manifest = export_blob(tensors, config.lora, 4, put_blob)
+    blob = np.array(ray.get(manifest.blob_ref[0]))
+    blob[-1] ^= 1
+    with pytest.raises(RayTaskError, match="digest"):
+        pool.install(replace(manifest, blob_ref=put_blob(blob)))
+
+
+def test_names_that_bind_nothing_are_noticed(pool, config, tensors):
+    renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
+    with pytest.raises(RayTaskError, match="bind to nothing"):
+        pool.install(export_blob(renamed, config.lora, 5, put_blob))
+
+
+def test_missing_modules_are_noticed(pool, config, tensors):
+    manifest = export_blob(tensors, config.lora, 6, put_blob)
+    fewer = {name: tensor for name, tensor in tensors.items() if ".0.self_attn" not in name}
+    half = export_blob(fewer, config.lora, 6, put_blob)
+    with pytest.raises(RayTaskError, match="modules bound"):
+        pool.install(replace(half, num_modules=manifest.num_modules))
+
+
+def test_version_that_is_not_installed_is_refused(pool, request_for):
+    with pytest.raises(RayTaskError, match="version 99"):
+        list(pool.generate([request_for(0)], 99))
+
+

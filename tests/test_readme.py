@@ -1,0 +1,75 @@
+"""Every command in the README is run: the floe ones here, made small; the others where `RUN_ELSEWHERE` says."""
+
+import json
+import re
+import shlex
+import subprocess
+
+import pytest
+from conftest import REPOSITORY, floe
+
+from actors.demo.build import write_demo
+from configs.loading import load_config
+
+pytestmark = pytest.mark.engine
+
+RUN_ELSEWHERE = {
+    "make train": "test_make_train_runs_the_quickstart",
+    "make test": "the run that this test is part of",
+    "ray start --head": "tests/test_ray_job.py, with free ports",
+    "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
+}
+SMALL = [
+    "model.path=embedded:tiny-qwen2", "model.max_context_tokens=256", "rollout.max_new_tokens=40",
+    "rollout.questions_per_step=2", "rollout.kv_cache_gib=1", "run.num_steps=1", "warm_start.max_train_questions=32",
+    "evaluation.max_questions=4", "cluster.address=local",
+]  # fmt: skip
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """A user's files: questions, databases, and predictions that are the golds."""
+    folder = tmp_path_factory.mktemp("own")
+    write_demo(folder)
+    questions = json.loads((folder / "train.json").read_text())
+    lines = [json.dumps({"question_id": q["question_id"], "sql": q["query"]}) for q in questions[:20]]
+    (folder / "predictions.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def floe_commands() -> list[str]:
+    return [command for command in readme_commands() if command.startswith("floe ")]
+
+
+@pytest.mark.parametrize("command", floe_commands())
+def test_floe_command_runs(command, own_data, smoke_run):
+    given = command.replace("QUESTIONS.json", str(own_data / "train.json")).replace("=DIR", f"={own_data}/databases")
+    given = given.replace("--databases DIR", f"--databases {own_data}/databases")
+    given = given.replace("PREDICTIONS.jsonl", str(own_data / "predictions.jsonl"))
+    given = given.replace("ADAPTER_DIR", str(smoke_run.run_dir / "adapters" / "latest"))
+    given = given.replace("configs/", f"{REPOSITORY}/configs/")
+    arguments = shlex.split(given)[1:]
+    done = floe(*arguments, *([] if arguments[0] == "score" else SMALL), home=smoke_run.home)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    if arguments[0] == "score":
+        assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["match"] * 20
+
+
+def test_no_command_is_forgotten():
+    assert {c for c in readme_commands() if not c.startswith("floe ")} == RUN_ELSEWHERE.keys()
+
+
+def test_make_train_runs_the_quickstart():
+    shown = subprocess.run(["make", "-n", "train"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "floe train --config configs/quickstart.yaml" in shown
+    assert load_config(REPOSITORY / "configs" / "quickstart.yaml").model.path == "embedded:smollm2-135m-instruct"
+
+
+def test_shipped_configurations_load():
+    for path in (REPOSITORY / "configs").glob("*.yaml"):
+        assert load_config(path).rollout.group_size == 16
