@@ -29,8 +29,8 @@ class PromptEncoder:
         chat = prompts.messages(
             question.text, question.evidence, self._schema(question.database_id), self._settings.style
         )
-        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        text += prompts.prefill(self._settings.style)
+        chat_text = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        text = chat_text + prompts.prefill(self._settings.style)
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def answer(self, sql: str) -> tuple[int, ...]:

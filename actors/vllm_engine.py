@@ -104,7 +104,7 @@ class VllmEngine:
             )
         while waiting:
             for output in self._engine.step():
-                if output.finished:
+                if isinstance(output, RequestOutput) and output.finished:
                     yield self._group(waiting.pop(output.request_id), output, adapter_version)
 
     def _sampling_params(self, request: GroupRequest) -> SamplingParams:
@@ -127,14 +127,15 @@ class VllmEngine:
         for sample in sorted(output.outputs, key=lambda sample: sample.index):
             token_ids = tuple(sample.token_ids)
             assert sample.logprobs is not None
-            logprobs = tuple(
-                position[token].logprob for token, position in zip(token_ids, sample.logprobs, strict=True)
-            )
+            logprobs = []
+            for token, position in zip(token_ids, sample.logprobs, strict=True):
+                assert position is not None
+                logprobs.append(position[token].logprob)
             completions.append(
                 Completion(
                     text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
                     token_ids=token_ids,
-                    logprobs=logprobs,
+                    logprobs=tuple(logprobs),
                     truncated=sample.finish_reason == "length",
                     oldest_adapter_version=version,
                     newest_adapter_version=version,
@@ -164,7 +165,7 @@ def _engine_args(
         enable_lora=True,
         max_loras=NUM_LIVE_ADAPTERS,
         max_cpu_loras=NUM_LIVE_ADAPTERS,
-        max_lora_rank=lora.rank,  # type: ignore[arg-type]  (one of vLLM's ranks: checked by the configuration)
+        max_lora_rank=lora.rank,  # type: ignore[arg-type]
         # After temperature, so that the learner can compute the same quantity.
         logprobs_mode="processed_logprobs",
         generation_config="vllm",

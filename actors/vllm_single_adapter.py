@@ -26,9 +26,9 @@ def install_single_adapter_path() -> bool:
         logger.warning("vLLM %s is not known to the single-adapter path: the stock LoRA path is used", version)
         return False
     if PunicaWrapperCPU.add_lora_linear is not _add_lora_linear:
-        PunicaWrapperCPU.update_metadata = _update_metadata
-        PunicaWrapperCPU.add_lora_linear = _add_lora_linear
-        PunicaWrapperCPU.add_lora_logits = _add_lora_logits
+        PunicaWrapperCPU.update_metadata = _update_metadata  # type: ignore[method-assign]
+        PunicaWrapperCPU.add_lora_linear = _add_lora_linear  # type: ignore[method-assign]
+        PunicaWrapperCPU.add_lora_logits = _add_lora_logits  # type: ignore[method-assign]
     return True
 
 

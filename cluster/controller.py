@@ -89,7 +89,7 @@ def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: f
     """The groups in which some candidate carries a reward. Raises TooManyDroppedGroups above the allowed share."""
     usable = [group for group in groups if any(score.outcome.carries_reward for score in group.scores)]
     dropped = [group for group in groups if group not in usable]
-    if len(dropped) > max_dropped_share * len(groups):
+    if not usable or len(dropped) > max_dropped_share * len(groups):
         first = dropped[0]
         raise TooManyDroppedGroups(
             f"step {step}: {len(dropped)} of {len(groups)} groups had no usable verdict, the first is question "

@@ -66,7 +66,7 @@ def _write_smollm2(folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True, gguf_file=gguf.name),
         dtype=torch.bfloat16,
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     AutoTokenizer.from_pretrained(package, gguf_file=gguf.name).save_pretrained(folder)
 
 

@@ -28,11 +28,13 @@ class RolloutPool:
             ready, _ = ray.wait(streams, num_returns=1, timeout=self._timeout_s)
             if not ready:
                 raise TimeoutError(f"no rollout actor finished a group within {self._timeout_s:g} s")
-            stream = ready[0]
+            stream: Any = ready[0]  # Ray's stubs don't know that streams can be waited for
             try:
-                yield ray.get(next(stream))
+                ref: Any = next(stream)
             except StopIteration:
                 streams.remove(stream)
+                continue
+            yield ray.get(ref)
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
         """Every actor fetches, installs and proves the adapter. Raises what an actor's proof raised."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
+from configs.errors import UserError
 from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
 from learner.packing import Pack
@@ -38,6 +40,8 @@ def build_policy(
         model_dir, dtype=getattr(torch, model.dtype), attn_implementation=shared_prefix_attention.NAME
     )
     base.config.use_cache = False
+    if "sliding_attention" in (getattr(base.config, "layer_types", None) or ()):
+        raise UserError(f"The model in {model_dir} uses sliding-window attention, which the learner does not compute.")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -54,7 +58,7 @@ def build_policy(
         if with_reference:
             policy.add_adapter(REFERENCE, config)
             set_peft_model_state_dict(policy, initial, adapter_name=REFERENCE)
-            _use(policy, POLICY)
+            policy.set_adapter(POLICY)
     return policy
 
 
@@ -66,7 +70,7 @@ def adapter_tensors(policy: PeftModel) -> dict[str, torch.Tensor]:
 
 def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
     """[S] float32 log-probability of each scored token after temperature; the LM head sees scored positions only."""
-    causal_lm = policy.get_base_model()
+    causal_lm: Any = policy.get_base_model()
     hidden = causal_lm.model(
         input_ids=pack.input_ids,
         position_ids=pack.position_ids,
@@ -80,20 +84,10 @@ def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.
 def reference_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
     """[S] the same under the policy before RL: the frozen adapter if there is one, else the base model."""
     if REFERENCE in policy.peft_config:
-        _use(policy, REFERENCE)
+        policy.set_adapter(REFERENCE)
         try:
             return packed_logprobs(policy, pack, temperature)
         finally:
-            _use(policy, POLICY)
+            policy.set_adapter(POLICY)  # PEFT then trains this one and freezes the other
     with policy.disable_adapter():
         return packed_logprobs(policy, pack, temperature)
-
-
-def _use(policy: PeftModel, name: str) -> None:
-    # PEFT's set_adapter turns on the gradients of what it activates, so both are put right afterwards.
-    policy.base_model.set_adapter(name)
-    for parameter_name, parameter in policy.named_parameters():
-        if f".{REFERENCE}." in parameter_name:
-            parameter.requires_grad_(False)
-        elif f".{POLICY}." in parameter_name:
-            parameter.requires_grad_(True)

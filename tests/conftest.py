@@ -1,16 +1,12 @@
 """Fixtures that are costly and shared by the whole test run: one home, one smoke run."""
 
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-FLOE = (sys.executable, "-m", "cluster.cli")
-SMOKE_TIMEOUT_S = 900
+from tests.command_line import REPOSITORY, config, floe
 
 
 @dataclass(frozen=True)
@@ -18,19 +14,6 @@ class SmokeRun:
     home: Path
     run_dir: Path
     output: str
-
-
-def floe(*arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S) -> subprocess.CompletedProcess:
-    """Run the command line in a process of its own, in another folder than the repository."""
-    environment = {**os.environ, "FLOE_HOME": str(home)}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.run(
-        [*FLOE, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=timeout_s
-    )
-
-
-def config(name: str) -> str:
-    return str(REPOSITORY / "configs" / name)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ray
-from conftest import REPOSITORY
 from ray.exceptions import RayTaskError
 from safetensors.torch import load_file
 
@@ -15,6 +14,7 @@ from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
 from configs.loading import load_config
 from learner.adapter_files import export_blob
+from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
@@ -98,5 +98,3 @@ def test_missing_modules_are_noticed(pool, config, tensors):
 def test_version_that_is_not_installed_is_refused(pool, request_for):
     with pytest.raises(RayTaskError, match="version 99"):
         list(pool.generate([request_for(0)], 99))
-
-

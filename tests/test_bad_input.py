@@ -4,9 +4,9 @@ import json
 import socket
 
 import pytest
-from conftest import config, floe
 
 from actors.demo.build import write_demo
+from tests.command_line import config, floe
 
 
 def complaint(home, *arguments: str) -> str:

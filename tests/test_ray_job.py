@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+
+from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine
 

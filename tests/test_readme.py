@@ -6,10 +6,10 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import REPOSITORY, floe
 
 from actors.demo.build import write_demo
 from configs.loading import load_config
+from tests.command_line import REPOSITORY, floe
 
 pytestmark = pytest.mark.engine
 

@@ -6,12 +6,12 @@ import sqlite3
 import pytest
 import torch
 import yaml
-from conftest import config, floe
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from configs.loading import load_config
+from tests.command_line import config, floe
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ from actors.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.embedded_models import model_folder
 from cluster.operations.question_budget import fitting_questions
-from cluster.placement import check_resources, ray_session, stored_adapter, start_reward_pool, start_rollout_pool
+from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
 from cluster.reports.evaluation_table import evaluation_report
 from cluster.reports.progress import Progress, make_console
 from configs.errors import UserError

@@ -30,4 +30,4 @@ def fitting_questions(
             f"There are {len(kept['train'])} training questions, a step takes {config.rollout.questions_per_step}: "
             "lower rollout.questions_per_step."
         )
-    return replace(sets, **kept)
+    return replace(sets, train=kept["train"], tune=kept["tune"], test=kept["test"])
