@@ -79,15 +79,18 @@ def _pretrain(model: Qwen2ForCausalLM, sequences: Sequence[tuple[tuple[int, ...]
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=NUM_BATCHES)
     order = random.Random(SEED)
+    pairs = list(sequences)
     for _ in range(NUM_BATCHES):
-        batch = order.sample(list(sequences), BATCH_QUESTIONS)
+        batch = order.sample(pairs, BATCH_QUESTIONS)
         width = max(len(prompt) + len(answer) for prompt, answer in batch)
         tokens = torch.ones(BATCH_QUESTIONS, width, dtype=torch.int64)
-        labels = torch.full((BATCH_QUESTIONS, width), -100)
+        predicts_answer = torch.zeros(BATCH_QUESTIONS, width - 1, dtype=torch.bool)
         for row, (prompt, answer) in enumerate(batch):
-            tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-        loss = model(input_ids=tokens, labels=labels).loss
+            end = len(prompt) + len(answer)
+            tokens[row, :end] = torch.tensor(prompt + answer)
+            predicts_answer[row, len(prompt) - 1 : end - 1] = True
+        hidden = model.model(input_ids=tokens[:, :-1]).last_hidden_state[predicts_answer]
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), tokens[:, 1:][predicts_answer])
         loss.backward()
         optimizer.step()
         schedule.step()
