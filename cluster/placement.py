@@ -41,16 +41,16 @@ def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
 
 def _connect(cluster: ClusterSection, namespace: str) -> str:
     shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
-    if cluster.address != "local":
+    address = _recorded_cluster() if cluster.address == "auto" else cluster.address
+    if address is not None and address != "local":
         try:
-            ray.init(address=cluster.address, **shared)
+            ray.init(address=address, **shared)
             return f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}"
         except ConnectionError as fault:
-            if cluster.address != "auto":
-                raise UserError(
-                    f"No Ray cluster answers at cluster.address {cluster.address} ({fault}): "
-                    "start one with 'ray start --head', or set cluster.address=local."
-                ) from fault
+            raise UserError(
+                f"No Ray cluster answers at {address} ({fault}): start one with 'ray start --head', "
+                "or set cluster.address=local."
+            ) from fault
     port = cluster.dashboard_port
     if port is not None and not _is_free(port):
         raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")
@@ -65,6 +65,16 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
         **shared,
     )
     return "started a local Ray" + ("" if port is None else f", dashboard at http://127.0.0.1:{port}")
+
+
+def _recorded_cluster() -> str | None:
+    """RAY_ADDRESS, which a Ray job has set, or the cluster of `ray start`; None when there is neither.
+
+    Ray's own `auto` would also join the private Ray of another run on this machine, and die with it.
+    """
+    from ray._private.services import get_ray_address_from_environment
+
+    return get_ray_address_from_environment(None, None)
 
 
 def _is_free(port: int) -> bool:

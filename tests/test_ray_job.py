@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -41,32 +42,39 @@ def dashboard(tmp_path_factory, smoke_run):
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_LIMIT_S
-    while not answers(f"{address}/api/version"):
-        assert head.poll() is None, head.stdout.read()
-        assert time.monotonic() < deadline, "the dashboard did not answer"
-        time.sleep(1)
-    yield address
-    os.killpg(head.pid, signal.SIGTERM)
     try:
-        head.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        os.killpg(head.pid, signal.SIGKILL)
+        deadline = time.monotonic() + START_LIMIT_S
+        while not answers(f"{address}/api/version"):
+            assert head.poll() is None, head.stdout.read()
+            assert time.monotonic() < deadline, "the dashboard did not answer"
+            time.sleep(1)
+        yield address
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        try:
+            head.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
 
 
 def answers(url: str) -> bool:
+    """Whether the dashboard is up; asked without Ray's token it answers 401."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return response.status == 200
+    except urllib.error.HTTPError as error:
+        return error.code == 401
     except OSError:
         return False
 
 
-def actors(address: str) -> dict[str, str]:
-    url = f"{address}/api/v0/actors?detail=1&limit=1000"
-    with urllib.request.urlopen(url, timeout=10) as response:
-        found = json.load(response)["data"]["result"]["result"]
-    return {actor["name"]: actor["class_name"] for actor in found}
+def actor_names(address: str) -> set[str]:
+    """Names of all actors, dead ones included, as the dashboard lists them."""
+    shown = subprocess.run(
+        [RAY, "list", "actors", "--address", address, "--format", "json", "--limit", "1000"],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    return {actor["name"] for actor in json.loads(shown)}
 
 
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
@@ -89,5 +97,4 @@ def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     run_dir = Path(re.search(r"files of the run: (\S+)", done.stdout).group(1))
     assert run_dir.is_absolute() and home in run_dir.parents
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
-    names = actors(dashboard)
-    assert {"rollout-0", "reward-0", "reward-1", "learner"} <= names.keys()
+    assert {"rollout-0", "reward-0", "reward-1", "learner"} <= actor_names(dashboard)
