@@ -18,13 +18,15 @@ class SmokeRun:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("floe-home")
+    """A fresh FLOE_HOME; with FLOE_TEST_HOME one that keeps the tiny model between runs while developing."""
+    kept = os.environ.get("FLOE_TEST_HOME")
+    return Path(kept) if kept else tmp_path_factory.mktemp("floe-home")
 
 
 @pytest.fixture(scope="session")
-def smoke_run(home) -> SmokeRun:
+def smoke_run(home, tmp_path_factory) -> SmokeRun:
     """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite."""
-    run_dir = home / "smoke-run"
+    run_dir = tmp_path_factory.mktemp("runs") / "smoke"
     done = floe(
         "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local", home=home
     )

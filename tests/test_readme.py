@@ -22,7 +22,7 @@ RUN_ELSEWHERE = {
 SMALL = [
     "model.path=embedded:tiny-qwen2", "model.max_context_tokens=256", "rollout.max_new_tokens=40",
     "rollout.questions_per_step=2", "rollout.kv_cache_gib=1", "run.num_steps=1", "warm_start.max_train_questions=32",
-    "evaluation.max_questions=4", "cluster.address=local",
+    "warm_start.max_held_back_questions=8", "evaluation.max_questions=4", "cluster.address=local",
 ]  # fmt: skip
 
 
