@@ -16,6 +16,7 @@ from cluster.placement import start_supervised_learner
 from cluster.reports.progress import Progress
 from configs.schema import RunConfig
 
+GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # of `learner`
 RECIPE_VERSION = 1  # raised when the supervised code changes what it computes
 
 
@@ -68,7 +69,8 @@ def _key(
         "recipe": RECIPE_VERSION,
         "seed": config.run.seed,
         "model": [str(model_dir), weights, config.model.model_dump(mode="json")],
-        "sections": [getattr(config, name).model_dump(mode="json") for name in ("warm_start", "lora", "learner")],
+        "sections": [getattr(config, name).model_dump(mode="json") for name in ("warm_start", "lora")],
+        "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),
         "examples": [asdict(example) for example in (*examples, *held_back)],
     }
     return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
