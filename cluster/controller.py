@@ -24,6 +24,7 @@ from typing import Protocol
 from cluster.messages import AdapterManifest, GroupRequest, ScoredGroup, StepReport
 from cluster.reports.step_metrics import StepTimings
 from cluster.scoring import Rewards, Rollouts, collect
+from configs.errors import UserError
 
 
 class Learner(Protocol):
@@ -43,7 +44,7 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
-class TooManyDroppedGroups(RuntimeError):
+class TooManyDroppedGroups(UserError):
     """More of a step's groups than allowed had no usable verdict."""
 
 
