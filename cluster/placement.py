@@ -74,7 +74,7 @@ def _recorded_cluster() -> str | None:
     """
     from ray._private.services import get_ray_address_from_environment
 
-    return get_ray_address_from_environment(None, None)
+    return get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
 
 
 def _is_free(port: int) -> bool:
