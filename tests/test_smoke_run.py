@@ -79,8 +79,8 @@ def test_latest_adapter_loads_in_peft_and_differs_from_the_warm_start(smoke_run)
     base = AutoModelForCausalLM.from_pretrained(smoke_run.home / "models" / "tiny-qwen2", dtype=torch.float32)
     model = PeftModel.from_pretrained(base, latest)
     assert model.peft_config["default"].r == 16
-    (warm,) = (smoke_run.home / "warm_starts").glob("*/adapter/adapter_model.safetensors")
-    before, after = load_file(warm), load_file(latest / "adapter_model.safetensors")
+    start = smoke_run.run_dir / "adapters" / "start"
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (start, latest))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     loaded = dict(model.named_parameters())

@@ -69,6 +69,7 @@ def _train_on_cluster(
     harness = Harness(config, encoder, rollouts, rewards)
     questions = sets.split(config.evaluation.split)[: config.evaluation.max_questions]
     before = publish(learner, rollouts, version=0)
+    learner.save_adapter(run_dir / "adapters" / "start")
     policies: list[PolicyAnswers] = []
     if config.evaluation.enabled:
         progress.phase("evaluation before")
