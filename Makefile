@@ -19,8 +19,8 @@ ci:  ## What CI runs: the tests, with skips for want of floe's own needs turned 
 
 setup: $(READY)  ## Create .venv and install everything
 
-$(READY): pyproject.toml scripts/setup.sh
-	bash scripts/setup.sh $(VENV)
+$(READY): pyproject.toml cluster/setup.sh
+	bash cluster/setup.sh $(VENV)
 	touch $(READY)
 
 lint: $(READY)  ## Check style and format
