@@ -53,6 +53,7 @@ class Harness:
             sample_num_correct=tuple(_num_correct(sampled[i]) for i in kept),
             sample_num_executes=tuple(_num_executes(sampled[i]) for i in kept),
             entropy=entropy_estimate(sampled),
+            without_verdict=tuple(reason for group in groups if (reason := _missing_verdict(group)) is not None),
         )
 
     def entropy(self, questions: Sequence[Question], version: int | None, temperature: float) -> float:
@@ -87,7 +88,12 @@ def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question],
 
 
 def _has_verdicts(group: ScoredGroup) -> bool:
-    return all(score.outcome.carries_reward for score in group.scores)
+    return _missing_verdict(group) is None
+
+
+def _missing_verdict(group: ScoredGroup) -> str | None:
+    missing = next((score for score in group.scores if not score.outcome.carries_reward), None)
+    return None if missing is None else f"{group.rollout.question.question_id}: {missing.outcome}: {missing.message}"
 
 
 def _num_correct(group: ScoredGroup) -> int:

@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, name="bench")
+
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[
     list[str] | None,
@@ -69,6 +72,8 @@ def score(
     time_limit: Annotated[float | None, typer.Option(help="CPU seconds of one candidate.")] = None,
     workers: Annotated[int | None, typer.Option(help="Candidates scored at a time.")] = None,
     float_tolerance: Annotated[float | None, typer.Option(help="Relative; 0 compares exactly.")] = None,
+    empty_gold: Annotated[str | None, typer.Option(help="score (default), skip or down_weight.")] = None,
+    suite: Annotated[Path | None, typer.Option(help="Further contents, <db_id>/*.sqlite, for spider.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines and nothing else on stdout.")] = False,
 ) -> None:
     """Score given SQL by running it; needs no model. Ends with 3 when a prediction could not be judged."""
@@ -77,12 +82,26 @@ def score(
         "time_limit_s": time_limit,
         "num_workers": workers,
         "float_tolerance": float_tolerance,
+        "empty_gold": empty_gold,
+        "suite": None if suite is None else str(suite),
     }
     given = [f"reward.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
     reward = load_config(None, given).reward
     from cluster.operations import score as operation
 
     raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json))
+
+
+@bench.command("reward")
+def bench_reward(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
+    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    from cluster.bench import reward_bench as operation
+
+    operation.bench_reward(resolved, as_json)
 
 
 @app.command()
@@ -98,6 +117,7 @@ def main() -> None:
 
     With FLOE_DEBUG=1 a UserError keeps its trace.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would be drawn into floe's own progress
     try:
         app(prog_name="floe")
     except UserError as error:

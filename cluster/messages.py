@@ -107,6 +107,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewardWorkerStats:
+    """Reward worker to driver: counts since the worker started."""
+
+    num_scores: int
+    num_cached: int  # verdicts known from an earlier group
+    num_folded: int  # candidates whose SQL another of their group had too
+    num_children: int  # executor children started
+    num_lost_children: int  # of these, died or were ended while they owed an answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredGroup:
     """Driver to learner: a group and one score per completion, in the same order."""
 

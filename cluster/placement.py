@@ -130,17 +130,16 @@ def start_rollout_pool(config: RunConfig, model_dir: Path) -> RolloutPool:
     return RolloutPool(handles, config.cluster.step_timeout_s)
 
 
-def start_reward_pool(config: RunConfig, databases_dir: Path) -> RewardPool:
-    """Workers that Ray restarts when they die; a group in flight is then scored again."""
+def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "reward") -> RewardPool:
+    """Workers that Ray restarts when they die."""
     from reward_service.scorer import Scorer
 
     handles = [
         ray.remote(Scorer)
         .options(
-            name=f"reward-{index}",
+            name=f"{name}-{index}",
             num_cpus=config.reward.num_cpus,
-            max_restarts=-1,
-            max_task_retries=2,
+            max_restarts=-1,  # the pool scores the lost group again
             runtime_env={"env_vars": _threads(1)},
         )
         .remote(databases_dir, config.reward)

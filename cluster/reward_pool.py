@@ -1,43 +1,98 @@
-"""The reward workers as one: a group goes to the worker with the fewest waiting."""
+"""The reward workers as one: a bounded queue that every idle worker takes from, and what a lost worker costs."""
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from cluster.messages import Outcome, Score, ScoreRequest
+from cluster.messages import Outcome, RewardWorkerStats, Score, ScoreRequest
+from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
+
+MAX_ATTEMPTS = 3  # of a group whose worker was lost
+WAITING_PER_WORKER = 4  # groups in the queue before `submit` holds the caller back
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    request: ScoreRequest
+    scores: Future[tuple[Score, ...]]
+    submitted_s: float
 
 
 class RewardPool:
+    """One thread per worker: no worker idles while a group waits, and a slow group holds back nobody else's.
+
+    Ray restarts a worker that died (`max_restarts`), and its group is scored again.
+    """
+
     def __init__(self, handles: Sequence[Any], timeout_s: float) -> None:
         self._handles = list(handles)
-        self._num_waiting = [0] * len(handles)
         self._timeout_s = timeout_s
-        self._owner: dict[Any, tuple[int, ScoreRequest]] = {}
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING_PER_WORKER * len(handles))
+        self._meter = RewardMeter()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number, handle), name=f"reward-{number}", daemon=True)
+            for number, handle in enumerate(self._handles)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, request: ScoreRequest) -> Any:
-        """Start scoring a group; the ticket is for `result`."""
-        worker = min(range(len(self._handles)), key=self._num_waiting.__getitem__)
-        ticket = self._handles[worker].score.remote(request)
-        self._num_waiting[worker] += 1
-        self._owner[ticket] = (worker, request)
-        return ticket
+    def submit(self, request: ScoreRequest) -> Future[tuple[Score, ...]]:
+        """Start scoring a group; the ticket is for `result`. Waits while the queue is full."""
+        job = _Job(request, Future(), time.perf_counter())
+        self._jobs.put(job)
+        return job.scores
 
-    def result(self, ticket: Any) -> tuple[Score, ...]:
-        """One score per candidate. A worker that is lost or silent makes them `infrastructure`, never a reward."""
-        worker, request = self._owner.pop(ticket)
-        try:
-            return ray.get(ticket, timeout=self._timeout_s)
-        except (RayActorError, GetTimeoutError) as fault:
-            message = f"reward worker {worker}: {type(fault).__name__}"
-            lost = Score(outcome=Outcome.INFRASTRUCTURE, reward=None, seconds=0.0, message=message)
-            return (lost,) * len(request.candidates)
-        finally:
-            self._num_waiting[worker] -= 1
+    def result(self, ticket: Future[tuple[Score, ...]]) -> tuple[Score, ...]:
+        """One score per candidate. A worker lost again and again makes them `infrastructure`, never a reward."""
+        return ticket.result()
+
+    def metrics(self) -> RewardMetrics:
+        """Of what was scored since the last call. For when nothing is being scored: it asks the workers."""
+        stats: list[RewardWorkerStats] = []
+        for handle in self._handles:
+            try:
+                stats.append(ray.get(handle.stats.remote(), timeout=self._timeout_s))
+            except (RayActorError, GetTimeoutError):
+                continue  # it is being replaced, and its counts are gone with it; the meter has counted that
+        return self._meter.take(stats)
 
     def stop(self) -> None:
+        for _ in self._threads:
+            self._jobs.put(None)
         for handle in self._handles:
             ray.kill(handle)
+
+    def _serve(self, number: int, handle: Any) -> None:
+        while (job := self._jobs.get()) is not None:
+            started_s = time.perf_counter()
+            try:
+                scores = self._score(number, handle, job.request)
+            except BaseException as fault:  # handed on to who waits for the group
+                job.scores.set_exception(fault)
+                continue
+            self._meter.add(scores, waited_s=started_s - job.submitted_s, took_s=time.perf_counter() - started_s)
+            job.scores.set_result(scores)
+
+    def _score(self, number: int, handle: Any, request: ScoreRequest) -> tuple[Score, ...]:
+        cause = ""
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                return ray.get(handle.score.remote(request), timeout=self._timeout_s)
+            except RayActorError as fault:
+                cause = f"it died ({type(fault).__name__})"
+            except GetTimeoutError:
+                cause = f"it gave no answer in {self._timeout_s:g} s"
+                ray.kill(handle, no_restart=False)
+            self._meter.note_lost_worker()
+        message = f"reward worker {number} was lost {MAX_ATTEMPTS} times on this group: {cause}"
+        lost = Score(outcome=Outcome.INFRASTRUCTURE, reward=None, seconds=0.0, message=message)
+        return (lost,) * len(request.candidates)

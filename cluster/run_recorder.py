@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from cluster.controller import Learner
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.progress import Progress
+from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.rollout_log import RolloutLog
 from cluster.reports.step_metrics import StepTimings, step_metrics
 
 
+class RewardMeasures(Protocol):
+    def metrics(self) -> RewardMetrics: ...
+
+
 class RunRecorder:
-    def __init__(self, run_dir: Path, num_steps: int, learner: Learner, progress: Progress) -> None:
+    def __init__(
+        self, run_dir: Path, num_steps: int, learner: Learner, rewards: RewardMeasures, progress: Progress
+    ) -> None:
         self._run_dir = run_dir
+        self._rewards = rewards
         self._num_steps = num_steps
         self._learner = learner
         self._progress = progress
@@ -39,7 +47,7 @@ class RunRecorder:
             adapter_version=manifest.version,
             sync_bytes=manifest.num_bytes,
         )
-        self._metrics.write(record)
+        self._metrics.write(record, self._rewards.metrics())
         self._rollouts.append(report.step, groups)
         self._learner.save_adapter(self._run_dir / "adapters" / "latest")
         self._progress.step(

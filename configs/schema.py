@@ -85,6 +85,13 @@ class RolloutSection(Section):
 class RewardSection(Section):
     design: Literal["arctic"] = "arctic"
     semantics: Literal["bird", "spider", "strict"] = "bird"
+    suite: Path | None = Field(
+        None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
+    )
+    empty_gold: Literal["score", "skip", "down_weight"] = Field(
+        "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
+    )
+    empty_gold_weight: float = Field(0.5, ge=0, le=1, description="Of a match with an empty gold, for `down_weight`.")
     num_workers: int = Field(2, ge=1)
     time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
     max_rows: int = Field(500_000, ge=1)

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from reward_service.guard import CpuDeadline, install_guard
+from reward_service.guard import Authorizer, CpuDeadline, install_guard
 from reward_service.verdict import DatabaseUnavailable, message_of
 
-MAX_OPEN = 8  # each may hold 2 MB of pages
+MAX_OPEN = 16  # each may hold 2 MB of pages; a suite has up to 7
 LOCK_WAIT_S = 1.0
 _WAL_VERSION = 2  # bytes 18 and 19 of the file's header
 
@@ -24,8 +24,9 @@ _WAL_VERSION = 2  # bytes 18 and 19 of the file's header
 class Database:
     """One guarded connection to one state of a database file; `digest` names that state."""
 
-    def __init__(self, connection: Connection, digest: str, deadline: CpuDeadline) -> None:
+    def __init__(self, connection: Connection, digest: str, deadline: CpuDeadline, authorizer: Authorizer) -> None:
         self._connection = connection
+        self._authorizer = authorizer
         self.digest = digest
         self.deadline = deadline
 
@@ -34,6 +35,7 @@ class Database:
 
         Raises sqlite3.Error as the driver raised it, or UnicodeError for text that can't be encoded.
         """
+        self._authorizer.forget()
         try:
             result = self._connection.exec_driver_sql(sql)
         except DBAPIError as error:
@@ -42,40 +44,43 @@ class Database:
             raise error.orig from None
         return result.cursor if result.returns_rows else None
 
+    @property
+    def last_used_changeable(self) -> bool:
+        """Whether the statement executed last names a function of clock, chance or connection."""
+        return bool(self._authorizer.changeable)
+
     def close(self) -> None:
         self._connection.close()
         self._connection.engine.dispose()
 
 
-class DatabaseFolder:
-    """The databases of `databases_dir`, opened when first asked for; the least recently used are closed."""
+class OpenDatabases:
+    """Database files, opened when first asked for; the least recently used are closed."""
 
-    def __init__(self, databases_dir: Path, max_memory_bytes: int) -> None:
-        self._databases_dir = databases_dir
+    def __init__(self, max_memory_bytes: int) -> None:
         self._max_memory_bytes = max_memory_bytes
-        self._open: OrderedDict[str, Database] = OrderedDict()
+        self._open: OrderedDict[Path, Database] = OrderedDict()
 
-    def get(self, database_id: str) -> Database:
+    def get(self, path: Path) -> Database:
         """The open database, opened anew when its file changed. Raises DatabaseUnavailable."""
-        path = database_path(self._databases_dir, database_id)
         digest = file_digest(path)
-        database = self._open.get(database_id)
+        database = self._open.get(path)
         if database is None or database.digest != digest:
-            self.drop(database_id)
+            self.drop(path)
             database = _open_database(path, digest, self._max_memory_bytes)
-            self._open[database_id] = database
+            self._open[path] = database
             if len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(database_id)
+        self._open.move_to_end(path)
         return database
 
-    def current(self, database_id: str) -> Database:
+    def current(self, path: Path) -> Database:
         """The open database without a look at its file, so that a group sees one state. Raises DatabaseUnavailable."""
-        return self._open.get(database_id) or self.get(database_id)
+        return self._open.get(path) or self.get(path)
 
-    def drop(self, database_id: str) -> None:
+    def drop(self, path: Path) -> None:
         """Closes the database, so that the next use opens it anew."""
-        if database := self._open.pop(database_id, None):
+        if database := self._open.pop(path, None):
             database.close()
 
 
@@ -84,6 +89,22 @@ def database_path(databases_dir: Path, database_id: str) -> Path:
     if database_id in ("", ".", "..") or any(character in database_id for character in "/\\\0"):
         raise DatabaseUnavailable(f"database id {database_id!r} is not the plain name of a folder: correct the data")
     return databases_dir / database_id / f"{database_id}.sqlite"
+
+
+def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -> list[Path]:
+    """The database itself, then its other contents: every `*.sqlite` beside it and in `<suite_dir>/<id>/`.
+
+    Raises DatabaseUnavailable for an id that is no folder name, and when a folder can't be read.
+    """
+    main = database_path(databases_dir, database_id)
+    folders = [main.parent, *([suite_dir / database_id] if suite_dir is not None else [])]
+    try:
+        others = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the suite of database {database_id!r} can't be read ({message_of(error)}): check its folder"
+        ) from error
+    return [main, *(path for path in others if path.suffix == ".sqlite" and path != main)]
 
 
 def file_digest(path: Path) -> str:
@@ -105,7 +126,7 @@ def file_digest(path: Path) -> str:
 
 
 def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
-    deadline = CpuDeadline()
+    deadline, authorizer = CpuDeadline(), Authorizer()
     engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=StaticPool)
     connection = None
     try:
@@ -114,14 +135,14 @@ def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        install_guard(raw, deadline, max_memory_bytes)
+        install_guard(raw, deadline, authorizer, max_memory_bytes)
     except (sqlite3.Error, DBAPIError, OSError) as error:
         if connection is not None:
             connection.close()
         engine.dispose()
         reason = message_of(error.orig if isinstance(error, DBAPIError) and error.orig else error)
         raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): check the file") from error
-    return Database(connection, digest, deadline)
+    return Database(connection, digest, deadline, authorizer)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -131,7 +152,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Without an isolation level the driver begins no transaction, so no lock outlives a statement. It is not set
     # through SQLAlchemy, which would run a pragma on closing, past the guard.
     uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused_wal else ''}"
-    return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
+    # A cached statement would pass the authorizer by, which notes what it depends on.
+    return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)
 
 
 def _is_wal_mode(path: Path) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.messages import Outcome
+from reward_service.bounded_cache import BoundedCache
 from reward_service.comparison import Answer, Row, answers_match
-from reward_service.databases import Database, DatabaseFolder
+from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
 from reward_service.statement import has_outermost_order_by, rejection_reason
@@ -28,77 +29,154 @@ from reward_service.verdict import (
 
 FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
 CELL_BYTES = 8
-MAX_CACHED_GOLDS = 4096
-READY = "ready"  # of a gold frame: its answer is at hand
+VERDICT_CACHE_BYTES = 16 * 2**20
+KEY_BYTES = 512  # digests and objects of one cache entry, roughly
+# What the file and the statement alone decide. A timeout or a memory fault may depend on the machine.
+CACHED_OUTCOMES = frozenset({Outcome.MATCH, Outcome.MISMATCH})
 
-GoldKey = tuple[str, str, str]  # database digest, SQL, semantics
+Digests = tuple[str, ...]  # of the databases that a question is judged on
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """A gold query's verdict and, when it could be run, its answer on each database of the suite."""
+
+    verdict: Verdict
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return all(not answer.rows for answer in self.answers)
 
 
 class Executor:
-    """One child's databases and gold answers."""
+    """One child's databases, gold answers and known verdicts."""
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._databases = DatabaseFolder(Path(settings.databases_dir), settings.max_memory_bytes)
-        self._golds = _GoldCache(2 * settings.max_result_bytes)
+        self._databases = OpenDatabases(settings.max_memory_bytes)
+        self._golds: BoundedCache[tuple[Digests, str], _Gold] = BoundedCache(2 * settings.max_result_bytes)
+        self._verdicts: BoundedCache[tuple[Digests, tuple[str, ...], str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
         A gold that meets an infrastructure fault ends the group.
         """
-        database_id = request["database_id"]
-        answers: list[Answer] = []
-        for index, sql in request["golds"]:
-            verdict, answer = self._gold(database_id, sql)
-            outcome = READY if answer else verdict.outcome.value
-            yield _frame("gold", index, outcome, verdict)
-            if verdict.outcome is Outcome.INFRASTRUCTURE:
-                return
-            if answer:
-                answers.append(answer)
-        for index, sql in request["statements"] if answers else ():
-            verdict = self._run(database_id, sql, answers)[0]
-            yield _frame("statement", index, verdict.outcome.value, verdict)
-
-    def _gold(self, database_id: str, sql: str) -> tuple[Verdict, Answer | None]:
-        if reason := rejection_reason(sql):
-            return Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"), None
         try:
-            key = (self._databases.get(database_id).digest, sql, self._settings.semantics)
+            paths = self._paths(request["database_id"])
+            digests = tuple(self._databases.get(path).digest for path in paths)
         except DatabaseUnavailable as error:
-            return Verdict(Outcome.INFRASTRUCTURE, message_of(error)), None
+            index = request["golds"][0][0]
+            yield _frame("gold", index, Verdict(Outcome.INFRASTRUCTURE, message_of(error)))
+            return
+        ready: dict[str, _Gold] = {}
+        for index, sql in request["golds"]:
+            gold = self._gold(paths, digests, sql)
+            if gold.answers:
+                ready[sql] = gold
+            yield _frame("gold", index, gold.verdict, ready=bool(gold.answers), empty=gold.is_empty)
+            if gold.verdict.outcome is Outcome.INFRASTRUCTURE:
+                return
+        for index, sql in request["statements"] if ready else ():
+            yield self._statement(index, paths, digests, sql, ready)
+
+    def _statement(
+        self, index: int, paths: Sequence[Path], digests: Digests, sql: str, golds: Mapping[str, _Gold]
+    ) -> Frame:
+        key = (digests, tuple(golds), sql)
+        known = self._verdicts.get(key)
+        if known is not None:
+            return _frame("statement", index, known, cached=True)
+        verdict, is_constant = self._judge(paths, sql, list(golds.values()))
+        if is_constant and verdict.outcome in CACHED_OUTCOMES:
+            self._verdicts.put(key, replace(verdict, seconds=0.0), len(sql) + sum(map(len, golds)) + KEY_BYTES)
+        return _frame("statement", index, verdict)
+
+    def _paths(self, database_id: str) -> list[Path]:
+        settings = self._settings
+        if settings.semantics != "spider":
+            return [database_path(Path(settings.databases_dir), database_id)]
+        suite_dir = None if settings.suite_dir is None else Path(settings.suite_dir)
+        return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
+
+    def _gold(self, paths: Sequence[Path], digests: Digests, sql: str) -> _Gold:
+        if reason := rejection_reason(sql):
+            return _Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
+        key = (digests, sql)
         if cached := self._golds.get(key):
             return cached
-        verdict, answer = self._run(database_id, sql, None)
-        if verdict.outcome is Outcome.INFRASTRUCTURE:
-            return verdict, None
-        if answer is None:
-            text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
-            verdict = Verdict(Outcome.GOLD_FAILED, text, verdict.seconds)
-        self._golds.put(key, verdict, answer)
-        return verdict, answer
+        gold = self._run_gold(paths, sql)
+        if gold.verdict.outcome is not Outcome.INFRASTRUCTURE:
+            self._golds.put(key, gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
+        return gold
 
-    def _run(self, database_id: str, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None]:
+    def _run_gold(self, paths: Sequence[Path], sql: str) -> _Gold:
+        answers = []
+        seconds = 0.0
+        for path in paths:
+            verdict, answer, is_constant = self._run(path, sql, None)
+            seconds += verdict.seconds
+            if verdict.outcome is Outcome.INFRASTRUCTURE:
+                return _Gold(verdict)
+            if answer is None:
+                text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
+                return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
+            if not is_constant:
+                # Same file, same SQLite: only a function of clock or chance can make two runs differ.
+                again = self._run(path, sql, [answer])[0]
+                seconds += again.seconds
+                if again.outcome is not Outcome.MATCH:
+                    text = "gold SQL is not deterministic: two runs gave different results"
+                    return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
+            answers.append(answer)
+        gold = _Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers))
+        if gold.is_empty and self._settings.empty_gold == "skip":
+            text = "gold SQL returns no rows, and reward.empty_gold is skip"
+            return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
+        return gold
+
+    def _judge(self, paths: Sequence[Path], sql: str, golds: list[_Gold]) -> tuple[Verdict, bool]:
+        """The verdict on every database of the suite, the first that is no match ending it, and whether it will last.
+
+        One and the same gold has to agree everywhere.
+        """
+        agreeing = golds
+        seconds, all_constant = 0.0, True
+        verdict = Verdict(Outcome.MISMATCH)
+        for number, path in enumerate(paths):
+            verdict, answer, is_constant = self._run(path, sql, [gold.answers[number] for gold in agreeing])
+            seconds += verdict.seconds
+            all_constant = all_constant and is_constant
+            if verdict.outcome is not Outcome.MATCH or answer is None:
+                break
+            if len(agreeing) > 1 and number + 1 < len(paths):
+                agreeing = [gold for gold in agreeing if self._matches([gold.answers[number]], answer)]
+        return replace(verdict, seconds=seconds), all_constant
+
+    def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
         """Runs one statement and compares it with `golds`; without golds its answer is what is wanted.
 
-        One CPU-time allowance covers running and comparing: a result can be made dear to compare.
+        The third value says whether the same file will always give the same. One CPU-time allowance covers running
+        and comparing: a result can be made dear to compare.
         """
         started_s = time.thread_time()
         answer = None
         message = ""
+        is_constant = False
         try:
-            database = self._databases.current(database_id)
+            database = self._databases.current(path)
             started_s = time.thread_time()
             with _cpu_timer(self._settings.hard_limit_s):
                 answer = self._answer(database, sql, is_gold=golds is None)
                 outcome = Outcome.MATCH if golds is None or self._matches(golds, answer) else Outcome.MISMATCH
+            is_constant = not database.last_used_changeable
         except (*STATEMENT_ERRORS, DatabaseUnavailable) as error:
             outcome, answer = outcome_of(error), None
             message = self._explain(error, outcome)
             if isinstance(error, MemoryError) or outcome is Outcome.INFRASTRUCTURE:
-                self._databases.drop(database_id)
-        return Verdict(outcome, message, time.thread_time() - started_s), answer
+                self._databases.drop(path)
+        return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
 
     def _answer(self, database: Database, sql: str, *, is_gold: bool) -> Answer:
         database.deadline.arm(self._settings.time_limit_s)
@@ -141,29 +219,6 @@ class Executor:
         return message_of(error)
 
 
-class _GoldCache:
-    """Gold verdicts and answers, the least recently used dropped beyond `max_bytes` of results."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._entries: OrderedDict[GoldKey, tuple[Verdict, Answer | None, int]] = OrderedDict()
-
-    def get(self, key: GoldKey) -> tuple[Verdict, Answer | None] | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[:2]
-
-    def put(self, key: GoldKey, verdict: Verdict, answer: Answer | None) -> None:
-        num_bytes = size_bytes(answer.rows) if answer else 0
-        self._entries[key] = (verdict, answer, num_bytes)
-        self._num_bytes += num_bytes
-        while len(self._entries) > 1 and (self._num_bytes > self._max_bytes or len(self._entries) > MAX_CACHED_GOLDS):
-            self._num_bytes -= self._entries.popitem(last=False)[1][2]
-
-
 def size_bytes(rows: list[Row]) -> int:
     """Text and blobs by their length, any other cell as one word."""
     num_bytes = 0
@@ -185,11 +240,12 @@ def _cpu_timer(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _frame(kind: str, index: int, outcome: str, verdict: Verdict) -> Frame:
+def _frame(kind: str, index: int, verdict: Verdict, **marks: bool) -> Frame:
     return {
         "kind": kind,
         "index": index,
-        "outcome": outcome,
+        "outcome": verdict.outcome.value,
         "message": verdict.message,
         "seconds": verdict.seconds,
+        **marks,
     }

@@ -47,6 +47,7 @@ class ExecutorProcess:
         self._child: socket.socket | None = None
         self.child_pid = 0
         self.num_forks = 0
+        self.num_lost = 0  # children that died or stalled while they owed a frame
 
     def send(self, request: Frame) -> None:
         """Hands a request to a living child; raises ChildEnded when it dies meanwhile."""
@@ -91,11 +92,13 @@ class ExecutorProcess:
             self._server = None
 
     def _stalled(self) -> ChildEnded:
+        self.num_lost += 1
         self.drop_child()
         text = f"the executor gave no answer in {self._wall_limit_s:g} s; is the machine overloaded or its disk stuck?"
         return ChildEnded(text)
 
     def _died(self) -> ChildEnded:
+        self.num_lost += 1
         status = self._reap(b"r")
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)

@@ -17,7 +17,9 @@ class ExecutorSettings:
     """Times in seconds of CPU time, sizes in bytes."""
 
     databases_dir: str
+    suite_dir: str | None
     semantics: str
+    empty_gold: str
     float_tolerance: float
     time_limit_s: float
     max_rows: int
@@ -28,7 +30,9 @@ class ExecutorSettings:
     def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
         return cls(
             databases_dir=str(databases_dir.expanduser().absolute()),
+            suite_dir=None if section.suite is None else str(section.suite.expanduser().absolute()),
             semantics=section.semantics,
+            empty_gold=section.empty_gold,
             float_tolerance=section.float_tolerance,
             time_limit_s=section.time_limit_s,
             max_rows=section.max_rows,

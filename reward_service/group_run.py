@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster.messages import Outcome
-from reward_service.executor import READY
 from reward_service.executor_process import ChildEnded, ExecutorProcess
 from reward_service.frames import Frame
 from reward_service.verdict import Verdict
@@ -34,8 +33,15 @@ class GroupRun:
         self._hard_limit_s = hard_limit_s
         self._deaths: Counter[Step] = Counter()
         self._gold_failures: dict[int, Verdict] = {}
+        self._empty_golds: dict[int, bool] = {}
         self.verdicts: dict[int, Verdict] = {}
         self.failure: Verdict | None = None
+        self.num_cached = 0  # statements whose verdict was known already
+
+    @property
+    def has_empty_golds(self) -> bool:
+        """Whether every gold that could be run returns no rows."""
+        return bool(self._empty_golds) and all(self._empty_golds.values())
 
     def run(self) -> None:
         """Runs until each statement has a verdict or the group has failed. Raises ExecutorUnavailable."""
@@ -66,9 +72,12 @@ class GroupRun:
         return num_done >= len(steps)
 
     def _note(self, frame: Frame) -> None:
-        if frame["outcome"] != READY:
-            verdict = Verdict(Outcome(frame["outcome"]), frame["message"], frame["seconds"])
-            self._settle((frame["kind"], frame["index"]), verdict)
+        if frame.get("ready"):
+            self._empty_golds[frame["index"]] = frame["empty"]
+            return
+        self.num_cached += frame.get("cached", False)
+        verdict = Verdict(Outcome(frame["outcome"]), frame["message"], frame["seconds"])
+        self._settle((frame["kind"], frame["index"]), verdict)
 
     def _blame(self, step: Step, end: ChildEnded) -> None:
         self._deaths[step] += 1

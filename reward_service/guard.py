@@ -23,6 +23,12 @@ PROGRESS_OPCODES = 1000  # fewer cost measurable time, more delay the stop
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _JSON_TABLES = ("json_each", "json_tree")
+# Functions whose value the database's bytes and the arguments may not settle (the dates: by 'now' or by no argument).
+_CHANGEABLE_FUNCTIONS = frozenset(
+    {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"}
+    | {"current_date", "current_time", "current_timestamp"}
+    | {"date", "time", "datetime", "julianday", "strftime", "unixepoch", "timediff"}
+)
 
 
 class CpuDeadline:
@@ -41,7 +47,32 @@ class CpuDeadline:
         return time.thread_time() >= self._at_s
 
 
-def install_guard(connection: sqlite3.Connection, deadline: CpuDeadline, max_memory_bytes: int) -> None:
+class Authorizer:
+    """Allows reading alone; remembers which changeable functions the statements named since the last `forget`."""
+
+    def __init__(self) -> None:
+        self.changeable: set[str] = set()
+
+    def forget(self) -> None:
+        self.changeable.clear()
+
+    def __call__(self, action: int, first: str | None, second: str | None, *_: Any) -> int:
+        if action in _READING:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION:
+            name = (second or "").lower()
+            if name in _CHANGEABLE_FUNCTIONS:
+                self.changeable.add(name)
+            return sqlite3.SQLITE_DENY if name in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
+        # Full-text tables read this themselves while they are queried.
+        if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+
+def install_guard(
+    connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, max_memory_bytes: int
+) -> None:
     """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
     connection.text_factory = _decode_losslessly
     connection.create_function("regexp", 2, None)  # SQLAlchemy adds one in Python; plain SQLite has none
@@ -52,7 +83,7 @@ def install_guard(connection: sqlite3.Connection, deadline: CpuDeadline, max_mem
     for limit, value in LIMITS.items():
         connection.setlimit(limit, value)
     connection.set_progress_handler(deadline.has_passed, PROGRESS_OPCODES)
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(authorizer)
 
 
 def _decode_losslessly(text: bytes) -> str:
@@ -70,14 +101,3 @@ def _connect_virtual_tables(connection: sqlite3.Connection) -> None:
             # A table whose module this SQLite lacks: a query of it will say so, and no other needs it.
             if "no such module" not in str(error):
                 raise
-
-
-def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
-    if action in _READING:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in _DENIED_FUNCTIONS:
-        return sqlite3.SQLITE_OK
-    # Full-text tables read this themselves while they are queried.
-    if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from pathlib import Path
 
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from cluster.messages import Candidate, Outcome, RewardWorkerStats, Score, ScoreRequest
 from configs.schema import RewardSection
 from reward_service.designs.registry import reward_design
 from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
@@ -23,10 +22,11 @@ class Scorer:
     def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
         """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises ValueError."""
         self._design = reward_design(settings.design)
+        self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
         self._settings = ExecutorSettings.from_section(databases_dir, settings)
         self._process = ExecutorProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
         self._lock = threading.Lock()
-        self._outcomes: Counter[Outcome] = Counter()
+        self._num_scores = self._num_cached = self._num_folded = 0
 
     def score(self, request: ScoreRequest) -> tuple[Score, ...]:
         """Exactly one score per candidate, in order, whatever the candidates do.
@@ -39,22 +39,26 @@ class Scorer:
         verdicts = {sql: _verdict_without_execution(sql) for sql in texts}
         statements = [sql for sql, verdict in verdicts.items() if verdict is None and sql is not None]
         with self._lock:
-            failure = self._run(request, statements, verdicts)
-            scores = []
-            for candidate, sql in zip(request.candidates, texts, strict=True):
-                verdict = failure or verdicts[sql]
-                assert verdict is not None
-                scores.append(self._score(candidate, sql, verdict))
+            failure, match_weight = self._run(request, statements, verdicts)
+            self._num_scores += len(texts)
+            self._num_folded += len(texts) - len(verdicts)
+        scores = []
+        for candidate, sql in zip(request.candidates, texts, strict=True):
+            verdict = failure or verdicts[sql]
+            assert verdict is not None
+            scores.append(self._score(candidate, sql, verdict, match_weight))
         return tuple(scores)
 
     def _run(
         self, request: ScoreRequest, statements: list[str], verdicts: dict[str | None, Verdict | None]
-    ) -> Verdict | None:
-        """Fills in the verdicts of `statements`; returns what failed the whole group, if anything did."""
+    ) -> tuple[Verdict | None, float]:
+        """Fills in the verdicts of `statements`; returns what failed the whole group, if anything did, and the weight
+        of a match."""
         if not request.candidates:
-            return None
+            return None, 1.0
         if not request.gold_sql:
-            return Verdict(Outcome.GOLD_FAILED, f"question {request.question_id!r} has no gold SQL: complete the data")
+            text = f"question {request.question_id!r} has no gold SQL: complete the data"
+            return Verdict(Outcome.GOLD_FAILED, text), 1.0
         run = GroupRun(self._process, request.database_id, request.gold_sql, statements, self._settings.hard_limit_s)
         fault = None
         try:
@@ -62,16 +66,19 @@ class Scorer:
         except ExecutorUnavailable as error:
             fault = Verdict(Outcome.INFRASTRUCTURE, message_of(error))
             if not run.verdicts:
-                return fault
+                return fault, 1.0
         for index, sql in enumerate(statements):
             verdicts[sql] = run.verdicts.get(index, fault)
-        return run.failure
+        self._num_cached += run.num_cached
+        return run.failure, self._empty_gold_weight if run.has_empty_golds else 1.0
 
-    def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict) -> Score:
-        self._outcomes[verdict.outcome] += 1
+    def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict, match_weight: float) -> Score:
+        reward = self._design(verdict.outcome, candidate.completion)
+        if reward is not None and verdict.outcome is Outcome.MATCH:
+            reward *= match_weight
         return Score(
             outcome=verdict.outcome,
-            reward=self._design(verdict.outcome, candidate.completion),
+            reward=reward,
             seconds=verdict.seconds,
             message=verdict.message,
             sql=sql,
@@ -82,13 +89,16 @@ class Scorer:
         with self._lock:
             return True
 
-    def stats(self) -> dict[str, int]:
-        """Scores so far by outcome, and how many executor children were started."""
+    def stats(self) -> RewardWorkerStats:
+        """Counts since this scorer was made."""
         with self._lock:
-            return {
-                **{str(outcome): count for outcome, count in self._outcomes.items()},
-                "children": self._process.num_forks,
-            }
+            return RewardWorkerStats(
+                num_scores=self._num_scores,
+                num_cached=self._num_cached,
+                num_folded=self._num_folded,
+                num_children=self._process.num_forks,
+                num_lost_children=self._process.num_lost,
+            )
 
     @property
     def executor_pid(self) -> int:

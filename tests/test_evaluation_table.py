@@ -74,6 +74,17 @@ def test_only_questions_common_to_all_rows_count():
     assert "2 questions left out" in rendered(report)
 
 
+def test_what_was_left_out_is_named_with_its_reason():
+    why = "d: infrastructure: the executor gave no answer"
+    policies = [
+        answers("warm start", "abcd", "1111", (4, 4, 4, 4)),
+        answers("GRPO", "abc", "000", (0, 0, 0), without_verdict=(why,)),
+    ]
+    report = report_of(policies, num_asked=4)
+    assert report.left_out == (f"GRPO: {why}",)
+    assert why in rendered(report) and why in report.to_json()
+
+
 def test_no_common_question_is_a_users_error():
     with pytest.raises(UserError, match="No question"):
         report_of([answers("warm start", "a", "1", (1,)), answers("GRPO", "b", "1", (1,))])

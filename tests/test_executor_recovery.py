@@ -71,7 +71,7 @@ def test_a_killed_child_costs_nothing_else(folder: Path, make_scorer: MakeScorer
         killer.join()
         assert outcomes(scores) == [Outcome.MATCH, expected, Outcome.MISMATCH, Outcome.MATCH]
         assert scores[1].reward == (0.0 if expected is Outcome.KILLED else 0.1)
-        assert scorer.stats()["children"] == num_kills + 1
+        assert scorer.stats().num_children == num_kills + 1
 
 
 def test_an_idle_child_or_server_may_die(folder: Path, make_scorer: MakeScorer) -> None:
@@ -104,7 +104,7 @@ def test_memory_is_bounded(folder: Path, make_scorer: MakeScorer) -> None:
     assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
     heavy = "SELECT group_concat(hex(zeroblob(90000))) OVER () FROM emp a, emp b, emp c, emp d, emp e"
     assert outcomes(score(scorer, GOLD, heavy, GOLD)) == [Outcome.TOO_LARGE, Outcome.MATCH]
-    assert scorer.stats()["children"] == 1
+    assert scorer.stats().num_children == 1
 
 
 class SwollenProcess(ExecutorProcess):
@@ -116,7 +116,7 @@ class SwollenProcess(ExecutorProcess):
 
     def send(self, request: Frame) -> None:
         self.frames = [
-            {"kind": "gold", "index": 0, "outcome": "ready", "message": "", "seconds": 0.0},
+            {"kind": "gold", "index": 0, "outcome": "match", "ready": True, "empty": False},
             {"kind": "statement", "index": 0, "outcome": "match", "message": "", "seconds": 0.0},
             {"kind": "done", "recycle": True},
         ]

@@ -178,7 +178,7 @@ def test_more_databases_than_stay_open_need_no_new_child(
     for database_id in database_ids * 2:
         assert outcomes(score(scorer, GOLD, GOLD, database_id=database_id)) == [Outcome.MATCH]
         pids.add(scorer.executor_pid)
-    assert len(pids) == scorer.stats()["children"] == 1
+    assert len(pids) == scorer.stats().num_children == 1
     assert capfd.readouterr().err == ""
 
 

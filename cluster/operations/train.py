@@ -78,7 +78,7 @@ def _train_on_cluster(
             policies.append(harness.answers("base model", questions, None, temperature))
         policies.append(harness.answers(WARM_START, questions, 0, temperature))
     progress.phase("GRPO")
-    with RunRecorder(run_dir, config.run.num_steps, learner, progress) as recorder:
+    with RunRecorder(run_dir, config.run.num_steps, learner, rewards, progress) as recorder:
         train_grpo(
             rollouts=rollouts,
             rewards=rewards,

@@ -16,6 +16,7 @@ from cluster.reports.intervals import Interval, mean_interval, paired_difference
 from configs.errors import UserError
 
 WARM_START = "warm start"
+MAX_SHOWN_LEFT_OUT = 3  # the JSON has them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class PolicyAnswers:
     sample_num_correct: tuple[int, ...]
     sample_num_executes: tuple[int, ...]
     entropy: float | None = None  # nats per sampled token
+    without_verdict: tuple[str, ...] = ()  # of each question that was asked and is not here: its id and the reason
 
     def __post_init__(self) -> None:
         parallel = (self.greedy_correct, self.greedy_executes, self.sample_num_correct, self.sample_num_executes)
@@ -74,6 +76,7 @@ class EvaluationReport:
 
     num_questions: int
     num_left_out: int  # questions that lacked a usable verdict for at least one policy
+    left_out: tuple[str, ...]  # policy, question and reason of each such case
     num_samples: int
     rows: tuple[PolicyRow, ...]
     differences: tuple[Difference, ...]
@@ -89,6 +92,8 @@ class EvaluationReport:
             console.print(_difference_table(self))
         if self.num_left_out:
             console.print(f"{self.num_left_out} questions left out: not every policy has a usable verdict on them.")
+            for line in self.left_out[:MAX_SHOWN_LEFT_OUT]:
+                console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def evaluation_report(
@@ -123,6 +128,7 @@ def evaluation_report(
     return EvaluationReport(
         num_questions=len(common),
         num_left_out=(len(set.union(*answered)) if num_asked is None else num_asked) - len(common),
+        left_out=tuple(f"{policy.name}: {line}" for policy in policies for line in policy.without_verdict),
         num_samples=policies[0].num_samples,
         rows=rows,
         differences=differences,

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
+from cluster.messages import Outcome
+from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.step_metrics import StepMetrics
 
 METRICS_FILE = "metrics.jsonl"
@@ -25,9 +27,13 @@ class MetricsLog:
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
 
-    def write(self, record: StepMetrics) -> None:
-        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value."""
-        values = {name: _finite_or_none(value) for name, value in asdict(record).items()}
+    def write(self, record: StepMetrics, rewards: RewardMetrics | None = None) -> None:
+        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value.
+
+        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`.
+        """
+        numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
+        values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -46,6 +52,14 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _flat(rewards: RewardMetrics) -> dict[str, float]:
+    numbers = asdict(rewards)
+    outcomes = numbers.pop("outcomes")
+    return {f"reward_{name}": value for name, value in numbers.items()} | {
+        f"outcome_{outcome.value}": outcomes.get(outcome.value, 0) for outcome in Outcome
+    }
 
 
 def _finite_or_none(value: float | None) -> float | None:

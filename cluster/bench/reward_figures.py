@@ -1,0 +1,89 @@
+"""The figures behind the reward service's guarantees of time, measured: how late a stop is, how soon it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.bench.reward_ways import score_request
+from cluster.reward_pool import RewardPool
+from configs.schema import RewardSection
+from reward_service.comparison import Answer, answers_match
+from reward_service.executor_settings import HARD_STOP_GRACE_S
+from reward_service.scorer import Scorer
+
+GOLD = "SELECT 1"
+LIMIT_S = 0.5
+NUM_KILLS = 20
+NUM_COLUMNS = 100
+ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT count(*) FROM r"
+# A single opcode that works for many times the limit: no progress handler sees it.
+ONE_OPCODE = "SELECT length(ltrim(printf('%.*c',900000,'k'),printf('%.*c',80000,'m')||'k'))"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    name: str
+    value: float
+    unit: str
+    at_most: float
+
+    @property
+    def verdict(self) -> str:
+        return "kept" if self.value <= self.at_most else "not kept"
+
+
+def guarantee_figures(databases_dir: Path, pool: RewardPool) -> list[Figure]:
+    """On an idle machine. `pool` loses its workers' processes and gets new ones."""
+    with closing(Scorer(databases_dir, RewardSection(time_limit_s=LIMIT_S))) as scorer:
+        scorer.score(score_request(GOLD, [GOLD]))
+        hold_s = max(_seconds(scorer, sql) for sql in (ENDLESS, ONE_OPCODE))
+        recoveries_s = [_recovery_s(scorer) for _ in range(NUM_KILLS)]
+    return [
+        Figure("longest hold over the limit", hold_s - LIMIT_S, "s", HARD_STOP_GRACE_S + 0.1),
+        Figure("next score after a child was killed", statistics.median(recoveries_s) * 1000, "ms", 50),
+        Figure("next score after every worker was killed", _pool_recovery_s(pool), "s", 5),
+        Figure(f"matching {NUM_COLUMNS} equal columns", _matching_s() * 1000, "ms", 50),
+    ]
+
+
+def _seconds(scorer: Scorer, sql: str) -> float:
+    started_s = time.perf_counter()
+    scorer.score(score_request(GOLD, [sql]))
+    return time.perf_counter() - started_s
+
+
+def _recovery_s(scorer: Scorer) -> float:
+    os.kill(scorer.executor_pid, signal.SIGKILL)
+    return _seconds(scorer, GOLD)
+
+
+def _pool_recovery_s(pool: RewardPool) -> float:
+    for process in psutil.Process().children(recursive=True):
+        if _is_worker(process):
+            process.kill()
+    started_s = time.perf_counter()
+    pool.result(pool.submit(score_request(GOLD, [GOLD])))
+    return time.perf_counter() - started_s
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("ray::Scorer")
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _matching_s() -> float:
+    rows = [(number,) * NUM_COLUMNS for number in range(10)]
+    gold, prediction = Answer(rows, NUM_COLUMNS), Answer(list(reversed(rows)), NUM_COLUMNS)
+    started_s = time.perf_counter()
+    answers_match("spider", gold, prediction)
+    return time.perf_counter() - started_s

@@ -1,0 +1,193 @@
+"""The pool of reward workers on a real Ray: kills of workers and children, back-pressure, recovery, its numbers."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from cluster.placement import ray_session, start_reward_pool
+from cluster.reward_pool import RewardPool
+from configs.schema import ClusterSection, RewardSection, RunConfig
+from tests.score_requests import GOLD, make_database
+
+pytestmark = pytest.mark.engine
+
+FACTOR = 10  # of the guaranteed times, for a busy machine
+REPLACED_WITHIN_S = 5.0
+# Statements by the outcome they must have, whatever is killed around them.
+EXPECTED = {
+    GOLD: Outcome.MATCH,
+    "SELECT dept FROM emp": Outcome.MISMATCH,
+    "SELECT name FROM emp WHERE id > 1": Outcome.MISMATCH,
+    "SELEC name": Outcome.SYNTAX_ERROR,
+    "SELECT nope FROM emp": Outcome.RUNTIME_ERROR,
+    "DELETE FROM emp": Outcome.REJECTED,
+    "SELECT count(*) FROM emp a, emp b, emp c, emp d, emp e, emp f, emp g, emp h": Outcome.MISMATCH,
+}
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return RunConfig(
+        reward=RewardSection(num_workers=2, time_limit_s=2.0),
+        cluster=ClusterSection(address="local", step_timeout_s=120),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    databases_dir = tmp_path_factory.mktemp("databases")
+    make_database(databases_dir)
+    return databases_dir
+
+
+@pytest.fixture(scope="module")
+def pool(config: RunConfig, folder: Path) -> Iterator[RewardPool]:
+    with ray_session(config.cluster, namespace="test-reward-pool"):
+        pool = start_reward_pool(config, folder)
+        yield pool
+        pool.stop()
+
+
+def request(question_id: str, sqls: tuple[str, ...]) -> ScoreRequest:
+    candidates = tuple(Candidate(sql=sql) for sql in sqls)
+    return ScoreRequest(question_id=question_id, database_id="emp", gold_sql=(GOLD,), candidates=candidates)
+
+
+def workers() -> list[psutil.Process]:
+    """The reward workers' processes that are alive."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if is_worker(process)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("ray::Scorer")
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random) -> None:
+    """Every now and then kills a child of a worker, and less often a worker."""
+    while not stop.wait(rng.uniform(0.05, 0.3)):
+        alive = workers()
+        if not alive:
+            continue
+        worker = rng.choice(alive)
+        try:
+            below = worker.children(recursive=True)
+            if kills["worker"] < 3 and kills["child"] >= 5 * (kills["worker"] + 1):
+                worker.kill()
+                kills["worker"] += 1
+            elif below:
+                os.kill(below[-1].pid, signal.SIGKILL)
+                kills["child"] += 1
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+
+
+@pytest.mark.parametrize("num_candidates", [2000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_one_score_per_candidate_under_random_kills(pool: RewardPool, num_candidates: int) -> None:
+    rng = random.Random(num_candidates)
+    texts = list(EXPECTED)
+    # A comment of its own keeps a known verdict from answering for the statement.
+    groups = [
+        tuple(f"{rng.choice(texts)} -- {group} {number}" for number in range(rng.randint(1, 64)))
+        for group in range(num_candidates // 32)
+    ]
+    stop, kills = threading.Event(), Counter[str]()
+    killer = threading.Thread(target=kill_some, args=(stop, kills, rng), daemon=True)
+    killer.start()
+    try:
+        tickets = [pool.submit(request(f"q{number}", group)) for number, group in enumerate(groups)]
+        results = [pool.result(ticket) for ticket in tickets]
+    finally:
+        stop.set()
+        killer.join()
+    assert kills["child"] >= 5
+    assert [len(scores) for scores in results] == [len(group) for group in groups]
+    unexpected = [
+        (sql, score)
+        for group, scores in zip(groups, results, strict=True)
+        for sql, score in zip(group, scores, strict=True)
+        if not is_right(sql, score)
+    ]
+    assert not unexpected, unexpected[:5]
+    assert sum(score.outcome is Outcome.KILLED for scores in results for score in scores) <= kills["child"]
+
+
+def is_right(sql: str, score: Score) -> bool:
+    """The statement's own outcome, or one that says that its process was killed again and again."""
+    if score.sql != sql:
+        return False
+    if score.outcome in (Outcome.KILLED, Outcome.INFRASTRUCTURE):
+        return score.reward == (0.0 if score.outcome is Outcome.KILLED else None)
+    return score.outcome is EXPECTED[sql.rpartition(" -- ")[0]]
+
+
+def test_a_dead_worker_is_replaced_and_its_group_scored(pool: RewardPool) -> None:
+    pool.metrics()
+    pool.result(pool.submit(request("before", (GOLD,))))
+    for worker in workers():
+        worker.kill()
+    started_s = time.perf_counter()
+    tickets = [pool.submit(request(f"after{number}", (GOLD, "SELEC"))) for number in range(4)]
+    results = [pool.result(ticket) for ticket in tickets]
+    assert time.perf_counter() - started_s < FACTOR * REPLACED_WITHIN_S
+    assert all([score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR] for scores in results)
+    assert pool.metrics().replaced_workers >= 1
+
+
+def test_a_slow_group_holds_nobody_else_back(pool: RewardPool) -> None:
+    endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT count(*) FROM r"
+    slow = pool.submit(request("slow", (endless,)))
+    quick = [pool.submit(request(f"quick{number}", (GOLD,))) for number in range(6)]
+    assert all(pool.result(ticket)[0].outcome is Outcome.MATCH for ticket in quick)
+    assert not slow.done()
+    assert pool.result(slow)[0].outcome is Outcome.TIMEOUT
+
+
+def test_its_numbers_add_up(pool: RewardPool) -> None:
+    pool.metrics()
+    groups = [(GOLD, GOLD, "SELECT 1"), (GOLD, "SELEC")]
+    for number, group in enumerate(groups):
+        pool.result(pool.submit(request(f"n{number}", group)))
+    metrics = pool.metrics()
+    assert metrics.num_scores == 5
+    assert metrics.outcomes == {"match": 3, "mismatch": 1, "syntax_error": 1}
+    assert metrics.folded_scores == 1 and metrics.lost_children == metrics.replaced_workers == 0
+    assert metrics.queue_wait_p99_s >= metrics.queue_wait_p50_s >= 0
+    assert pool.metrics().num_scores == 0
+
+
+def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr(RewardPool, "_score", lambda *_: let_go.wait(30) and ())
+    held = RewardPool([object()], 1.0)
+    submitted = []
+    caller = threading.Thread(
+        target=lambda: [submitted.append(held.submit(request(f"q{i}", (GOLD,)))) for i in range(20)], daemon=True
+    )
+    caller.start()
+    caller.join(0.5)
+    assert caller.is_alive() and 1 <= len(submitted) < 20
+    let_go.set()
+    caller.join(30)
+    assert [held.result(ticket) for ticket in submitted] == [()] * 20
+
+
+def test_a_fault_of_the_worker_is_raised_where_the_scores_are_wanted(pool: RewardPool) -> None:
+    wrong = ScoreRequest(question_id="q", database_id="emp", gold_sql=(GOLD,), candidates=(Candidate(),))
+    with pytest.raises(ray.exceptions.RayTaskError, match="exactly one"):
+        pool.result(pool.submit(wrong))
