@@ -151,7 +151,7 @@ class AdapterReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """Learner to driver: what one GRPO step did. `kl` is None when its coefficient is 0."""
+    """Learner to driver: what one GRPO step did. `kl` (k3), `kl_k1` and `kl_k2` are None when its coefficient is 0."""
 
     step: int
     loss: float
@@ -159,13 +159,15 @@ class StepReport:
     grad_norm: float
     learning_rate: float
     ratio_clip_share: float
-    importance_truncated_share: float
+    importance_truncated_share: float  # of the tokens: weight capped, or sequence dropped
     logprob_mismatch_mean: float  # engine against learner, per token, before the first update
     logprob_mismatch_max: float
     effective_sample_size: float  # of the importance weights, as a share of the tokens
-    num_nan_logprobs: int
+    num_nan_logprobs: int  # of the engine, infinite ones included; those tokens' importance is 1
     trained_groups: int
     trained_tokens: int
+    kl_k1: float | None = None
+    kl_k2: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,13 +149,35 @@ class LearnerSection(Section):
 
 
 class AlgorithmSection(Section):
+    loss: Literal["grpo", "gspo", "cispo"] = Field(
+        "grpo",
+        description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
+    )
     advantage_scale: Literal["none", "std", "batch"] = Field("none", description="`none` is Dr. GRPO's.")
     drop_groups_without_match: bool = False
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)
     loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
     kl_coefficient: float = Field(0.001, ge=0)
-    importance_cap: float = Field(2.0, gt=0, description="Cap of the truncated importance weight (engine to learner).")
+    importance: Literal["truncate", "mask_sequence", "none"] = Field(
+        "truncate",
+        description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
+        "is dropped outside [1 / cap, cap].",
+    )
+    importance_cap: float = Field(2.0, gt=0, description="Cap of the importance weight (engine to learner).")
+    overlong: Literal["keep", "mask", "punish"] = Field(
+        "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
+    )
+    overlong_buffer_tokens: int = Field(0, ge=0, description="Tokens before the limit over which `punish` sets in.")
+
+    @model_validator(mode="after")
+    def _mask_keeps_something(self) -> Self:
+        if self.importance == "mask_sequence" and self.importance_cap < 1:
+            raise ValueError(
+                f"algorithm.importance_cap is {self.importance_cap:g}, but with algorithm.importance 'mask_sequence' "
+                "no ratio lies between 1 / cap and a cap below 1: set it to at least 1"
+            )
+        return self
 
 
 class WarmStartSection(Section):
@@ -203,3 +225,13 @@ class RunConfig(Section):
     warm_start: WarmStartSection = WarmStartSection()
     evaluation: EvaluationSection = EvaluationSection()
     cluster: ClusterSection = ClusterSection()
+
+    @model_validator(mode="after")
+    def _punishment_has_a_buffer(self) -> Self:
+        buffer_tokens, limit = self.algorithm.overlong_buffer_tokens, self.rollout.max_new_tokens
+        if self.algorithm.overlong == "punish" and not 1 <= buffer_tokens <= limit:
+            raise ValueError(
+                f"algorithm.overlong_buffer_tokens is {buffer_tokens}, but algorithm.overlong 'punish' needs a buffer "
+                f"between 1 and rollout.max_new_tokens, {limit}: about a quarter of that is usual"
+            )
+        return self

@@ -9,6 +9,7 @@ import numpy as np
 from cluster.messages import Outcome, ScoredGroup
 from configs.schema import AlgorithmSection
 from learner.advantages import group_advantages, is_zero_variance
+from learner.overlong import shaped_rewards
 from learner.packing import Branch, PrefixGroup
 
 
@@ -19,9 +20,10 @@ def training_groups(
     (`token`), over sequences (`sequence`), or are constant (`dr_grpo`: 1 / (sequences x max_new_tokens)).
 
     Left out: groups of equal rewards when the KL coefficient is 0, candidates without a reward, empty completions
-    and, by option, groups without a single match.
+    and, by option, truncated completions and groups without a single match among the rest. Raises ValueError when a
+    penalty is wanted whose buffer is not between 1 and `max_new_tokens`.
     """
-    rewards = [[score.reward for score in group.scores] for group in groups]
+    rewards = [shaped_rewards(group, algorithm, max_new_tokens) for group in groups]
     advantages = group_advantages(rewards, algorithm.advantage_scale)
     kept = [
         (group, advantage)
@@ -50,12 +52,18 @@ def training_groups(
                 )
             )
         if branches:
-            result.append(PrefixGroup(prefix_ids=group.rollout.prompt_token_ids, branches=tuple(branches)))
+            rollout = group.rollout
+            name = rollout.question.question_id
+            result.append(PrefixGroup(prefix_ids=rollout.prompt_token_ids, branches=tuple(branches), name=name))
     return result
 
 
 def _is_useful(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
-    if algorithm.drop_groups_without_match and not any(s.outcome is Outcome.MATCH for s in group.scores):
+    if algorithm.drop_groups_without_match and not any(
+        score.outcome is Outcome.MATCH
+        for score, reward in zip(group.scores, rewards, strict=True)
+        if reward is not None
+    ):
         return False
     return algorithm.kl_coefficient > 0 or not is_zero_variance(rewards)
 

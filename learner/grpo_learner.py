@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from learner.adapter_files import export_blob, read_adapter, to_blob, write_adap
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.grpo_loss import LossTerms, grpo_loss
+from learner.offenders import largest_losses
 from learner.packing import Pack, PrefixGroup, make_packs
 from learner.policy import adapter_tensors, build_policy, packed_logprobs, reference_logprobs
 from learner.schedule import learning_rate
@@ -54,10 +56,11 @@ class GrpoLearner:
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         """One GRPO step over the groups, in `updates_per_batch` optimiser steps.
 
-        Raises FloatingPointError naming step and questions when loss or gradient is not finite.
+        Raises FloatingPointError naming the step, the questions and those of the largest losses when loss or gradient
+        is not finite.
         """
         config = self._config
-        meter = StepMeter(config.algorithm.importance_cap)
+        meter = StepMeter()
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
@@ -119,14 +122,20 @@ class GrpoLearner:
         rate: float,
         temperature: float,
     ) -> float:
-        for number, pack in enumerate(packs):
-            terms = self._loss_terms(pack, None if old_logprobs is None else old_logprobs[number], temperature)
-            loss = terms.loss * loss_scale
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss is {loss.item()}")
-            self._engine.backward(loss, last=number == len(packs) - 1)
-            meter.add(pack, terms)
-        return self._engine.step(rate)
+        done: list[LossTerms] = []
+        try:
+            for number, pack in enumerate(packs):
+                terms = self._loss_terms(pack, None if old_logprobs is None else old_logprobs[number], temperature)
+                loss = terms.loss * loss_scale
+                done.append(replace(terms, loss=terms.loss.detach()))
+                if not math.isfinite(loss.item()):
+                    raise FloatingPointError(f"the loss is {loss.item()}")
+                self._engine.backward(loss, last=number == len(packs) - 1)
+                meter.add(pack, done[-1])
+            return self._engine.step(rate)
+        except FloatingPointError as fault:
+            offenders = largest_losses(packs[: len(done)], done)
+            raise FloatingPointError(f"{fault}; largest losses of a completion: {offenders}") from fault
 
     def _loss_terms(self, pack: Pack, old_logprob: torch.Tensor | None, temperature: float) -> LossTerms:
         algorithm = self._config.algorithm
@@ -145,4 +154,7 @@ class GrpoLearner:
             importance_cap=algorithm.importance_cap,
             reference_logprob=reference,
             kl_coefficient=algorithm.kl_coefficient,
+            loss=algorithm.loss,
+            importance=algorithm.importance,
+            sequence=pack.sequence,
         )

@@ -1,4 +1,4 @@
-"""The GRPO loss over packed tokens (tensors in, tensors out)."""
+"""The policy loss over packed tokens (tensors in, tensors out)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from dataclasses import dataclass
 
 import torch
 
+from learner.importance import Importance, importance_correction, importance_weights
+from learner.kl_estimators import kl_k1, kl_k2, kl_k3
+from learner.surrogates import Loss, surrogate
+
+__all__ = ["LossTerms", "grpo_loss", "importance_weights", "kl_k3"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerms:
     """Loss of one micro-batch and the detached per-token quantities that the metrics need, all [S]."""
 
     loss: torch.Tensor  # scalar
+    token_loss: torch.Tensor  # adds up to the loss
     ratio: torch.Tensor
     clipped: torch.Tensor  # bool: the clip, not the ratio, decided
-    importance: torch.Tensor  # uncapped
-    kl: torch.Tensor | None  # k3, None when the coefficient is 0
+    log_importance: torch.Tensor  # nats, uncapped
+    importance_cut: torch.Tensor  # bool: capped, or its sequence dropped
+    kl: torch.Tensor | None  # k3; None, like the other two, when the coefficient is 0
+    kl_k1: torch.Tensor | None
+    kl_k2: torch.Tensor | None
 
-
-def importance_weights(old_logprob: torch.Tensor, engine_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] pi_learner_old / pi_engine per token, uncapped; 1 where the engine gave NaN.
-
-    Corrects that the sampler and the learner compute different probabilities for the same weights
-    (truncated importance sampling: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy
-    RL training").
-    """
-    return torch.where(torch.isnan(engine_logprob), torch.zeros_like(old_logprob), old_logprob - engine_logprob).exp()
-
-
-def kl_k3(logprob: torch.Tensor, reference_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] exp(d) - d - 1, d = log pi_ref - log pi (estimator k3 of Schulman 2020, as in arXiv 2402.03300, eq. 4)."""
-    difference = reference_logprob - logprob
-    return torch.expm1(difference) - difference  # exp(d) - 1 would lose a small d to rounding
+    @property
+    def importance(self) -> torch.Tensor:
+        """[S] pi_learner_old / pi_engine, uncapped."""
+        return self.log_importance.exp()
 
 
 def grpo_loss(
@@ -46,27 +45,46 @@ def grpo_loss(
     importance_cap: float,
     reference_logprob: torch.Tensor | None = None,
     kl_coefficient: float = 0.0,
+    loss: Loss = "grpo",
+    importance: Importance = "truncate",
+    sequence: torch.Tensor | None = None,
 ) -> LossTerms:
-    """-J for J = sum_t w_t [ c_t min(r_t A_t, clip(r_t, 1-low, 1+high) A_t) - beta k3_t ] (arXiv 2402.03300, eq. 3).
+    """-J for J = sum_t w_t [ c_t u_t - beta k3_t ] (arXiv 2402.03300, eq. 3, with `surrogate` u and correction c).
 
-    All tensors are [S], natural-log probabilities after temperature. r = exp(logprob - old_logprob) is taken against
-    the learner's own log-probabilities at the start of the batch; c = min(importance, cap), without gradient, brings
-    them to the policy that sampled. Separate clips: DAPO, arXiv 2503.14476, section 3.1. `weight` sums to the
-    aggregation wanted (token mean, sequence mean or constant length), over all micro-batches of an update.
+    All tensors are [S], natural-log probabilities after temperature. The ratio in u is taken against the learner's own
+    log-probabilities at the start of the batch; c (`importance_correction`) brings them to the policy that sampled and
+    leaves the KL alone. `weight` sums to the aggregation wanted (token mean, sequence mean or constant length), over
+    all micro-batches of an update. `sequence` [S] int64 tells which tokens belong together.
+
+    Raises ValueError with a KL coefficient but no reference, and without `sequence` where the options need it.
     """
-    ratio = (logprob - old_logprob).exp()
-    unclipped = ratio * advantage
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high) * advantage
-    importance = importance_weights(old_logprob, engine_logprob)
-    surrogate = importance.clamp(max=importance_cap) * torch.minimum(unclipped, clipped)
-    kl = None
+    if kl_coefficient > 0 and reference_logprob is None:
+        raise ValueError(f"the KL coefficient is {kl_coefficient:g} but there are no log-probabilities of a reference")
+    terms = surrogate(
+        loss,
+        logprob=logprob,
+        old_logprob=old_logprob,
+        advantage=advantage,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        sequence=sequence,
+    )
+    correction = importance_correction(old_logprob, engine_logprob, importance, importance_cap, sequence)
+    objective = correction.weight * terms.value
+    k1 = k2 = k3 = None
     if kl_coefficient > 0 and reference_logprob is not None:
-        kl = kl_k3(logprob, reference_logprob)
-        surrogate = surrogate - kl_coefficient * kl
+        k3 = kl_k3(logprob, reference_logprob)
+        objective = objective - kl_coefficient * k3
+        k1, k2 = kl_k1(logprob.detach(), reference_logprob), kl_k2(logprob.detach(), reference_logprob)
+    token_loss = -(weight * objective)
     return LossTerms(
-        loss=-(weight * surrogate).sum(),
-        ratio=ratio.detach(),
-        clipped=(clipped < unclipped).detach(),
-        importance=importance,
-        kl=None if kl is None else kl.detach(),
+        loss=token_loss.sum(),
+        token_loss=token_loss.detach(),
+        ratio=terms.ratio,
+        clipped=terms.clipped,
+        log_importance=correction.log_ratio,
+        importance_cut=correction.cut,
+        kl=None if k3 is None else k3.detach(),
+        kl_k1=k1,
+        kl_k2=k2,
     )

@@ -25,6 +25,7 @@ class PrefixGroup:
 
     prefix_ids: tuple[int, ...]  # at least one token
     branches: tuple[Branch, ...]
+    name: str = ""  # for messages to people: the question's
 
     @property
     def num_tokens(self) -> int:
@@ -53,6 +54,8 @@ class Pack:
     weight: torch.Tensor  # [S] float32, share of the loss
     advantage: torch.Tensor  # [S] float32
     engine_logprob: torch.Tensor  # [S] float32, NaN where unknown
+    sequence: torch.Tensor  # [S] int64, the number of the token's branch in the pack; a branch is never split
+    sequence_names: tuple[str, ...]  # of each branch in the pack, its group's
 
     def to(self, device: torch.device) -> Pack:
         """The same pack on the device where the policy computes."""
@@ -62,8 +65,9 @@ class Pack:
             replace(group, branch_index=group.branch_index.to(device), branch_is_real=group.branch_is_real.to(device))
             for group in self.layout
         )
-        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "layout"}
-        return Pack(layout=layout, **tensors)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return Pack(layout=layout, sequence_names=self.sequence_names, **tensors)
 
 
 def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack]:
@@ -112,12 +116,12 @@ def _split(group: PrefixGroup, max_pack_tokens: int) -> list[PrefixGroup]:
     num_tokens = len(group.prefix_ids)
     for branch in group.branches:
         if taken and num_tokens + len(branch.token_ids) > max_pack_tokens:
-            pieces.append(PrefixGroup(prefix_ids=group.prefix_ids, branches=tuple(taken)))
+            pieces.append(replace(group, branches=tuple(taken)))
             taken, num_tokens = [], len(group.prefix_ids)
         taken.append(branch)
         num_tokens += len(branch.token_ids)
     if taken:
-        pieces.append(PrefixGroup(prefix_ids=group.prefix_ids, branches=tuple(taken)))
+        pieces.append(replace(group, branches=tuple(taken)))
     return pieces
 
 
@@ -130,6 +134,8 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
     weight: list[float] = []
     advantage: list[float] = []
     engine: list[float] = []
+    sequence: list[int] = []
+    names: list[str] = []
     for group in groups:
         prefix_start, prefix_end = len(tokens), len(tokens) + len(group.prefix_ids)
         tokens += group.prefix_ids
@@ -146,6 +152,8 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
             weight += [branch.weight] * len(scored)
             advantage += [branch.advantage] * len(scored)
             engine += branch.engine_logprobs or [float("nan")] * len(scored)
+            sequence += [len(names)] * len(scored)
+            names.append(group.name)
         layout.append(_layout(prefix_start, prefix_end, starts, [len(branch.token_ids) for branch in group.branches]))
     return Pack(
         input_ids=torch.tensor([tokens]),
@@ -156,6 +164,8 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
         weight=torch.tensor(weight, dtype=torch.float32),
         advantage=torch.tensor(advantage, dtype=torch.float32),
         engine_logprob=torch.tensor(engine, dtype=torch.float32),
+        sequence=torch.tensor(sequence, dtype=torch.int64),
+        sequence_names=tuple(names),
     )
 
 

@@ -6,15 +6,15 @@ import torch
 
 from cluster.messages import StepReport
 from learner.grpo_loss import LossTerms
+from learner.importance import effective_sample_share, is_known
 from learner.packing import Pack
 
 
 class StepMeter:
     """Per-token quantities of one step, gathered over micro-batches."""
 
-    def __init__(self, importance_cap: float) -> None:
+    def __init__(self) -> None:
         self.grad_norms: list[float] = []
-        self._importance_cap = importance_cap
         self._losses: list[float] = []
         self._terms: list[LossTerms] = []
         self._engine_logprobs: list[torch.Tensor] = []
@@ -26,35 +26,32 @@ class StepMeter:
 
     def report(self, *, step: int, learning_rate: float, num_groups: int) -> StepReport:
         """Means are over scored tokens. A step without a useful group reports zeros: nothing was updated."""
-        has_tokens = bool(self._terms)
-        importance = self._cat("importance")
-        engine = torch.cat(self._engine_logprobs) if has_tokens else torch.zeros(0)
-        known = ~torch.isnan(engine)
-        mismatch = importance[known].log().abs()
-        num_tokens = len(importance)
-        kl = None
-        if has_tokens and self._terms[0].kl is not None:
-            kl = float(torch.cat([t.kl for t in self._terms if t.kl is not None]).mean())
+        log_importance = self._cat("log_importance")
+        known = is_known(torch.cat(self._engine_logprobs)) if self._terms else torch.zeros(0, dtype=torch.bool)
+        mismatch = log_importance[known].abs()
         return StepReport(
             step=step,
             loss=sum(self._losses),
-            kl=kl,
+            kl=self._mean_or_none("kl"),
+            kl_k1=self._mean_or_none("kl_k1"),
+            kl_k2=self._mean_or_none("kl_k2"),
             grad_norm=sum(self.grad_norms) / len(self.grad_norms) if self.grad_norms else 0.0,
             learning_rate=learning_rate,
             ratio_clip_share=_share(self._cat("clipped").float()),
-            importance_truncated_share=_share((importance > self._importance_cap).float()),
+            importance_truncated_share=_share(self._cat("importance_cut").float()),
             logprob_mismatch_mean=_share(mismatch),
             logprob_mismatch_max=float(mismatch.max()) if len(mismatch) else 0.0,
-            effective_sample_size=float(importance.sum() ** 2 / (num_tokens * (importance**2).sum()))
-            if has_tokens
-            else 0.0,
+            effective_sample_size=effective_sample_share(log_importance),
             num_nan_logprobs=int((~known).sum()),
             trained_groups=num_groups,
-            trained_tokens=num_tokens,
+            trained_tokens=len(log_importance),
         )
 
     def _cat(self, name: str) -> torch.Tensor:
         return torch.cat([getattr(terms, name) for terms in self._terms]) if self._terms else torch.zeros(0)
+
+    def _mean_or_none(self, name: str) -> float | None:
+        return None if not self._terms or getattr(self._terms[0], name) is None else _share(self._cat(name))
 
 
 def _share(values: torch.Tensor) -> float:

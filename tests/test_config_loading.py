@@ -160,6 +160,19 @@ def test_a_file_that_is_not_there_or_no_file_or_no_text(tmp_path):
         load_config(tmp_path / "run.yaml")
 
 
+@pytest.mark.parametrize("buffer_tokens", [0, 65])
+def test_a_punishment_needs_a_buffer_within_the_limit(tmp_path, buffer_tokens):
+    text = f"algorithm: {{overlong: punish, overlong_buffer_tokens: {buffer_tokens}}}\n"
+    said = refusal(tmp_path, text)
+    assert f"algorithm.overlong_buffer_tokens is {buffer_tokens}" in said and "rollout.max_new_tokens, 64" in said
+    assert load_config(None, ["algorithm.overlong=punish", "algorithm.overlong_buffer_tokens=64"])
+
+
+def test_a_mask_that_drops_every_sequence_is_refused(tmp_path):
+    said = refusal(tmp_path, "algorithm: {importance: mask_sequence, importance_cap: 0.5}\n")
+    assert "algorithm.importance_cap is 0.5" in said and "at least 1" in said
+
+
 def test_what_is_dumped_loads_again(tmp_path):
     overrides = ["run.name='ü: \"x\"'", "learner.learning_rate=1e-7", "data.questions=q.json", "lora.rank=32"]
     config = load_config(None, overrides)

@@ -198,6 +198,7 @@ def test_a_pack_by_hand():
                 Branch(token_ids=(10, 11, 12), weight=0.5, advantage=1.0, engine_logprobs=(-0.1, -0.2, -0.3)),
                 Branch(token_ids=(13, 14), loss_from=1, weight=0.25, advantage=-1.0),
             ),
+            name="first",
         ),
         PrefixGroup(prefix_ids=(3,), branches=(Branch(token_ids=(15,), weight=2.0, engine_logprobs=(-0.4,)),)),
     ]
@@ -210,6 +211,8 @@ def test_a_pack_by_hand():
     assert pack.advantage.tolist() == [1.0, 1.0, 1.0, -1.0, 0.0]
     expected = torch.tensor([-0.1, -0.2, -0.3, math.nan, -0.4])
     torch.testing.assert_close(pack.engine_logprob, expected, equal_nan=True)
+    assert pack.sequence.tolist() == [0, 0, 0, 1, 2]
+    assert pack.sequence_names == ("first", "first", "")
     assert [(one.prefix_start, one.prefix_end) for one in pack.layout] == [(0, 2), (7, 8)]
 
 
@@ -217,7 +220,7 @@ def test_a_pack_moves_to_a_device_whole():
     (pack,) = make_packs([random_group(random.Random(1), 3)], 1000)
     moved = pack.to(torch.device("meta"))
     everything = [*tensors_of(moved), *(one for group in moved.layout for one in tensors_of(group))]
-    assert len(everything) == 9
+    assert len(everything) == 10
     assert all(one.device.type == "meta" for one in everything)
 
 
@@ -248,8 +251,12 @@ def sequences_of(pack: Pack) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 @given(shapes=groups_of_tokens, budget=st.integers(1, 60))
 def test_packs_hold_every_branch_once_in_order_within_the_budget(shapes, budget):
     groups = [
-        PrefixGroup(prefix_ids=prefix, branches=tuple(Branch(token_ids=branch, weight=1.0) for branch in branches))
-        for prefix, branches in shapes
+        PrefixGroup(
+            prefix_ids=prefix,
+            branches=tuple(Branch(token_ids=branch, weight=1.0) for branch in branches),
+            name=f"q{number}",
+        )
+        for number, (prefix, branches) in enumerate(shapes)
     ]
     packs = make_packs(groups, budget)
     expected = [(prefix, branch) for prefix, branches in shapes for branch in branches]
@@ -257,6 +264,10 @@ def test_packs_hold_every_branch_once_in_order_within_the_budget(shapes, budget)
     assert [token for pack in packs for token in pack.target.tolist()] == [t for _, branch in expected for t in branch]
     for pack in packs:
         assert pack.input_ids.shape[1] <= budget or len(sequences_of(pack)) == 1
+        in_pack = [branch for _, branch in sequences_of(pack)]
+        assert pack.sequence.tolist() == [number for number, branch in enumerate(in_pack) for _ in branch]
+    expected_names = [f"q{number}" for number, (_, branches) in enumerate(shapes) for _ in branches]
+    assert [name for pack in packs for name in pack.sequence_names] == expected_names
 
 
 # --- shared prefixes of unequal prompts

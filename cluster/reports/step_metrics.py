@@ -31,6 +31,8 @@ class StepMetrics:
     zero_variance_share: float
     dropped_group_share: float
     kl: float | None
+    kl_k1: float | None
+    kl_k2: float | None
     loss: float
     grad_norm: float
     learning_rate: float

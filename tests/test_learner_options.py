@@ -1,0 +1,118 @@
+"""The learner's micro-batches under the loss options, and its error when loss or gradient is not finite.
+
+A tiny policy computes; in the place of DeepSpeed's engine stands one that only adds gradients up.
+"""
+
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
+from learner.grpo_learner import GrpoLearner
+from learner.policy import build_policy
+
+SHAPE = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+LORA = LoraSection(rank=8, alpha=16)
+
+
+class AddingEngine:
+    """`norm_fault` is what `step` complains of, as DeepSpeed's engine does of a norm that is not finite."""
+
+    def __init__(self, module: PeftModel, norm_fault: str | None = None) -> None:
+        self.module = module
+        self._norm_fault = norm_fault
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        loss.backward()
+
+    def step(self, learning_rate: float) -> float:
+        if self._norm_fault:
+            raise FloatingPointError(self._norm_fault)
+        gradients = [p.grad.square().sum() for p in self.module.parameters() if p.grad is not None]
+        return float(torch.stack(gradients).sum().sqrt())
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).save_pretrained(folder)
+    return folder
+
+
+def learner_with(model_dir, norm_fault: str | None = None, **algorithm) -> GrpoLearner:
+    learner = object.__new__(GrpoLearner)  # without DeepSpeed, which the constructor starts
+    policy = build_policy(
+        model_dir, ModelSection(dtype="float32"), LORA, dropout=0.0, seed=1, initial=None, with_reference=True
+    )
+    learner._engine = AddingEngine(policy.train(), norm_fault)
+    learner._config = RunConfig(
+        lora=LORA,
+        learner=LearnerSection(max_pack_tokens=64, updates_per_batch=2),
+        algorithm=AlgorithmSection(**algorithm),
+    )
+    learner._num_steps_done = 0
+    return learner
+
+
+def group(question_id: str, num_tokens: int, engine_logprob: float) -> ScoredGroup:
+    completions = tuple(
+        Completion(
+            text="",
+            token_ids=tuple((start + i) % 32 for i in range(num_tokens)),
+            logprobs=(engine_logprob,) * num_tokens,
+            truncated=False,
+            oldest_adapter_version=0,
+            newest_adapter_version=0,
+        )
+        for start in (0, 7)
+    )
+    question = Question(question_id=question_id, database_id="shop", text="How many?", gold_sql=("SELECT 1",))
+    return ScoredGroup(
+        rollout=RolloutGroup(
+            question=question, prompt_token_ids=(1, 2, 3), temperature=1.0, seed=0, completions=completions
+        ),
+        scores=(
+            Score(outcome=Outcome.MATCH, reward=1.0, seconds=0.0),
+            Score(outcome=Outcome.MISMATCH, reward=0.1, seconds=0.0),
+        ),
+    )
+
+
+GROUPS = [group("q1", 5, -3.5), group("q2", 20, -3.4), group("q3", 9, -math.inf), group("q4", 3, math.nan)]
+
+
+@pytest.mark.parametrize("loss", ["grpo", "gspo", "cispo"])
+@pytest.mark.parametrize("importance", ["truncate", "mask_sequence", "none"])
+@pytest.mark.parametrize("kl_coefficient", [0.0, 0.01])
+def test_a_step_with_any_options_reports_numbers(model_dir, loss, importance, kl_coefficient):
+    learner = learner_with(model_dir, loss=loss, importance=importance, kl_coefficient=kl_coefficient)
+    report = learner.update(1, GROUPS)
+    assert math.isfinite(report.loss) and report.grad_norm > 0
+    assert (report.trained_groups, report.trained_tokens, report.num_nan_logprobs) == (4, 74, 24)
+    assert 0 < report.effective_sample_size <= 1
+    assert (report.kl is None) is (report.kl_k1 is None) is (kl_coefficient == 0)
+
+
+def test_a_loss_that_is_not_finite_names_step_questions_and_the_largest_offenders(model_dir):
+    learner = learner_with(model_dir)
+    with torch.no_grad():
+        learner._policy.get_base_model().model.embed_tokens.weight[26] = math.nan  # a token of q2's completions alone
+    with pytest.raises(FloatingPointError) as caught:
+        learner.update(7, GROUPS)
+    said = str(caught.value)
+    assert said.startswith("step 7: the loss is nan; largest losses of a completion: q2 nan, ")
+    assert said.endswith("questions of the batch: q1, q2, q3, q4")
+
+
+def test_a_gradient_that_is_not_finite_names_the_largest_losses_of_its_update(model_dir):
+    learner = learner_with(model_dir, norm_fault="the gradient norm is inf")
+    with pytest.raises(
+        FloatingPointError, match=r"step 3: the gradient norm is inf; largest losses .*: q\d -?0\."
+    ) as e:
+        learner.update(3, GROUPS)
+    assert str(e.value).endswith("questions of the batch: q1, q2, q3, q4")
