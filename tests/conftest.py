@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.command_line import REPOSITORY, config, floe
+
+# A busy machine makes single examples slow, which says nothing about the code.
+settings.register_profile("floe", deadline=None)
+settings.load_profile("floe")
 
 
 @dataclass(frozen=True)
