@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from cluster.messages import Outcome, RewardWorkerStats, Score, ScoreRequest
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
+RESTART_LIMIT_S = 60.0
+RESTART_POLL_S = 0.2
 WAITING_PER_WORKER = 4  # groups in the queue before `submit` holds the caller back
 
 
@@ -57,42 +59,66 @@ class RewardPool:
 
     def metrics(self) -> RewardMetrics:
         """Of what was scored since the last call. For when nothing is being scored: it asks the workers."""
-        stats: list[RewardWorkerStats] = []
+        stats: list[RewardWorkerStats | None] = []
         for handle in self._handles:
             try:
                 stats.append(ray.get(handle.stats.remote(), timeout=self._timeout_s))
             except (RayActorError, GetTimeoutError):
-                continue  # it is being replaced, and its counts are gone with it; the meter has counted that
+                stats.append(None)  # it is being replaced, which the meter has counted
         return self._meter.take(stats)
 
     def stop(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
+        """End the workers; groups that wait are given up."""
         for handle in self._handles:
             ray.kill(handle)
+        while not self._jobs.empty():
+            if (job := self._jobs.get_nowait()) is not None:
+                job.scores.cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
 
     def _serve(self, number: int, handle: Any) -> None:
         while (job := self._jobs.get()) is not None:
             started_s = time.perf_counter()
             try:
                 scores = self._score(number, handle, job.request)
+                self._meter.add(scores, waited_s=started_s - job.submitted_s, took_s=time.perf_counter() - started_s)
             except BaseException as fault:  # handed on to who waits for the group
                 job.scores.set_exception(fault)
-                continue
-            self._meter.add(scores, waited_s=started_s - job.submitted_s, took_s=time.perf_counter() - started_s)
-            job.scores.set_result(scores)
+            else:
+                job.scores.set_result(scores)
 
     def _score(self, number: int, handle: Any, request: ScoreRequest) -> tuple[Score, ...]:
         cause = ""
-        for _ in range(MAX_ATTEMPTS):
+        num_left = MAX_ATTEMPTS
+        while num_left > 0:
             try:
                 return ray.get(handle.score.remote(request), timeout=self._timeout_s)
-            except RayActorError as fault:
-                cause = f"it died ({type(fault).__name__})"
+            except RayTaskError:
+                raise  # a fault of the program, not the loss of a process
             except GetTimeoutError:
                 cause = f"it gave no answer in {self._timeout_s:g} s"
                 ray.kill(handle, no_restart=False)
+                num_left -= 2  # each try costs the whole limit
+            except RayError as fault:
+                cause = f"it died ({type(fault).__name__})"
+                num_left -= 1
             self._meter.note_lost_worker()
-        message = f"reward worker {number} was lost {MAX_ATTEMPTS} times on this group: {cause}"
+            if not _is_back(handle):
+                break
+        message = f"reward worker {number} was lost on this group again and again: {cause}"
         lost = Score(outcome=Outcome.INFRASTRUCTURE, reward=None, seconds=0.0, message=message)
         return (lost,) * len(request.candidates)
+
+
+def _is_back(handle: Any) -> bool:
+    """Waits for the worker that Ray restarts: a call made meanwhile would fail at once."""
+    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        try:
+            return ray.get(handle.ping.remote(), timeout=left_s)
+        except GetTimeoutError:
+            return False
+        except RayError:
+            time.sleep(RESTART_POLL_S)
+    return False

@@ -55,6 +55,7 @@ class RunRecorder:
         )
 
     def __enter__(self) -> Self:
+        self._rewards.metrics()  # what was scored before the first step is not the first step's
         return self
 
     def __exit__(self, *_: object) -> None:

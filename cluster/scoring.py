@@ -32,8 +32,8 @@ class Rewards(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     groups: tuple[ScoredGroup, ...]  # in the order of the requests, not of arrival
-    rollout_s: float  # until the last group was generated
-    reward_s: float  # from then until the last score: what scoring adds to the step
+    rollout_s: float  # until the last group was generated, less the time that scoring held it up
+    reward_s: float  # that time, and from the last group until the last score: what scoring adds to the step
 
 
 def collect(
@@ -41,16 +41,18 @@ def collect(
 ) -> Collected:
     """Every request's group with its scores; `prefill` is glued back in front of each completion."""
     started = time.perf_counter()
-    waiting = [
-        (group, rewards.submit(_score_request(group, prefill)))
-        for group in rollouts.generate(requests, adapter_version)
-    ]
+    waiting = []
+    held_up_s = 0.0
+    for group in rollouts.generate(requests, adapter_version):
+        before_submit = time.perf_counter()
+        waiting.append((group, rewards.submit(_score_request(group, prefill))))
+        held_up_s += time.perf_counter() - before_submit
     generated = time.perf_counter()
     scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
     return Collected(
         groups=tuple(scored[request.seed] for request in requests),
-        rollout_s=generated - started,
-        reward_s=time.perf_counter() - generated,
+        rollout_s=generated - started - held_up_s,
+        reward_s=time.perf_counter() - generated + held_up_s,
     )
 
 

@@ -91,7 +91,9 @@ class RewardSection(Section):
     empty_gold: Literal["score", "skip", "down_weight"] = Field(
         "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
     )
-    empty_gold_weight: float = Field(0.5, ge=0, le=1, description="Of a match with an empty gold, for `down_weight`.")
+    empty_gold_weight: float = Field(
+        0.5, ge=0.1, le=1, description="Of a match where every gold is empty, for `down_weight`; 0.1 is a mismatch's."
+    )
     num_workers: int = Field(2, ge=1)
     time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
     max_rows: int = Field(500_000, ge=1)
@@ -99,6 +101,15 @@ class RewardSection(Section):
     max_memory_bytes: int = Field(256 * 2**20, ge=2**20, description="SQLite heap of one executor child.")
     float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
+
+    @model_validator(mode="after")
+    def _a_suite_is_judged_by_spider(self) -> Self:
+        if self.suite is not None and self.semantics != "spider":
+            raise ValueError(
+                f"reward.suite is set but reward.semantics is '{self.semantics}', which judges on one database: "
+                "set reward.semantics=spider, or leave out the suite"
+            )
+        return self
 
 
 class LoraSection(Section):

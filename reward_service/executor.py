@@ -29,6 +29,7 @@ from reward_service.verdict import (
 
 FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
 CELL_BYTES = 8
+NUM_CHECKING_RUNS = 4  # of a gold that names a function of clock or chance, beyond the first
 VERDICT_CACHE_BYTES = 16 * 2**20
 KEY_BYTES = 512  # digests and objects of one cache entry, roughly
 # What the file and the statement alone decide. A timeout or a memory fault may depend on the machine.
@@ -43,6 +44,7 @@ class _Gold:
 
     verdict: Verdict
     answers: tuple[Answer, ...] = ()
+    lasts: bool = False  # the same bytes will always give the same
 
     @property
     def is_empty(self) -> bool:
@@ -107,34 +109,30 @@ class Executor:
         if cached := self._golds.get(key):
             return cached
         gold = self._run_gold(paths, sql)
-        if gold.verdict.outcome is not Outcome.INFRASTRUCTURE:
+        if gold.lasts:
             self._golds.put(key, gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
         return gold
 
     def _run_gold(self, paths: Sequence[Path], sql: str) -> _Gold:
         answers = []
-        seconds = 0.0
+        seconds, all_constant = 0.0, True
         for path in paths:
             verdict, answer, is_constant = self._run(path, sql, None)
             seconds += verdict.seconds
-            if verdict.outcome is Outcome.INFRASTRUCTURE:
-                return _Gold(verdict)
+            all_constant = all_constant and is_constant
             if answer is None:
-                text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
-                return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
-            if not is_constant:
-                # Same file, same SQLite: only a function of clock or chance can make two runs differ.
+                return _failed_gold(verdict)
+            # Same file, same SQLite: only a function of clock or chance can make two runs differ.
+            for _ in range(0 if is_constant else NUM_CHECKING_RUNS):
                 again = self._run(path, sql, [answer])[0]
                 seconds += again.seconds
-                if again.outcome is not Outcome.MATCH:
+                if again.outcome is Outcome.MISMATCH:
                     text = "gold SQL is not deterministic: two runs gave different results"
                     return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
+                if again.outcome is not Outcome.MATCH:
+                    return _failed_gold(again)
             answers.append(answer)
-        gold = _Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers))
-        if gold.is_empty and self._settings.empty_gold == "skip":
-            text = "gold SQL returns no rows, and reward.empty_gold is skip"
-            return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
-        return gold
+        return _Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers), lasts=all_constant)
 
     def _judge(self, paths: Sequence[Path], sql: str, golds: list[_Gold]) -> tuple[Verdict, bool]:
         """The verdict on every database of the suite, the first that is no match ending it, and whether it will last.
@@ -217,6 +215,14 @@ class Executor:
         if isinstance(error, MemoryError):
             return f"SQLite needed more than {self._settings.max_memory_bytes} bytes (reward.max_memory_bytes)"
         return message_of(error)
+
+
+def _failed_gold(verdict: Verdict) -> _Gold:
+    if verdict.outcome is Outcome.INFRASTRUCTURE:
+        return _Gold(verdict)
+    text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
+    lasts = verdict.outcome in (Outcome.SYNTAX_ERROR, Outcome.RUNTIME_ERROR, Outcome.REJECTED)
+    return _Gold(Verdict(Outcome.GOLD_FAILED, text, verdict.seconds), lasts=lasts)
 
 
 def size_bytes(rows: list[Row]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from configs.errors import UserError
 from configs.schema import RewardSection
 
 HARD_STOP_GRACE_S = 0.5  # CPU seconds that the polite stop has, before the timer ends the child
@@ -19,7 +20,6 @@ class ExecutorSettings:
     databases_dir: str
     suite_dir: str | None
     semantics: str
-    empty_gold: str
     float_tolerance: float
     time_limit_s: float
     max_rows: int
@@ -28,11 +28,13 @@ class ExecutorSettings:
 
     @classmethod
     def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
+        """Raises UserError for a suite that is not there: without it, wrong answers would pass."""
+        if section.suite is not None and not section.suite.expanduser().is_dir():
+            raise UserError(f"reward.suite is {section.suite}, which is not a folder: give that of <db_id>/*.sqlite.")
         return cls(
             databases_dir=str(databases_dir.expanduser().absolute()),
             suite_dir=None if section.suite is None else str(section.suite.expanduser().absolute()),
             semantics=section.semantics,
-            empty_gold=section.empty_gold,
             float_tolerance=section.float_tolerance,
             time_limit_s=section.time_limit_s,
             max_rows=section.max_rows,

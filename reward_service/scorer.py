@@ -22,6 +22,7 @@ class Scorer:
     def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
         """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises ValueError."""
         self._design = reward_design(settings.design)
+        self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
         self._settings = ExecutorSettings.from_section(databases_dir, settings)
         self._process = ExecutorProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
@@ -70,7 +71,11 @@ class Scorer:
         for index, sql in enumerate(statements):
             verdicts[sql] = run.verdicts.get(index, fault)
         self._num_cached += run.num_cached
-        return run.failure, self._empty_gold_weight if run.has_empty_golds else 1.0
+        if not run.has_empty_golds:
+            return run.failure, 1.0
+        if self._skips_empty_golds:
+            return Verdict(Outcome.GOLD_FAILED, "every gold returns no rows, and reward.empty_gold is skip"), 1.0
+        return run.failure, self._empty_gold_weight
 
     def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict, match_weight: float) -> Score:
         reward = self._design(verdict.outcome, candidate.completion)

@@ -34,6 +34,7 @@ def test_half_of_a_groups_candidates_are_distinct():
     questions = bench_questions(200, 16)
     assert {len(question.candidates) for question in questions} == {16}
     assert {len(question.distinct) for question in questions} == {8}
+    assert len({question.gold for question in questions}) == 200
     golds = sum(question.candidates.count(question.gold) for question in questions)
     assert 0.2 < golds / (200 * 16) < 0.5
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from cluster.bench.reward_ways import score_request
+from cluster.messages import Outcome
 from cluster.reward_pool import RewardPool
 from configs.schema import RewardSection
 from reward_service.comparison import Answer, answers_match
@@ -44,7 +45,7 @@ def guarantee_figures(databases_dir: Path, pool: RewardPool) -> list[Figure]:
     """On an idle machine. `pool` loses its workers' processes and gets new ones."""
     with closing(Scorer(databases_dir, RewardSection(time_limit_s=LIMIT_S))) as scorer:
         scorer.score(score_request(GOLD, [GOLD]))
-        hold_s = max(_seconds(scorer, sql) for sql in (ENDLESS, ONE_OPCODE))
+        hold_s = max(_seconds(scorer, sql, Outcome.TIMEOUT) for sql in (ENDLESS, ONE_OPCODE))
         recoveries_s = [_recovery_s(scorer) for _ in range(NUM_KILLS)]
     return [
         Figure("longest hold over the limit", hold_s - LIMIT_S, "s", HARD_STOP_GRACE_S + 0.1),
@@ -54,24 +55,34 @@ def guarantee_figures(databases_dir: Path, pool: RewardPool) -> list[Figure]:
     ]
 
 
-def _seconds(scorer: Scorer, sql: str) -> float:
+def _seconds(scorer: Scorer, sql: str, expected: Outcome) -> float:
     started_s = time.perf_counter()
-    scorer.score(score_request(GOLD, [sql]))
-    return time.perf_counter() - started_s
+    scores = scorer.score(score_request(GOLD, [sql]))
+    took_s = time.perf_counter() - started_s
+    _expect(scores[0].outcome is expected, f"{sql} ended as {scores[0].outcome}: {scores[0].message}")
+    return took_s
+
+
+def _expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise RuntimeError(f"the figure would be of something else: {otherwise}")
 
 
 def _recovery_s(scorer: Scorer) -> float:
     os.kill(scorer.executor_pid, signal.SIGKILL)
-    return _seconds(scorer, GOLD)
+    return _seconds(scorer, GOLD, Outcome.MATCH)
 
 
 def _pool_recovery_s(pool: RewardPool) -> float:
-    for process in psutil.Process().children(recursive=True):
-        if _is_worker(process):
-            process.kill()
+    workers = [process for process in psutil.Process().children(recursive=True) if _is_worker(process)]
+    _expect(bool(workers), "no reward worker was found to kill")
+    for process in workers:
+        process.kill()
     started_s = time.perf_counter()
-    pool.result(pool.submit(score_request(GOLD, [GOLD])))
-    return time.perf_counter() - started_s
+    score = pool.result(pool.submit(score_request(GOLD, [GOLD])))[0]
+    took_s = time.perf_counter() - started_s
+    _expect(score.outcome is Outcome.MATCH, f"after the kill {GOLD} ended as {score.outcome}: {score.message}")
+    return took_s
 
 
 def _is_worker(process: psutil.Process) -> bool:
@@ -85,5 +96,7 @@ def _matching_s() -> float:
     rows = [(number,) * NUM_COLUMNS for number in range(10)]
     gold, prediction = Answer(rows, NUM_COLUMNS), Answer(list(reversed(rows)), NUM_COLUMNS)
     started_s = time.perf_counter()
-    answers_match("spider", gold, prediction)
-    return time.perf_counter() - started_s
+    is_match = answers_match("spider", gold, prediction)
+    took_s = time.perf_counter() - started_s
+    _expect(is_match, "equal columns did not match")
+    return took_s

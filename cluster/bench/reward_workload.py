@@ -57,11 +57,13 @@ def bench_questions(num_questions: int, group_size: int) -> list[BenchQuestion]:
     """Groups with `group_size // 2` distinct candidates: the gold, the most frequent one; an eighth with a column
     that does not exist, a ninth with a syntax error, the rest other queries that run."""
     rng = Random(1)
-    return [_question(rng, group_size) for _ in range(num_questions)]
+    used: set[str] = set()
+    return [_question(rng, group_size, used) for _ in range(num_questions)]
 
 
-def _question(rng: Random, group_size: int) -> BenchQuestion:
-    gold = _query(rng)
+def _question(rng: Random, group_size: int, used: set[str]) -> BenchQuestion:
+    """No query of another question comes again, so that no known verdict answers for one."""
+    gold = _unused_query(rng, used)
     distinct = {gold: 0.45 * group_size}
     while len(distinct) < max(1, group_size // 2):
         kind = rng.random()
@@ -70,7 +72,7 @@ def _question(rng: Random, group_size: int) -> BenchQuestion:
         elif kind < 0.24:
             text = f"{gold} ORDER GROUP {len(distinct)}"
         else:
-            text = _query(rng)
+            text = _unused_query(rng, used)
         distinct.setdefault(text, 1.0)
     texts = list(distinct)
     repeats = rng.choices(texts, weights=list(distinct.values()), k=group_size - len(texts))
@@ -79,8 +81,17 @@ def _question(rng: Random, group_size: int) -> BenchQuestion:
     return BenchQuestion(gold, tuple(group))
 
 
+def _unused_query(rng: Random, used: set[str]) -> str:
+    text = _query(rng)
+    while text in used:
+        text = _query(rng)
+    used.add(text)
+    return text
+
+
 def _query(rng: Random) -> str:
     low = rng.randint(1, NUM_ORDERS - 2000)
+    segment = rng.choice(SEGMENTS)
     customer, area = rng.randint(1, NUM_CUSTOMERS), rng.randint(500, 900)
     return rng.choice(
         (
@@ -89,9 +100,9 @@ def _query(rng: Random) -> str:
             f"SELECT c.name, o.day FROM customer c JOIN orders o ON o.customer_id = c.id WHERE c.id = {customer}",
             f"SELECT store_id, count(*) FROM orders WHERE id BETWEEN {low} AND {low + 1500} GROUP BY store_id",
             f"SELECT day FROM orders WHERE id BETWEEN {low} AND {low + 900} ORDER BY day DESC LIMIT 10",
-            f"SELECT avg(price) FROM product WHERE category = '{rng.choice(CATEGORIES)}'",
-            f"SELECT category, max(price) FROM product WHERE price > {rng.randint(50, 490)} GROUP BY category",
-            f"SELECT region, count(*) FROM customer WHERE segment = '{rng.choice(SEGMENTS)}' GROUP BY region",
+            f"SELECT avg(price) FROM product WHERE category = '{rng.choice(CATEGORIES)}' AND id > {customer // 4}",
+            f"SELECT category, max(price) FROM product WHERE price > {rng.randint(5000, 49_000) / 100} GROUP BY 1",
+            f"SELECT region, count(*) FROM customer WHERE segment = '{segment}' AND id > {customer // 2} GROUP BY 1",
             f"SELECT sum(i.amount) FROM item i JOIN orders o ON i.order_id = o.id WHERE o.customer_id = {customer}",
             f"SELECT DISTINCT city FROM store WHERE region = '{rng.choice(REGIONS)}' AND area > {area}",
             f"SELECT name FROM customer WHERE name LIKE '%{rng.randint(100, 999)}%'",

@@ -22,7 +22,7 @@ class RewardMetrics:
     scores_per_busy_s: float
     queue_wait_p50_s: float
     queue_wait_p99_s: float
-    execution_p50_s: float  # CPU seconds of one candidate
+    execution_p50_s: float  # CPU seconds of a candidate that was run
     execution_p99_s: float
     cached_scores: int  # verdicts that a worker knew already
     folded_scores: int  # candidates whose text another of their group had too
@@ -36,11 +36,12 @@ class RewardMeter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reset()
-        self._before: Sequence[RewardWorkerStats] = ()
+        self._before: list[RewardWorkerStats | None] = []
 
     def _reset(self) -> None:
         self._waits_s: list[float] = []
         self._executions_s: list[float] = []
+        self._num_scores = 0
         self._outcomes: Counter[Outcome] = Counter()
         self._busy_s = 0.0
         self._num_lost_workers = 0
@@ -49,21 +50,22 @@ class RewardMeter:
         with self._lock:
             self._waits_s.append(waited_s)
             self._busy_s += took_s
-            self._executions_s += [score.seconds for score in scores]
+            self._executions_s += [score.seconds for score in scores if score.seconds > 0]
+            self._num_scores += len(scores)
             self._outcomes.update(score.outcome for score in scores)
 
     def note_lost_worker(self) -> None:
         with self._lock:
             self._num_lost_workers += 1
 
-    def take(self, stats: Sequence[RewardWorkerStats]) -> RewardMetrics:
-        """The record, and a fresh start. `stats` are the workers' counts since each of them started."""
+    def take(self, stats: Sequence[RewardWorkerStats | None]) -> RewardMetrics:
+        """The record, and a fresh start. `stats` are each worker's counts since it started, None where it is away."""
         with self._lock:
             metrics = RewardMetrics(
-                num_scores=len(self._executions_s),
+                num_scores=self._num_scores,
                 outcomes={outcome.value: count for outcome, count in self._outcomes.items()},
                 busy_s=self._busy_s,
-                scores_per_busy_s=len(self._executions_s) / self._busy_s if self._busy_s > 0 else 0.0,
+                scores_per_busy_s=self._num_scores / self._busy_s if self._busy_s > 0 else 0.0,
                 queue_wait_p50_s=_percentile(self._waits_s, 50),
                 queue_wait_p99_s=_percentile(self._waits_s, 99),
                 execution_p50_s=_percentile(self._executions_s, 50),
@@ -73,13 +75,15 @@ class RewardMeter:
                 lost_children=self._since(stats, "num_lost_children"),
                 replaced_workers=self._num_lost_workers,
             )
-            self._before = tuple(stats)
+            self._before = list(stats)
             self._reset()
             return metrics
 
-    def _since(self, stats: Sequence[RewardWorkerStats], field: str) -> int:
+    def _since(self, stats: Sequence[RewardWorkerStats | None], field: str) -> int:
+        before = [0 if one is None else getattr(one, field) for one in self._before] or [0] * len(stats)
+        now = [0 if one is None else getattr(one, field) for one in stats]
         # A worker that was replaced counts from 0 again.
-        return max(0, sum(getattr(one, field) for one in stats) - sum(getattr(one, field) for one in self._before))
+        return sum(new - old if new >= old else new for new, old in zip(now, before, strict=True))
 
 
 def _percentile(values: Sequence[float], percent: float) -> float:
