@@ -25,8 +25,8 @@ PAIRS = [
         (f"SELECT name FROM emp WHERE id <= {i % 4}", f"SELECT name FROM emp WHERE id < {i % 5} -- {i}")
         for i in range(484)
     ],
-    *[(f"{SLOW} WHERE {i} = {i}", f"{SLOW} WHERE n > 0 AND {i}") for i in range(8)],
-    *[(GOLD, f"{ENDLESS} WHERE {i}") for i in range(2)],
+    *[(f"{SLOW} WHERE {i} = {i}", f"{SLOW} WHERE n > 0 AND {i}") for i in range(1, 9)],
+    *[(GOLD, f"{ENDLESS} WHERE {i}") for i in (1, 2)],
     *[(f"SELECT count(*) FROM odd WHERE {i}", f"SELECT {i} UNION SELECT nope") for i in range(6)],
 ]
 
