@@ -39,7 +39,7 @@ ALL_WAYS = (BARE_DISTINCT, OURS_DISTINCT, BARE_SAMPLED, OURS_SAMPLED, BIRD, PROC
 
 @dataclass
 class Tally:
-    """What one way has scored so far; CPU of its whole process tree."""
+    """What one way has scored so far; CPU seconds by the clock that the way was given."""
 
     num_scores: int = 0
     wall_s: float = 0.0
