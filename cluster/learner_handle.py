@@ -1,36 +1,91 @@
-"""The learner's actor as the main loop sees it: plain calls with a time limit."""
+"""The learner's ranks as the main loop sees them: one learner, plain calls with a time limit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError
 
-from cluster.messages import AdapterManifest, ScoredGroup, StepReport
+from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
 
 
 class LearnerHandle:
-    def __init__(self, handle: Any, timeout_s: float) -> None:
-        self._handle = handle
+    """`ranks` are the actors, by rank. All of them update; rank 0 speaks for them."""
+
+    def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
+        self._ranks = list(ranks)
         self._timeout_s = timeout_s
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
-        return self._wait(self._handle.update.remote(step, groups), f"the update of step {step}")
+        stored = ray.put(list(groups))
+        return self._wait([rank.update.remote(step, stored) for rank in self._ranks], f"the update of step {step}")
 
     def export_adapter(self, version: int) -> AdapterManifest:
-        return self._wait(self._handle.export_adapter.remote(version), f"the export of version {version}")
+        return self._wait([self._ranks[0].export_adapter.remote(version)], f"the export of version {version}")
 
     def save_adapter(self, folder: Path) -> None:
-        self._wait(self._handle.save_adapter.remote(folder), f"saving the adapter to {folder}")
+        self._wait([self._ranks[0].save_adapter.remote(folder)], f"saving the adapter to {folder}")
 
     def stop(self) -> None:
-        ray.kill(self._handle)
+        _kill(self._ranks)
 
-    def _wait(self, ref: Any, what: str) -> Any:
+    def _wait(self, refs: Sequence[Any], what: str) -> Any:
         try:
-            return ray.get(ref, timeout=self._timeout_s)
+            return wait_for_all(refs, self._timeout_s)[0]
         except GetTimeoutError as fault:
             raise TimeoutError(f"{what} took more than {self._timeout_s:g} s") from fault
+
+
+class SupervisedHandle:
+    """The warm start's ranks."""
+
+    def __init__(self, ranks: Sequence[Any]) -> None:
+        self._ranks = list(ranks)
+
+    def train(
+        self,
+        examples: Sequence[WarmStartExample],
+        held_back: Sequence[WarmStartExample],
+        folder: Path,
+        checkpoint_dir: Path,
+    ) -> Iterator[WarmStartReport]:
+        """Rank 0's reports as they come. Raises what any rank raised."""
+        stored = ray.put(list(examples)), ray.put(list(held_back))
+        streams: list[Any] = [
+            rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
+        ]
+        first, running = streams[0], list(streams)
+        while running:
+            ready, _ = ray.wait(running, num_returns=1)
+            stream: Any = ready[0]  # Ray's stubs don't know that streams can be waited for
+            try:
+                report = ray.get(next(stream))
+            except StopIteration:
+                running.remove(stream)
+                continue
+            if stream is first:
+                yield report
+
+    def stop(self) -> None:
+        _kill(self._ranks)
+
+
+def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
+    """Every reference's value. Raises the first fault there is: the other ranks would wait for that one for ever."""
+    deadline = time.monotonic() + timeout_s
+    waiting = list(refs)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise GetTimeoutError(f"nothing came within {timeout_s:g} s")
+        ray.get(ready)
+    return ray.get(list(refs))
+
+
+def _kill(handles: Sequence[Any]) -> None:
+    for handle in handles:
+        ray.kill(handle)

@@ -171,6 +171,16 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerRank:
+    """Driver to a learner's process: its number among the learner's ranks, and where rank 0 waits for the others."""
+
+    index: int
+    count: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartExample:
     """Driver to supervised learner: one question's prompt and its answer, end token included."""
 

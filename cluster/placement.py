@@ -14,7 +14,8 @@ import psutil
 import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from cluster.messages import AdapterManifest
+from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
+from cluster.messages import AdapterManifest, LearnerRank
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
@@ -92,8 +93,8 @@ def check_resources(config: RunConfig) -> None:
     needed = {
         "CPU": config.rollout.num_actors * config.rollout.num_cpus
         + config.reward.num_workers * config.reward.num_cpus
-        + config.learner.num_cpus,
-        "GPU": config.rollout.num_actors * config.rollout.num_gpus + config.learner.num_gpus,
+        + config.learner.num_ranks * config.learner.num_cpus,
+        "GPU": config.rollout.num_actors * config.rollout.num_gpus + config.learner.num_ranks * config.learner.num_gpus,
     }
     found = ray.cluster_resources()
     for name, amount in needed.items():
@@ -149,17 +150,18 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
     return RewardPool(handles, config.cluster.step_timeout_s)
 
 
-def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> Any:
-    """The GRPO learner's actor handle. Raises UserError when it can't start."""
+def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:
+    """The GRPO learner, its ranks joined. Raises UserError when it can't start."""
     from learner.learner_actor import LearnerActor
 
-    return _start_one(LearnerActor, "learner", config, model_dir, initial_adapter, put_blob)
+    ranks = _start_ranks(LearnerActor, "learner", config, model_dir, initial_adapter, put_blob)
+    return LearnerHandle(ranks, config.cluster.step_timeout_s)
 
 
-def start_supervised_learner(config: RunConfig, model_dir: Path) -> Any:
+def start_supervised_learner(config: RunConfig, model_dir: Path) -> SupervisedHandle:
     from learner.learner_actor import WarmStartActor
 
-    return _start_one(WarmStartActor, "warm-start", config, model_dir)
+    return SupervisedHandle(_start_ranks(WarmStartActor, "warm-start", config, model_dir))
 
 
 def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
@@ -178,20 +180,32 @@ def num_cores() -> int:
     return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
 
 
-def _start_one(role: type, name: str, config: RunConfig, *args: Any) -> Any:
-    threads = config.learner.num_threads or num_cores()
-    handle: Any = (
+def node_address() -> str:
+    """Of the process that calls it."""
+    return ray.util.get_node_ip_address()
+
+
+def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
+    num_ranks = config.learner.num_ranks
+    threads = config.learner.num_threads or max(1, num_cores() // num_ranks)
+    handles: list[Any] = [
         ray.remote(role)
         .options(
-            name=name,
+            name=name if num_ranks == 1 else f"{name}-{index}",
             num_cpus=config.learner.num_cpus,
             num_gpus=config.learner.num_gpus,
             runtime_env={"env_vars": _threads(threads)},
         )
         .remote(config, *args)
-    )
-    _await_start([handle], name, config.cluster)
-    return handle
+        for index in range(num_ranks)
+    ]
+    with _start_faults(name, config.cluster):
+        deadline_s = config.cluster.start_timeout_s
+        host, port = ray.get(handles[0].meeting_point.remote(node_address), timeout=deadline_s)
+        places = [LearnerRank(index=i, count=num_ranks, host=host, port=port) for i in range(num_ranks)]
+        joined = [handle.join.remote(place) for handle, place in zip(handles, places, strict=True)]
+        wait_for_all(joined, deadline_s)
+    return handles
 
 
 def _threads(num_threads: int) -> dict[str, str]:
@@ -207,8 +221,14 @@ def _threads(num_threads: int) -> dict[str, str]:
 
 
 def _await_start(handles: list, what: str, cluster: ClusterSection) -> None:
-    try:
+    with _start_faults(what, cluster):
         ray.get([handle.ping.remote() for handle in handles], timeout=cluster.start_timeout_s)
+
+
+@contextmanager
+def _start_faults(what: str, cluster: ClusterSection) -> Iterator[None]:
+    try:
+        yield
     except GetTimeoutError as fault:
         raise UserError(
             f"The {what} did not start within cluster.start_timeout_s = {cluster.start_timeout_s:g} s: "

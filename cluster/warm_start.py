@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import ray
 
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import Question, WarmStartExample, WarmStartReport
@@ -17,7 +16,7 @@ from cluster.reports.progress import Progress
 from configs.schema import RunConfig
 
 GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # of `learner`
-RECIPE_VERSION = 1  # raised when the supervised code changes what it computes
+RECIPE_VERSION = 2  # raised when the supervised code changes what it computes
 
 
 def warm_start_adapter(
@@ -35,18 +34,20 @@ def warm_start_adapter(
         report = WarmStartReport(**json.loads((folder / "report.json").read_text()))
         progress.note(f"taken from {folder} (held-back loss {report.held_back_loss:.3f})")
         return folder / "adapter"
+    checkpoint_dir = folder / "checkpoint"
+    if checkpoint_dir.is_dir():
+        progress.note(f"continues the one that was broken off in {folder}")
     learner = start_supervised_learner(config, model_dir)
     try:
-        stream = learner.train.options(num_returns="streaming").remote(examples, held_back, folder / "adapter")
-        for ref in stream:
-            report = ray.get(ref)
+        for report in learner.train(examples, held_back, folder / "adapter", checkpoint_dir):
             mark = "  best, kept" if report.is_best else ""
             progress.note(
                 f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"
             )
     finally:
-        ray.kill(learner)
+        learner.stop()
     (folder / "report.json").write_text(json.dumps(asdict(report)))
+    shutil.rmtree(checkpoint_dir)
     return folder / "adapter"
 
 

@@ -141,7 +141,7 @@ class LoraSection(Section):
 
 
 class LearnerSection(Section):
-    num_ranks: Literal[1] = 1
+    num_ranks: int = Field(1, ge=1, description="Processes that share each update's packs.")
     learning_rate: float = Field(3e-5, gt=0)
     adam_betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(0.01, ge=0)
@@ -156,7 +156,7 @@ class LearnerSection(Section):
     max_pack_tokens: int = Field(2048, ge=64, description="Tokens of one packed micro-batch.")
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0.0, ge=0)
-    num_threads: int = Field(0, ge=0, description="Threads of a rank; 0 is every core of the machine.")
+    num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core of the machine among the ranks.")
 
 
 class AlgorithmSection(Section):

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from cluster.messages import AdapterManifest, ScoredGroup, StepReport
+from cluster.messages import AdapterManifest, LearnerRank, ScoredGroup, StepReport
 from configs.schema import RunConfig
 from learner.adapter_files import export_blob, read_adapter, to_blob, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.grpo_loss import LossTerms, grpo_loss
 from learner.offenders import largest_losses
-from learner.packing import Pack, PrefixGroup, make_packs
+from learner.packing import Pack, PrefixGroup, empty_pack
 from learner.policy import adapter_tensors, build_policy, packed_logprobs, reference_logprobs
+from learner.rank_balance import RankShare, rank_share
 from learner.schedule import learning_rate
 from learner.step_meter import StepMeter
 
@@ -28,11 +29,17 @@ from learner.step_meter import StepMeter
 class GrpoLearner:
     """Owns the policy, the optimiser and the adapter's way out.
 
-    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference.
+    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference. With several ranks
+    each process has a learner, and all make the same calls of `update` with the same groups.
     """
 
     def __init__(
-        self, config: RunConfig, model_dir: Path, initial_adapter: Path | None, put_blob: Callable[[np.ndarray], Any]
+        self,
+        config: RunConfig,
+        model_dir: Path,
+        initial_adapter: Path | None,
+        put_blob: Callable[[np.ndarray], Any],
+        rank: LearnerRank | None = None,
     ) -> None:
         torch.set_num_threads(config.learner.num_threads or torch.get_num_threads())
         self._config = config
@@ -50,7 +57,7 @@ class GrpoLearner:
             gradient_checkpointing=config.learner.gradient_checkpointing,
         )
         policy.train()
-        self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype)
+        self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
         self._num_steps_done = 0
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
@@ -64,20 +71,23 @@ class GrpoLearner:
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
-        parts = [self._packs(part) for part in self._parts(useful)]
+        parts = [self._share(part) for part in self._parts(useful)]
         # Old log-probabilities are those before the first update. With a single update they are the detached
         # current ones, which saves a forward pass.
-        old = [[self._old_logprobs(pack, temperature) for pack in packs] for packs in parts] if len(parts) > 1 else None
-        for number, packs in enumerate(parts):
+        old = None
+        if len(parts) > 1:
+            old = [[self._old_logprobs(pack, temperature) for pack in part.packs] for part in parts]
+        for number, part in enumerate(parts):
             try:
                 meter.grad_norms.append(
-                    self._optimise(packs, None if old is None else old[number], meter, len(parts), rate, temperature)
+                    self._optimise(part, None if old is None else old[number], meter, len(parts), rate, temperature)
                 )
             except FloatingPointError as fault:
                 names = ", ".join(group.rollout.question.question_id for group in groups)
                 raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
         self._num_steps_done += 1
-        return meter.report(step=step, learning_rate=rate, num_groups=len(useful))
+        whole = StepMeter.joined(self._engine.gather(meter))
+        return whole.report(step=step, learning_rate=rate, num_groups=len(useful))
 
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""
@@ -105,9 +115,10 @@ class GrpoLearner:
         num_parts = min(self._config.learner.updates_per_batch, len(groups))
         return [groups[part::num_parts] for part in range(num_parts)]
 
-    def _packs(self, groups: list[PrefixGroup]) -> list[Pack]:
-        device = self._policy.device
-        return [pack.to(device) for pack in make_packs(groups, self._config.learner.max_pack_tokens)]
+    def _share(self, groups: list[PrefixGroup]) -> RankShare:
+        engine = self._engine
+        share = rank_share(groups, self._config.learner.max_pack_tokens, engine.rank_index, engine.num_ranks)
+        return replace(share, packs=tuple(pack.to(self._policy.device) for pack in share.packs))
 
     @torch.no_grad()
     def _old_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
@@ -115,7 +126,7 @@ class GrpoLearner:
 
     def _optimise(
         self,
-        packs: list[Pack],
+        share: RankShare,
         old_logprobs: list[torch.Tensor] | None,
         meter: StepMeter,
         loss_scale: float,
@@ -124,18 +135,28 @@ class GrpoLearner:
     ) -> float:
         done: list[LossTerms] = []
         try:
-            for number, pack in enumerate(packs):
-                terms = self._loss_terms(pack, None if old_logprobs is None else old_logprobs[number], temperature)
-                loss = terms.loss * loss_scale
-                done.append(replace(terms, loss=terms.loss.detach()))
-                if not math.isfinite(loss.item()):
-                    raise FloatingPointError(f"the loss is {loss.item()}")
-                self._engine.backward(loss, last=number == len(packs) - 1)
-                meter.add(pack, done[-1])
+            for number in range(share.num_rounds):
+                is_idle = number >= len(share.packs)
+                pack = empty_pack().to(self._policy.device) if is_idle else share.packs[number]
+                old = None if is_idle or old_logprobs is None else old_logprobs[number]
+                terms = self._loss_terms(pack, old, temperature)
+                if not is_idle:
+                    done.append(replace(terms, loss=terms.loss.detach()))
+                self._check_finite(terms.loss)
+                self._engine.backward(terms.loss * loss_scale, last=number == share.num_rounds - 1)
+                if not is_idle:
+                    meter.add(pack, done[-1])
             return self._engine.step(rate)
         except FloatingPointError as fault:
-            offenders = largest_losses(packs[: len(done)], done)
+            # Every rank is here: the fault was found by all together.
+            named = self._engine.gather(largest_losses(share.packs[: len(done)], done))
+            offenders = ", ".join(filter(None, named))
             raise FloatingPointError(f"{fault}; largest losses of a completion: {offenders}") from fault
+
+    def _check_finite(self, loss: torch.Tensor) -> None:
+        bad = [value for value in self._engine.gather(loss.item()) if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(f"the loss is {bad[0]}")
 
     def _loss_terms(self, pack: Pack, old_logprob: torch.Tensor | None, temperature: float) -> LossTerms:
         algorithm = self._config.algorithm

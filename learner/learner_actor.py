@@ -8,22 +8,41 @@ from typing import Any
 
 import numpy as np
 
-from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
+from cluster.messages import (
+    AdapterManifest,
+    LearnerRank,
+    ScoredGroup,
+    StepReport,
+    WarmStartExample,
+    WarmStartReport,
+)
 from configs.schema import RunConfig
 
 
-class LearnerActor:
-    """Holds the GRPO learner."""
+class _Rank:
+    """A process that can wait for the other ranks, or go to where one waits."""
+
+    def meeting_point(self, node_address: Callable[[], str]) -> tuple[str, int]:
+        """Host and port at which this process, as rank 0, will wait for the others."""
+        from learner.deepspeed_engine import free_port
+
+        host = node_address()
+        return host, free_port(host)
+
+
+class LearnerActor(_Rank):
+    """Holds a rank of the GRPO learner, from `join` on."""
 
     def __init__(
         self, config: RunConfig, model_dir: Path, initial_adapter: Path | None, put_blob: Callable[[np.ndarray], Any]
     ) -> None:
+        self._made_of = config, model_dir, initial_adapter, put_blob
+
+    def join(self, rank: LearnerRank) -> None:
+        """Returns when every rank has joined."""
         from learner.grpo_learner import GrpoLearner
 
-        self._learner = GrpoLearner(config, model_dir, initial_adapter, put_blob)
-
-    def ping(self) -> bool:
-        return True
+        self._learner = GrpoLearner(*self._made_of, rank)
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         return self._learner.update(step, groups)
@@ -35,18 +54,23 @@ class LearnerActor:
         self._learner.save_adapter(folder)
 
 
-class WarmStartActor:
-    """Holds the supervised learner."""
+class WarmStartActor(_Rank):
+    """Holds a rank of the supervised learner, from `join` on."""
 
     def __init__(self, config: RunConfig, model_dir: Path) -> None:
+        self._made_of = config, model_dir
+
+    def join(self, rank: LearnerRank) -> None:
+        """Returns when every rank has joined."""
         from learner.supervised import SupervisedLearner
 
-        self._learner = SupervisedLearner(config, model_dir)
-
-    def ping(self) -> bool:
-        return True
+        self._learner = SupervisedLearner(*self._made_of, rank)
 
     def train(
-        self, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample], folder: Path
+        self,
+        examples: Sequence[WarmStartExample],
+        held_back: Sequence[WarmStartExample],
+        folder: Path,
+        checkpoint_dir: Path,
     ) -> Iterator[WarmStartReport]:
-        yield from self._learner.train(examples, held_back, folder)
+        yield from self._learner.train(examples, held_back, folder, checkpoint_dir)

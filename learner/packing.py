@@ -87,6 +87,11 @@ def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack
     return packs
 
 
+def empty_pack() -> Pack:
+    """The smallest pack that runs through the whole policy; its one scored token has weight 0."""
+    return _pack([PrefixGroup(prefix_ids=(0,), branches=(Branch(token_ids=(0,), weight=0.0),))])
+
+
 def share_prefixes(sequences: Sequence[tuple[tuple[int, ...], Branch]]) -> PrefixGroup:
     """One group from (prompt, answer) pairs: their longest common prompt prefix becomes the group's prefix.
 

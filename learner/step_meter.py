@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields, replace
+
 import torch
 
 from cluster.messages import StepReport
@@ -21,8 +24,19 @@ class StepMeter:
 
     def add(self, pack: Pack, terms: LossTerms) -> None:
         self._losses.append(terms.loss.item())
-        self._terms.append(terms)
-        self._engine_logprobs.append(pack.engine_logprob)
+        self._terms.append(_on_cpu(terms))
+        self._engine_logprobs.append(pack.engine_logprob.cpu())
+
+    @classmethod
+    def joined(cls, meters: Iterable[StepMeter]) -> StepMeter:
+        """One of all ranks' micro-batches; the gradient norms are the same on every rank."""
+        whole = cls()
+        for meter in meters:
+            whole.grad_norms = meter.grad_norms
+            whole._losses += meter._losses
+            whole._terms += meter._terms
+            whole._engine_logprobs += meter._engine_logprobs
+        return whole
 
     def report(self, *, step: int, learning_rate: float, num_groups: int) -> StepReport:
         """Means are over scored tokens. A step without a useful group reports zeros: nothing was updated."""
@@ -52,6 +66,11 @@ class StepMeter:
 
     def _mean_or_none(self, name: str) -> float | None:
         return None if not self._terms or getattr(self._terms[0], name) is None else _share(self._cat(name))
+
+
+def _on_cpu(terms: LossTerms) -> LossTerms:
+    values = {f.name: getattr(terms, f.name) for f in fields(terms)}
+    return replace(terms, **{name: value.detach().cpu() for name, value in values.items() if value is not None})
 
 
 def _share(values: torch.Tensor) -> float:

@@ -11,19 +11,24 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from cluster.messages import WarmStartExample, WarmStartReport
+from cluster.messages import LearnerRank, WarmStartExample, WarmStartReport
 from configs.schema import RunConfig
 from learner.adapter_files import to_blob, write_adapter
 from learner.deepspeed_engine import DeepSpeedEngine
-from learner.packing import Branch, Pack, PrefixGroup, make_packs, share_prefixes
+from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs
+from learner.rank_balance import RankShare, rank_share
 from learner.schedule import learning_rate
+from learner.warm_start_progress import WarmStartProgress
 
 
 class SupervisedLearner:
-    """Trains a fresh adapter on question/SQL pairs; questions about one database share its schema's tokens."""
+    """Trains a fresh adapter on question/SQL pairs; questions about one database share its schema's tokens.
 
-    def __init__(self, config: RunConfig, model_dir: Path) -> None:
+    With several ranks each process has one, and all make the same call of `train`.
+    """
+
+    def __init__(self, config: RunConfig, model_dir: Path, rank: LearnerRank | None = None) -> None:
         torch.set_num_threads(config.learner.num_threads or torch.get_num_threads())
         self._config = config
         self._model_dir = model_dir
@@ -36,46 +41,64 @@ class SupervisedLearner:
             initial=None,
             with_reference=False,
         )
-        self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype)
+        self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
 
     def train(
-        self, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample], folder: Path
+        self,
+        examples: Sequence[WarmStartExample],
+        held_back: Sequence[WarmStartExample],
+        folder: Path,
+        checkpoint_dir: Path,
     ) -> Iterator[WarmStartReport]:
         """Train until the held-back loss (nats per answer token) stops improving; the best adapter is in `folder`.
 
-        Yields a report per evaluation, and at the end the best one once more. The cosine spans `max_epochs`.
+        Yields a report per evaluation, and at the end the best one once more. The cosine spans `max_epochs`. Every
+        evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same adapter bit for bit.
         Raises FloatingPointError when the loss is not finite.
         """
         settings = self._config.warm_start
         batches_per_epoch = sum(math.ceil(len(same) / settings.batch_questions) for same in _by_database(examples))
         num_batches = max(1, round(batches_per_epoch * settings.max_epochs))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
-        best: WarmStartReport | None = None
-        num_worse = 0
+        progress = self._continued(checkpoint_dir)
         losses: list[float] = []
         for number, batch in enumerate(self._batches(examples, num_batches), start=1):
-            losses.append(self._step(batch, self._learning_rate(number - 1, num_batches)))
+            if progress.num_worse >= settings.patience:
+                break
+            if number <= progress.num_batches:
+                continue
+            losses.append(self._step(batch, number, self._learning_rate(number - 1, num_batches)))
             if number % eval_every and number < num_batches:
                 continue
             held_back_loss = self._held_back_loss(held_back)
-            is_best = best is None or held_back_loss < best.held_back_loss - settings.min_improvement
+            best = progress.best
             report = WarmStartReport(
                 epoch=number / batches_per_epoch,
                 train_loss=sum(losses) / len(losses),
                 held_back_loss=held_back_loss,
-                is_best=is_best,
+                is_best=best is None or held_back_loss < best.held_back_loss - settings.min_improvement,
             )
             losses.clear()
+            progress = progress.after(report, number)
+            self._keep(progress, folder if report.is_best else None, checkpoint_dir)
             yield report
-            if is_best:
-                best, num_worse = report, 0
-                write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
-            else:
-                num_worse += 1
-                if num_worse >= settings.patience:
-                    break
-        assert best is not None
-        yield best
+        assert progress.best is not None
+        yield progress.best
+
+    def _continued(self, checkpoint_dir: Path) -> WarmStartProgress:
+        progress = WarmStartProgress.read(checkpoint_dir)
+        if progress.num_batches:
+            self._engine.load(checkpoint_dir, progress.tag)
+        return progress
+
+    def _keep(self, progress: WarmStartProgress, folder: Path | None, checkpoint_dir: Path) -> None:
+        """The adapter first, the progress last: broken off in between, the evaluation is made again."""
+        is_first = self._engine.rank_index == 0
+        if is_first and folder is not None:
+            write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
+        self._engine.save(checkpoint_dir, progress.tag)
+        if is_first:
+            progress.write(checkpoint_dir)
 
     def _learning_rate(self, number: int, num_batches: int) -> float:
         warmup_share = self._config.learner.warmup_share
@@ -103,18 +126,26 @@ class SupervisedLearner:
             produced += len(batches)
             epoch += 1
 
-    def _packs(self, examples: Sequence[WarmStartExample]) -> list[Pack]:
-        device = self._policy.device
-        return [pack.to(device) for pack in _packs(examples, self._config.learner.max_pack_tokens)]
+    def _share(self, examples: Sequence[WarmStartExample]) -> RankShare:
+        groups = _groups(examples)
+        return rank_share(groups, self._config.learner.max_pack_tokens, self._engine.rank_index, self._engine.num_ranks)
 
-    def _step(self, batch: Sequence[WarmStartExample], rate: float) -> float:
+    def _loss(self, pack: Pack) -> torch.Tensor:
+        pack = pack.to(self._policy.device)
+        return -(packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()
+
+    def _step(self, batch: Sequence[WarmStartExample], number: int, rate: float) -> float:
         self._policy.train()
-        packs = self._packs(batch)
+        # The dropout of a batch derives from its number, so that a resumed warm start draws the same.
+        stream = f"{self._config.run.seed}/dropout/{number}/{self._engine.rank_index}"
+        torch.manual_seed(random.Random(stream).getrandbits(63))
+        share = self._share(batch)
         total = 0.0
-        for number, pack in enumerate(packs):
-            loss = -(packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()
+        for index in range(share.num_rounds):
+            loss = self._loss(share.packs[index] if index < len(share.packs) else empty_pack())
             total += loss.item()
-            self._engine.backward(loss, last=number == len(packs) - 1)
+            self._engine.backward(loss, last=index == share.num_rounds - 1)
+        total = sum(self._engine.gather(total))
         if not math.isfinite(total):
             raise FloatingPointError(f"the supervised loss is {total}: lower warm_start.learning_rate")
         self._engine.step(rate)
@@ -123,8 +154,8 @@ class SupervisedLearner:
     @torch.no_grad()
     def _held_back_loss(self, examples: Sequence[WarmStartExample]) -> float:
         self._policy.eval()
-        packs = self._packs(examples)
-        return sum(-float((packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()) for pack in packs)
+        mine = sum(self._loss(pack).item() for pack in self._share(examples).packs)
+        return sum(self._engine.gather(mine))
 
 
 def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExample]]:
@@ -134,13 +165,12 @@ def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExa
     return list(grouped.values())
 
 
-def _packs(examples: Sequence[WarmStartExample], max_pack_tokens: int) -> list[Pack]:
-    """Packs whose weights sum to 1 over all answer tokens of the batch."""
+def _groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
+    """Groups whose weights sum to 1 over all answer tokens of the batch."""
     num_tokens = sum(len(example.answer_token_ids) for example in examples)
-    groups: list[PrefixGroup] = [
+    return [
         share_prefixes(
             [(e.prompt_token_ids, Branch(token_ids=e.answer_token_ids, weight=1 / num_tokens)) for e in same_database]
         )
         for same_database in _by_database(examples)
     ]
-    return make_packs(groups, max_pack_tokens)

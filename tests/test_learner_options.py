@@ -22,12 +22,17 @@ LORA = LoraSection(rank=8, alpha=16)
 class AddingEngine:
     """`norm_fault` is what `step` complains of, as DeepSpeed's engine does of a norm that is not finite."""
 
+    rank_index, num_ranks = 0, 1
+
     def __init__(self, module: PeftModel, norm_fault: str | None = None) -> None:
         self.module = module
         self._norm_fault = norm_fault
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         loss.backward()
+
+    def gather(self, value):
+        return [value]
 
     def step(self, learning_rate: float) -> float:
         if self._norm_fault:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SAWarning, SQLAlchemyError
 
 from configs.errors import UserError
 
@@ -40,7 +41,9 @@ def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
         raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
     engine = create_engine(f"sqlite:///file:{database}?mode=ro&uri=true")
     try:
-        with engine.connect() as connection:
+        with warnings.catch_warnings(), engine.connect() as connection:
+            # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.
+            warnings.simplefilter("ignore", SAWarning)
             connection.connection.dbapi_connection.text_factory = lambda raw: raw.decode(errors="replace")  # type: ignore[union-attr]
             inspector = inspect(connection)
             return tuple(_table(connection, inspector, name, num_examples) for name in inspector.get_table_names())

@@ -15,7 +15,6 @@ from actors.prompts import prefill
 from cluster.answers import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
 from cluster.controller import publish, train_grpo
 from cluster.embedded_models import model_folder
-from cluster.learner_handle import LearnerHandle
 from cluster.messages import GroupRequest
 from cluster.operations.question_budget import fitting_questions
 from cluster.placement import check_resources, ray_session, start_learner, start_reward_pool, start_rollout_pool
@@ -65,7 +64,7 @@ def _train_on_cluster(
     progress.phase("start of the actors")
     rewards = start_reward_pool(config, sets.databases_dir)
     rollouts = start_rollout_pool(config, model_dir)
-    learner = LearnerHandle(start_learner(config, model_dir, initial), config.cluster.step_timeout_s)
+    learner = start_learner(config, model_dir, initial)
     harness = Harness(config, encoder, rollouts, rewards)
     questions = sets.split(config.evaluation.split)[: config.evaluation.max_questions]
     before = publish(learner, rollouts, version=0)

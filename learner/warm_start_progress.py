@@ -1,0 +1,50 @@
+"""How far a supervised warm start is: what a broken-off one continues from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster.messages import WarmStartReport
+
+FILE = "progress.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartProgress:
+    """State after an evaluation. The engine's checkpoint of the same moment lies beside it under `tag`."""
+
+    num_batches: int = 0
+    num_worse: int = 0  # evaluations since the best one
+    best: WarmStartReport | None = None
+
+    @property
+    def tag(self) -> str:
+        return f"batch-{self.num_batches}"
+
+    def after(self, report: WarmStartReport, num_batches: int) -> WarmStartProgress:
+        if report.is_best:
+            return WarmStartProgress(num_batches=num_batches, best=report)
+        return WarmStartProgress(num_batches=num_batches, num_worse=self.num_worse + 1, best=self.best)
+
+    def write(self, folder: Path) -> None:
+        """The file changes whole, and only then do older checkpoints go."""
+        draft = folder / f"{FILE}.draft"
+        draft.write_text(json.dumps(asdict(self)))
+        os.replace(draft, folder / FILE)
+        for old in folder.glob("batch-*"):
+            if old.name != self.tag:
+                shutil.rmtree(old)
+
+    @classmethod
+    def read(cls, folder: Path) -> WarmStartProgress:
+        """The last one written; the beginning when there is none."""
+        path = folder / FILE
+        if not path.is_file():
+            return cls()
+        found = json.loads(path.read_text())
+        best = found["best"]
+        return cls(**(found | {"best": None if best is None else WarmStartReport(**best)}))

@@ -1,0 +1,129 @@
+"""Two ranks against one, and a warm start that is broken off: real processes, real DeepSpeed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
+from learner.batch import training_groups
+from learner.rank_balance import rank_share
+
+pytestmark = pytest.mark.engine
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+MAX_PACK_TOKENS = 64
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).save_pretrained(folder)
+    return folder
+
+
+def config_of(dtype: str) -> RunConfig:
+    return RunConfig(
+        model=ModelSection(dtype=dtype),
+        lora=LoraSection(rank=8, alpha=16),
+        # A clip that never acts: the gradient itself is compared.
+        learner=LearnerSection(max_pack_tokens=MAX_PACK_TOKENS, max_grad_norm=1e9, num_threads=1),
+        algorithm=AlgorithmSection(kl_coefficient=0.01),
+    )
+
+
+def group(number: int, lengths: tuple[int, ...]) -> ScoredGroup:
+    """The first candidate is right, the last does not run."""
+    random = torch.Generator().manual_seed(number)
+    completions = tuple(
+        Completion(
+            text="",
+            token_ids=tuple(torch.randint(64, (length,), generator=random).tolist()),
+            logprobs=(-4.2,) * length,
+            truncated=False,
+            oldest_adapter_version=0,
+            newest_adapter_version=0,
+        )
+        for length in lengths
+    )
+    question = Question(question_id=f"q{number}", database_id="shop", text="How many?", gold_sql=("SELECT 1",))
+    rollout = RolloutGroup(
+        question=question, prompt_token_ids=tuple(range(9)), temperature=1.0, seed=number, completions=completions
+    )
+    outcomes = [(Outcome.MATCH, 1.0)] + [(Outcome.MISMATCH, 0.1)] * (len(lengths) - 2) + [(Outcome.SYNTAX_ERROR, 0.0)]
+    return ScoredGroup(
+        rollout=rollout, scores=tuple(Score(outcome=outcome, reward=r, seconds=0.0) for outcome, r in outcomes)
+    )
+
+
+# A branch over the budget is a pack alone; of the small groups no two fit into one.
+THREE_PACKS_AGAINST_ONE = [group(1, (150, 0)), group(2, (6, 5, 6, 7)), group(3, (7, 4, 6, 7)), group(4, (6, 6, 6, 6))]
+ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
+
+
+def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[ScoredGroup], folder: Path) -> list:
+    """In a process of its own: two steps; leaves AdamW's first moments, which mix their gradients, in `folder`."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    from learner.grpo_learner import GrpoLearner
+
+    learner = GrpoLearner(config, model_dir, None, lambda blob: blob, rank)
+    reports = [learner.update(step, groups) for step in (1, 2)]
+    trained = {name: p for name, p in learner._policy.named_parameters() if p.requires_grad}
+    moments = {name: safe_get_full_optimizer_state(p, "exp_avg").contiguous() for name, p in trained.items()}
+    if rank.index == 0:
+        save_file(moments, folder / "moments.safetensors")
+    return reports
+
+
+def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequence, folder: Path) -> list:
+    from learner.deepspeed_engine import free_port
+
+    port = free_port("127.0.0.1")
+    folder.mkdir()
+    with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
+        places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
+        running = [pool.submit(update, place, config, model_dir, groups, folder) for place in places]
+        return [done.result(timeout=300) for done in running]
+
+
+@pytest.mark.parametrize(
+    ("groups", "num_packs"), [(THREE_PACKS_AGAINST_ONE, [1, 3]), (ONE_PACK_AGAINST_NONE, [1, 0])], ids=["3:1", "1:0"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_ranks_update_as_one(model_dir, tmp_path, groups, num_packs, dtype):
+    config = config_of(dtype)
+    useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
+    shares = [rank_share(useful, MAX_PACK_TOKENS, rank, 2) for rank in range(2)]
+    assert [len(share.packs) for share in shares] == num_packs
+    (one,) = on_ranks(1, config, model_dir, groups, tmp_path / "one")
+    two, other = on_ranks(2, config, model_dir, groups, tmp_path / "two")
+    assert two == other
+    moments = [load_file(tmp_path / name / "moments.safetensors") for name in ("one", "two")]
+    expected, found = (torch.cat([moment[name].flatten().double() for name in sorted(moment)]) for moment in moments)
+    assert expected.norm() > 0
+    if dtype == "float32":
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
+        for a, b in zip(one, two, strict=True):
+            assert asdict(b) == pytest.approx(asdict(a), rel=1e-5, abs=1e-7)
+    else:
+        assert torch.cosine_similarity(found, expected, dim=0) >= 0.9999
+    assert [report.trained_tokens for report in two] == [report.trained_tokens for report in one]
+    assert all(report.grad_norm > 0 for report in two)
