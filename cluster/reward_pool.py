@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,18 +14,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from cluster.messages import Outcome, RewardWorkerStats, Score, ScoreRequest
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
+from cluster.reward_queue import GroupQueue, Job
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
 RESTART_LIMIT_S = 60.0
 RESTART_POLL_S = 0.2
-WAITING_PER_WORKER = 4  # groups in the queue before `submit` holds the caller back
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    request: ScoreRequest
-    scores: Future[tuple[Score, ...]]
-    submitted_s: float
 
 
 class RewardPool:
@@ -38,7 +30,7 @@ class RewardPool:
     def __init__(self, handles: Sequence[Any], timeout_s: float) -> None:
         self._handles = list(handles)
         self._timeout_s = timeout_s
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING_PER_WORKER * len(handles))
+        self._queue = GroupQueue(len(self._handles))
         self._meter = RewardMeter()
         self._threads = [
             threading.Thread(target=self._serve, args=(number, handle), name=f"reward-{number}", daemon=True)
@@ -49,8 +41,8 @@ class RewardPool:
 
     def submit(self, request: ScoreRequest) -> Future[tuple[Score, ...]]:
         """Start scoring a group; the ticket is for `result`. Waits while the queue is full."""
-        job = _Job(request, Future(), time.perf_counter())
-        self._jobs.put(job)
+        job = Job(request, Future(), time.perf_counter())
+        self._queue.put(job)
         return job.scores
 
     def result(self, ticket: Future[tuple[Score, ...]]) -> tuple[Score, ...]:
@@ -71,22 +63,40 @@ class RewardPool:
         """End the workers; groups that wait are given up."""
         for handle in self._handles:
             ray.kill(handle)
-        while not self._jobs.empty():
-            if (job := self._jobs.get_nowait()) is not None:
-                job.scores.cancel()
-        for _ in self._threads:
-            self._jobs.put(None)
+        for job in self._queue.close():
+            job.scores.cancel()
 
     def _serve(self, number: int, handle: Any) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (taken := self._queue.take(number)) is not None:
+            jobs = tuple(taken)  # the queue may give the last ones to another worker as well
             started_s = time.perf_counter()
+            outcomes = list(self._score_all(number, handle, [job.request for job in jobs]))
+            took_s = time.perf_counter() - started_s
+            self._queue.note_batch(len(jobs), took_s)
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if job.scores.done():
+                    continue
+                if not isinstance(outcome, BaseException):
+                    self._meter.add(outcome, waited_s=started_s - job.submitted_s, took_s=took_s / len(jobs))
+                with suppress(InvalidStateError):  # another worker was faster, or the pool was stopped
+                    if isinstance(outcome, BaseException):
+                        job.scores.set_exception(outcome)  # handed on to who waits for the group
+                    else:
+                        job.scores.set_result(outcome)
+
+    def _score_all(
+        self, number: int, handle: Any, requests: Sequence[ScoreRequest]
+    ) -> Iterator[tuple[Score, ...] | BaseException]:
+        """Each request's scores, or the fault to raise for it."""
+        if len(requests) > 1:
+            with suppress(Exception):  # whatever it was: each is then asked for alone, and will say
+                yield from ray.get(handle.score_all.remote(requests), timeout=self._timeout_s)
+                return
+        for request in requests:
             try:
-                scores = self._score(number, handle, job.request)
-                self._meter.add(scores, waited_s=started_s - job.submitted_s, took_s=time.perf_counter() - started_s)
-            except BaseException as fault:  # handed on to who waits for the group
-                job.scores.set_exception(fault)
-            else:
-                job.scores.set_result(scores)
+                yield self._score(number, handle, request)
+            except BaseException as fault:
+                yield fault
 
     def _score(self, number: int, handle: Any, request: ScoreRequest) -> tuple[Score, ...]:
         cause = ""

@@ -44,7 +44,7 @@ def answers_match(semantics: str, gold: Answer, prediction: Answer, float_tolera
 
 
 def _bird(gold: Answer, prediction: Answer) -> bool:
-    return gold.distinct_rows == prediction.distinct_rows
+    return gold.distinct_rows == set(prediction.rows)
 
 
 def _spider(gold: Answer, prediction: Answer) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import marshal
 import signal
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reward_service.comparison import Answer, Row, answers_match
 from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
+from reward_service.guard import is_of_the_fast_way
 from reward_service.statement import has_outermost_order_by, rejection_reason
 from reward_service.verdict import (
     STATEMENT_ERRORS,
@@ -27,15 +29,16 @@ from reward_service.verdict import (
     outcome_of,
 )
 
+SMALL_ROW_BYTES = 1024
+FETCH_SMALL_ROWS = 2000  # the process's memory limit holds where small rows are followed by large ones
 FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
-CELL_BYTES = 8
+MARSHAL_WITHOUT_REFERENCES = 2  # the version that counts a cell each time; C code, four times as fast as a loop
 NUM_CHECKING_RUNS = 4  # of a gold that names a function of clock or chance, beyond the first
 VERDICT_CACHE_BYTES = 16 * 2**20
-KEY_BYTES = 512  # digests and objects of one cache entry, roughly
-# What the file and the statement alone decide. A timeout or a memory fault may depend on the machine.
-CACHED_OUTCOMES = frozenset({Outcome.MATCH, Outcome.MISMATCH})
+KEY_BYTES = 512  # digests, golds and objects of one cache entry, roughly: a group's entries share the longer ones
 
 Digests = tuple[str, ...]  # of the databases that a question is judged on
+JudgedBy = tuple[Digests, tuple[str, ...]]  # and its golds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,19 @@ class Executor:
         self._settings = settings
         self._databases = OpenDatabases(settings.max_memory_bytes)
         self._golds: BoundedCache[tuple[Digests, str], _Gold] = BoundedCache(2 * settings.max_result_bytes)
-        self._verdicts: BoundedCache[tuple[Digests, tuple[str, ...], str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
+        self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
         A gold that meets an infrastructure fault ends the group.
         """
+        try:
+            yield from self._frames(request)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _frames(self, request: Frame) -> Iterator[Frame]:
         try:
             paths = self._paths(request["database_id"])
             digests = tuple(self._databases.get(path).digest for path in paths)
@@ -80,20 +89,20 @@ class Executor:
             yield _frame("gold", index, gold.verdict, ready=bool(gold.answers), empty=gold.is_empty)
             if gold.verdict.outcome is Outcome.INFRASTRUCTURE:
                 return
-        for index, sql in request["statements"] if ready else ():
-            yield self._statement(index, paths, digests, sql, ready)
-
-    def _statement(
-        self, index: int, paths: Sequence[Path], digests: Digests, sql: str, golds: Mapping[str, _Gold]
-    ) -> Frame:
-        key = (digests, tuple(golds), sql)
-        known = self._verdicts.get(key)
-        if known is not None:
-            return _frame("statement", index, known, cached=True)
-        verdict, is_constant = self._judge(paths, sql, list(golds.values()))
-        if is_constant and verdict.outcome in CACHED_OUTCOMES:
-            self._verdicts.put(key, replace(verdict, seconds=0.0), len(sql) + sum(map(len, golds)) + KEY_BYTES)
-        return _frame("statement", index, verdict)
+        if not ready:
+            return
+        judged_by = (digests, tuple(ready))
+        golds = list(ready.values())
+        for index, sql in request["statements"]:
+            known = self._verdicts.get((judged_by, sql))
+            if known is not None:
+                yield _frame("statement", index, known, cached=True)
+                continue
+            verdict, is_constant = self._judge(paths, sql, golds)
+            # What the file and the statement alone decide: a timeout or a memory fault may depend on the machine.
+            if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
+                self._verdicts.put((judged_by, sql), verdict._replace(seconds=0.0), len(sql) + KEY_BYTES)
+            yield _frame("statement", index, verdict)
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
@@ -103,11 +112,11 @@ class Executor:
         return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
 
     def _gold(self, paths: Sequence[Path], digests: Digests, sql: str) -> _Gold:
-        if reason := rejection_reason(sql):
-            return _Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         key = (digests, sql)
         if cached := self._golds.get(key):
             return cached
+        if reason := rejection_reason(sql):
+            return _Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         gold = self._run_gold(paths, sql)
         if gold.lasts:
             self._golds.put(key, gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
@@ -139,6 +148,9 @@ class Executor:
 
         One and the same gold has to agree everywhere.
         """
+        if len(paths) == 1:
+            verdict, _, is_constant = self._run(paths[0], sql, [gold.answers[0] for gold in golds])
+            return verdict, is_constant
         agreeing = golds
         seconds, all_constant = 0.0, True
         verdict = Verdict(Outcome.MISMATCH)
@@ -150,7 +162,7 @@ class Executor:
                 break
             if len(agreeing) > 1 and number + 1 < len(paths):
                 agreeing = [gold for gold in agreeing if self._matches([gold.answers[number]], answer)]
-        return replace(verdict, seconds=seconds), all_constant
+        return verdict._replace(seconds=seconds), all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
         """Runs one statement and compares it with `golds`; without golds its answer is what is wanted.
@@ -158,18 +170,20 @@ class Executor:
         The third value says whether the same file will always give the same. One CPU-time allowance covers running
         and comparing: a result can be made dear to compare.
         """
-        started_s = time.thread_time()
-        answer = None
-        message = ""
-        is_constant = False
         try:
             database = self._databases.current(path)
-            started_s = time.thread_time()
-            with _cpu_timer(self._settings.hard_limit_s):
-                answer = self._answer(database, sql, is_gold=golds is None)
-                outcome = Outcome.MATCH if golds is None or self._matches(golds, answer) else Outcome.MISMATCH
+        except DatabaseUnavailable as error:
+            return Verdict(Outcome.INFRASTRUCTURE, message_of(error)), None, False
+        answer, message, is_constant = None, "", False
+        started_s = time.thread_time()
+        database.deadline.set(started_s + self._settings.time_limit_s)
+        # Ends this process when it takes more CPU time: the last resort inside one opcode. Each statement sets it anew.
+        signal.setitimer(signal.ITIMER_PROF, self._settings.hard_limit_s)
+        try:
+            answer = self._answer(database, sql, is_gold=golds is None)
+            outcome = Outcome.MATCH if golds is None or self._matches(golds, answer) else Outcome.MISMATCH
             is_constant = not database.last_used_changeable
-        except (*STATEMENT_ERRORS, DatabaseUnavailable) as error:
+        except STATEMENT_ERRORS as error:
             outcome, answer = outcome_of(error), None
             message = self._explain(error, outcome)
             if isinstance(error, MemoryError) or outcome is Outcome.INFRASTRUCTURE:
@@ -177,24 +191,31 @@ class Executor:
         return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
 
     def _answer(self, database: Database, sql: str, *, is_gold: bool) -> Answer:
-        database.deadline.arm(self._settings.time_limit_s)
         try:
-            cursor = database.execute(sql)
-            if cursor is None:
-                raise NotAQuery("the statement returns no columns; only a query can be an answer")
-            try:
-                return Answer(
-                    self._fetch(cursor), len(cursor.description), ordered=is_gold and has_outermost_order_by(sql)
-                )
-            finally:
-                cursor.close()
+            rows, num_columns = self._rows(database, sql)
+        except sqlite3.Error as error:
+            if not is_of_the_fast_way(error):
+                raise
+            with database.slow_way():
+                rows, num_columns = self._rows(database, sql)
         finally:
-            database.deadline.disarm()
+            database.deadline.clear()
+        return Answer(rows, num_columns, ordered=is_gold and has_outermost_order_by(sql))
+
+    def _rows(self, database: Database, sql: str) -> tuple[list[Row], int]:
+        cursor = database.execute(sql)
+        if cursor is None:
+            raise NotAQuery("the statement returns no columns; only a query can be an answer")
+        try:
+            return self._fetch(cursor), len(cursor.description)
+        finally:
+            cursor.close()
 
     def _fetch(self, cursor: Any) -> list[Row]:
         rows: list[Row] = []
         num_bytes = 0
-        while block := cursor.fetchmany(FETCH_ROWS):
+        num_next = FETCH_ROWS
+        while block := cursor.fetchmany(num_next):
             rows += block
             num_bytes += size_bytes(block)
             if len(rows) > self._settings.max_rows:
@@ -203,6 +224,7 @@ class Executor:
                 raise ResultTooLarge(
                     f"the result has more than {self._settings.max_result_bytes} bytes (reward.max_result_bytes)"
                 )
+            num_next = FETCH_ROWS if num_bytes > SMALL_ROW_BYTES * len(rows) else FETCH_SMALL_ROWS
         return rows
 
     def _matches(self, golds: list[Answer], answer: Answer) -> bool:
@@ -226,31 +248,15 @@ def _failed_gold(verdict: Verdict) -> _Gold:
 
 
 def size_bytes(rows: list[Row]) -> int:
-    """Text and blobs by their length, any other cell as one word."""
-    num_bytes = 0
-    for row in rows:
-        num_bytes += CELL_BYTES * len(row)
-        for cell in row:
-            if cell.__class__ is str or cell.__class__ is bytes:
-                num_bytes += len(cell)
-    return num_bytes
-
-
-@contextmanager
-def _cpu_timer(limit_s: float) -> Iterator[None]:
-    """Ends this process by SIGPROF when the block takes more CPU time: the last resort inside one opcode."""
-    signal.setitimer(signal.ITIMER_PROF, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    """As serialised: text in UTF-8 and blobs by their length, any other cell 1 to 9 bytes, and 5 around each."""
+    return len(marshal.dumps(rows, MARSHAL_WITHOUT_REFERENCES))
 
 
 def _frame(kind: str, index: int, verdict: Verdict, **marks: bool) -> Frame:
     return {
         "kind": kind,
         "index": index,
-        "outcome": verdict.outcome.value,
+        "outcome": str(verdict.outcome),
         "message": verdict.message,
         "seconds": verdict.seconds,
         **marks,

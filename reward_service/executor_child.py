@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import resource
 import signal
 import socket
 import sys
+import time
 import traceback
 
 from reward_service.executor import Executor
@@ -16,6 +18,8 @@ from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import receive_frame, send_frame
 
 PARENT_CHECK_S = 1.0
+FLUSH_S = 0.005  # answers wait so long for others, because every frame wakes the parent
+NUM_DONE_BYTES = 4
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -45,6 +49,8 @@ class _ForkServer:
         self._settings = settings
         self._parent_pid = parent_pid
         self._child_pid = 0
+        # Shared with the child: how many answers of the present request it has, sent or not.
+        self._num_done = mmap.mmap(-1, mmap.PAGESIZE)
 
     def serve(self) -> None:
         # The death signal would follow the parent's thread that started this server, not the parent: so it looks.
@@ -60,7 +66,9 @@ class _ForkServer:
                 if command == b"f":
                     self._fork(socket.socket(fileno=descriptors[0]))
                 else:
-                    send_frame(self._control, {"kind": "reaped", "status": self._reap(kill=command == b"k")})
+                    status = self._reap(kill=command == b"k")
+                    num_done = int.from_bytes(self._num_done[:NUM_DONE_BYTES], "little")
+                    send_frame(self._control, {"kind": "reaped", "status": status, "num_done": num_done})
         finally:
             self._reap(kill=True)
 
@@ -70,7 +78,7 @@ class _ForkServer:
         pid = os.fork()
         if pid == 0:
             self._control.close()
-            _run_child(stream, self._settings, server_pid)
+            _run_child(stream, self._settings, server_pid, self._num_done)
         stream.close()
         self._child_pid = pid
         send_frame(self._control, {"kind": "forked", "pid": pid})
@@ -86,7 +94,7 @@ class _ForkServer:
         return status
 
 
-def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: int) -> None:
+def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: int, num_done: mmap.mmap) -> None:
     """The whole life of a forked child; never returns."""
     exit_code = 1
     try:
@@ -95,7 +103,7 @@ def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: in
         if os.getppid() == server_pid:  # else the server died before the call above
             stream.settimeout(None)
             _limit_memory(settings)
-            _answer_requests(stream, settings)
+            _answer_requests(stream, settings, num_done)
         exit_code = 0
     except (EOFError, ConnectionError):
         exit_code = 0  # the parent is gone or has replaced this child
@@ -107,14 +115,24 @@ def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: in
         os._exit(exit_code)
 
 
-def _answer_requests(stream: socket.socket, settings: ExecutorSettings) -> None:
+def _answer_requests(stream: socket.socket, settings: ExecutorSettings, shared_num_done: mmap.mmap) -> None:
+    """A request's answers go out together, or what there is after FLUSH_S; what a death takes along is made again."""
     executor = Executor(settings)
     send_frame(stream, {"kind": "ready"})
     while True:
+        num_done, answers = 0, []
+        shared_num_done[:NUM_DONE_BYTES] = num_done.to_bytes(NUM_DONE_BYTES, "little")
         request = receive_frame(stream)
-        for frame in executor.run_group(request):
-            send_frame(stream, frame)
-        send_frame(stream, {"kind": "done", "recycle": _memory_bytes(resident=True) > settings.recycle_bytes})
+        sent_s = time.monotonic()
+        for answer in executor.run_group(request):
+            answers.append(answer)
+            num_done += 1
+            shared_num_done[:NUM_DONE_BYTES] = num_done.to_bytes(NUM_DONE_BYTES, "little")
+            if time.monotonic() - sent_s >= FLUSH_S:
+                send_frame(stream, {"kind": "answers", "answers": answers})
+                sent_s, answers = time.monotonic(), []
+        recycle = _memory_bytes(resident=True) > settings.recycle_bytes
+        send_frame(stream, {"kind": "done", "answers": answers, "recycle": recycle})
 
 
 def _limit_memory(settings: ExecutorSettings) -> None:
@@ -123,6 +141,8 @@ def _limit_memory(settings: ExecutorSettings) -> None:
     limit = _memory_bytes(resident=False) + settings.max_process_bytes
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    # Of a temporary file of SQLite's; a statement that needs more is run once more in memory.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (settings.max_memory_bytes, settings.max_memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a kill is routine here and must leave no file
 
 

@@ -25,13 +25,14 @@ class ExecutorUnavailable(Exception):
 
 
 class ChildEnded(Exception):
-    """The child ended while it owed a frame, by the signal of that number.
+    """The child ended while it owed answers, after `num_done` of the request's, by the signal of that number.
 
     Without a signal it was too late for the wall limit, or a fault of this program ended it.
     """
 
-    def __init__(self, cause: str, signal_number: int | None = None) -> None:
+    def __init__(self, cause: str, num_done: int, signal_number: int | None = None) -> None:
         super().__init__(cause)
+        self.num_done = num_done
         self.by_cpu_timer = signal_number == signal.SIGPROF
         self.by_signal = signal_number is not None
 
@@ -93,17 +94,18 @@ class ExecutorProcess:
 
     def _stalled(self) -> ChildEnded:
         self.num_lost += 1
-        self.drop_child()
+        _, num_done = self._reap(b"k")
         text = f"the executor gave no answer in {self._wall_limit_s:g} s; is the machine overloaded or its disk stuck?"
-        return ChildEnded(text)
+        return ChildEnded(text, num_done)
 
     def _died(self) -> ChildEnded:
         self.num_lost += 1
-        status = self._reap(b"r")
+        status, num_done = self._reap(b"r")
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            return ChildEnded(f"the executor died of signal {number}", number)
-        return ChildEnded(f"the executor ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault")
+            return ChildEnded(f"the executor died of signal {number}", num_done, number)
+        text = f"the executor ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault"
+        return ChildEnded(text, num_done)
 
     def _fork(self) -> None:
         if self._server is None or self._server.poll() is not None:
@@ -122,14 +124,15 @@ class ExecutorProcess:
             self.drop_child()
             raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
 
-    def _reap(self, command: bytes) -> int:
+    def _reap(self, command: bytes) -> tuple[int, int]:
+        """The child's wait status, and how many answers of the last request it had."""
         if self._child is None:
-            return 0
+            return 0, 0
         self._child.close()
         self._child = None
         self.child_pid = 0
-        status: int = self._ask(lambda control: control.sendall(command))["status"]
-        return status
+        reply = self._ask(lambda control: control.sendall(command))
+        return reply["status"], reply["num_done"]
 
     def _ask(self, send: Callable[[socket.socket], object]) -> Frame:
         assert self._control is not None

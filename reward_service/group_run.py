@@ -57,19 +57,23 @@ class GroupRun:
         statements = [(index, sql) for index, sql in enumerate(self._statements) if index not in self.verdicts]
         steps: list[Step] = [("gold", index) for index, _ in golds]
         steps += [("statement", index) for index, _ in statements]
-        num_done = 0
+        num_known, is_done = 0, False
         try:
             self._process.send({"database_id": self._database_id, "golds": golds, "statements": statements})
-            while (frame := self._process.receive())["kind"] != "done":
-                num_done += 1
-                self._note(frame)
+            while not is_done:
+                frame = self._process.receive()
+                is_done = frame["kind"] == "done"
+                num_known += len(frame["answers"])
+                for answer in frame["answers"]:
+                    self._note(answer)
         except ChildEnded as end:
-            if num_done < len(steps):
-                self._blame(steps[num_done], end)
+            # Answers that it had and did not send are made again by the next child.
+            if end.num_done < len(steps):
+                self._blame(steps[end.num_done], end)
         else:
             if frame["recycle"]:
                 self._process.drop_child()
-        return num_done >= len(steps)
+        return num_known >= len(steps)
 
     def _note(self, frame: Frame) -> None:
         if frame.get("ready"):

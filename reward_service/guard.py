@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # Loose enough for every honest query of Spider and BIRD, where SQLite's own guide is too tight.
@@ -19,7 +21,10 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,  # a helper thread's CPU time would escape the deadline
 }
-PROGRESS_OPCODES = 1000  # fewer cost measurable time, more delay the stop
+PROGRESS_OPCODES = 10_000  # a call each 1000 costs 5 % of a short query; the CPU timer bounds what more could delay
+_TEMPORARY_FILE_FAULTS = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_GETTEMPPATH, sqlite3.SQLITE_CANTOPEN}
+)
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _JSON_TABLES = ("json_each", "json_tree")
@@ -37,10 +42,11 @@ class CpuDeadline:
     def __init__(self) -> None:
         self._at_s = math.inf
 
-    def arm(self, limit_s: float) -> None:
-        self._at_s = time.thread_time() + limit_s
+    def set(self, at_s: float) -> None:
+        """`at_s` on the clock `time.thread_time`."""
+        self._at_s = at_s
 
-    def disarm(self) -> None:
+    def clear(self) -> None:
         self._at_s = math.inf
 
     def has_passed(self) -> bool:
@@ -74,15 +80,42 @@ def install_guard(
     connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, max_memory_bytes: int
 ) -> None:
     """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
-    connection.text_factory = _decode_losslessly
     connection.create_function("regexp", 2, None)  # SQLAlchemy adds one in Python; plain SQLite has none
     connection.execute("PRAGMA query_only=ON")
-    connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")
     _connect_virtual_tables(connection)
     for limit, value in LIMITS.items():
         connection.setlimit(limit, value)
     connection.set_progress_handler(deadline.has_passed, PROGRESS_OPCODES)
+    connection.set_authorizer(authorizer)
+
+
+def is_of_the_fast_way(error: sqlite3.Error) -> bool:
+    """Whether the statement may still run under `slow_way`: text that is no UTF-8, or no room for a temporary file.
+
+    The database itself is never written, so every fault of writing is one of a temporary file.
+    """
+    return (
+        getattr(error, "sqlite_errorcode", None) in _TEMPORARY_FILE_FAULTS
+        or "Could not decode to UTF-8" in str(error)  # the driver's own error has no code
+    )
+
+
+@contextmanager
+def slow_way(connection: sqlite3.Connection, authorizer: Authorizer) -> Iterator[None]:
+    """Decodes text losslessly, by a Python call each, and sorts in memory alone, with an allocation for each row."""
+    connection.text_factory = _decode_losslessly
+    _set_temp_store(connection, authorizer, "MEMORY")
+    try:
+        yield
+    finally:
+        _set_temp_store(connection, authorizer, "DEFAULT")
+        connection.text_factory = str
+
+
+def _set_temp_store(connection: sqlite3.Connection, authorizer: Authorizer, store: str) -> None:
+    connection.set_authorizer(None)
+    connection.execute(f"PRAGMA temp_store={store}")
     connection.set_authorizer(authorizer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.messages import Candidate, Outcome, RewardWorkerStats, Score, ScoreRequest
@@ -37,7 +38,7 @@ class Scorer:
         candidate that is neither SQL nor completion, or both.
         """
         texts = [_sql_of(candidate) for candidate in request.candidates]
-        verdicts = {sql: _verdict_without_execution(sql) for sql in texts}
+        verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(texts)}
         statements = [sql for sql, verdict in verdicts.items() if verdict is None and sql is not None]
         with self._lock:
             failure, match_weight = self._run(request, statements, verdicts)
@@ -49,6 +50,9 @@ class Scorer:
             assert verdict is not None
             scores.append(self._score(candidate, sql, verdict, match_weight))
         return tuple(scores)
+
+    def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
+        return [self.score(request) for request in requests]
 
     def _run(
         self, request: ScoreRequest, statements: list[str], verdicts: dict[str | None, Verdict | None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.messages import Outcome
 
@@ -32,8 +32,7 @@ _BY_PRIMARY_CODE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The outcome of one statement; `seconds` are of CPU time."""
 
     outcome: Outcome

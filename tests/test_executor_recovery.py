@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ from typing import Any
 import pytest
 
 from cluster.messages import Outcome
+from configs.schema import RewardSection
+from reward_service.executor import Executor
 from reward_service.executor_process import ExecutorProcess
+from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
 from reward_service.group_run import GroupRun
 from reward_service.scorer import Scorer
@@ -107,6 +113,29 @@ def test_memory_is_bounded(folder: Path, make_scorer: MakeScorer) -> None:
     assert scorer.stats().num_children == 1
 
 
+def test_a_sort_too_large_for_its_temporary_file_is_too_large_and_no_fault(folder: Path, make_scorer: MakeScorer):
+    scorer = make_scorer(folder, max_memory_bytes=2**20 * 4, time_limit_s=20.0)
+    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 300000)"
+    sort = f"{numbers} SELECT n FROM (SELECT n, hex(n * 7919 % 300007) || 'padding, pages' x FROM r ORDER BY x) LIMIT 1"
+    assert outcomes(score(scorer, GOLD, sort, GOLD)) == [Outcome.TOO_LARGE, Outcome.MATCH]
+
+
+def sorted_without_temporary_files(databases_dir: Path) -> list[str]:
+    """In a process of its own, which can't write a byte to any file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    executor = Executor(ExecutorSettings.from_section(databases_dir, RewardSection(time_limit_s=20.0)))
+    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 100000)"
+    gold = f"{numbers} SELECT count(*) FROM (SELECT DISTINCT hex(n) || 'padding to fill many pages' FROM r)"
+    other = f"{numbers} SELECT 100000 FROM (SELECT n, hex(n * 7919 % 100003) || 'padding' x FROM r ORDER BY x) LIMIT 1"
+    request = {"database_id": "emp", "golds": [(0, gold)], "statements": [(0, other), (1, GOLD)]}
+    return [frame["outcome"] for frame in executor.run_group(request)]
+
+
+def test_where_no_temporary_file_can_be_written_sorts_are_done_in_memory(folder: Path) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(sorted_without_temporary_files, folder).result(60) == ["match", "match", "mismatch"]
+
+
 class SwollenProcess(ExecutorProcess):
     """Stands for a child that answers and then says that it has grown too large."""
 
@@ -115,10 +144,11 @@ class SwollenProcess(ExecutorProcess):
         self.num_drops = 0
 
     def send(self, request: Frame) -> None:
+        gold = {"kind": "gold", "index": 0, "outcome": "match", "ready": True, "empty": False}
+        statement = {"kind": "statement", "index": 0, "outcome": "match", "message": "", "seconds": 0.0}
         self.frames = [
-            {"kind": "gold", "index": 0, "outcome": "match", "ready": True, "empty": False},
-            {"kind": "statement", "index": 0, "outcome": "match", "message": "", "seconds": 0.0},
-            {"kind": "done", "recycle": True},
+            {"kind": "answers", "answers": [gold]},
+            {"kind": "done", "answers": [statement], "recycle": True},
         ]
 
     def receive(self) -> Frame:
