@@ -11,7 +11,7 @@ who waits          for what                       who unblocks it
 reward workers     a finished group               the rollout actors
 learner            every group of the step        the last reward worker
 rollout actors     adapter k - 1, proved          the learner's export
-(staleness is 0: a step's groups all come from the version that the step before published)
+(staleness is 0: all groups of a step, refill included, come from the version that the step before published)
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.messages import AdapterManifest, GroupRequest, ScoredGroup, StepReport
+from cluster.refill import Refill, collect_step
 from cluster.reports.step_metrics import StepTimings
-from cluster.scoring import Rewards, Rollouts, collect
+from cluster.scoring import Rewards, Rollouts
 from configs.errors import UserError
 
 
@@ -41,6 +42,7 @@ class Recorder(Protocol):
         report: StepReport,
         manifest: AdapterManifest,
         timings: StepTimings,
+        refill_rounds: int,
     ) -> None: ...
 
 
@@ -62,6 +64,7 @@ def train_grpo(
     learner: Learner,
     recorder: Recorder,
     requests_of_step: Callable[[int], Sequence[GroupRequest]],
+    refill: Refill,
     num_steps: int,
     max_dropped_share: float,
     prefill: str,
@@ -69,7 +72,7 @@ def train_grpo(
     """Steps 1 to `num_steps`; adapter version 0 must be installed. Step k publishes version k."""
     for step in range(1, num_steps + 1):
         started = time.perf_counter()
-        collected = collect(rollouts, rewards, requests_of_step(step), step - 1, prefill)
+        collected = collect_step(rollouts, rewards, requests_of_step(step), step, prefill, refill)
         usable = usable_groups(step, collected.groups, max_dropped_share)
         before_update = time.perf_counter()
         report = learner.update(step, usable)
@@ -83,7 +86,8 @@ def train_grpo(
             sync_s=finished - before_sync,
             step_s=finished - started,
         )
-        recorder.record(collected.groups, len(collected.groups) - len(usable), report, manifest, timings)
+        num_dropped = len(collected.groups) - len(usable)
+        recorder.record(collected.groups, num_dropped, report, manifest, timings, collected.num_rounds - 1)
 
 
 def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: float) -> list[ScoredGroup]:

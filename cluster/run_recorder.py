@@ -38,12 +38,14 @@ class RunRecorder:
         report: StepReport,
         manifest: AdapterManifest,
         timings: StepTimings,
+        refill_rounds: int,
     ) -> None:
         record = step_metrics(
             tuple(groups),
             report,
             timings,
             num_dropped_groups=num_dropped,
+            refill_rounds=refill_rounds,
             adapter_version=manifest.version,
             sync_bytes=manifest.num_bytes,
         )

@@ -34,6 +34,16 @@ class Collected:
     groups: tuple[ScoredGroup, ...]  # in the order of the requests, not of arrival
     rollout_s: float  # until the last group was generated, less the time that scoring held it up
     reward_s: float  # that time, and from the last group until the last score: what scoring adds to the step
+    num_rounds: int = 1  # of generating and scoring, one after the other
+
+    def __add__(self, later: Collected) -> Collected:
+        """Both one after the other: groups in that order, seconds and rounds added up."""
+        return Collected(
+            groups=self.groups + later.groups,
+            rollout_s=self.rollout_s + later.rollout_s,
+            reward_s=self.reward_s + later.reward_s,
+            num_rounds=self.num_rounds + later.num_rounds,
+        )
 
 
 def collect(

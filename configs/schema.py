@@ -166,6 +166,11 @@ class AlgorithmSection(Section):
     )
     advantage_scale: Literal["none", "std", "batch"] = Field("none", description="`none` is Dr. GRPO's.")
     drop_groups_without_match: bool = False
+    max_refill_rounds: int = Field(
+        0,
+        ge=0,
+        description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
+    )
     clip_low: float = Field(0.2, gt=0, lt=1)
     clip_high: float = Field(0.2, gt=0)
     loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
@@ -180,6 +185,16 @@ class AlgorithmSection(Section):
         "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
     )
     overlong_buffer_tokens: int = Field(0, ge=0, description="Tokens before the limit over which `punish` sets in.")
+
+    @model_validator(mode="after")
+    def _refill_has_something_to_replace(self) -> Self:
+        if self.max_refill_rounds > 0 and self.kl_coefficient > 0 and not self.drop_groups_without_match:
+            raise ValueError(
+                f"algorithm.max_refill_rounds is {self.max_refill_rounds}, but with algorithm.kl_coefficient "
+                f"{self.kl_coefficient:g} groups of equal rewards carry a gradient too, that of the KL term, and are "
+                "not refilled: set kl_coefficient=0 or drop_groups_without_match=true, or leave out the refill"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mask_keeps_something(self) -> Self:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.messages import Outcome, ScoredGroup
+from cluster.messages import ScoredGroup
 from configs.schema import AlgorithmSection
-from learner.advantages import group_advantages, is_zero_variance
+from learner.advantages import group_advantages
+from learner.group_filter import carries_gradient
 from learner.overlong import shaped_rewards
 from learner.packing import Branch, PrefixGroup
 
@@ -19,16 +20,15 @@ def training_groups(
     """Groups that carry a gradient, with advantage and loss weight per branch; their weights sum to 1 over all tokens
     (`token`), over sequences (`sequence`), or are constant (`dr_grpo`: 1 / (sequences x max_new_tokens)).
 
-    Left out: groups of equal rewards when the KL coefficient is 0, candidates without a reward, empty completions
-    and, by option, truncated completions and groups without a single match among the rest. Raises ValueError when a
-    penalty is wanted whose buffer is not between 1 and `max_new_tokens`.
+    Left out: groups that carry no gradient, candidates without a reward, empty completions and, by option, truncated
+    ones. Raises ValueError when a penalty is wanted whose buffer is not between 1 and `max_new_tokens`.
     """
     rewards = [shaped_rewards(group, algorithm, max_new_tokens) for group in groups]
     advantages = group_advantages(rewards, algorithm.advantage_scale)
     kept = [
         (group, advantage)
-        for group, reward, advantage in zip(groups, rewards, advantages, strict=True)
-        if _is_useful(group, reward, algorithm)
+        for group, advantage in zip(groups, advantages, strict=True)
+        if carries_gradient(group, algorithm, max_new_tokens)
     ]
     num_sequences = sum(len(_usable(group, advantage)) for group, advantage in kept)
     num_tokens = sum(len(group.rollout.completions[i].token_ids) for group, a in kept for i in _usable(group, a))
@@ -51,21 +51,10 @@ def training_groups(
                     engine_logprobs=completion.logprobs,
                 )
             )
-        if branches:
-            rollout = group.rollout
-            name = rollout.question.question_id
-            result.append(PrefixGroup(prefix_ids=rollout.prompt_token_ids, branches=tuple(branches), name=name))
+        rollout = group.rollout
+        name = rollout.question.question_id
+        result.append(PrefixGroup(prefix_ids=rollout.prompt_token_ids, branches=tuple(branches), name=name))
     return result
-
-
-def _is_useful(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
-    if algorithm.drop_groups_without_match and not any(
-        score.outcome is Outcome.MATCH
-        for score, reward in zip(group.scores, rewards, strict=True)
-        if reward is not None
-    ):
-        return False
-    return algorithm.kl_coefficient > 0 or not is_zero_variance(rewards)
 
 
 def _usable(group: ScoredGroup, advantage: np.ndarray) -> list[int]:

@@ -173,6 +173,15 @@ def test_a_mask_that_drops_every_sequence_is_refused(tmp_path):
     assert "algorithm.importance_cap is 0.5" in said and "at least 1" in said
 
 
+def test_a_refill_that_finds_nothing_to_replace_is_refused(tmp_path):
+    said = refusal(tmp_path, "algorithm: {max_refill_rounds: 2, kl_coefficient: 0.001}\n")
+    assert "algorithm.max_refill_rounds is 2" in said and "algorithm.kl_coefficient 0.001" in said
+    assert "algorithm.max_refill_rounds" in refusal(tmp_path, "algorithm: {max_refill_rounds: -1}\n")
+    for other in ("algorithm.kl_coefficient=0", "algorithm.drop_groups_without_match=true"):
+        assert load_config(None, ["algorithm.max_refill_rounds=2", other]).algorithm.max_refill_rounds == 2
+    assert load_config(None, []).algorithm.max_refill_rounds == 0
+
+
 def test_what_is_dumped_loads_again(tmp_path):
     overrides = ["run.name='ü: \"x\"'", "learner.learning_rate=1e-7", "data.questions=q.json", "lora.rank=32"]
     config = load_config(None, overrides)

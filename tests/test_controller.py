@@ -1,181 +1,19 @@
 """The main loop: versions, order, dropped groups and failures, with fakes at its four protocols."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-
 import pytest
 
-from cluster.controller import TooManyDroppedGroups, publish, train_grpo
-from cluster.messages import (
-    AdapterManifest,
-    AdapterReceipt,
-    Completion,
-    GroupRequest,
-    Outcome,
-    Question,
-    RolloutGroup,
-    Score,
-    ScoredGroup,
-    ScoreRequest,
-    StepReport,
+from cluster.controller import TooManyDroppedGroups, publish
+from cluster.messages import Outcome
+from tests.fake_cluster import (
+    NUM_CANDIDATES,
+    PREFILL,
+    FakeCluster,
+    InstallFailed,
+    group_of,
+    names_of,
+    names_of_step,
+    run,
 )
-from cluster.reports.step_metrics import StepTimings
-from tests.scored_groups import step_report
-
-PREFILL = "SELECT "
-NUM_CANDIDATES = 2
-
-
-def request(name: str, seed: int) -> GroupRequest:
-    return GroupRequest(
-        question=Question(question_id=name, database_id="shop", text="How many?", gold_sql=("SELECT 1",)),
-        prompt_token_ids=(1, 2),
-        num_samples=NUM_CANDIDATES,
-        temperature=0.8,
-        max_new_tokens=8,
-        seed=seed,
-    )
-
-
-def requests_of_step(step: int) -> list[GroupRequest]:
-    """Five questions a step, named after the step; seeds fall, so that order can't come from sorting them."""
-    return [request(f"s{step}q{i}", seed=1000 * step - i) for i in range(5)]
-
-
-def group_of(one: GroupRequest) -> RolloutGroup:
-    completions = tuple(
-        Completion(
-            text=f"{one.question.question_id}/{candidate}",
-            token_ids=(3, 4),
-            logprobs=(-0.5, -0.5),
-            truncated=False,
-            oldest_adapter_version=0,
-            newest_adapter_version=0,
-        )
-        for candidate in range(one.num_samples)
-    )
-    return RolloutGroup(
-        question=one.question,
-        prompt_token_ids=one.prompt_token_ids,
-        temperature=one.temperature,
-        seed=one.seed,
-        completions=completions,
-    )
-
-
-def names_of(groups: Sequence[ScoredGroup]) -> list[str]:
-    return [group.rollout.question.question_id for group in groups]
-
-
-class InstallFailed(RuntimeError):
-    pass
-
-
-class FakeCluster:
-    """All four counterparts of the loop; `events` is what they were asked, in order."""
-
-    def __init__(
-        self,
-        arrival: Callable[[list[RolloutGroup]], list[RolloutGroup]] = list,
-        verdicts: dict[str, tuple[Outcome, ...]] | None = None,
-        failing_install: int | None = None,
-    ) -> None:
-        self.events: list[tuple] = []
-        self.trained: dict[int, list[ScoredGroup]] = {}
-        self.recorded: list[tuple[list[str], int, int, int]] = []  # questions, dropped, step, version
-        self.timings: list[StepTimings] = []
-        self.score_requests: list[ScoreRequest] = []
-        self._arrival = arrival
-        self._verdicts = verdicts or {}
-        self._failing_install = failing_install
-
-    # rollouts
-
-    def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
-        self.events.append(("generate", [one.question.question_id for one in requests], adapter_version))
-        yield from self._arrival([group_of(one) for one in requests])
-
-    def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
-        if manifest.version == self._failing_install:
-            raise InstallFailed(f"version {manifest.version} did not arrive")
-        self.events.append(("install", manifest.version))
-        return [AdapterReceipt(version=manifest.version, num_modules=1, digest="", install_s=0.0)]
-
-    # rewards
-
-    def submit(self, request: ScoreRequest) -> ScoreRequest:
-        self.score_requests.append(request)
-        return request
-
-    def result(self, ticket: ScoreRequest) -> tuple[Score, ...]:
-        verdicts = self._verdicts.get(ticket.question_id, (Outcome.MATCH, Outcome.MISMATCH))
-        return tuple(
-            Score(
-                outcome=outcome,
-                reward=float(outcome is Outcome.MATCH) if outcome.carries_reward else None,
-                seconds=0.0,
-                message=f"verdict on {candidate.completion}",
-            )
-            for outcome, candidate in zip(verdicts, ticket.candidates, strict=True)
-        )
-
-    # learner
-
-    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
-        self.events.append(("update", step))
-        self.trained[step] = list(groups)
-        return step_report(step=step)
-
-    def export_adapter(self, version: int) -> AdapterManifest:
-        self.events.append(("export", version))
-        return AdapterManifest(
-            version=version,
-            rank=8,
-            alpha=16,
-            target_modules=("q_proj",),
-            num_modules=1,
-            num_bytes=100,
-            sha256="",
-            blob_ref=None,
-        )
-
-    def save_adapter(self, folder: Path) -> None:
-        raise AssertionError("saving is the recorder's business")
-
-    # recorder
-
-    def record(
-        self,
-        groups: Sequence[ScoredGroup],
-        num_dropped: int,
-        report: StepReport,
-        manifest: AdapterManifest,
-        timings: StepTimings,
-    ) -> None:
-        self.events.append(("record", report.step))
-        self.recorded.append((names_of(groups), num_dropped, report.step, manifest.version))
-        self.timings.append(timings)
-
-    def kinds(self) -> list[str]:
-        return [event[0] for event in self.events]
-
-
-def run(cluster: FakeCluster, num_steps: int = 1, max_dropped_share: float = 0.2) -> FakeCluster:
-    train_grpo(
-        rollouts=cluster,
-        rewards=cluster,
-        learner=cluster,
-        recorder=cluster,
-        requests_of_step=requests_of_step,
-        num_steps=num_steps,
-        max_dropped_share=max_dropped_share,
-        prefill=PREFILL,
-    )
-    return cluster
-
-
-def names_of_step(step: int) -> list[str]:
-    return [one.question.question_id for one in requests_of_step(step)]
 
 
 def failed(*numbers: int, outcome: Outcome = Outcome.INFRASTRUCTURE) -> dict[str, tuple[Outcome, ...]]:

@@ -1,4 +1,4 @@
-"""Random streams derive from what they are for: which questions a step gets, and the seed of each group."""
+"""Random streams derive from what they are for: a step's questions, those of its refill, and the seed of each group."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.random_streams import questions_of_step, stream_seed
+from actors.data.random_streams import questions_of_step, refill_order, stream_seed
 from cluster.messages import Question
 
 
@@ -73,6 +73,30 @@ def test_the_questions_given_are_left_as_they_were():
 def test_a_step_that_needs_more_questions_than_there_are_is_refused():
     with pytest.raises(ValueError, match="needs 4 questions, there are 3"):
         questions_of_step(questions(3), 1, 4, 1)
+
+
+def refill_ids(count: int, step: int, num_questions: int, run_seed: int = 1) -> list[str]:
+    return [q.question_id for q in refill_order(questions(count), step, num_questions, run_seed)]
+
+
+@given(count=st.integers(1, 60), share=st.floats(0.01, 1), step=st.integers(1, 10_000), run_seed=st.integers(0, 2**31))
+def test_a_step_and_its_refill_hold_every_question_once(count, share, step, run_seed):
+    num_questions = max(1, int(share * count))
+    asked = ids_of_step(count, step, num_questions, run_seed)
+    further = refill_ids(count, step, num_questions, run_seed)
+    assert sorted(asked + further) == sorted(q.question_id for q in questions(count))
+    random.random()
+    assert refill_ids(count, step, num_questions, run_seed) == further
+
+
+def test_refills_of_different_steps_and_runs_have_different_orders():
+    orders = set()
+    for step in range(1, 100):
+        for run_seed in (1, 11):
+            further = refill_ids(30, step, 4, run_seed)
+            # Ranks, since the lists of two steps differ by their members already.
+            orders.add(tuple(sorted(further).index(one) for one in further))
+    assert len(orders) == 198
 
 
 def test_every_candidate_of_every_group_has_a_stream_of_its_own():

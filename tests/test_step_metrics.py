@@ -20,7 +20,7 @@ MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.NO_SQL, 0.0), (
 
 
 def metrics_of(*groups, **changes):
-    given = {"num_dropped_groups": 0, "adapter_version": 3, "sync_bytes": 1000}
+    given = {"num_dropped_groups": 0, "refill_rounds": 2, "adapter_version": 3, "sync_bytes": 1000}
     return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
 
 
@@ -51,6 +51,7 @@ def test_tokens_and_what_the_learner_reports():
     assert (metrics.truncated_share, metrics.tokens_per_s) == (0.25, 10.0)
     assert (metrics.step, metrics.kl, metrics.grad_norm, metrics.trained_tokens) == (3, None, 1.5, 40)
     assert (metrics.adapter_version, metrics.sync_bytes, metrics.step_s) == (3, 1000, 5.5)
+    assert metrics.refill_rounds == 2
 
 
 def test_entropy_is_the_mean_surprise_of_the_numbers_there_are():

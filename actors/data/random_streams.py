@@ -28,3 +28,14 @@ def questions_of_step(questions: Sequence[Question], step: int, num_questions: i
     order = list(range(len(questions)))
     random.Random(f"{run_seed}/epoch/{epoch}").shuffle(order)
     return [questions[i] for i in order[index * num_questions : (index + 1) * num_questions]]
+
+
+def refill_order(questions: Sequence[Question], step: int, num_questions: int, run_seed: int) -> list[Question]:
+    """Every question that step `step` doesn't ask anyway, in the order in which its refill rounds take them.
+
+    An order of the step's own, which takes nothing from the epochs: a refill question comes up in its epoch as well.
+    """
+    asked = {question.question_id for question in questions_of_step(questions, step, num_questions, run_seed)}
+    others = [question for question in questions if question.question_id not in asked]
+    random.Random(f"{run_seed}/refill/{step}").shuffle(others)
+    return others

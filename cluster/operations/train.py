@@ -9,14 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.data.random_streams import questions_of_step, stream_seed
 from actors.prompt_encoder import PromptEncoder
 from actors.prompts import prefill
 from cluster.answers import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
 from cluster.controller import publish, train_grpo
 from cluster.embedded_models import model_folder
-from cluster.messages import GroupRequest
 from cluster.operations.question_budget import fitting_questions
+from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.placement import check_resources, ray_session, start_learner, start_reward_pool, start_rollout_pool
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
 from cluster.reports.progress import Progress, make_console
@@ -83,7 +82,8 @@ def _train_on_cluster(
             rewards=rewards,
             learner=learner,
             recorder=recorder,
-            requests_of_step=lambda step: _requests(config, encoder, sets, step),
+            requests_of_step=lambda step: requests_of_step(config, encoder, sets.train, step),
+            refill=refill_of_run(config, encoder, sets.train),
             num_steps=config.run.num_steps,
             max_dropped_share=config.run.max_dropped_share,
             prefill=prefill(config.prompt.style),
@@ -114,21 +114,6 @@ def _after(config: RunConfig, harness: Harness, sets: QuestionSets, questions: S
     same_entropy = temperature_of_same_entropy(harness, sets.tune, again, target)
     control = harness.answers(f"{WARM_START}, T {same_entropy:.2f}", questions, again, same_entropy, greedy=False)
     return [control, trained]
-
-
-def _requests(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, step: int) -> list[GroupRequest]:
-    questions = questions_of_step(sets.train, step, config.rollout.questions_per_step, config.run.seed)
-    return [
-        GroupRequest(
-            question=question,
-            prompt_token_ids=encoder.prompt(question),
-            num_samples=config.rollout.group_size,
-            temperature=config.rollout.temperature,
-            max_new_tokens=config.rollout.max_new_tokens,
-            seed=stream_seed(config.run.seed, f"step {step}", question.question_id),
-        )
-        for question in questions
-    ]
 
 
 def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:

@@ -44,6 +44,7 @@ class StepMetrics:
     num_nan_logprobs: int
     adapter_version: int
     num_groups: int
+    refill_rounds: int
     trained_groups: int
     generated_tokens: int
     trained_tokens: int
@@ -66,11 +67,13 @@ def step_metrics(
     timings: StepTimings,
     *,
     num_dropped_groups: int,
+    refill_rounds: int,
     adapter_version: int,
     sync_bytes: int,
 ) -> StepMetrics:
     """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
 
+    `groups` are all that were sampled: those of refill rounds too, and those without a gradient.
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
     `match`, never a reward. `adapter_version` is the one that the step published, `sync_bytes` its blob. A prompt is
     counted once per group. `tokens_per_s` is generated tokens over `rollout_s`.
@@ -88,6 +91,7 @@ def step_metrics(
         dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
         adapter_version=adapter_version,
         num_groups=len(groups),
+        refill_rounds=refill_rounds,
         generated_tokens=sum(num_tokens),
         prompt_tokens=sum(len(group.rollout.prompt_token_ids) for group in groups),
         mean_completion_tokens=_mean(num_tokens),

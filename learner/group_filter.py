@@ -1,0 +1,27 @@
+"""Which groups carry a gradient: one rule, for what the learner trains on and for what a step refills (pure)."""
+
+from __future__ import annotations
+
+from cluster.messages import Outcome, ScoredGroup
+from configs.schema import AlgorithmSection
+from learner.advantages import is_zero_variance
+from learner.overlong import shaped_rewards
+
+
+def carries_gradient(group: ScoredGroup, algorithm: AlgorithmSection, max_new_tokens: int) -> bool:
+    """False for a group of equal rewards when the KL coefficient is 0, for one in which no completion has both tokens
+    and a reward, and by option for one without a single match among the candidates that carry a reward.
+
+    The rewards are those after `algorithm.overlong`. Raises ValueError as `shaped_rewards` does.
+    """
+    rewards = shaped_rewards(group, algorithm, max_new_tokens)
+    rewarded = [
+        (completion, score)
+        for completion, score, reward in zip(group.rollout.completions, group.scores, rewards, strict=True)
+        if reward is not None
+    ]
+    if not any(completion.token_ids for completion, _ in rewarded):
+        return False
+    if algorithm.drop_groups_without_match and not any(score.outcome is Outcome.MATCH for _, score in rewarded):
+        return False
+    return algorithm.kl_coefficient > 0 or not is_zero_variance(rewards)
