@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,22 @@ def bench_reward(
     from cluster.bench import reward_bench as operation
 
     operation.bench_reward(resolved, as_json)
+
+
+@bench.command("learner")
+def bench_learner(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Completion tokens that the learner trains per second, beside unshared prompts and trl; a quarter of an hour."""
+    from cluster.bench.learner_cases import MAX_PACK_TOKENS
+
+    packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
+    resolved = load_config(None, [packs, *_environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
+        from cluster.bench import learner_bench as operation
+
+    operation.bench_learner(resolved, as_json)
 
 
 @app.command()

@@ -34,7 +34,10 @@ class PrefixGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLayout:
-    """Where one group lies in a pack of T tokens: N branches, padded to C tokens for attention only."""
+    """Where one group lies in a pack of T tokens: a causal span, and N branches padded to C tokens for attention only.
+
+    A group of one branch has nothing to share: the branch lies in the span, behind its prefix, and N is 0.
+    """
 
     prefix_start: int
     prefix_end: int
@@ -159,7 +162,11 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
             engine += branch.engine_logprobs or [float("nan")] * len(scored)
             sequence += [len(names)] * len(scored)
             names.append(group.name)
-        layout.append(_layout(prefix_start, prefix_end, starts, [len(branch.token_ids) for branch in group.branches]))
+        if len(group.branches) == 1:
+            layout.append(_layout(prefix_start, len(tokens), [], []))
+        else:
+            lengths = [len(branch.token_ids) for branch in group.branches]
+            layout.append(_layout(prefix_start, prefix_end, starts, lengths))
     return Pack(
         input_ids=torch.tensor([tokens]),
         position_ids=torch.tensor([positions]),
@@ -175,11 +182,11 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
 
 
 def _layout(prefix_start: int, prefix_end: int, starts: Sequence[int], lengths: Sequence[int]) -> GroupLayout:
-    length = torch.tensor(lengths)[:, None]
-    column = torch.arange(max(lengths))[None, :]
+    length = torch.tensor(lengths, dtype=torch.int64)[:, None]
+    column = torch.arange(max(lengths, default=0))[None, :]
     return GroupLayout(
         prefix_start=prefix_start,
         prefix_end=prefix_end,
-        branch_index=torch.tensor(starts)[:, None] + torch.minimum(column, length - 1),
+        branch_index=torch.tensor(starts, dtype=torch.int64)[:, None] + torch.minimum(column, length - 1),
         branch_is_real=column < length,
     )

@@ -28,9 +28,10 @@ def shared_prefix_attention(module, query, key, value, attention_mask, scaling, 
         )
         pieces.append(prefix[0].transpose(0, 1))
         places.append(torch.arange(group.prefix_start, group.prefix_end, device=query.device))
-        branches = _branch_attention(query[0], key[0], value[0], group, scaling)
-        pieces.append(branches[group.branch_is_real])
-        places.append(group.branch_index[group.branch_is_real])
+        if len(group.branch_index):
+            branches = _branch_attention(query[0], key[0], value[0], group, scaling)
+            pieces.append(branches[group.branch_is_real])
+            places.append(group.branch_index[group.branch_is_real])
     return out.index_copy(0, torch.cat(places), torch.cat(pieces))[None], None
 
 

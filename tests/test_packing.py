@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_pack_by_hand():
     torch.testing.assert_close(pack.engine_logprob, expected, equal_nan=True)
     assert pack.sequence.tolist() == [0, 0, 0, 1, 2]
     assert pack.sequence_names == ("first", "first", "")
-    assert [(one.prefix_start, one.prefix_end) for one in pack.layout] == [(0, 2), (7, 8)]
+    assert [(one.prefix_start, one.prefix_end) for one in pack.layout] == [(0, 2), (7, 9)]
 
 
 def test_a_pack_moves_to_a_device_whole():
@@ -238,14 +239,17 @@ some_tokens = st.lists(token_ids, min_size=1, max_size=8).map(tuple)
 groups_of_tokens = st.lists(st.tuples(some_tokens, st.lists(some_tokens, min_size=1, max_size=5)), max_size=5)
 
 
-def sequences_of(pack: Pack) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(prefix, branch) pairs read back through the layout."""
+def sequences_of(pack: Pack) -> list[tuple[int, ...]]:
+    """Prefix and branch together, read back through the layout; without branches the span is the sequence."""
     tokens = pack.input_ids[0]
-    return [
-        (tuple(tokens[group.prefix_start : group.prefix_end].tolist()), tuple(tokens[index[is_real]].tolist()))
-        for group in pack.layout
-        for index, is_real in zip(group.branch_index, group.branch_is_real, strict=True)
-    ]
+    sequences = []
+    for group in pack.layout:
+        span = tuple(tokens[group.prefix_start : group.prefix_end].tolist())
+        sequences += [
+            span + tuple(tokens[index[is_real]].tolist())
+            for index, is_real in zip(group.branch_index, group.branch_is_real, strict=True)
+        ] or [span]
+    return sequences
 
 
 @given(shapes=groups_of_tokens, budget=st.integers(1, 60))
@@ -260,11 +264,13 @@ def test_packs_hold_every_branch_once_in_order_within_the_budget(shapes, budget)
     ]
     packs = make_packs(groups, budget)
     expected = [(prefix, branch) for prefix, branches in shapes for branch in branches]
-    assert [pair for pack in packs for pair in sequences_of(pack)] == expected
+    assert [found for pack in packs for found in sequences_of(pack)] == [prefix + branch for prefix, branch in expected]
     assert [token for pack in packs for token in pack.target.tolist()] == [t for _, branch in expected for t in branch]
+    remaining = iter(expected)
     for pack in packs:
-        assert pack.input_ids.shape[1] <= budget or len(sequences_of(pack)) == 1
-        in_pack = [branch for _, branch in sequences_of(pack)]
+        num_sequences = len(sequences_of(pack))
+        assert pack.input_ids.shape[1] <= budget or num_sequences == 1
+        in_pack = [branch for _, branch in islice(remaining, num_sequences)]
         assert pack.sequence.tolist() == [number for number, branch in enumerate(in_pack) for _ in branch]
     expected_names = [f"q{number}" for number, (_, branches) in enumerate(shapes) for _ in branches]
     assert [name for pack in packs for name in pack.sequence_names] == expected_names

@@ -17,6 +17,7 @@ import psutil
 from cluster.bench.reward_figures import Figure, guarantee_figures
 from cluster.bench.reward_ways import Ask, Bare, InProcess, bird_way, process_per_query, score_request
 from cluster.bench.reward_workload import BenchQuestion, bench_questions, write_bench_database
+from cluster.bench.targets import Target, targets_table
 from cluster.messages import Outcome
 from cluster.placement import ray_session, start_reward_pool
 from cluster.reward_pool import RewardPool
@@ -55,19 +56,6 @@ class Tally:
         return self.num_scores / self.wall_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    name: str
-    ratio: float
-    at_least: float | None  # None: printed only
-
-    @property
-    def verdict(self) -> str:
-        if self.at_least is None:
-            return "-"
-        return "reached" if self.ratio >= self.at_least else "missed"
-
-
 def bench_reward(config: RunConfig, as_json: bool) -> None:
     """Print the table, or JSON. Raises RuntimeError when two ways disagree about a candidate."""
     questions = bench_questions(NUM_QUESTIONS, GROUP_SIZE)
@@ -87,11 +75,8 @@ def bench_reward(config: RunConfig, as_json: bool) -> None:
             name: {"scores": t.num_scores, "per_cpu_s": t.per_cpu_s, "per_wall_s": t.per_wall_s}
             for name, t in tallies.items()
         }
-        judged = {
-            name: [asdict(one) | {"verdict": one.verdict} for one in ones]
-            for name, ones in (("targets", targets), ("figures", figures))
-        }
-        print(json.dumps({"ways": ways, **judged}, indent=2))
+        judged = [asdict(one) | {"verdict": one.verdict} for one in figures]
+        print(json.dumps({"ways": ways, "targets": [one.record() for one in targets], "figures": judged}, indent=2))
     else:
         _render(tallies, targets, figures)
 
@@ -228,11 +213,7 @@ def _render(tallies: dict[str, Tally], targets: Sequence[Target], figures: Seque
     for name, tally in tallies.items():
         ways.add_row(name, str(tally.num_scores), f"{tally.per_cpu_s:.0f}", f"{tally.per_wall_s:.0f}")
     console.print(ways)
-    table = Table("ratio, per CPU-second", "measured", "to reach", "", box=box.SIMPLE_HEAD, pad_edge=False)
-    for target in targets:
-        wanted = "-" if target.at_least is None else f"{target.at_least:g}"
-        table.add_row(target.name, f"{target.ratio:.2f}", wanted, target.verdict)
-    console.print(table)
+    console.print(targets_table("ratio, per CPU-second", targets))
     kept = Table("guarantee", "measured", "at most", "", box=box.SIMPLE_HEAD, pad_edge=False)
     for figure in figures:
         kept.add_row(figure.name, f"{figure.value:.3g} {figure.unit}", f"{figure.at_most:g}", figure.verdict)

@@ -1,0 +1,49 @@
+"""The most memory that a piece of work takes beyond what is held when it starts."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+
+import psutil
+import torch
+
+GIB = 2**30
+SAMPLE_EVERY_S = 0.02
+
+
+def peak_growth_gib(work: Callable[[], None], device: torch.device) -> float:
+    """Run it. On the CPU the growth of this process's resident memory, sampled."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / GIB
+    _give_back_freed_memory()
+    process = psutil.Process()
+    before = peak = process.memory_info().rss
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.wait(SAMPLE_EVERY_S):
+            peak = max(peak, process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        work()
+    finally:
+        done.set()
+        sampler.join()
+    return (peak - before) / GIB
+
+
+def _give_back_freed_memory() -> None:
+    """Else what glibc keeps of earlier work would be there already and not show as growth."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+        if trim is not None:
+            trim(0)
