@@ -70,7 +70,10 @@ class RewardPool:
         while (taken := self._queue.take(number)) is not None:
             jobs = tuple(taken)  # the queue may give the last ones to another worker as well
             started_s = time.perf_counter()
-            outcomes = list(self._score_all(number, handle, [job.request for job in jobs]))
+            try:
+                outcomes = list(self._score_all(number, handle, [job.request for job in jobs]))
+            except BaseException as fault:  # of this program: it must not leave anyone waiting
+                outcomes = [fault] * len(jobs)
             took_s = time.perf_counter() - started_s
             self._queue.note_batch(len(jobs), took_s)
             for job, outcome in zip(jobs, outcomes, strict=True):
@@ -89,7 +92,7 @@ class RewardPool:
     ) -> Iterator[tuple[Score, ...] | BaseException]:
         """Each request's scores, or the fault to raise for it."""
         if len(requests) > 1:
-            with suppress(Exception):  # whatever it was: each is then asked for alone, and will say
+            with suppress(RayError):  # whoever is at fault, each is then asked for alone
                 yield from ray.get(handle.score_all.remote(requests), timeout=self._timeout_s)
                 return
         for request in requests:

@@ -176,7 +176,7 @@ def test_its_numbers_add_up(pool: RewardPool) -> None:
 
 def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr(RewardPool, "_score", lambda *_: let_go.wait(30) and ())
+    monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(30) and ()] * len(args[-1]))
     held = RewardPool([object()], 1.0)
     submitted = []
     caller = threading.Thread(
