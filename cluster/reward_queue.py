@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from cluster.messages import Score, ScoreRequest
 
-WAITING_PER_WORKER = 8  # groups that wait before `put` holds the caller back
-BATCH_S = 0.04  # work per call: a call costs Ray 2 ms of CPU time on both sides together
-MAX_BATCH = 8
+WAITING_PER_WORKER = 16  # groups that wait before `put` holds the caller back
+BATCH_S = 0.1  # work per call: a call costs Ray 2 ms of CPU time on both sides together
+MAX_BATCH = 16
 OVERDUE_S = 4 * BATCH_S
 NEW_SHARE = 0.5  # of the latest batch in the mean of a group's seconds
 

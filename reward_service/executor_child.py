@@ -37,6 +37,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.collect()
     gc.freeze()  # keeps the collector of a child from copying the server's pages
+    gc.set_threshold(100_000, 20, 20)  # rows are tuples by the thousand and never garbage in a cycle
     send_frame(control, {"kind": "serving"})
     _ForkServer(control, settings, parent_pid).serve()
 
