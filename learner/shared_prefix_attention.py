@@ -6,9 +6,13 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from learner.merged_attention import merged_attention
 from learner.packing import GroupLayout
 
 NAME = "floe_shared_prefix"
+# Scores up to this size are computed at once, which is faster below it and slower above.
+MAX_SCORES_BYTES = 24 * 2**20
+FLOAT32_BYTES = 4
 
 
 def shared_prefix_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, *, layout, **kwargs):
@@ -29,10 +33,25 @@ def shared_prefix_attention(module, query, key, value, attention_mask, scaling, 
         pieces.append(prefix[0].transpose(0, 1))
         places.append(torch.arange(group.prefix_start, group.prefix_end, device=query.device))
         if len(group.branch_index):
-            branches = _branch_attention(query[0], key[0], value[0], group, scaling)
+            of_branches = _merged_branch_attention if _is_large(query, group) else _branch_attention
+            branches = of_branches(query[0], key[0], value[0], group, scaling)
             pieces.append(branches[group.branch_is_real])
             places.append(group.branch_index[group.branch_is_real])
     return out.index_copy(0, torch.cat(places), torch.cat(pieces))[None], None
+
+
+def _is_large(query, group: GroupLayout) -> bool:
+    num_branches, width = group.branch_index.shape
+    num_scores = query.shape[1] * num_branches * width * (group.prefix_end - group.prefix_start + width)
+    return query.device.type == "cpu" and num_scores * FLOAT32_BYTES > MAX_SCORES_BYTES
+
+
+def _merged_branch_attention(query, key, value, group: GroupLayout, scaling: float) -> torch.Tensor:
+    """The same as `_branch_attention`, without the scores in memory."""
+    # [N, heads, C, D]
+    queries, keys, values = (one[:, group.branch_index].transpose(0, 1).contiguous() for one in (query, key, value))
+    span = slice(group.prefix_start, group.prefix_end)
+    return merged_attention(queries, keys, values, key[:, span], value[:, span], scaling).transpose(1, 2)
 
 
 def _branch_attention(query, key, value, group: GroupLayout, scaling: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from configs.schema import LoraSection, ModelSection
+from learner import shared_prefix_attention
 from learner.packing import Branch, Pack, PrefixGroup, make_packs, share_prefixes
 from learner.policy import POLICY, REFERENCE, adapter_tensors, build_policy, packed_logprobs, reference_logprobs
 from learner.target_logprob import CHUNK_TOKENS, target_logprobs
@@ -139,8 +140,12 @@ def assert_packs_are_exact(twins: Twins, groups: list[PrefixGroup], packs: list[
         assert_relatively_close(gradient, expected[name])
 
 
+@pytest.mark.parametrize("max_scores_bytes", [0, 2**30], ids=["merged attention", "scores in memory"])
 @pytest.mark.parametrize("seed", range(8))
-def test_packed_log_probabilities_and_lora_gradients_equal_those_of_separate_sequences(twins, seed):
+def test_packed_log_probabilities_and_lora_gradients_equal_those_of_separate_sequences(
+    twins, seed, max_scores_bytes, monkeypatch
+):
+    monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", max_scores_bytes)
     source = random.Random(seed)
     groups = [random_group(source, source.randint(1, 5)) for _ in range(source.randint(1, 4))]
     budget = source.choice([16, 40, 1000])

@@ -1,0 +1,54 @@
+"""Attention merged by log-sum-exp against the same attention with its scores in memory, and against its definition."""
+
+import pytest
+import torch
+
+from learner import shared_prefix_attention
+from learner.merged_attention import merged_attention
+from learner.packing import Branch, PrefixGroup, make_packs
+from learner.shared_prefix_attention import _branch_attention, _is_large, _merged_branch_attention
+
+SHAPES = [(1, 1, 1, 2, 1), (7, 3, 5, 4, 2), (50, 4, 9, 6, 2), (3, 2, 40, 3, 3), (33, 1, 2, 8, 1)]
+
+
+def layout_of(num_prefix: int, num_branches: int, width: int):
+    """Branches of different lengths, the first the longest."""
+    lengths = [max(1, width - number) for number in range(num_branches)]
+    branches = [Branch(token_ids=(1,) * length, weight=1.0) for length in lengths]
+    if num_branches == 1:  # one alone would be laid out without branches
+        branches.append(Branch(token_ids=(1,), weight=1.0))
+    (pack,) = make_packs([PrefixGroup(prefix_ids=(1,) * num_prefix, branches=tuple(branches))], 10_000)
+    return pack.input_ids.shape[1], pack.layout[0]
+
+
+@pytest.mark.parametrize(("num_prefix", "num_branches", "width", "num_heads", "num_kv"), SHAPES)
+def test_both_ways_give_the_same_values_and_gradients(num_prefix, num_branches, width, num_heads, num_kv):
+    num_tokens, layout = layout_of(num_prefix, num_branches, width)
+    random = torch.Generator().manual_seed(num_prefix)
+    tensors = [
+        torch.randn(heads, num_tokens, 16, generator=random).requires_grad_() for heads in (num_heads, num_kv, num_kv)
+    ]
+    found = []
+    for way in (_branch_attention, _merged_branch_attention):
+        out = way(*tensors, layout, 0.25)[layout.branch_is_real]
+        weight = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
+        found.append((out.detach(), *torch.autograd.grad((out * weight).sum(), tensors)))
+    for expected, merged in zip(*found, strict=True):
+        torch.testing.assert_close(merged, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_gradient_equals_finite_differences():
+    random = torch.Generator().manual_seed(1)
+    shapes = [(2, 4, 3, 8), (2, 2, 3, 8), (2, 2, 3, 8), (2, 5, 8), (2, 5, 8)]
+    tensors = [torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_() for shape in shapes]
+    assert torch.autograd.gradcheck(lambda *given: merged_attention(*given, 0.3), tensors)
+
+
+def test_scores_are_kept_out_of_memory_where_they_are_large(monkeypatch):
+    _, layout = layout_of(10, 3, 4)
+    query = torch.zeros(1, 2, 1, 1)
+    num_bytes = 4 * 2 * 3 * 4 * (10 + 4)
+    monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", num_bytes)
+    assert not _is_large(query, layout)
+    monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", num_bytes - 1)
+    assert _is_large(query, layout)
