@@ -7,7 +7,7 @@ import pytest
 
 from cluster import reward_queue
 from cluster.messages import ScoreRequest
-from cluster.reward_queue import MAX_BATCH, WAITING_PER_WORKER, GroupQueue, Job
+from cluster.reward_queue import BATCH_S, MAX_BATCH, WAITING_PER_WORKER, GroupQueue, Job
 
 
 def job(name: str) -> Job:
@@ -31,7 +31,7 @@ def names(jobs: list[Job] | None) -> list[str]:
 
 @pytest.mark.parametrize(
     ("num_workers", "group_s", "num_taken"),
-    [(1, 0.001, MAX_BATCH), (1, 0.011, 3), (1, 0.5, 1), (1, None, 1), (4, 0.001, 4), (16, 0.001, 1)],
+    [(1, 0.001, MAX_BATCH), (1, BATCH_S / 3.5, 3), (1, 0.5, 1), (1, None, 1), (4, 0.001, 4), (16, 0.001, 1)],
 )
 def test_short_groups_are_taken_together_but_no_more_than_a_fair_share(num_workers, group_s, num_taken):
     taken = filled(num_workers, 16 if num_workers > 1 else WAITING_PER_WORKER, group_s).take(0)
