@@ -22,7 +22,7 @@ RESTART_POLL_S = 0.2
 
 
 class RewardPool:
-    """One thread per worker: no worker idles while a group waits, and a slow group holds back nobody else's.
+    """One thread per worker: no worker idles while a group waits; a slow one holds others back for `OVERDUE_S` at most.
 
     Ray restarts a worker that died (`max_restarts`), and its group is scored again.
     """
@@ -92,9 +92,12 @@ class RewardPool:
     ) -> Iterator[tuple[Score, ...] | BaseException]:
         """Each request's scores, or the fault to raise for it."""
         if len(requests) > 1:
-            with suppress(RayError):  # whoever is at fault, each is then asked for alone
+            try:
                 yield from ray.get(handle.score_all.remote(requests), timeout=self._timeout_s)
                 return
+            except RayError as fault:  # whoever is at fault, each is then asked for alone
+                if not isinstance(fault, RayTaskError):
+                    self._replace(handle, fault)
         for request in requests:
             try:
                 yield self._score(number, handle, request)
@@ -109,19 +112,25 @@ class RewardPool:
                 return ray.get(handle.score.remote(request), timeout=self._timeout_s)
             except RayTaskError:
                 raise  # a fault of the program, not the loss of a process
-            except GetTimeoutError:
-                cause = f"it gave no answer in {self._timeout_s:g} s"
-                ray.kill(handle, no_restart=False)
-                num_left -= 2  # each try costs the whole limit
             except RayError as fault:
-                cause = f"it died ({type(fault).__name__})"
-                num_left -= 1
-            self._meter.note_lost_worker()
-            if not _is_back(handle):
-                break
+                if isinstance(fault, GetTimeoutError):
+                    cause = f"it gave no answer in {self._timeout_s:g} s"
+                    num_left -= 2  # each try costs the whole limit
+                else:
+                    cause = f"it died ({type(fault).__name__})"
+                    num_left -= 1
+                if not self._replace(handle, fault):
+                    break
         message = f"reward worker {number} was lost on this group again and again: {cause}"
         lost = Score(outcome=Outcome.INFRASTRUCTURE, reward=None, seconds=0.0, message=message)
         return (lost,) * len(request.candidates)
+
+    def _replace(self, handle: Any, fault: RayError) -> bool:
+        """Whether the lost worker is back; one that only gave no answer is ended first."""
+        self._meter.note_lost_worker()
+        if isinstance(fault, GetTimeoutError):
+            ray.kill(handle, no_restart=False)
+        return _is_back(handle)
 
 
 def _is_back(handle: Any) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster.messages import Score, ScoreRequest
 
 WAITING_PER_WORKER = 16  # groups that wait before `put` holds the caller back
-BATCH_S = 0.1  # work per call: a call costs Ray 2 ms of CPU time on both sides together
+BATCH_S = 0.1  # work per call: a call costs Ray some ms of CPU time on both sides together
 MAX_BATCH = 16
 OVERDUE_S = 4 * BATCH_S
 NEW_SHARE = 0.5  # of the latest batch in the mean of a group's seconds
@@ -39,6 +39,9 @@ class GroupQueue:
     def put(self, job: Job) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or len(self._waiting) < self._max_waiting)
+            if self._is_closed:
+                job.scores.cancel()  # nobody would take it
+                return
             self._waiting.append(job)
             self._changed.notify_all()
 

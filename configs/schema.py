@@ -98,7 +98,9 @@ class RewardSection(Section):
     time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
     max_rows: int = Field(500_000, ge=1)
     max_result_bytes: int = Field(64 * 2**20, ge=1024)
-    max_memory_bytes: int = Field(256 * 2**20, ge=2**20, description="SQLite heap of one executor child.")
+    max_memory_bytes: int = Field(
+        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary file."
+    )
     float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from configs.errors import UserError
 from configs.schema import LoraSection
 from learner.adapter_files import CONFIG, WEIGHTS, export_blob, read_adapter, to_blob, write_adapter
+from tests.tiny_models import tiny_llama_config
 
 TARGETS = ("q_proj", "v_proj", "down_proj")
 LORA = LoraSection(rank=8, alpha=16, target_modules=TARGETS)
@@ -21,15 +22,7 @@ BASE = Path("/models/base")
 
 def tiny_llama() -> LlamaForCausalLM:
     torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(tiny_llama_config()).eval()
 
 
 def adapted(**options) -> PeftModel:

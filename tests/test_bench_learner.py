@@ -5,8 +5,7 @@ import json
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig
 
 from cluster.bench import learner_bench, learner_cases
 from cluster.bench.learner_cases import Case, random_group
@@ -27,6 +26,7 @@ from cluster.bench.peak_memory import GIB, peak_growth_gib
 from configs.loading import load_config
 from configs.schema import LoraSection
 from learner.packing import Branch, PrefixGroup, make_packs
+from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 CPU = torch.device("cpu")
 SMOLLM2 = LlamaConfig(
@@ -50,20 +50,8 @@ SWEEP = tuple(Case(prompt_tokens=12, completion_tokens=4, group_size=size) for s
 @pytest.fixture
 def small_bench(tmp_path, monkeypatch):
     """Arguments of a bench over a model of two layers in float32."""
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.25,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    words = {f"w{number}": number for number in range(64)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w1", pad_token="w1").save_pretrained(tmp_path)
+    save_tiny_llama(tmp_path, initializer_range=0.25)
+    save_word_tokenizer(tmp_path, 64)
     monkeypatch.setattr(learner_cases, "SHAPES", SHAPES)
     monkeypatch.setattr(learner_cases, "SWEEP", SWEEP)
     monkeypatch.setattr(learner_cases, "MAX_ROUNDS", 2)

@@ -4,27 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from configs.schema import LoraSection, ModelSection
 from learner.packing import Branch, GroupLayout, Pack, PrefixGroup, make_packs
 from learner.policy import POLICY, build_policy, packed_logprobs
+from tests.tiny_models import save_tiny_llama
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.25,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    save_tiny_llama(folder, initializer_range=0.25)
     policy = build_policy(
         folder, ModelSection(dtype="float32"), LoraSection(), dropout=0.0, seed=1, initial=None, with_reference=False
     )

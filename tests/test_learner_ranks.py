@@ -11,32 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
 from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
 from learner.batch import training_groups
 from learner.rank_balance import rank_share
+from tests.tiny_models import save_tiny_llama
 
 pytestmark = pytest.mark.engine
 
-SHAPE = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 MAX_PACK_TOKENS = 64
 
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).save_pretrained(folder)
-    return folder
+    return save_tiny_llama(tmp_path_factory.mktemp("model"))
 
 
 def config_of(dtype: str) -> RunConfig:

@@ -76,3 +76,6 @@ def test_closing_returns_what_nobody_took_and_ends_every_wait():
     queue.take(0)
     assert names(queue.close()) == ["1", "2"]
     assert queue.take(0) is None
+    late = job("late")
+    queue.put(late)
+    assert late.scores.cancelled()

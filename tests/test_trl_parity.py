@@ -6,12 +6,11 @@ tested with the learner bench. trl computes advantages inside of its generation,
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from cluster.bench.trl_way import trl_ways
 from configs.schema import LoraSection, RunConfig
 from learner.grpo_loss import grpo_loss
+from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 CLIP_LOW, CLIP_HIGH, CAP, KL = 0.2, 0.28, 2.0, 0.05
 MAX_NEW_TOKENS = 9
@@ -23,12 +22,8 @@ NO_LOWER_CLIP = 0.999999  # of CISPO: trl bounds its weights from above alone
 def trainer(tmp_path_factory):
     pytest.importorskip("trl", reason="trl is of the extra 'dev'")
     folder = tmp_path_factory.mktemp("model")
-    config = LlamaConfig(
-        vocab_size=16, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({f"w{number}": number for number in range(16)}, unk_token="w0"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w1", pad_token="w1").save_pretrained(folder)
+    save_tiny_llama(folder, vocab_size=16)
+    save_word_tokenizer(folder, 16)
     run = RunConfig(lora=LoraSection(rank=8, alpha=16))
     ways = trl_ways(run.model_copy(update={"model": run.model.model_copy(update={"dtype": "float32"})}), folder, folder)
     assert ways is not None

@@ -8,14 +8,12 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from cluster.messages import WarmStartExample, WarmStartReport
 from configs.schema import LearnerSection, LoraSection, ModelSection, RunConfig, WarmStartSection
 from learner.warm_start_progress import WarmStartProgress
+from tests.tiny_models import save_tiny_llama
 
-SHAPE = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 CONFIG = RunConfig(
     model=ModelSection(dtype="bfloat16"),
     lora=LoraSection(rank=8, alpha=16),
@@ -83,10 +81,7 @@ def run(*arguments) -> int | None:
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).save_pretrained(folder)
-    return folder
+    return save_tiny_llama(tmp_path_factory.mktemp("model"), vocab_size=32)
 
 
 @pytest.fixture(scope="module")
