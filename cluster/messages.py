@@ -112,6 +112,7 @@ class RewardWorkerStats:
 
     num_scores: int
     num_cached: int  # verdicts known from an earlier group
+    num_cached_golds: int  # gold answers known from an earlier group
     num_folded: int  # candidates whose SQL another of their group had too
     num_children: int  # executor children started
     num_lost_children: int  # of these, died or were ended while they owed an answer

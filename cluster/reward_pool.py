@@ -49,6 +49,10 @@ class RewardPool:
         """One score per candidate. A worker lost again and again makes them `infrastructure`, never a reward."""
         return ticket.result()
 
+    def warm(self, requests: Sequence[ScoreRequest]) -> None:
+        """Has every worker score them, so that each knows their golds. Raises RayError for a worker that is lost."""
+        ray.get([handle.score_all.remote(requests) for handle in self._handles], timeout=self._timeout_s)
+
     def metrics(self) -> RewardMetrics:
         """Of what was scored since the last call. For when nothing is being scored: it asks the workers."""
         stats: list[RewardWorkerStats | None] = []
@@ -76,11 +80,15 @@ class RewardPool:
                 outcomes = [fault] * len(jobs)
             took_s = time.perf_counter() - started_s
             self._queue.note_batch(len(jobs), took_s)
-            for job, outcome in zip(jobs, outcomes, strict=True):
+            each_s = took_s / len(jobs)
+            for place, (job, outcome) in enumerate(zip(jobs, outcomes, strict=True)):
                 if job.scores.done():
                     continue
                 if not isinstance(outcome, BaseException):
-                    self._meter.add(outcome, waited_s=started_s - job.submitted_s, took_s=took_s / len(jobs))
+                    since_s = started_s + place * each_s
+                    self._meter.add(
+                        outcome, submitted_s=job.submitted_s, started_s=since_s, finished_s=since_s + each_s
+                    )
                 with suppress(InvalidStateError):  # another worker was faster, or the pool was stopped
                     if isinstance(outcome, BaseException):
                         job.scores.set_exception(outcome)  # handed on to who waits for the group

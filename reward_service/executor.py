@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import math
 import signal
 import sqlite3
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from cluster.messages import Outcome
 from reward_service.bounded_cache import BoundedCache
-from reward_service.comparison import Answer, Row, answers_match
+from reward_service.comparison import Answer, Row, answers_match, prepare_gold
 from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
@@ -34,6 +35,7 @@ FETCH_SMALL_ROWS = 2000  # the process's memory limit holds where small rows are
 FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
 MARSHAL_WITHOUT_REFERENCES = 2  # the version that counts a cell each time; C code, four times as fast as a loop
 NUM_CHECKING_RUNS = 4  # of a gold that names a function of clock or chance, beyond the first
+REARM_S = 0.05  # of the grace that a statement may lose: setting the CPU timer for each costs 3 % of a short one
 VERDICT_CACHE_BYTES = 16 * 2**20
 KEY_BYTES = 512  # digests, golds and objects of one cache entry, roughly: a group's entries share the longer ones
 
@@ -62,6 +64,8 @@ class Executor:
         self._databases = OpenDatabases(settings.max_memory_bytes)
         self._golds: BoundedCache[tuple[Digests, str], _Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
+        self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
+        self._armed_s = -math.inf  # when the CPU timer was set last
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
@@ -72,6 +76,7 @@ class Executor:
             yield from self._frames(request)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+            self._armed_s = -math.inf
 
     def _frames(self, request: Frame) -> Iterator[Frame]:
         try:
@@ -83,10 +88,12 @@ class Executor:
             return
         ready: dict[str, _Gold] = {}
         for index, sql in request["golds"]:
-            gold = self._gold(paths, digests, sql)
+            known_gold = self._golds.get((digests, sql))
+            gold = known_gold or self._gold(paths, digests, sql)
             if gold.answers:
                 ready[sql] = gold
-            yield _frame("gold", index, gold.verdict, ready=bool(gold.answers), empty=gold.is_empty)
+            marks = {"ready": bool(gold.answers), "empty": gold.is_empty, "cached": known_gold is not None}
+            yield _frame("gold", index, gold.verdict, **marks)
             if gold.verdict.outcome is Outcome.INFRASTRUCTURE:
                 return
         if not ready:
@@ -101,25 +108,26 @@ class Executor:
             verdict, is_constant = self._judge(paths, sql, golds)
             # What the file and the statement alone decide: a timeout or a memory fault may depend on the machine.
             if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
-                self._verdicts.put((judged_by, sql), verdict._replace(seconds=0.0), len(sql) + KEY_BYTES)
+                self._verdicts.put((judged_by, sql), Verdict(verdict.outcome, verdict.message), len(sql) + KEY_BYTES)
             yield _frame("statement", index, verdict)
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
         if settings.semantics != "spider":
-            return [database_path(Path(settings.databases_dir), database_id)]
+            paths = self._paths_by_id.get(database_id)
+            if paths is None:
+                paths = [database_path(Path(settings.databases_dir), database_id)]
+                self._paths_by_id[database_id] = paths
+            return paths
         suite_dir = None if settings.suite_dir is None else Path(settings.suite_dir)
         return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
 
     def _gold(self, paths: Sequence[Path], digests: Digests, sql: str) -> _Gold:
-        key = (digests, sql)
-        if cached := self._golds.get(key):
-            return cached
         if reason := rejection_reason(sql):
             return _Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         gold = self._run_gold(paths, sql)
         if gold.lasts:
-            self._golds.put(key, gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
+            self._golds.put((digests, sql), gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
         return gold
 
     def _run_gold(self, paths: Sequence[Path], sql: str) -> _Gold:
@@ -177,10 +185,11 @@ class Executor:
         answer, message, is_constant = None, "", False
         started_s = time.thread_time()
         database.deadline.set(started_s + self._settings.time_limit_s)
-        # Ends this process when it takes more CPU time: the last resort inside one opcode. Each statement sets it anew.
-        signal.setitimer(signal.ITIMER_PROF, self._settings.hard_limit_s)
+        self._arm_cpu_timer(started_s)
         try:
             answer = self._answer(database, sql, is_gold=golds is None)
+            if golds is None:
+                prepare_gold(self._settings.semantics, answer)
             outcome = Outcome.MATCH if golds is None or self._matches(golds, answer) else Outcome.MISMATCH
             is_constant = not database.last_used_changeable
         except STATEMENT_ERRORS as error:
@@ -189,6 +198,12 @@ class Executor:
             if isinstance(error, MemoryError) or outcome is Outcome.INFRASTRUCTURE:
                 self._databases.drop(path)
         return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
+
+    def _arm_cpu_timer(self, now_s: float) -> None:
+        """Ends this process when a statement takes more CPU time: the last resort inside one opcode."""
+        if now_s - self._armed_s > REARM_S:
+            signal.setitimer(signal.ITIMER_PROF, self._settings.hard_limit_s)
+            self._armed_s = now_s
 
     def _answer(self, database: Database, sql: str, *, is_gold: bool) -> Answer:
         try:
@@ -215,7 +230,10 @@ class Executor:
         rows: list[Row] = []
         num_bytes = 0
         num_next = FETCH_ROWS
-        while block := cursor.fetchmany(num_next):
+        is_last = False
+        while not is_last:
+            block = cursor.fetchmany(num_next)
+            is_last = len(block) < num_next
             rows += block
             num_bytes += size_bytes(block)
             if len(rows) > self._settings.max_rows:

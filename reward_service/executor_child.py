@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import mmap
 import os
 import resource
 import signal
@@ -13,13 +12,13 @@ import sys
 import time
 import traceback
 
+from reward_service.child_position import PositionBoard
 from reward_service.executor import Executor
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import receive_frame, send_frame
+from reward_service.frames import Frame, is_frame_waiting, receive_frame, send_frame
 
 PARENT_CHECK_S = 1.0
-FLUSH_S = 0.005  # answers wait so long for others, because every frame wakes the parent
-NUM_DONE_BYTES = 4
+FLUSH_S = 0.02  # answers wait so long for others, because every frame wakes the parent
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -50,8 +49,7 @@ class _ForkServer:
         self._settings = settings
         self._parent_pid = parent_pid
         self._child_pid = 0
-        # Shared with the child: how many answers of the present request it has, sent or not.
-        self._num_done = mmap.mmap(-1, mmap.PAGESIZE)
+        self._board = PositionBoard()
 
     def serve(self) -> None:
         # The death signal would follow the parent's thread that started this server, not the parent: so it looks.
@@ -68,18 +66,18 @@ class _ForkServer:
                     self._fork(socket.socket(fileno=descriptors[0]))
                 else:
                     status = self._reap(kill=command == b"k")
-                    num_done = int.from_bytes(self._num_done[:NUM_DONE_BYTES], "little")
-                    send_frame(self._control, {"kind": "reaped", "status": status, "num_done": num_done})
+                    send_frame(self._control, {"kind": "reaped", "status": status, "position": self._board.read()})
         finally:
             self._reap(kill=True)
 
     def _fork(self, stream: socket.socket) -> None:
         self._reap(kill=True)
+        self._board.write(0, 0)
         server_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._control.close()
-            _run_child(stream, self._settings, server_pid, self._num_done)
+            _run_child(stream, self._settings, server_pid, self._board)
         stream.close()
         self._child_pid = pid
         send_frame(self._control, {"kind": "forked", "pid": pid})
@@ -95,7 +93,7 @@ class _ForkServer:
         return status
 
 
-def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: int, num_done: mmap.mmap) -> None:
+def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: int, board: PositionBoard) -> None:
     """The whole life of a forked child; never returns."""
     exit_code = 1
     try:
@@ -104,7 +102,7 @@ def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: in
         if os.getppid() == server_pid:  # else the server died before the call above
             stream.settimeout(None)
             _limit_memory(settings)
-            _answer_requests(stream, settings, num_done)
+            _answer_requests(stream, settings, board)
         exit_code = 0
     except (EOFError, ConnectionError):
         exit_code = 0  # the parent is gone or has replaced this child
@@ -116,30 +114,34 @@ def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: in
         os._exit(exit_code)
 
 
-def _answer_requests(stream: socket.socket, settings: ExecutorSettings, shared_num_done: mmap.mmap) -> None:
-    """A request's answers go out together, or what there is after FLUSH_S; what a death takes along is made again."""
+def _answer_requests(stream: socket.socket, settings: ExecutorSettings, board: PositionBoard) -> None:
+    """Answers go out when no request waits, or what there is after FLUSH_S; what a death takes along is made again."""
     executor = Executor(settings)
+    memory = _ResidentMemory()
+    answers: list[Frame] = []
+    sent_s = time.monotonic()
     send_frame(stream, {"kind": "ready"})
     while True:
-        num_done, answers = 0, []
-        shared_num_done[:NUM_DONE_BYTES] = num_done.to_bytes(NUM_DONE_BYTES, "little")
+        if answers and not is_frame_waiting(stream):
+            send_frame(stream, {"kind": "answers", "answers": answers})
+            sent_s, answers = time.monotonic(), []
         request = receive_frame(stream)
-        sent_s = time.monotonic()
+        number, num_done = request["number"], 0
+        board.write(number, num_done)
         for answer in executor.run_group(request):
             answers.append(answer)
             num_done += 1
-            shared_num_done[:NUM_DONE_BYTES] = num_done.to_bytes(NUM_DONE_BYTES, "little")
+            board.write(number, num_done)
             if time.monotonic() - sent_s >= FLUSH_S:
                 send_frame(stream, {"kind": "answers", "answers": answers})
                 sent_s, answers = time.monotonic(), []
-        recycle = _memory_bytes(resident=True) > settings.recycle_bytes
-        send_frame(stream, {"kind": "done", "answers": answers, "recycle": recycle})
+        answers.append({"kind": "done", "recycle": memory.num_bytes() > settings.recycle_bytes})
 
 
 def _limit_memory(settings: ExecutorSettings) -> None:
     # SQLite's own limit acts long before; this one bounds what Python holds beside it.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _memory_bytes(resident=False) + settings.max_process_bytes
+    limit = _address_space_bytes() + settings.max_process_bytes
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     # Of a temporary file of SQLite's; a statement that needs more is run once more in memory.
@@ -147,10 +149,19 @@ def _limit_memory(settings: ExecutorSettings) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a kill is routine here and must leave no file
 
 
-def _memory_bytes(*, resident: bool) -> int:
+def _address_space_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
-        pages = file.read().split()
-    return int(pages[1 if resident else 0]) * resource.getpagesize()
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+class _ResidentMemory:
+    """Of this process; its file stays open, because it is read after every group."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/proc/self/statm", os.O_RDONLY)
+
+    def num_bytes(self) -> int:
+        return int(os.pread(self._descriptor, 128, 0).split()[1]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

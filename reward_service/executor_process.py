@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import Frame, receive_frame, send_frame
+from reward_service.frames import Frame, is_frame_waiting, receive_frame
 from reward_service.verdict import message_of
 
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
@@ -25,14 +24,15 @@ class ExecutorUnavailable(Exception):
 
 
 class ChildEnded(Exception):
-    """The child ended while it owed answers, after `num_done` of the request's, by the signal of that number.
+    """The child ended while it owed answers, by the signal of that number, in the request of that number, of which it
+    had made `num_done` answers.
 
     Without a signal it was too late for the wall limit, or a fault of this program ended it.
     """
 
-    def __init__(self, cause: str, num_done: int, signal_number: int | None = None) -> None:
+    def __init__(self, cause: str, position: tuple[int, int], signal_number: int | None = None) -> None:
         super().__init__(cause)
-        self.num_done = num_done
+        self.request_number, self.num_done = position
         self.by_cpu_timer = signal_number == signal.SIGPROF
         self.by_signal = signal_number is not None
 
@@ -47,32 +47,39 @@ class ExecutorProcess:
         self._control: socket.socket | None = None
         self._child: socket.socket | None = None
         self.child_pid = 0
+        self._num_owed = 0  # requests that the present child has not answered in full
         self.num_forks = 0
         self.num_lost = 0  # children that died or stalled while they owed a frame
 
-    def send(self, request: Frame) -> None:
-        """Hands a request to a living child; raises ChildEnded when it dies meanwhile."""
-        if self._child is not None and select.select([self._child], [], [], 0)[0]:
+    def send(self, encoded_request: bytes) -> None:
+        """Hands a request to a living child, which answers in order; raises ChildEnded when it dies meanwhile.
+
+        While answers are owed, the caller sends no more ahead than the socket holds: nobody reads what the child sends.
+        """
+        if self._child is not None and not self._num_owed and is_frame_waiting(self._child):
             self.drop_child()  # nothing is owed, so this is its end: it died between two requests
         if self._child is None:
             self._fork()
         assert self._child is not None
+        self._num_owed += 1
         try:
-            send_frame(self._child, request)
+            self._child.sendall(encoded_request)
         except TimeoutError as error:
             raise self._stalled() from error
         except OSError as error:
             raise self._died() from error
 
-    def receive(self) -> Frame:
-        """The child's next frame; raises ChildEnded."""
+    def receive(self) -> list[Frame]:
+        """The child's next answers; the last of each request's is `done`. Raises ChildEnded."""
         assert self._child is not None
         try:
-            return receive_frame(self._child)
+            answers: list[Frame] = receive_frame(self._child)["answers"]
         except TimeoutError as error:
             raise self._stalled() from error
         except EOFError as error:
             raise self._died() from error
+        self._num_owed -= sum(answer["kind"] == "done" for answer in answers)
+        return answers
 
     def drop_child(self) -> None:
         """Ends the child, if any; the next request gets a fresh one."""
@@ -94,18 +101,18 @@ class ExecutorProcess:
 
     def _stalled(self) -> ChildEnded:
         self.num_lost += 1
-        _, num_done = self._reap(b"k")
+        _, position = self._reap(b"k")
         text = f"the executor gave no answer in {self._wall_limit_s:g} s; is the machine overloaded or its disk stuck?"
-        return ChildEnded(text, num_done)
+        return ChildEnded(text, position)
 
     def _died(self) -> ChildEnded:
         self.num_lost += 1
-        status, num_done = self._reap(b"r")
+        status, position = self._reap(b"r")
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            return ChildEnded(f"the executor died of signal {number}", num_done, number)
+            return ChildEnded(f"the executor died of signal {number}", position, number)
         text = f"the executor ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault"
-        return ChildEnded(text, num_done)
+        return ChildEnded(text, position)
 
     def _fork(self) -> None:
         if self._server is None or self._server.poll() is not None:
@@ -124,15 +131,16 @@ class ExecutorProcess:
             self.drop_child()
             raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
 
-    def _reap(self, command: bytes) -> tuple[int, int]:
-        """The child's wait status, and how many answers of the last request it had."""
+    def _reap(self, command: bytes) -> tuple[int, tuple[int, int]]:
+        """The child's wait status, and where it was: a request's number and how many answers of it were made."""
+        self._num_owed = 0
         if self._child is None:
-            return 0, 0
+            return 0, (0, 0)
         self._child.close()
         self._child = None
         self.child_pid = 0
         reply = self._ask(lambda control: control.sendall(command))
-        return reply["status"], reply["num_done"]
+        return reply["status"], tuple(reply["position"])
 
     def _ask(self, send: Callable[[socket.socket], object]) -> Frame:
         assert self._control is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from typing import Any
 
@@ -13,8 +14,18 @@ _LENGTH_BYTES = 8
 
 def send_frame(stream: socket.socket, frame: Frame) -> None:
     """Sends one frame; raises OSError when the other side is gone."""
+    stream.sendall(encode_frame(frame))
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of one frame, its length ahead of it."""
     payload = json.dumps(frame).encode("ascii")
-    stream.sendall(len(payload).to_bytes(_LENGTH_BYTES, "big") + payload)
+    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+
+
+def is_frame_waiting(stream: socket.socket) -> bool:
+    """Whether a frame, or the other side's end, can be received without waiting for its first byte."""
+    return bool(select.select([stream], [], [], 0)[0])
 
 
 def receive_frame(stream: socket.socket) -> Frame:

@@ -1,16 +1,18 @@
-"""Carries one group through an executor that may die on any of its statements, and blames the right one."""
+"""Carries groups through an executor that may die on any of their statements, and blames the right one."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 from cluster.messages import Outcome
 from reward_service.executor_process import ChildEnded, ExecutorProcess
-from reward_service.frames import Frame
+from reward_service.frames import Frame, encode_frame
 from reward_service.verdict import Verdict
 
 MAX_ATTEMPTS = 2  # of a statement whose child died, unless by its own CPU timer
+MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
 
 Step = tuple[str, int]  # "gold" or "statement", and its index
 
@@ -18,72 +20,50 @@ Step = tuple[str, int]  # "gold" or "statement", and its index
 class GroupRun:
     """The verdicts of one group's statements; `failure` is set instead when no gold could be had."""
 
-    def __init__(
-        self,
-        process: ExecutorProcess,
-        database_id: str,
-        golds: Sequence[str],
-        statements: Sequence[str],
-        hard_limit_s: float,
-    ) -> None:
-        self._process = process
+    def __init__(self, database_id: str, golds: Sequence[str], statements: Sequence[str], hard_limit_s: float) -> None:
         self._database_id = database_id
         self._golds = golds
         self._statements = statements
         self._hard_limit_s = hard_limit_s
+        self._steps: list[Step] = []  # of the request sent last
         self._deaths: Counter[Step] = Counter()
         self._gold_failures: dict[int, Verdict] = {}
         self._empty_golds: dict[int, bool] = {}
         self.verdicts: dict[int, Verdict] = {}
         self.failure: Verdict | None = None
         self.num_cached = 0  # statements whose verdict was known already
+        self.num_cached_golds = 0
+        self.is_over = False  # each statement has a verdict, or the group has failed
 
     @property
     def has_empty_golds(self) -> bool:
         """Whether every gold that could be run returns no rows."""
         return bool(self._empty_golds) and all(self._empty_golds.values())
 
-    def run(self) -> None:
-        """Runs until each statement has a verdict or the group has failed. Raises ExecutorUnavailable."""
-        done = False
-        while not done and self.failure is None:
-            done = self._attempt()
-            if len(self._gold_failures) == len(self._golds):
-                self.failure = self._gold_failures[0]
-
-    def _attempt(self) -> bool:
-        """One child's part of the work; False when it left a step undone: it died, or there is no gold to go on."""
+    def request(self) -> Frame:
+        """What is left to be run, for a child that knows nothing of the group."""
         golds = [(index, sql) for index, sql in enumerate(self._golds) if index not in self._gold_failures]
         statements = [(index, sql) for index, sql in enumerate(self._statements) if index not in self.verdicts]
-        steps: list[Step] = [("gold", index) for index, _ in golds]
-        steps += [("statement", index) for index, _ in statements]
-        num_known, is_done = 0, False
-        try:
-            self._process.send({"database_id": self._database_id, "golds": golds, "statements": statements})
-            while not is_done:
-                frame = self._process.receive()
-                is_done = frame["kind"] == "done"
-                num_known += len(frame["answers"])
-                for answer in frame["answers"]:
-                    self._note(answer)
-        except ChildEnded as end:
-            # Answers that it had and did not send are made again by the next child.
-            if end.num_done < len(steps):
-                self._blame(steps[end.num_done], end)
+        self._steps = [("gold", index) for index, _ in golds] + [("statement", index) for index, _ in statements]
+        return {"database_id": self._database_id, "golds": golds, "statements": statements}
+
+    def note(self, answer: Frame) -> None:
+        """One of the request's answers; `done` is its last."""
+        if answer["kind"] == "done":
+            self.is_over = True
+        elif answer.get("ready"):
+            self.num_cached_golds += answer["cached"]
+            self._empty_golds[answer["index"]] = answer["empty"]
         else:
-            if frame["recycle"]:
-                self._process.drop_child()
-        return num_known >= len(steps)
+            self.num_cached += answer["kind"] == "statement" and answer.get("cached", False)
+            verdict = Verdict(Outcome(answer["outcome"]), answer["message"], answer["seconds"])
+            self._settle((answer["kind"], answer["index"]), verdict)
 
-    def _note(self, frame: Frame) -> None:
-        if frame.get("ready"):
-            self._empty_golds[frame["index"]] = frame["empty"]
+    def blame(self, end: ChildEnded) -> None:
+        """The child ended in this group's request. What it had made and not sent is made again by the next child."""
+        if end.num_done >= len(self._steps):
             return
-        self.num_cached += frame.get("cached", False)
-        verdict = Verdict(Outcome(frame["outcome"]), frame["message"], frame["seconds"])
-        self._settle((frame["kind"], frame["index"]), verdict)
-
-    def _blame(self, step: Step, end: ChildEnded) -> None:
+        step = self._steps[end.num_done]
         self._deaths[step] += 1
         if end.by_cpu_timer:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
@@ -103,3 +83,47 @@ class GroupRun:
         else:
             text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
             self._gold_failures[index] = Verdict(Outcome.GOLD_FAILED, text, verdict.seconds)
+        if self.failure is None and len(self._gold_failures) == len(self._golds):
+            self.failure = self._gold_failures[0]
+        self.is_over = self.is_over or self.failure is not None
+
+
+def run_groups(process: ExecutorProcess, runs: Sequence[GroupRun]) -> None:
+    """Runs until every group is over. Raises ExecutorUnavailable, after which some may not be."""
+    numbers = count(1)
+    waiting = deque(runs)
+    while waiting:
+        sent: dict[int, GroupRun] = {}
+        try:
+            _run_until_fresh_child(process, waiting, sent, numbers)
+        except ChildEnded as end:
+            if end.request_number in sent:
+                sent[end.request_number].blame(end)
+        waiting = deque(run for run in runs if not run.is_over)
+
+
+def _run_until_fresh_child(
+    process: ExecutorProcess, waiting: deque[GroupRun], sent: dict[int, GroupRun], numbers: Iterator[int]
+) -> None:
+    """Keeps requests waiting at the child, which then never waits for this process, nor this process for it.
+
+    Takes from `waiting` and enters into `sent` under the request's number; what is over is removed.
+    """
+    num_bytes_ahead: dict[int, int] = {}
+    while waiting or sent:
+        while waiting and sum(num_bytes_ahead.values()) < MAX_BYTES_AHEAD:
+            number, run = next(numbers), waiting[0]
+            encoded = encode_frame(run.request() | {"number": number})
+            if sent and len(encoded) > MAX_BYTES_AHEAD:
+                break
+            sent[number] = waiting.popleft()
+            num_bytes_ahead[number] = len(encoded)
+            process.send(encoded)
+        for answer in process.receive():
+            number = next(iter(sent))  # they are answered in order
+            sent[number].note(answer)
+            if answer["kind"] == "done":
+                del sent[number], num_bytes_ahead[number]
+                if answer["recycle"]:
+                    process.drop_child()
+                    return

@@ -12,7 +12,7 @@ from reward_service.designs.registry import reward_design
 from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.extraction import extract_sql
-from reward_service.group_run import GroupRun
+from reward_service.group_run import GroupRun, run_groups
 from reward_service.statement import rejection_reason
 from reward_service.verdict import Verdict, message_of
 
@@ -28,7 +28,7 @@ class Scorer:
         self._settings = ExecutorSettings.from_section(databases_dir, settings)
         self._process = ExecutorProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
         self._lock = threading.Lock()
-        self._num_scores = self._num_cached = self._num_folded = 0
+        self._num_scores = self._num_cached = self._num_cached_golds = self._num_folded = 0
 
     def score(self, request: ScoreRequest) -> tuple[Score, ...]:
         """Exactly one score per candidate, in order, whatever the candidates do.
@@ -37,49 +37,45 @@ class Scorer:
         of which only the bad answers carry a reward would teach something false. Raises ValueError for a
         candidate that is neither SQL nor completion, or both.
         """
-        texts = [_sql_of(candidate) for candidate in request.candidates]
-        verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(texts)}
-        statements = [sql for sql, verdict in verdicts.items() if verdict is None and sql is not None]
+        return self.score_all([request])[0]
+
+    def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
+        """`score` of each; several at once keep the executor from waiting between them."""
+        groups = [_Group(request, self._settings.hard_limit_s) for request in requests]
         with self._lock:
-            failure, match_weight = self._run(request, statements, verdicts)
-            self._num_scores += len(texts)
-            self._num_folded += len(texts) - len(verdicts)
+            runs = [group.run for group in groups if group.run is not None]
+            fault = self._run(runs)
+            self._num_scores += sum(len(group.texts) for group in groups)
+            self._num_folded += sum(len(group.texts) - len(group.verdicts) for group in groups)
+            self._num_cached += sum(run.num_cached for run in runs)
+            self._num_cached_golds += sum(run.num_cached_golds for run in runs)
+        return [self._scores(group, fault) for group in groups]
+
+    def _run(self, runs: Sequence[GroupRun]) -> Verdict | None:
+        """What stands in the way of those that are not over afterwards."""
+        try:
+            run_groups(self._process, runs)
+        except ExecutorUnavailable as error:
+            return Verdict(Outcome.INFRASTRUCTURE, message_of(error))
+        return None
+
+    def _scores(self, group: _Group, fault: Verdict | None) -> tuple[Score, ...]:
+        failure, match_weight = group.failure, 1.0
+        if group.run is not None:
+            if not group.run.is_over and not group.run.verdicts:
+                failure = fault
+            elif group.run.has_empty_golds and self._skips_empty_golds:
+                failure = Verdict(Outcome.GOLD_FAILED, "every gold returns no rows, and reward.empty_gold is skip")
+            else:
+                failure = group.run.failure
+                match_weight = self._empty_gold_weight if group.run.has_empty_golds else 1.0
+            group.fill(fault)
         scores = []
-        for candidate, sql in zip(request.candidates, texts, strict=True):
-            verdict = failure or verdicts[sql]
+        for candidate, sql in zip(group.request.candidates, group.texts, strict=True):
+            verdict = failure or group.verdicts[sql]
             assert verdict is not None
             scores.append(self._score(candidate, sql, verdict, match_weight))
         return tuple(scores)
-
-    def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
-        return [self.score(request) for request in requests]
-
-    def _run(
-        self, request: ScoreRequest, statements: list[str], verdicts: dict[str | None, Verdict | None]
-    ) -> tuple[Verdict | None, float]:
-        """Fills in the verdicts of `statements`; returns what failed the whole group, if anything did, and the weight
-        of a match."""
-        if not request.candidates:
-            return None, 1.0
-        if not request.gold_sql:
-            text = f"question {request.question_id!r} has no gold SQL: complete the data"
-            return Verdict(Outcome.GOLD_FAILED, text), 1.0
-        run = GroupRun(self._process, request.database_id, request.gold_sql, statements, self._settings.hard_limit_s)
-        fault = None
-        try:
-            run.run()
-        except ExecutorUnavailable as error:
-            fault = Verdict(Outcome.INFRASTRUCTURE, message_of(error))
-            if not run.verdicts:
-                return fault, 1.0
-        for index, sql in enumerate(statements):
-            verdicts[sql] = run.verdicts.get(index, fault)
-        self._num_cached += run.num_cached
-        if not run.has_empty_golds:
-            return run.failure, 1.0
-        if self._skips_empty_golds:
-            return Verdict(Outcome.GOLD_FAILED, "every gold returns no rows, and reward.empty_gold is skip"), 1.0
-        return run.failure, self._empty_gold_weight
 
     def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict, match_weight: float) -> Score:
         reward = self._design(verdict.outcome, candidate.completion)
@@ -104,6 +100,7 @@ class Scorer:
             return RewardWorkerStats(
                 num_scores=self._num_scores,
                 num_cached=self._num_cached,
+                num_cached_golds=self._num_cached_golds,
                 num_folded=self._num_folded,
                 num_children=self._process.num_forks,
                 num_lost_children=self._process.num_lost,
@@ -118,6 +115,29 @@ class Scorer:
         """Ends the executor; a later request would start another."""
         with self._lock:
             self._process.close()
+
+
+class _Group:
+    """A request, its distinct SQL, and what is known of each; `run` is None when there is nothing to be run."""
+
+    def __init__(self, request: ScoreRequest, hard_limit_s: float) -> None:
+        self.request = request
+        self.texts = [_sql_of(candidate) for candidate in request.candidates]
+        self.verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(self.texts)}
+        self._statements = [sql for sql, verdict in self.verdicts.items() if verdict is None and sql is not None]
+        self.failure: Verdict | None = None
+        self.run: GroupRun | None = None
+        if request.candidates and not request.gold_sql:
+            text = f"question {request.question_id!r} has no gold SQL: complete the data"
+            self.failure = Verdict(Outcome.GOLD_FAILED, text)
+        elif request.candidates:
+            self.run = GroupRun(request.database_id, request.gold_sql, self._statements, hard_limit_s)
+
+    def fill(self, fault: Verdict | None) -> None:
+        """Enters what was run; `fault` where it was not."""
+        assert self.run is not None
+        for index, sql in enumerate(self._statements):
+            self.verdicts[sql] = self.run.verdicts.get(index, fault)
 
 
 def _sql_of(candidate: Candidate) -> str | None:

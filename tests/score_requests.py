@@ -43,10 +43,14 @@ def new_scorer(databases_dir: Path, wall_limit_s: float | None = None, **setting
     return Scorer(databases_dir, section, wall_limit_s)
 
 
-def score(scorer: Scorer, gold: str | tuple[str, ...], *sqls: str, database_id: str = "emp") -> tuple[Score, ...]:
+def score_request(gold: str | tuple[str, ...], *sqls: str, database_id: str = "emp") -> ScoreRequest:
     golds = (gold,) if isinstance(gold, str) else gold
     candidates = tuple(Candidate(sql=sql) for sql in sqls)
-    return scorer.score(ScoreRequest(question_id="q", database_id=database_id, gold_sql=golds, candidates=candidates))
+    return ScoreRequest(question_id="q", database_id=database_id, gold_sql=golds, candidates=candidates)
+
+
+def score(scorer: Scorer, gold: str | tuple[str, ...], *sqls: str, database_id: str = "emp") -> tuple[Score, ...]:
+    return scorer.score(score_request(gold, *sqls, database_id=database_id))
 
 
 def outcomes(scores: tuple[Score, ...]) -> list[Outcome]:

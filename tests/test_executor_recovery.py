@@ -24,9 +24,19 @@ from reward_service.executor import Executor
 from reward_service.executor_process import ExecutorProcess
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
-from reward_service.group_run import GroupRun
+from reward_service.group_run import GroupRun, run_groups
 from reward_service.scorer import Scorer
-from tests.score_requests import ENDLESS, GOLD, ONE_OPCODE, MakeScorer, make_database, new_scorer, outcomes, score
+from tests.score_requests import (
+    ENDLESS,
+    GOLD,
+    ONE_OPCODE,
+    MakeScorer,
+    make_database,
+    new_scorer,
+    outcomes,
+    score,
+    score_request,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -140,30 +150,46 @@ class SwollenProcess(ExecutorProcess):
     """Stands for a child that answers and then says that it has grown too large."""
 
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
+        self.batches: list[list[Frame]] = []
         self.num_drops = 0
 
-    def send(self, request: Frame) -> None:
-        gold = {"kind": "gold", "index": 0, "outcome": "match", "ready": True, "empty": False}
+    def send(self, encoded_request: bytes) -> None:
+        gold = {"kind": "gold", "index": 0, "outcome": "match", "ready": True, "empty": False, "cached": False}
         statement = {"kind": "statement", "index": 0, "outcome": "match", "message": "", "seconds": 0.0}
-        self.frames = [
-            {"kind": "answers", "answers": [gold]},
-            {"kind": "done", "answers": [statement], "recycle": True},
-        ]
+        self.batches += [[gold], [statement, {"kind": "done", "recycle": True}]]
 
-    def receive(self) -> Frame:
-        return self.frames.pop(0)
+    def receive(self) -> list[Frame]:
+        return self.batches.pop(0)
 
     def drop_child(self) -> None:
+        self.batches.clear()
         self.num_drops += 1
 
 
 def test_a_swollen_child_is_replaced_after_its_group() -> None:
     process = SwollenProcess()
-    run = GroupRun(process, "emp", ["SELECT 1"], ["SELECT 1"], 1.0)
-    run.run()
-    assert run.failure is None and run.verdicts[0].outcome is Outcome.MATCH
-    assert process.num_drops == 1
+    runs = [GroupRun("emp", ["SELECT 1"], ["SELECT 1"], 1.0) for _ in range(3)]
+    run_groups(process, runs)
+    assert all(run.failure is None and run.verdicts[0].outcome is Outcome.MATCH for run in runs)
+    assert process.num_drops == 3
+
+
+def test_of_several_groups_ahead_the_guilty_statement_is_blamed(folder: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(folder, time_limit_s=0.2)
+    groups = [(GOLD, "SELECT 1"), ("SELECT 2", ONE_OPCODE, GOLD), (GOLD, ONE_OPCODE + " "), ("SELEC", GOLD + " ")]
+    requests = [score_request(GOLD, *group) for group in groups]
+    right, wrong, late = Outcome.MATCH, Outcome.MISMATCH, Outcome.TIMEOUT
+    expected = [[right, wrong], [wrong, late, right], [right, late], [Outcome.SYNTAX_ERROR, right]]
+    assert [outcomes(scores) for scores in scorer.score_all(requests)] == expected
+    assert scorer.stats().num_children == 3
+
+
+def test_groups_larger_than_a_socket_holds_are_scored_in_one_call(folder: Path, make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(folder)
+    padding = " " * 90_000
+    requests = [score_request(GOLD, *(f"{GOLD}{padding}-- {number} {i}" for i in range(8))) for number in range(6)]
+    assert [outcomes(scores) for scores in scorer.score_all(requests)] == [[Outcome.MATCH] * 8] * 6
+    assert scorer.stats().num_children == 1
 
 
 def test_children_die_with_their_parent(folder: Path) -> None:

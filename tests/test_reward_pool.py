@@ -15,6 +15,7 @@ import ray
 
 from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from cluster.placement import ray_session, start_reward_pool
+from cluster.reports.reward_metrics import covered_s
 from cluster.reward_pool import RewardPool
 from configs.schema import ClusterSection, RewardSection, RunConfig
 from tests.score_requests import GOLD, make_database
@@ -171,7 +172,29 @@ def test_its_numbers_add_up(pool: RewardPool) -> None:
     assert metrics.outcomes == {"match": 3, "mismatch": 1, "syntax_error": 1}
     assert metrics.folded_scores == 1 and metrics.lost_children == metrics.replaced_workers == 0
     assert metrics.queue_wait_p99_s >= metrics.queue_wait_p50_s >= 0
+    assert metrics.cached_golds >= 1 and metrics.scores_per_s >= metrics.scores_per_busy_s > 0
     assert pool.metrics().num_scores == 0
+
+
+def test_time_covered_by_overlapping_work_counts_once() -> None:
+    assert covered_s([]) == 0
+    assert covered_s([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6)]) == 4.0
+
+
+def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: RewardPool) -> None:
+    for number in range(40):  # short groups, so that the next ones are handed out several at a time
+        pool.result(pool.submit(request(f"short{number}", (GOLD,))))
+    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 2000000)"
+    slow = [f"{numbers} SELECT count(*) + {number} FROM r" for number in range(8)]
+    pool.metrics()
+    tickets = [pool.submit(request(f"slow{number}", (sql, GOLD, "SELEC"))) for number, sql in enumerate(slow)]
+    time.sleep(0.3)
+    assert not any(ticket.done() for ticket in tickets)
+    for worker in workers():
+        worker.kill()
+    expected = [Outcome.MISMATCH, Outcome.MATCH, Outcome.SYNTAX_ERROR]
+    assert [[score.outcome for score in pool.result(ticket)] for ticket in tickets] == [expected] * len(slow)
+    assert pool.metrics().replaced_workers >= 1
 
 
 def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:

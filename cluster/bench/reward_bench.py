@@ -23,9 +23,9 @@ from cluster.placement import ray_session, start_reward_pool
 from cluster.reward_pool import RewardPool
 from configs.schema import RunConfig
 
-NUM_QUESTIONS = 600  # three times 200, each with queries of its own
+NUM_QUESTIONS = 1200  # six times 200, each with queries of its own, because a machine's speed wanders
 GROUP_SIZE = 16
-NUM_ROUNDS = 15
+NUM_ROUNDS = 30
 QUESTIONS_PER_PROCESS_ROUND = 1  # a process per query is slow enough to be measured on few
 
 Clock = Callable[[], float]
@@ -161,7 +161,7 @@ def _measure(
             ours.prepare(question.gold)
         for pool in pools:
             # Not the gold itself as a candidate: its verdict would be known when it is asked for.
-            _ask_pool(pool, [(question.gold, ("SELECT 1",)) for question in part for _ in range(4)])
+            pool.warm([score_request(question.gold, ("SELECT 1",)) for question in part])
         for way in ways if number % 2 == 0 else ways[::-1]:
             # Distinct and sampled candidates come from different questions: no verdict of one helps the other.
             half = part[1::2] if way.is_sampled else part[::2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ class RewardMetrics:
 
     num_scores: int
     outcomes: dict[str, int]
+    scores_per_s: float  # while any worker was scoring
     busy_s: float  # worker seconds spent on groups, all workers together
     scores_per_busy_s: float
     queue_wait_p50_s: float
@@ -25,6 +27,7 @@ class RewardMetrics:
     execution_p50_s: float  # CPU seconds of a candidate that was run
     execution_p99_s: float
     cached_scores: int  # verdicts that a worker knew already
+    cached_golds: int  # gold answers that a worker knew already
     folded_scores: int  # candidates whose text another of their group had too
     lost_children: int  # executor children that died or were ended
     replaced_workers: int
@@ -43,13 +46,14 @@ class RewardMeter:
         self._executions_s: list[float] = []
         self._num_scores = 0
         self._outcomes: Counter[Outcome] = Counter()
-        self._busy_s = 0.0
+        self._busy: list[tuple[float, float]] = []  # from when until when, for each group
         self._num_lost_workers = 0
 
-    def add(self, scores: Sequence[Score], *, waited_s: float, took_s: float) -> None:
+    def add(self, scores: Sequence[Score], *, submitted_s: float, started_s: float, finished_s: float) -> None:
+        """One group's scores; the times are on one clock, and those of the groups of one call follow each other."""
         with self._lock:
-            self._waits_s.append(waited_s)
-            self._busy_s += took_s
+            self._waits_s.append(started_s - submitted_s)
+            self._busy.append((started_s, finished_s))
             self._executions_s += [score.seconds for score in scores if score.seconds > 0]
             self._num_scores += len(scores)
             self._outcomes.update(score.outcome for score in scores)
@@ -61,16 +65,19 @@ class RewardMeter:
     def take(self, stats: Sequence[RewardWorkerStats | None]) -> RewardMetrics:
         """The record, and a fresh start. `stats` are each worker's counts since it started, None where it is away."""
         with self._lock:
+            busy_s = sum(until_s - since_s for since_s, until_s in self._busy)
             metrics = RewardMetrics(
                 num_scores=self._num_scores,
                 outcomes={outcome.value: count for outcome, count in self._outcomes.items()},
-                busy_s=self._busy_s,
-                scores_per_busy_s=self._num_scores / self._busy_s if self._busy_s > 0 else 0.0,
+                scores_per_s=_rate(self._num_scores, covered_s(self._busy)),
+                busy_s=busy_s,
+                scores_per_busy_s=_rate(self._num_scores, busy_s),
                 queue_wait_p50_s=_percentile(self._waits_s, 50),
                 queue_wait_p99_s=_percentile(self._waits_s, 99),
                 execution_p50_s=_percentile(self._executions_s, 50),
                 execution_p99_s=_percentile(self._executions_s, 99),
                 cached_scores=self._since(stats, "num_cached"),
+                cached_golds=self._since(stats, "num_cached_golds"),
                 folded_scores=self._since(stats, "num_folded"),
                 lost_children=self._since(stats, "num_lost_children"),
                 replaced_workers=self._num_lost_workers,
@@ -84,6 +91,19 @@ class RewardMeter:
         now = [0 if one is None else getattr(one, field) for one in stats]
         # A worker that was replaced counts from 0 again.
         return sum(new - old if new >= old else new for new, old in zip(now, before, strict=True))
+
+
+def covered_s(intervals: Sequence[tuple[float, float]]) -> float:
+    """Seconds that at least one of the intervals covers."""
+    total_s, end_s = 0.0, -math.inf
+    for since_s, until_s in sorted(intervals):
+        total_s += max(0.0, until_s - max(since_s, end_s))
+        end_s = max(end_s, until_s)
+    return total_s
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
 
 
 def _percentile(values: Sequence[float], percent: float) -> float:
