@@ -75,6 +75,9 @@ def score(
     float_tolerance: Annotated[float | None, typer.Option(help="Relative; 0 compares exactly.")] = None,
     empty_gold: Annotated[str | None, typer.Option(help="score (default), skip or down_weight.")] = None,
     suite: Annotated[Path | None, typer.Option(help="Further contents, <db_id>/*.sqlite, for spider.")] = None,
+    allow_missing_databases: Annotated[
+        bool, typer.Option(help="They end as infrastructure, without a reward.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines and nothing else on stdout.")] = False,
 ) -> None:
     """Score given SQL by running it; needs no model. Ends with 3 when a prediction could not be judged."""
@@ -90,7 +93,7 @@ def score(
     reward = load_config(None, given).reward
     from cluster.operations import score as operation
 
-    raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json))
+    raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json, allow_missing_databases))
 
 
 @bench.command("reward")

@@ -62,11 +62,15 @@ def test_several_accepted_answers(tmp_path):
         (SPIDER | {"question_id": 1.5}, "question_id"),
         (SPIDER | {"question_id": True}, "question_id"),
         (SPIDER | {"evidence": 3}, "evidence"),
-        (SPIDER | {"question_id": "0"}, "records 0 and 1 have the same question_id '0'"),
+        (SPIDER | {"question_id": "0", "query": "SELECT 2"}, "records 0 and 1 have the same question_id '0'"),
     ],
 )
 def test_a_bad_record_is_named(tmp_path, record, part):
     assert part in refusal(written(tmp_path, [SPIDER, record]))
+
+
+def test_a_record_that_is_there_twice_counts_once(tmp_path):
+    assert [one.question_id for one in read_questions(written(tmp_path, [BIRD, SPIDER, BIRD]))] == ["1471", "1"]
 
 
 @pytest.mark.parametrize(

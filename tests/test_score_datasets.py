@@ -48,3 +48,20 @@ def test_a_gold_matches_itself(
     assert [result["question_id"] for result in results] == [question_id for question_id, _ in golds]
     assert not [result for result in results if result["outcome"] != "match"]
     assert sum(result["seconds"] for result in results) < MAX_SECONDS
+
+
+def test_of_bird_all_golds_with_a_database_match_and_the_rest_carry_no_reward(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared_data / "bird"
+    questions = json.loads((folder / "mini_dev_sqlite.json").read_text())
+    present = {path.parent.name for path in (folder / "databases").glob("*/*.sqlite")}
+    predictions = tmp_path / "predictions.jsonl"
+    lines = [json.dumps({"question_id": one["question_id"], "sql": one["SQL"]}) for one in questions]
+    predictions.write_text("\n".join(lines))
+    arguments = (folder / "mini_dev_sqlite.json", folder / "databases", predictions, RewardSection(), True)
+    assert score(*arguments, allow_missing_databases=True) == 3
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = ["match" if one["db_id"] in present else "infrastructure" for one in questions]
+    assert [result["outcome"] for result in results] == expected and expected.count("match") == 100
+    assert {result["reward"] for result in results} == {1.0, None}

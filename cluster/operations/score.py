@@ -48,7 +48,12 @@ class ReaderGone(Exception):
 
 
 def score(
-    questions_path: Path, databases_dir: Path, predictions_path: Path, reward: RewardSection, as_json: bool
+    questions_path: Path,
+    databases_dir: Path,
+    predictions_path: Path,
+    reward: RewardSection,
+    as_json: bool,
+    allow_missing_databases: bool = False,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
@@ -59,7 +64,7 @@ def score(
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, questions.keys())
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
-    _check_databases(databases_dir, asked)
+    _check_databases(databases_dir, [] if allow_missing_databases else asked)
     started_s = time.monotonic()
     known: list[Score] = []
     try:
@@ -162,7 +167,7 @@ def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
     for database_id in dict.fromkeys(question.database_id for question in asked):
         path = database_path(databases_dir, database_id)
         if not path.is_file():
-            raise UserError(f"There is no database {path}: add it, or leave out the predictions that need it.")
+            raise UserError(f"There is no database {path}: add it, or give --allow-missing-databases.")
 
 
 @contextmanager
