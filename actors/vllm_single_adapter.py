@@ -2,8 +2,9 @@
 
 Upstream fault: `vllm/lora/ops/torch_ops/lora_ops.py` gathers one copy of the adapter per token
 (`lora_weights[lora_indices]`), which more than doubles the time of a decode step. In GRPO every sequence of a batch
-uses the same adapter, so one matmul per slice does. Batches of mixed versions, and base-model batches, take vLLM's
-own path. Applies to the versions in `KNOWN_VERSIONS`; any other keeps the stock path.
+uses the same adapter, so one matmul per slice does. A batch of the base model needs nothing at all, where upstream
+gathers all the same. Batches of mixed versions take vLLM's own path. Applies to the versions in `KNOWN_VERSIONS`; any
+other keeps the stock path.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _stock_add_lora_logits = PunicaWrapperCPU.add_lora_logits
 def _update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **kwargs) -> None:
     _stock_update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
     ids = set(mapping.index_mapping)
+    self.is_base_only = ids == {0}
     only = ids.pop() if len(ids) == 1 else 0
     self.single_slot = lora_index_to_id.index(only) if only > 0 else None
 
@@ -47,6 +49,8 @@ def _update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **k
 def _add_lora_linear(
     self, y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, *, buffer=None, **kwargs
 ) -> None:
+    if getattr(self, "is_base_only", False):
+        return
     slot = getattr(self, "single_slot", None)
     if slot is None or buffer is not None:
         _stock_add_lora_linear(
@@ -67,6 +71,6 @@ def _add_lora_linear(
 def _add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, *, buffer=None, **kwargs) -> None:
     # Upstream gathers a vocabulary-sized B per sequence even when the adapter leaves the LM head alone.
     slot = getattr(self, "single_slot", None)
-    if slot is not None and not lora_a_stacked[slot].any():
+    if getattr(self, "is_base_only", False) or (slot is not None and not lora_a_stacked[slot].any()):
         return
     _stock_add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, buffer=buffer, **kwargs)
