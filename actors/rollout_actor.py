@@ -34,3 +34,6 @@ class RolloutActor:
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         yield from self._engine.generate(requests, adapter_version)
+
+    def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
+        return self._engine.canary_logprobs(token_ids, adapter_version)

@@ -42,10 +42,13 @@ class AdapterSlots:
         )
         if adapter_id in slots.list_adapters():
             raise ValueError(f"adapter id {adapter_id} is already installed: ids are never reused")
-        if len(slots) + 1 > slots.capacity:
-            slots.remove_oldest_adapter()
+        installed_ids = self._installed_ids()
+        while len(installed_ids) >= slots.capacity:
+            # Not the least recently used, which vLLM would choose: that may be one that is still to be used.
+            slots.remove_adapter(installed_ids.pop(0))
         slots.add_adapter(adapter)
         slots.activate_adapter(adapter_id)
+        installed_ids.append(adapter_id)
         expected = _folded(tensors, alpha / rank, lora_manager.lora_config.lora_dtype)
         installed = dict(_active_pairs(slots, adapter_id, set(expected)))
         unbound = sorted(set(expected) - set(installed))
@@ -54,6 +57,12 @@ class AdapterSlots:
                 f"{len(unbound)} exported modules bind to nothing in the engine, the first is '{unbound[0]}'"
             )
         return {"num_modules": len(installed), "installed": _digest(installed), "expected": _digest(expected)}
+
+    def _installed_ids(self) -> list[int]:
+        """In the order of their installation; kept on the worker, which this class is mixed into."""
+        if not hasattr(self, "floe_installed_ids"):
+            self.floe_installed_ids: list[int] = []
+        return self.floe_installed_ids
 
     def list_adapter_ids(self) -> list[int]:
         return sorted(self.model_runner.lora_manager.list_adapters())  # type: ignore[attr-defined]

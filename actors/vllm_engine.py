@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vllm import SamplingParams
+from vllm.config import KVTransferConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
@@ -17,16 +18,17 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from actors.vllm_single_adapter import install_single_adapter_path
-from cluster.messages import AdapterManifest, AdapterReceipt, Completion, GroupRequest, RolloutGroup
+from cluster.messages import (
+    AdapterManifest,
+    AdapterReceipt,
+    Completion,
+    GroupRequest,
+    RolloutGroup,
+)
+from configs.errors import AdapterProofError
 from configs.schema import LoraSection, ModelSection, RolloutSection
 
 logger = logging.getLogger(__name__)
-
-NUM_LIVE_ADAPTERS = 2  # the one in use and the one being installed: staleness 0
-
-
-class AdapterProofError(RuntimeError):
-    """The engine does not hold the adapter that the learner exported."""
 
 
 class VllmEngine:
@@ -42,7 +44,7 @@ class VllmEngine:
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             install_single_adapter_path()
-        self._engine = LLMEngine.from_engine_args(_engine_args(model_dir, model, rollout, lora, on_cpu))
+        self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu))
         self._tokenizer = self._engine.get_tokenizer()
 
     def install(self, manifest: AdapterManifest, blob: memoryview) -> AdapterReceipt:
@@ -57,10 +59,13 @@ class VllmEngine:
                 f"adapter version {manifest.version}: the blob's digest is {found[:12]}, "
                 f"exported was {manifest.sha256[:12]}"
             )
-        answer = self._engine.collective_rpc(
-            "install_adapter",
-            args=(manifest.version + 1, bytes(blob), manifest.rank, manifest.alpha, list(manifest.target_modules)),
-        )[0]
+        try:
+            answer = self._engine.collective_rpc(
+                "install_adapter",
+                args=(manifest.version + 1, bytes(blob), manifest.rank, manifest.alpha, list(manifest.target_modules)),
+            )[0]
+        except ValueError as fault:
+            raise AdapterProofError(f"adapter version {manifest.version} can't be installed: {fault}") from fault
         if answer["num_modules"] != manifest.num_modules:
             raise AdapterProofError(
                 f"adapter version {manifest.version}: {answer['num_modules']} modules bound, "
@@ -84,14 +89,7 @@ class VllmEngine:
 
         Raises AdapterProofError when the version is not installed: the engine never falls back to the base.
         """
-        if adapter_version is not None and adapter_version not in self._versions:
-            raise AdapterProofError(
-                f"adapter version {adapter_version} was asked for, installed are {sorted(self._versions)}"
-            )
-        adapter = None
-        if adapter_version is not None:
-            # The path is never read while the id is installed, but it must exist for vLLM's checks.
-            adapter = LoRARequest(f"policy-v{adapter_version}", adapter_version + 1, str(self._model_dir))
+        adapter = self._adapter(adapter_version)
         waiting = {}
         for index, request in enumerate(requests):
             request_id = f"{index}:{request.question.question_id}"
@@ -106,6 +104,35 @@ class VllmEngine:
             for output in self._engine.step():
                 if isinstance(output, RequestOutput) and output.finished:
                     yield self._group(waiting.pop(output.request_id), output, adapter_version)
+
+    def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
+        """[T - 1] of every token of a text but the first, at temperature 1. Raises AdapterProofError as `generate`.
+
+        For when nothing is being generated.
+        """
+        # Prompt log-probabilities of 0 further tokens: those of the text's own tokens alone.
+        sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        adapter = self._adapter(adapter_version)
+        self._engine.add_request("canary", {"prompt_token_ids": list(token_ids)}, sampling, lora_request=adapter)
+        while True:
+            for output in self._engine.step():
+                if isinstance(output, RequestOutput) and output.finished:
+                    found = output.prompt_logprobs
+                    assert found is not None
+                    return [
+                        position[token].logprob
+                        for token, position in zip(token_ids[1:], found[1:], strict=True)
+                        if position is not None
+                    ]
+
+    def _adapter(self, version: int | None) -> LoRARequest | None:
+        """What names it to vLLM. Raises AdapterProofError for one that is not installed."""
+        if version is None:
+            return None
+        if version not in self._versions:
+            raise AdapterProofError(f"adapter version {version} was asked for, installed are {sorted(self._versions)}")
+        # The path is never read while the id is installed, but it must exist for vLLM's checks.
+        return LoRARequest(f"policy-v{version}", version + 1, str(self._model_dir))
 
     def _sampling_params(self, request: GroupRequest) -> SamplingParams:
         # logprobs=0 returns the sampled token's own log-probability and no others.
@@ -150,7 +177,7 @@ class VllmEngine:
         )
 
 
-def _engine_args(
+def engine_args(
     model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, on_cpu: bool
 ) -> EngineArgs:
     arguments = EngineArgs(
@@ -163,13 +190,16 @@ def _engine_args(
         enable_chunked_prefill=False,
         enable_prefix_caching=True,
         enable_lora=True,
-        max_loras=NUM_LIVE_ADAPTERS,
-        max_cpu_loras=NUM_LIVE_ADAPTERS,
+        max_loras=rollout.num_live_adapters,
+        max_cpu_loras=rollout.num_live_adapters,
         max_lora_rank=lora.rank,  # type: ignore[arg-type]
         # After temperature, so that the learner can compute the same quantity.
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
         worker_extension_cls="actors.vllm_adapter_slots.AdapterSlots",
+        kv_transfer_config=KVTransferConfig(
+            kv_connector="PromptSharing", kv_connector_module_path="actors.vllm_prompt_sharing", kv_role="kv_both"
+        ),
         disable_log_stats=True,
         enforce_eager=on_cpu,
         seed=0,

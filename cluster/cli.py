@@ -124,6 +124,19 @@ def bench_learner(
     operation.bench_learner(resolved, as_json)
 
 
+@bench.command("rollout")
+def bench_rollout(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Tokens that a rollout actor generates per second, beside vLLM's own entry point and transformers."""
+    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import rollout_bench as operation
+
+    operation.bench_rollout(resolved, as_json)
+
+
 @app.command()
 def version() -> None:
     """Print floe's version."""

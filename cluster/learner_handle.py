@@ -27,6 +27,12 @@ class LearnerHandle:
     def export_adapter(self, version: int) -> AdapterManifest:
         return self._wait([self._ranks[0].export_adapter.remote(version)], f"the export of version {version}")
 
+    def export_probe(self, version: int) -> AdapterManifest:
+        return self._wait([self._ranks[0].export_probe.remote(version)], "the export of the probe adapter")
+
+    def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
+        return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
+
     def save_adapter(self, folder: Path) -> None:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"saving the adapter to {folder}")
 

@@ -109,26 +109,32 @@ def start_rollout_pool(config: RunConfig, model_dir: Path) -> RolloutPool:
     """One engine per actor, ready to install adapters. Raises UserError when one can't start."""
     from actors.rollout_actor import RolloutActor
 
-    threads = config.rollout.num_threads or num_cores()
-    environment = _threads(threads) | {
+    environment = engine_environment(config)
+
+    def create(number: int, num_before: int) -> Any:
+        """A successor's name says how many were lost: its predecessor's own may still be taken."""
+        options = {"num_cpus": config.rollout.num_cpus, "num_gpus": config.rollout.num_gpus}
+        name = f"rollout-{number}" + (f"-successor-{num_before}" if num_before else "")
+        actor = ray.remote(RolloutActor).options(name=name, runtime_env={"env_vars": environment}, **options)
+        return actor.remote(config, model_dir)
+
+    def start_successor(number: int, num_before: int) -> Any:
+        handle = create(number, num_before)
+        _await_start([handle], "rollout actor", config.cluster)
+        return handle
+
+    handles = [create(number, 0) for number in range(config.rollout.num_actors)]
+    _await_start(handles, "rollout actor", config.cluster)
+    return RolloutPool(handles, config.cluster.step_timeout_s, start_successor, config.rollout.num_live_adapters)
+
+
+def engine_environment(config: RunConfig) -> dict[str, str]:
+    return _threads(config.rollout.num_threads or num_cores()) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
     }
-    handles = [
-        ray.remote(RolloutActor)
-        .options(
-            name=f"rollout-{index}",
-            num_cpus=config.rollout.num_cpus,
-            num_gpus=config.rollout.num_gpus,
-            runtime_env={"env_vars": environment},
-        )
-        .remote(config, model_dir)
-        for index in range(config.rollout.num_actors)
-    ]
-    _await_start(handles, "rollout actor", config.cluster)
-    return RolloutPool(handles, config.cluster.step_timeout_s)
 
 
 def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "reward") -> RewardPool:
@@ -178,6 +184,18 @@ def put_blob(blob: np.ndarray) -> list:
 
 def num_cores() -> int:
     return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+
+
+def has_spare_cores(config: RunConfig) -> bool:
+    """Whether engines and learner can compute at the same time without taking cores from each other.
+
+    On GPUs they can where each has its own; the cores are counted of the whole cluster.
+    """
+    if config.rollout.num_gpus > 0 or config.learner.num_gpus > 0:
+        return True
+    engines = config.rollout.num_actors * (config.rollout.num_threads or num_cores())
+    ranks = config.learner.num_ranks * (config.learner.num_threads or max(1, num_cores() // config.learner.num_ranks))
+    return engines + ranks <= ray.cluster_resources().get("CPU", 0.0)
 
 
 def node_address() -> str:

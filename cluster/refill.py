@@ -30,18 +30,24 @@ class Refill:
 
 
 def collect_step(
-    rollouts: Rollouts, rewards: Rewards, requests: Sequence[GroupRequest], step: int, prefill: str, refill: Refill
+    rollouts: Rollouts,
+    rewards: Rewards,
+    requests: Sequence[GroupRequest],
+    step: int,
+    version: int,
+    prefill: str,
+    refill: Refill,
 ) -> Collected:
     """The groups of `requests`, then those of the rounds that replace the ones without a gradient.
 
-    Every group stays, useful or not. All come from adapter version `step - 1`: rounds don't add to the staleness.
+    Every group stays, useful or not. All come from adapter `version`: rounds don't add to the staleness.
     """
-    collected = collect(rollouts, rewards, requests, step - 1, prefill)
+    collected = collect(rollouts, rewards, requests, version, prefill)
     for _ in range(refill.max_rounds):
         num_before = len(collected.groups) - len(requests)
         num_missing = len(requests) - sum(refill.carries_gradient(group) for group in collected.groups)
         further = refill.requests(step, num_before=num_before, num_wanted=num_missing) if num_missing else ()
         if not further:
             break
-        collected += collect(rollouts, rewards, further, step - 1, prefill)
+        collected += collect(rollouts, rewards, further, version, prefill)
     return collected

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
+from cluster.broadcast import Published
 from cluster.controller import Learner
-from cluster.messages import AdapterManifest, ScoredGroup, StepReport
+from cluster.generation import Taken
+from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.progress import Progress
 from cluster.reports.reward_metrics import RewardMetrics
@@ -19,11 +20,23 @@ class RewardMeasures(Protocol):
     def metrics(self) -> RewardMetrics: ...
 
 
+class RolloutLosses(Protocol):
+    num_replaced: int  # actors, since the pool started
+
+
 class RunRecorder:
     def __init__(
-        self, run_dir: Path, num_steps: int, learner: Learner, rewards: RewardMeasures, progress: Progress
+        self,
+        run_dir: Path,
+        num_steps: int,
+        learner: Learner,
+        rollouts: RolloutLosses,
+        rewards: RewardMeasures,
+        progress: Progress,
     ) -> None:
         self._run_dir = run_dir
+        self._losses = rollouts
+        self._num_lost_before = rollouts.num_replaced
         self._rewards = rewards
         self._num_steps = num_steps
         self._learner = learner
@@ -33,24 +46,25 @@ class RunRecorder:
 
     def record(
         self,
-        groups: Sequence[ScoredGroup],
+        taken: Taken,
         num_dropped: int,
         report: StepReport,
-        manifest: AdapterManifest,
+        published: Published,
         timings: StepTimings,
-        refill_rounds: int,
     ) -> None:
         record = step_metrics(
-            tuple(groups),
+            taken.collected.groups,
             report,
             timings,
             num_dropped_groups=num_dropped,
-            refill_rounds=refill_rounds,
-            adapter_version=manifest.version,
-            sync_bytes=manifest.num_bytes,
+            refill_rounds=taken.collected.num_rounds - 1,
+            staleness=report.step - 1 - taken.version,
+            replaced_actors=self._losses.num_replaced - self._num_lost_before,
+            published=published,
         )
+        self._num_lost_before = self._losses.num_replaced
         self._metrics.write(record, self._rewards.metrics())
-        self._rollouts.append(report.step, groups)
+        self._rollouts.append(report.step, taken.collected.groups)
         self._learner.save_adapter(self._run_dir / "adapters" / "latest")
         self._progress.step(
             report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s

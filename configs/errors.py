@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The errors that end a command with one sentence, on whatever process they arise."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A configuration file or override that can not be used."""
+
+
+class AdapterProofError(UserError):
+    """An engine does not hold the adapter that the learner exported: what was expected, and what was found."""

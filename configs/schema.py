@@ -73,13 +73,18 @@ class RolloutSection(Section):
     questions_per_step: int = Field(8, ge=1)
     temperature: float = Field(0.8, gt=0, le=2)
     max_new_tokens: int = Field(64, ge=1)
-    max_staleness: Literal[0] = Field(0, description="Steps a group may lag behind the learner; 0 is synchronous.")
+    max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
     kv_cache_gib: int = Field(2, ge=1, description="Memory of the engine's KV cache on CPU, in GiB.")
     gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
     max_num_seqs: int = Field(256, ge=1)
     num_cpus: float = Field(0.5, ge=0, description="Ray CPUs reserved per actor.")
     num_gpus: float = Field(0.0, ge=0, description="Ray GPUs reserved per actor.")
     num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core of the machine.")
+
+    @property
+    def num_live_adapters(self) -> int:
+        """Versions that may still be asked for, and the one being installed."""
+        return self.max_staleness + 2
 
 
 class RewardSection(Section):

@@ -20,7 +20,14 @@ from learner.deepspeed_engine import DeepSpeedEngine
 from learner.grpo_loss import LossTerms, grpo_loss
 from learner.offenders import largest_losses
 from learner.packing import Pack, PrefixGroup, empty_pack
-from learner.policy import adapter_tensors, build_policy, packed_logprobs, reference_logprobs
+from learner.policy import (
+    adapter_tensors,
+    build_policy,
+    packed_logprobs,
+    probe_tensors,
+    reference_logprobs,
+    text_logprobs,
+)
 from learner.rank_balance import RankShare, rank_share
 from learner.schedule import learning_rate
 from learner.step_meter import StepMeter
@@ -92,6 +99,18 @@ class GrpoLearner:
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""
         return export_blob(adapter_tensors(self._policy), self._config.lora, version, self._put_blob)
+
+    def export_probe(self, version: int) -> AdapterManifest:
+        """An adapter with large weights, the same each time, in place of the policy's own."""
+        return export_blob(probe_tensors(adapter_tensors(self._policy)), self._config.lora, version, self._put_blob)
+
+    @torch.no_grad()
+    def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
+        """[T - 1] of every token but the first, at temperature 1; without the adapter those of the base model."""
+        if with_adapter:
+            return text_logprobs(self._policy, token_ids)
+        with self._policy.disable_adapter():
+            return text_logprobs(self._policy, token_ids)
 
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)

@@ -50,6 +50,12 @@ class LearnerActor(_Rank):
     def export_adapter(self, version: int) -> AdapterManifest:
         return self._learner.export_adapter(version)
 
+    def export_probe(self, version: int) -> AdapterManifest:
+        return self._learner.export_probe(version)
+
+    def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
+        return self._learner.canary_logprobs(token_ids, with_adapter)
+
     def save_adapter(self, folder: Path) -> None:
         self._learner.save_adapter(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from transformers import AutoModelForCausalLM
 from configs.errors import UserError
 from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
-from learner.packing import Pack
+from learner.packing import Branch, Pack, PrefixGroup, make_packs
 from learner.target_logprob import target_logprobs
 
 POLICY = "default"
 REFERENCE = "reference"
+PROBE_DEVIATION = 0.2  # of the probe's weights: trained ones are some hundredths
 
 
 def build_policy(
@@ -66,6 +68,23 @@ def adapter_tensors(policy: PeftModel) -> dict[str, torch.Tensor]:
     """The trainable adapter under plain PEFT names, bfloat16 or float32 as the model holds it, on the CPU."""
     state = get_peft_model_state_dict(policy, adapter_name=POLICY)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def probe_tensors(adapter: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Random weights of the adapter's names, shapes and types, large enough to change every token's probability."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: (PROBE_DEVIATION * torch.randn(tensor.shape, generator=generator)).to(tensor.dtype)
+        for name, tensor in sorted(adapter.items())
+    }
+
+
+def text_logprobs(policy: PeftModel, token_ids: Sequence[int]) -> list[float]:
+    """[T - 1] of every token but the first, given those before it, at temperature 1."""
+    later = tuple(token_ids[1:])
+    branch = Branch(token_ids=later, weight=0.0, advantage=0.0, engine_logprobs=(0.0,) * len(later))
+    (pack,) = make_packs([PrefixGroup(prefix_ids=tuple(token_ids[:1]), branches=(branch,))], len(token_ids))
+    return packed_logprobs(policy, pack.to(policy.device), 1.0).tolist()
 
 
 def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:

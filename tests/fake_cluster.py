@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from cluster.broadcast import Published
 from cluster.controller import train_grpo
+from cluster.generation import InTurn, Taken
 from cluster.messages import (
     AdapterManifest,
     AdapterReceipt,
@@ -17,8 +19,9 @@ from cluster.messages import (
     ScoreRequest,
     StepReport,
 )
-from cluster.refill import Refill
+from cluster.refill import Refill, collect_step
 from cluster.reports.step_metrics import StepTimings
+from cluster.scoring import Collected
 from tests.scored_groups import step_report
 
 PREFILL = "SELECT "
@@ -72,6 +75,8 @@ class InstallFailed(RuntimeError):
 
 class FakeCluster:
     """All four counterparts of the loop; `events` is what they were asked, in order."""
+
+    num_replaced = 0
 
     def __init__(
         self,
@@ -142,21 +147,28 @@ class FakeCluster:
     def save_adapter(self, folder: Path) -> None:
         raise AssertionError("saving is the recorder's business")
 
+    # broadcast
+
+    def publish(self, version: int) -> Published:
+        manifest = self.export_adapter(version)
+        self.install(manifest)
+        return Published(manifest=manifest, canary_kl=0.001, export_s=0.1, install_s=0.2, canary_s=0.3)
+
     # recorder
 
     def record(
         self,
-        groups: Sequence[ScoredGroup],
+        taken: Taken,
         num_dropped: int,
         report: StepReport,
-        manifest: AdapterManifest,
+        published: Published,
         timings: StepTimings,
-        refill_rounds: int,
     ) -> None:
         self.events.append(("record", report.step))
-        self.recorded.append((names_of(groups), num_dropped, report.step, manifest.version))
+        names = names_of(taken.collected.groups)
+        self.recorded.append((names, num_dropped, report.step, published.manifest.version))
         self.timings.append(timings)
-        self.refill_rounds.append(refill_rounds)
+        self.refill_rounds.append(taken.collected.num_rounds - 1)
 
     def kinds(self) -> list[str]:
         return [event[0] for event in self.events]
@@ -176,16 +188,16 @@ def run(
     requests_of_step: Callable[[int], Sequence[GroupRequest]] = requests_of_step,
     refill: Refill = NO_REFILL,
 ) -> FakeCluster:
+    def collect(step: int, version: int) -> Collected:
+        return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, refill)
+
     train_grpo(
-        rollouts=cluster,
-        rewards=cluster,
+        generation=InTurn(collect),
         learner=cluster,
+        broadcast=cluster,
         recorder=cluster,
-        requests_of_step=requests_of_step,
-        refill=refill,
         num_steps=num_steps,
         max_dropped_share=max_dropped_share,
-        prefill=PREFILL,
     )
     return cluster
 

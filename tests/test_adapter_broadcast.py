@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ray
-from ray.exceptions import RayTaskError
+import torch
 from safetensors.torch import load_file
 
 from actors.data.question_sets import load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
+from configs.errors import AdapterProofError
 from configs.loading import load_config
 from learner.adapter_files import export_blob
 from tests.command_line import REPOSITORY
@@ -73,17 +74,28 @@ def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors,
     assert len({c.token_ids for c in alone.completions}) > 1
 
 
+def test_candidates_of_a_group_are_those_of_requests_for_one_each(pool, request_for):
+    group = request_for(4)
+    (together,) = pool.generate([group], None)
+    singles = [replace(group, num_samples=1, seed=group.seed + index) for index in range(group.num_samples)]
+    alone = [next(iter(pool.generate([one], None))).completions[0] for one in singles]
+    assert [c.token_ids for c in together.completions] == [c.token_ids for c in alone]
+    assert len({c.token_ids for c in alone}) > 1
+    for shared, own in zip(together.completions, alone, strict=True):
+        assert shared.logprobs == pytest.approx(own.logprobs, abs=0.05)
+
+
 def test_flipped_byte_is_noticed(pool, config, tensors):
     manifest = export_blob(tensors, config.lora, 4, put_blob)
     blob = np.array(ray.get(manifest.blob_ref[0]))
     blob[-1] ^= 1
-    with pytest.raises(RayTaskError, match="digest"):
+    with pytest.raises(AdapterProofError, match="digest"):
         pool.install(replace(manifest, blob_ref=put_blob(blob)))
 
 
 def test_names_that_bind_nothing_are_noticed(pool, config, tensors):
     renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
-    with pytest.raises(RayTaskError, match="bind to nothing"):
+    with pytest.raises(AdapterProofError, match="bind to nothing"):
         pool.install(export_blob(renamed, config.lora, 5, put_blob))
 
 
@@ -91,10 +103,20 @@ def test_missing_modules_are_noticed(pool, config, tensors):
     manifest = export_blob(tensors, config.lora, 6, put_blob)
     fewer = {name: tensor for name, tensor in tensors.items() if ".0.self_attn" not in name}
     half = export_blob(fewer, config.lora, 6, put_blob)
-    with pytest.raises(RayTaskError, match="modules bound"):
+    with pytest.raises(AdapterProofError, match="modules bound"):
         pool.install(replace(half, num_modules=manifest.num_modules))
 
 
+def test_an_adapter_of_another_rank_is_noticed(pool, config, tensors):
+    wider = config.lora.model_copy(update={"rank": 2 * config.lora.rank})
+    doubled = {
+        name: torch.cat([tensor, tensor], dim=0 if "lora_A" in name else 1).contiguous()
+        for name, tensor in tensors.items()
+    }
+    with pytest.raises(AdapterProofError, match="rank"):
+        pool.install(export_blob(doubled, wider, 7, put_blob))
+
+
 def test_version_that_is_not_installed_is_refused(pool, request_for):
-    with pytest.raises(RayTaskError, match="version 99"):
+    with pytest.raises(AdapterProofError, match="version 99"):
         list(pool.generate([request_for(0)], 99))

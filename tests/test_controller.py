@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.controller import TooManyDroppedGroups, publish
+from cluster.controller import TooManyDroppedGroups
 from cluster.messages import Outcome
 from tests.fake_cluster import (
     NUM_CANDIDATES,
@@ -33,12 +33,6 @@ def test_each_step_generates_with_the_version_before_it_trains_and_publishes_its
             ("record", step),
         ]
     assert cluster.events == expected
-
-
-def test_publishing_exports_once_and_installs_that_version():
-    cluster = FakeCluster()
-    assert publish(cluster, cluster, version=0).version == 0
-    assert cluster.events == [("export", 0), ("install", 0)]
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,36 @@ import dataclasses
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cluster.broadcast import Published
 from cluster.messages import Outcome
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.progress import Progress, duration
 from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
+from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group, step_report
 
-TIMINGS = StepTimings(rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, step_s=5.5)
+TIMINGS = StepTimings(
+    rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, step_s=5.5, learner_wait_s=2.5, rollouts_wait_s=0.0
+)
 MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.NO_SQL, 0.0), (Outcome.INFRASTRUCTURE, None)]
+MANIFEST = replace(FakeCluster().export_adapter(3), num_bytes=1000)
+PUBLISHED = Published(manifest=MANIFEST, canary_kl=0.002, export_s=0.01, install_s=0.02, canary_s=0.03)
 
 
 def metrics_of(*groups, **changes):
-    given = {"num_dropped_groups": 0, "refill_rounds": 2, "adapter_version": 3, "sync_bytes": 1000}
+    given = {
+        "num_dropped_groups": 0,
+        "refill_rounds": 2,
+        "replaced_actors": 1,
+        "staleness": 1,
+        "published": PUBLISHED,
+    }
     return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
 
 
@@ -51,7 +64,9 @@ def test_tokens_and_what_the_learner_reports():
     assert (metrics.truncated_share, metrics.tokens_per_s) == (0.25, 10.0)
     assert (metrics.step, metrics.kl, metrics.grad_norm, metrics.trained_tokens) == (3, None, 1.5, 40)
     assert (metrics.adapter_version, metrics.sync_bytes, metrics.step_s) == (3, 1000, 5.5)
-    assert metrics.refill_rounds == 2
+    assert (metrics.sync_export_s, metrics.sync_install_s, metrics.sync_canary_s) == (0.01, 0.02, 0.03)
+    assert (metrics.sync_canary_kl, metrics.staleness, metrics.learner_wait_s) == (0.002, 1, 2.5)
+    assert (metrics.refill_rounds, metrics.replaced_actors) == (2, 1)
 
 
 def test_entropy_is_the_mean_surprise_of_the_numbers_there_are():

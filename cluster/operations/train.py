@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,18 +14,32 @@ from actors.data.question_sets import QuestionSets, load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from actors.prompts import prefill
 from cluster.answers import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
-from cluster.controller import publish, train_grpo
+from cluster.broadcast import Broadcast
+from cluster.controller import train_grpo
 from cluster.embedded_models import model_folder
+from cluster.generation import Ahead, InTurn
+from cluster.messages import Question
 from cluster.operations.question_budget import fitting_questions
 from cluster.operations.step_requests import refill_of_run, requests_of_step
-from cluster.placement import check_resources, ray_session, start_learner, start_reward_pool, start_rollout_pool
+from cluster.placement import (
+    check_resources,
+    has_spare_cores,
+    ray_session,
+    start_learner,
+    start_reward_pool,
+    start_rollout_pool,
+)
+from cluster.refill import collect_step
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
 from cluster.reports.progress import Progress, make_console
 from cluster.run_recorder import RunRecorder
+from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.warm_start import warm_start_adapter
 from configs.errors import UserError
 from configs.loading import dump_config
 from configs.schema import RunConfig
+
+MAX_CANARY_TOKENS = 96
 
 
 def train(config: RunConfig, run_dir: Path | None) -> Path:
@@ -61,12 +77,15 @@ def _train_on_cluster(
         held_back = sets.tune[: config.warm_start.max_held_back_questions]
         initial = warm_start_adapter(config, model_dir, encoder, learned, held_back, progress)
     progress.phase("start of the actors")
-    rewards = start_reward_pool(config, sets.databases_dir)
-    rollouts = start_rollout_pool(config, model_dir)
-    learner = start_learner(config, model_dir, initial)
+    with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
+        rewards_start = starts.submit(start_reward_pool, config, sets.databases_dir)
+        rollouts_start = starts.submit(start_rollout_pool, config, model_dir)
+        learner_start = starts.submit(start_learner, config, model_dir, initial)
+    rewards, rollouts, learner = rewards_start.result(), rollouts_start.result(), learner_start.result()
     harness = Harness(config, encoder, rollouts, rewards)
     questions = sets.split(config.evaluation.split)[: config.evaluation.max_questions]
-    before = publish(learner, rollouts, version=0)
+    broadcast = Broadcast(learner, rollouts, _canary_ids(encoder, sets.train[0]))
+    before = broadcast.publish(0).manifest
     learner.save_adapter(run_dir / "adapters" / "start")
     policies: list[PolicyAnswers] = []
     if config.evaluation.enabled:
@@ -76,17 +95,17 @@ def _train_on_cluster(
             policies.append(harness.answers("base model", questions, None, temperature))
         policies.append(harness.answers(WARM_START, questions, 0, temperature))
     progress.phase("GRPO")
-    with RunRecorder(run_dir, config.run.num_steps, learner, rewards, progress) as recorder:
+    with (
+        closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation,
+        RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, progress) as recorder,
+    ):
         train_grpo(
-            rollouts=rollouts,
-            rewards=rewards,
+            generation=generation,
             learner=learner,
+            broadcast=broadcast,
             recorder=recorder,
-            requests_of_step=lambda step: requests_of_step(config, encoder, sets.train, step),
-            refill=refill_of_run(config, encoder, sets.train),
             num_steps=config.run.num_steps,
             max_dropped_share=config.run.max_dropped_share,
-            prefill=prefill(config.prompt.style),
         )
     if not config.evaluation.enabled:
         return None
@@ -98,6 +117,35 @@ def _train_on_cluster(
         seed=config.run.seed,
         num_asked=len(questions),
     )
+
+
+def _generation(
+    config: RunConfig,
+    encoder: PromptEncoder,
+    sets: QuestionSets,
+    rollouts: Rollouts,
+    rewards: Rewards,
+    progress: Progress,
+) -> InTurn | Ahead:
+    refill = refill_of_run(config, encoder, sets.train)
+
+    def collect(step: int, version: int) -> Collected:
+        requests = requests_of_step(config, encoder, sets.train, step)
+        return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
+
+    if config.rollout.max_staleness == 0:
+        return InTurn(collect)
+    in_turns = not has_spare_cores(config)
+    progress.note(
+        f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
+        + (", in turns with them: there are no cores to spare" if in_turns else "")
+    )
+    return Ahead(collect, num_steps=config.run.num_steps, max_staleness=config.rollout.max_staleness, in_turns=in_turns)
+
+
+def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
+    """The end of its prompt, with its answer: text of the kind that the run generates."""
+    return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
 
 
 def _after(config: RunConfig, harness: Harness, sets: QuestionSets, questions: Sequence, before) -> list[PolicyAnswers]:

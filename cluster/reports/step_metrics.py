@@ -6,18 +6,24 @@ import math
 from dataclasses import dataclass, fields
 from statistics import fmean
 
+from cluster.broadcast import Published
 from cluster.messages import Outcome, Score, ScoredGroup, StepReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimings:
-    """Seconds of a step's phases; rollout and reward overlap, so they don't add up to `step_s`."""
+    """Seconds of a step's phases; they overlap, so they don't add up to `step_s`.
+
+    The learner waits for groups, the rollout actors for an adapter that is not too old, or for their turn.
+    """
 
     rollout_s: float
     reward_s: float
     learn_s: float
     sync_s: float
     step_s: float
+    learner_wait_s: float
+    rollouts_wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,8 @@ class StepMetrics:
     adapter_version: int
     num_groups: int
     refill_rounds: int
+    replaced_actors: int
+    staleness: int
     trained_groups: int
     generated_tokens: int
     trained_tokens: int
@@ -57,7 +65,13 @@ class StepMetrics:
     learn_s: float
     sync_s: float
     step_s: float
+    learner_wait_s: float
+    rollouts_wait_s: float
     sync_bytes: int
+    sync_export_s: float
+    sync_install_s: float
+    sync_canary_s: float
+    sync_canary_kl: float
     tokens_per_s: float
 
 
@@ -68,15 +82,18 @@ def step_metrics(
     *,
     num_dropped_groups: int,
     refill_rounds: int,
-    adapter_version: int,
-    sync_bytes: int,
+    replaced_actors: int,
+    staleness: int,
+    published: Published,
 ) -> StepMetrics:
     """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
 
     `groups` are all that were sampled: those of refill rounds too, and those without a gradient.
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
-    `match`, never a reward. `adapter_version` is the one that the step published, `sync_bytes` its blob. A prompt is
-    counted once per group. `tokens_per_s` is generated tokens over `rollout_s`.
+    `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
+    counted once per group. `replaced_actors` are the rollout actors lost since the record before, `staleness` the steps
+    that the groups' adapter lagged behind the learner's. `tokens_per_s` is
+    generated tokens over `rollout_s`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     usable = [score for group in groups for score in _usable(group)]
@@ -89,9 +106,11 @@ def step_metrics(
         executes_share=_mean([score.outcome.executes for score in usable]),
         zero_variance_share=_zero_variance_share(groups),
         dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
-        adapter_version=adapter_version,
+        adapter_version=published.manifest.version,
         num_groups=len(groups),
         refill_rounds=refill_rounds,
+        replaced_actors=replaced_actors,
+        staleness=staleness,
         generated_tokens=sum(num_tokens),
         prompt_tokens=sum(len(group.rollout.prompt_token_ids) for group in groups),
         mean_completion_tokens=_mean(num_tokens),
@@ -102,7 +121,13 @@ def step_metrics(
         learn_s=timings.learn_s,
         sync_s=timings.sync_s,
         step_s=timings.step_s,
-        sync_bytes=sync_bytes,
+        learner_wait_s=timings.learner_wait_s,
+        rollouts_wait_s=timings.rollouts_wait_s,
+        sync_bytes=published.manifest.num_bytes,
+        sync_export_s=published.export_s,
+        sync_install_s=published.install_s,
+        sync_canary_s=published.canary_s,
+        sync_canary_kl=published.canary_kl,
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
     )
 

@@ -1,0 +1,110 @@
+"""vLLM KV connector: a group's prompt is computed once to the last token but one.
+
+vLLM's prefix cache shares whole blocks. What a prompt has beyond its last whole block, up to 31 tokens on CPU, would be
+computed again for every candidate: for 16 candidates of 24 tokens that is about as much work as the candidates. Here
+the first request of a prompt computes it, the others wait for that one step, get copies of the block that the prefix
+cache lacks, and compute the last prompt token alone, from which they sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorMetadata,
+    KVConnectorRole,
+)
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.core.kv_cache_manager import KVCacheBlocks
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+    from vllm.v1.request import Request
+
+Key = tuple[int, tuple[int, ...]]  # adapter id, prompt tokens
+
+
+@dataclass
+class BlockCopies(KVConnectorMetadata):
+    """Scheduler to worker: blocks to copy before the step computes anything."""
+
+    sources: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+
+
+class PromptSharing(KVConnectorBase_V1):
+    """One object plans in the scheduler, another copies in the worker."""
+
+    def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
+        super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
+        self._block_size = vllm_config.cache_config.block_size
+        self._leaders: dict[Key, Request] = {}
+        self._blocks: dict[str, list[int]] = {}  # of leaders, by request id
+        self._copies = BlockCopies()
+        self._kv_caches: list[torch.Tensor] = []
+
+    # In the scheduler.
+
+    def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
+        """Tokens that a copy gives beyond the prefix cache's; None while the leader's prompt is being computed."""
+        leader = self._leaders.get(_key(request))
+        if leader is None or leader is request or leader.is_finished() or leader.num_preemptions > 0:
+            self._leaders[_key(request)] = request
+            return 0, False
+        if leader.num_computed_tokens < request.num_prompt_tokens or leader.request_id not in self._blocks:
+            return None, False
+        return max(0, request.num_prompt_tokens - 1 - num_computed_tokens), False
+
+    def update_state_after_alloc(self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int) -> None:
+        own = blocks.get_block_ids()[0]
+        leader = self._leaders[_key(request)]
+        if leader is request:
+            self._blocks[request.request_id] = list(own)
+        if num_external_tokens > 0:
+            first_missing = (request.num_prompt_tokens - 1 - num_external_tokens) // self._block_size
+            last_missing = (request.num_prompt_tokens - 2) // self._block_size
+            self._copies.sources += self._blocks[leader.request_id][first_missing : last_missing + 1]
+            self._copies.targets += own[first_missing : last_missing + 1]
+
+    def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
+        copies, self._copies = self._copies, BlockCopies()
+        return copies
+
+    def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
+        self._blocks.pop(request.request_id, None)
+        if self._leaders.get(_key(request)) is request:
+            del self._leaders[_key(request)]
+        return False, None
+
+    # In the worker.
+
+    def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
+        self._kv_caches = list(kv_caches.values())
+
+    def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        copies = self._get_connector_metadata()
+        assert isinstance(copies, BlockCopies)
+        if not copies.sources:
+            return
+        sources, targets = torch.tensor(copies.sources), torch.tensor(copies.targets)
+        for cache in self._kv_caches:
+            # Whole blocks: whatever the leader has written behind the prompt, the candidate overwrites before it reads.
+            cache.index_copy_(0, targets.to(cache.device), cache.index_select(0, sources.to(cache.device)))
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """The copies are made before the first layer."""
+
+    def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any) -> None:
+        """Nothing leaves the engine."""
+
+    def wait_for_save(self) -> None:
+        """Nothing leaves the engine."""
+
+
+def _key(request: Request) -> Key:
+    adapter_id = 0 if request.lora_request is None else request.lora_request.lora_int_id
+    return adapter_id, tuple(request.prompt_token_ids or ())

@@ -1,0 +1,78 @@
+"""The ways of generating that the rollout bench compares, each an actor of its own that is asked in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import ray
+
+from cluster.messages import AdapterManifest, GroupRequest, Question
+from cluster.placement import engine_environment, start_rollout_pool
+from cluster.rollout_pool import RolloutPool
+from configs.schema import RunConfig
+
+NUM_QUESTIONS = 8
+GROUP_SIZE = 16
+PROMPT_TOKENS = (250, 450)  # of Spider's schemas in the compact style, mostly
+COMPLETION_TOKENS = 48
+FIRST_TOKEN = 100  # below are special tokens, which could end a completion
+
+Generate = Callable[[Sequence[GroupRequest]], int]  # returns the number of generated tokens
+
+
+def bench_requests(vocabulary: int, round_number: int) -> list[GroupRequest]:
+    """Groups over prompts of random tokens, no two rounds with the same."""
+    rng = Random(round_number)
+    requests = []
+    for number in range(NUM_QUESTIONS):
+        name = f"{round_number}-{number}"
+        length = rng.randint(*PROMPT_TOKENS)
+        requests.append(
+            GroupRequest(
+                question=Question(question_id=name, database_id="bench", text="", gold_sql=("SELECT 1",)),
+                prompt_token_ids=tuple(rng.randrange(FIRST_TOKEN, vocabulary) for _ in range(length)),
+                num_samples=GROUP_SIZE,
+                temperature=1.0,
+                max_new_tokens=COMPLETION_TOKENS,
+                seed=rng.getrandbits(32),
+            )
+        )
+    return requests
+
+
+def streaming(pool: RolloutPool, version: int | None) -> Generate:
+    def generate(requests: Sequence[GroupRequest]) -> int:
+        groups = pool.generate(requests, version)
+        return sum(len(completion.token_ids) for group in groups for completion in group.completions)
+
+    return generate
+
+
+def offline(config: RunConfig, model_dir: Path, adapter_dir: Path, *, stock_lora: bool) -> Generate:
+    from actors.vllm_offline import OfflineLlm
+
+    actor = _start(OfflineLlm, config, config, model_dir, stock_lora)
+    return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests), adapter_dir))
+
+
+def transformers_generate(config: RunConfig, model_dir: Path, adapter_dir: Path) -> Generate:
+    from cluster.bench.transformers_way import TransformersGenerate
+
+    actor = _start(TransformersGenerate, config, model_dir, adapter_dir, config.model.dtype)
+    return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests)))
+
+
+def start_engine(config: RunConfig, model_dir: Path, manifest: AdapterManifest) -> RolloutPool:
+    pool = start_rollout_pool(config, model_dir)
+    pool.install(manifest)
+    return pool
+
+
+def _start(role: type, config: RunConfig, *arguments: Any) -> Any:
+    actor: Any = ray.remote(role).options(num_cpus=0, runtime_env={"env_vars": engine_environment(config)})
+    handle = actor.remote(*arguments)
+    ray.get(handle.ping.remote(), timeout=config.cluster.start_timeout_s)
+    return handle

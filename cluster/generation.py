@@ -1,0 +1,135 @@
+"""When a step's groups are generated: in turn with the updates, or ahead of them within a bound."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.scoring import Collected
+
+CollectStep = Callable[[int, int], Collected]  # the step, and the adapter version that generates it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    collected: Collected
+    version: int  # of the adapter that generated it
+    learner_waited_s: float  # until the groups were there
+    rollouts_waited_s: float  # for a version that is not too old, or for their turn
+
+
+class Generation(Protocol):
+    def take(self, step: int) -> Taken:
+        """The groups of `step`; steps are taken in their order."""
+
+    def note_published(self, version: int) -> None: ...
+
+    def learners_turn(self) -> AbstractContextManager[None]:
+        """Held while the learner computes."""
+
+
+class InTurn:
+    """Staleness 0: step k is generated with version k - 1, when it is taken."""
+
+    def __init__(self, collect: CollectStep) -> None:
+        self._collect = collect
+
+    def take(self, step: int) -> Taken:
+        started_s = time.perf_counter()
+        collected = self._collect(step, step - 1)
+        waited_s = time.perf_counter() - started_s
+        return Taken(collected=collected, version=step - 1, learner_waited_s=waited_s, rollouts_waited_s=0.0)
+
+    def note_published(self, version: int) -> None:
+        """The next step finds it installed."""
+
+    @contextmanager
+    def learners_turn(self) -> Iterator[None]:
+        yield
+
+    def close(self) -> None:
+        """Nothing runs on."""
+
+
+class Ahead:
+    """Step k is generated with version k - 1 - `max_staleness` (0 at first), as soon as that is published.
+
+    Exactly that version and not the newest: which one it would be hung on the machine's load, and no run would repeat
+    another. So the bound holds by construction, and at most `max_staleness` steps wait to be taken. With `in_turns`,
+    for machines without spare cores, generation and learner don't compute at the same time.
+    """
+
+    def __init__(self, collect: CollectStep, *, num_steps: int, max_staleness: int, in_turns: bool) -> None:
+        self._collect = collect
+        self._num_steps = num_steps
+        self._max_staleness = max_staleness
+        self._turn = threading.Lock() if in_turns else None
+        self._changed = threading.Condition()
+        self._published = 0
+        self._ready: deque[tuple[int, Collected, float]] = deque()  # version, groups, seconds waited for the version
+        self._fault: BaseException | None = None
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self._thread.start()
+
+    def take(self, step: int) -> Taken:
+        """Raises what generating raised."""
+        started_s = time.perf_counter()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._fault is not None)
+            if not self._ready:
+                assert self._fault is not None
+                raise self._fault
+            version, collected, rollouts_waited_s = self._ready.popleft()
+        assert step - 1 - version <= self._max_staleness
+        return Taken(
+            collected=collected,
+            version=version,
+            learner_waited_s=time.perf_counter() - started_s,
+            rollouts_waited_s=rollouts_waited_s,
+        )
+
+    def note_published(self, version: int) -> None:
+        with self._changed:
+            self._published = version
+            self._changed.notify_all()
+
+    @contextmanager
+    def learners_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+        else:
+            with self._turn:
+                yield
+
+    def close(self) -> None:
+        """No further step is begun; one that is being generated is given up with the process."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            for step in range(1, self._num_steps + 1):
+                version = max(0, step - 1 - self._max_staleness)
+                started_s = time.perf_counter()
+                with self._changed:
+                    while self._published < version and not self._is_closed:
+                        self._changed.wait()
+                    if self._is_closed:
+                        return
+                with self.learners_turn():  # the same lock: only one side computes
+                    waited_s = time.perf_counter() - started_s
+                    collected = self._collect(step, version)
+                with self._changed:
+                    self._ready.append((version, collected, waited_s))
+                    self._changed.notify_all()
+        except BaseException as fault:  # raised again where the groups are wanted
+            with self._changed:
+                self._fault = fault
+                self._changed.notify_all()

@@ -1,0 +1,89 @@
+"""The canary: its scale, what it lets pass, and the faults it stops; by fakes of learner and actors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+
+from cluster.broadcast import PROBE_VERSION, Broadcast
+from cluster.messages import AdapterManifest, AdapterReceipt
+from configs.errors import AdapterProofError
+from tests.fake_cluster import FakeCluster
+
+TEXT = (5, 6, 7, 8)
+BASE = [-1.0, -2.0, -3.0]
+
+
+def shifted(by: float) -> list[float]:
+    return [value + by for value in BASE]
+
+
+@dataclass
+class Sides:
+    """A learner and two actors; `engine` holds each version's log-probabilities, the learner's are near them."""
+
+    noise: float = 0.01
+    probe_effect: float = 3.0
+    engine: dict[int | None, list[float]] = field(default_factory=dict)
+    second_actor_lags: bool = False
+    events: list[tuple] = field(default_factory=list)
+
+    def export_adapter(self, version: int) -> AdapterManifest:
+        self.events.append(("export", version))
+        return FakeCluster().export_adapter(version)
+
+    def export_probe(self, version: int) -> AdapterManifest:
+        return FakeCluster().export_adapter(version)
+
+    def canary_logprobs(self, token_ids, version=None, *, with_adapter=None):
+        assert tuple(token_ids) == TEXT
+        if with_adapter is not None:
+            return shifted(-0.2 + self.noise) if with_adapter else shifted(self.noise)
+        first = self.engine.get(version, BASE if version is None else shifted(-0.2))
+        if version == PROBE_VERSION:
+            first = shifted(self.probe_effect)
+        return [first, BASE if self.second_actor_lags and version != PROBE_VERSION else first]
+
+    def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
+        self.events.append(("install", manifest.version))
+        return []
+
+
+def test_publishing_exports_once_installs_that_version_and_measures_the_difference():
+    sides = Sides()
+    broadcast = Broadcast(sides, sides, TEXT)
+    sides.events.clear()
+    published = broadcast.publish(4)
+    assert sides.events == [("export", 4), ("install", 4)]
+    assert published.manifest.version == 4
+    assert published.canary_kl == pytest.approx(math.expm1(0.01) - 0.01)
+
+
+def test_the_limit_lies_between_noise_and_effect():
+    scale = Broadcast(Sides(noise=0.01, probe_effect=4.0), Sides(noise=0.01, probe_effect=4.0), TEXT).scale
+    assert (scale.noise, scale.effect) == (pytest.approx(0.01), pytest.approx(4.0))
+    assert scale.limit == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("sides", [Sides(probe_effect=0.05), Sides(noise=0.5), Sides(noise=math.nan)])
+def test_a_probe_that_does_not_stand_out_stops_the_run(sides):
+    with pytest.raises(AdapterProofError, match="can't tell an adapter from none"):
+        Broadcast(sides, sides, TEXT)
+
+
+@pytest.mark.parametrize("found", [shifted(2.0), [math.nan] * 3])
+def test_an_engine_that_computes_something_else_stops_the_run(found):
+    sides = Sides(engine={2: found})
+    broadcast = Broadcast(sides, sides, TEXT)
+    broadcast.publish(1)
+    with pytest.raises(AdapterProofError, match=r"version 2.*rollout actor 0"):
+        broadcast.publish(2)
+
+
+def test_every_actor_is_looked_at():
+    sides = Sides(second_actor_lags=True)
+    broadcast = Broadcast(sides, sides, TEXT)
+    with pytest.raises(AdapterProofError, match="rollout actor 1"):
+        broadcast.publish(1)
