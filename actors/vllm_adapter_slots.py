@@ -1,33 +1,34 @@
-"""vLLM worker extension: installs an adapter from bytes and reads its active slots back.
+"""vLLM worker extension: installs an adapter and reads its active slots back.
 
-vLLM 0.32 loads adapters from folders only. This mixes two methods into its worker: one builds the adapter from
-a safetensors blob in memory, the other digests what the engine will really multiply with.
+vLLM 0.32 loads adapters from folders only. Mixed into its worker, this builds one from a safetensors blob in memory, or
+has vLLM load a folder, and digests what the engine will really multiply with.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
-import torch
-from safetensors.torch import load
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.peft_helper import PEFTHelper
+from vllm.lora.request import LoRARequest
+
+from actors.adapter_blob import Pair, digest_of, module_names, tensors_of
 
 
 class AdapterSlots:
     """Methods that run inside the vLLM worker, called through `collective_rpc`."""
 
-    def install_adapter(self, adapter_id: int, blob: bytes, rank: int, alpha: int, target_modules: list[str]) -> dict:
+    def install_adapter(
+        self, adapter_id: int, blob: memoryview, rank: int, alpha: int, target_modules: list[str]
+    ) -> dict:
         """Load, activate and read back one adapter.
 
-        Returns `num_modules` (pairs of A and B in the active slots that the blob names), `installed` and `expected`
-        (digests of the active slots and of what must be in them: engine dtype, alpha/rank folded into B).
+        Returns `num_modules` (pairs of A and B in the active slots that the blob names) and `installed` (their digest).
         Raises ValueError when a tensor of the blob binds to no module of the engine.
         """
         lora_manager = self.model_runner.lora_manager  # type: ignore[attr-defined]
         slots = lora_manager._adapter_manager
-        tensors = load(blob)
+        tensors = tensors_of(blob)
         helper = PEFTHelper.from_dict(
             {"r": rank, "lora_alpha": alpha, "target_modules": target_modules, "bias": "none", "use_dora": False}
         )
@@ -42,21 +43,35 @@ class AdapterSlots:
         )
         if adapter_id in slots.list_adapters():
             raise ValueError(f"adapter id {adapter_id} is already installed: ids are never reused")
-        installed_ids = self._installed_ids()
-        while len(installed_ids) >= slots.capacity:
-            # Not the least recently used, which vLLM would choose: that may be one that is still to be used.
-            slots.remove_adapter(installed_ids.pop(0))
+        self._make_room(slots)
         slots.add_adapter(adapter)
         slots.activate_adapter(adapter_id)
-        installed_ids.append(adapter_id)
-        expected = _folded(tensors, alpha / rank, lora_manager.lora_config.lora_dtype)
-        installed = dict(_active_pairs(slots, adapter_id, set(expected)))
-        unbound = sorted(set(expected) - set(installed))
+        return self._note_installed(slots, adapter_id, module_names(tensors))
+
+    def install_adapter_folder(self, adapter_id: int, folder: str, names: list[str]) -> dict:
+        """The same through vLLM's own way in, of a PEFT folder that holds the modules `names`."""
+        lora_manager = self.model_runner.lora_manager  # type: ignore[attr-defined]
+        slots = lora_manager._adapter_manager
+        self._make_room(slots)
+        if not lora_manager.add_adapter(LoRARequest(f"adapter-{adapter_id}", adapter_id, folder)):
+            raise ValueError(f"adapter id {adapter_id} is already installed: ids are never reused")
+        return self._note_installed(slots, adapter_id, set(names))
+
+    def _make_room(self, slots) -> None:
+        """Not by vLLM's choice, the least recently used: that may be one that is still to be used."""
+        installed_ids = self._installed_ids()
+        while len(installed_ids) >= slots.capacity:
+            slots.remove_adapter(installed_ids.pop(0))
+
+    def _note_installed(self, slots, adapter_id: int, names: set[str]) -> dict:
+        self._installed_ids().append(adapter_id)
+        installed = dict(_active_pairs(slots, adapter_id, names))
+        unbound = sorted(names - set(installed))
         if unbound:
             raise ValueError(
                 f"{len(unbound)} exported modules bind to nothing in the engine, the first is '{unbound[0]}'"
             )
-        return {"num_modules": len(installed), "installed": _digest(installed), "expected": _digest(expected)}
+        return {"num_modules": len(installed), "installed": digest_of(installed)}
 
     def _installed_ids(self) -> list[int]:
         """In the order of their installation; kept on the worker, which this class is mixed into."""
@@ -66,20 +81,6 @@ class AdapterSlots:
 
     def list_adapter_ids(self) -> list[int]:
         return sorted(self.model_runner.lora_manager.list_adapters())  # type: ignore[attr-defined]
-
-
-Pair = tuple[torch.Tensor, torch.Tensor]
-
-
-def _folded(tensors: dict[str, torch.Tensor], scaling: float, dtype: torch.dtype) -> dict[str, Pair]:
-    """Blob tensors by module name: A [rank, in] and scaled B [out, rank], as the engine multiplies them."""
-    pairs: dict[str, Pair] = {}
-    for name in tensors:
-        if name.endswith(".lora_A.weight"):
-            stem = name.removesuffix(".lora_A.weight")
-            lora_b = tensors[f"{stem}.lora_B.weight"].to(dtype) * scaling
-            pairs[stem.removeprefix("base_model.model.")] = (tensors[name].to(dtype), lora_b)
-    return pairs
 
 
 def _active_pairs(slots, adapter_id: int, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -93,12 +94,3 @@ def _active_pairs(slots, adapter_id: int, wanted: set[str]) -> Iterator[tuple[st
                 lora_a = module.lora_a_stacked[index][slot, 0, :rank]
                 lora_b = module.lora_b_stacked[index][slot, 0, :, :rank]
                 yield f"{parent}.{part}", (lora_a, lora_b)
-
-
-def _digest(pairs: dict[str, Pair]) -> str:
-    sha = hashlib.sha256()
-    for name in sorted(pairs):
-        sha.update(name.encode())
-        for tensor in pairs[name]:
-            sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import vllm
 from vllm import SamplingParams
 from vllm.config import KVTransferConfig
 from vllm.engine.arg_utils import EngineArgs
@@ -16,8 +16,10 @@ from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
+from xxhash import xxh3_128_hexdigest
 
-from actors.vllm_single_adapter import install_single_adapter_path
+from actors.adapter_blob import adapter_folder, module_names, tensors_of
+from actors.vllm_single_adapter import KNOWN_VERSIONS, install_single_adapter_path
 from cluster.messages import (
     AdapterManifest,
     AdapterReceipt,
@@ -46,6 +48,11 @@ class VllmEngine:
             install_single_adapter_path()
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu))
         self._tokenizer = self._engine.get_tokenizer()
+        is_known = vllm.__version__.split("+")[0] in KNOWN_VERSIONS
+        self._by_folder = rollout.adapter_transport == "folder" or (
+            rollout.adapter_transport == "auto" and not is_known
+        )
+        logger.info("adapters are installed %s", "through folders" if self._by_folder else "from memory")
 
     def install(self, manifest: AdapterManifest, blob: memoryview) -> AdapterReceipt:
         """Install one adapter version and prove it: blob digest, bound modules, digest of the active slots.
@@ -53,17 +60,14 @@ class VllmEngine:
         Raises AdapterProofError with what was expected and found.
         """
         started = time.perf_counter()
-        found = hashlib.sha256(blob).hexdigest()
-        if found != manifest.sha256:
+        found = xxh3_128_hexdigest(blob)
+        if found != manifest.digest:
             raise AdapterProofError(
                 f"adapter version {manifest.version}: the blob's digest is {found[:12]}, "
-                f"exported was {manifest.sha256[:12]}"
+                f"exported was {manifest.digest[:12]}"
             )
         try:
-            answer = self._engine.collective_rpc(
-                "install_adapter",
-                args=(manifest.version + 1, bytes(blob), manifest.rank, manifest.alpha, list(manifest.target_modules)),
-            )[0]
+            answer = self._installed(manifest, blob)
         except ValueError as fault:
             raise AdapterProofError(f"adapter version {manifest.version} can't be installed: {fault}") from fault
         if answer["num_modules"] != manifest.num_modules:
@@ -71,10 +75,10 @@ class VllmEngine:
                 f"adapter version {manifest.version}: {answer['num_modules']} modules bound, "
                 f"exported were {manifest.num_modules}"
             )
-        if answer["installed"] != answer["expected"]:
+        if answer["installed"] != manifest.slots_digest:
             raise AdapterProofError(
                 f"adapter version {manifest.version}: the engine's active slots hold {answer['installed'][:12]}, "
-                f"must hold {answer['expected'][:12]}"
+                f"must hold {manifest.slots_digest[:12]}"
             )
         self._versions = {i - 1 for i in self._engine.collective_rpc("list_adapter_ids")[0]}
         return AdapterReceipt(
@@ -83,6 +87,15 @@ class VllmEngine:
             digest=answer["installed"],
             install_s=time.perf_counter() - started,
         )
+
+    def _installed(self, manifest: AdapterManifest, blob: memoryview) -> dict:
+        shape = manifest.rank, manifest.alpha, list(manifest.target_modules)
+        if not self._by_folder:
+            return self._engine.collective_rpc("install_adapter", args=(manifest.version + 1, blob, *shape))[0]
+        with adapter_folder(blob, *shape) as folder:
+            names = sorted(module_names(tensors_of(blob)))
+            arguments = manifest.version + 1, str(folder), names
+            return self._engine.collective_rpc("install_adapter_folder", args=arguments)[0]
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         """Yield each group as soon as its last candidate is finished; None samples the base model.

@@ -137,6 +137,19 @@ def bench_rollout(
     operation.bench_rollout(resolved, as_json)
 
 
+@bench.command("sync")
+def bench_sync(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
+    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import sync_bench as operation
+
+    operation.bench_sync(resolved, as_json)
+
+
 @app.command()
 def version() -> None:
     """Print floe's version."""

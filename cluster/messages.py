@@ -136,7 +136,8 @@ class AdapterManifest:
     target_modules: tuple[str, ...]
     num_modules: int
     num_bytes: int
-    sha256: str  # of the safetensors blob
+    digest: str  # xxh3-128 of the safetensors blob
+    slots_digest: str  # xxh3-128 of what an engine's slots must hold: its type, alpha / rank folded into B
     blob_ref: Any  # a reference that the actors resolve; holds a uint8 array of `num_bytes`
 
 

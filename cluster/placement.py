@@ -105,7 +105,7 @@ def check_resources(config: RunConfig) -> None:
             )
 
 
-def start_rollout_pool(config: RunConfig, model_dir: Path) -> RolloutPool:
+def start_rollout_pool(config: RunConfig, model_dir: Path, name: str = "rollout") -> RolloutPool:
     """One engine per actor, ready to install adapters. Raises UserError when one can't start."""
     from actors.rollout_actor import RolloutActor
 
@@ -114,8 +114,8 @@ def start_rollout_pool(config: RunConfig, model_dir: Path) -> RolloutPool:
     def create(number: int, num_before: int) -> Any:
         """A successor's name says how many were lost: its predecessor's own may still be taken."""
         options = {"num_cpus": config.rollout.num_cpus, "num_gpus": config.rollout.num_gpus}
-        name = f"rollout-{number}" + (f"-successor-{num_before}" if num_before else "")
-        actor = ray.remote(RolloutActor).options(name=name, runtime_env={"env_vars": environment}, **options)
+        full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
+        actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)
         return actor.remote(config, model_dir)
 
     def start_successor(number: int, num_before: int) -> Any:
@@ -174,7 +174,7 @@ def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
     """A PEFT folder's adapter in the object store, as version 0. Raises UserError when it can't be served."""
     from learner.adapter_files import export_blob, read_adapter
 
-    return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob)
+    return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob, config.model.dtype)
 
 
 def put_blob(blob: np.ndarray) -> list:

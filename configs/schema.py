@@ -74,6 +74,9 @@ class RolloutSection(Section):
     temperature: float = Field(0.8, gt=0, le=2)
     max_new_tokens: int = Field(64, ge=1)
     max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
+    adapter_transport: Literal["auto", "memory", "folder"] = Field(
+        "auto", description="Into the engine: from memory where the vLLM version is known, else by folders in /dev/shm."
+    )
     kv_cache_gib: int = Field(2, ge=1, description="Memory of the engine's KV cache on CPU, in GiB.")
     gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
     max_num_seqs: int = Field(256, ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from cluster.messages import AdapterManifest
 from configs.errors import UserError
@@ -21,6 +21,8 @@ from configs.schema import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
+LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
 # Options of PEFT that make an adapter more than plain LoRA, each with its plain value.
 PLAIN_OPTIONS = {
     "use_dora": False,
@@ -38,11 +40,16 @@ def to_blob(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def export_blob(
-    tensors: dict[str, torch.Tensor], lora: LoraSection, version: int, put_blob: Callable[[np.ndarray], Any]
+    tensors: dict[str, torch.Tensor],
+    lora: LoraSection,
+    version: int,
+    put_blob: Callable[[np.ndarray], Any],
+    engine_dtype: str,
 ) -> AdapterManifest:
     """Put the adapter, as the engine will get it, into the store once, and describe it.
 
-    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference.
+    `put_blob` stores a uint8 array where the rollout actors can reach it and returns the reference. The engine computes
+    in `engine_dtype`, a name of torch's.
     """
     blob = to_blob(tensors)
     return AdapterManifest(
@@ -52,9 +59,22 @@ def export_blob(
         target_modules=lora.target_modules,
         num_modules=len(tensors) // 2,
         num_bytes=len(blob),
-        sha256=hashlib.sha256(blob).hexdigest(),
+        digest=xxh3_128_hexdigest(blob),
+        slots_digest=slots_digest(tensors, lora.alpha / lora.rank, getattr(torch, engine_dtype)),
         blob_ref=put_blob(np.frombuffer(blob, dtype=np.uint8)),
     )
+
+
+def slots_digest(tensors: dict[str, torch.Tensor], scaling: float, dtype: torch.dtype) -> str:
+    """Digest of A [rank, in] and scaled B [out, rank] of every module, by name: what an engine's slots must hold."""
+    state = xxh3_128()
+    for name in sorted(tensors):
+        if name.endswith(LORA_A):
+            stem = name.removesuffix(LORA_A)
+            state.update(stem.removeprefix(PEFT_PREFIX).encode())
+            for tensor in (tensors[name].to(dtype), tensors[f"{stem}{LORA_B}"].to(dtype) * scaling):
+                state.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def write_adapter(folder: Path, blob: bytes, lora: LoraSection, base_model: Path) -> None:

@@ -98,11 +98,14 @@ class GrpoLearner:
 
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""
-        return export_blob(adapter_tensors(self._policy), self._config.lora, version, self._put_blob)
+        return self._export(adapter_tensors(self._policy), version)
 
     def export_probe(self, version: int) -> AdapterManifest:
         """An adapter with large weights, the same each time, in place of the policy's own."""
-        return export_blob(probe_tensors(adapter_tensors(self._policy)), self._config.lora, version, self._put_blob)
+        return self._export(probe_tensors(adapter_tensors(self._policy)), version)
+
+    def _export(self, tensors: dict[str, torch.Tensor], version: int) -> AdapterManifest:
+        return export_blob(tensors, self._config.lora, version, self._put_blob, self._config.model.dtype)
 
     @torch.no_grad()
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:

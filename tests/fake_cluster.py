@@ -140,7 +140,8 @@ class FakeCluster:
             target_modules=("q_proj",),
             num_modules=1,
             num_bytes=100,
-            sha256="",
+            digest="",
+            slots_digest="",
             blob_ref=None,
         )
 

@@ -53,11 +53,11 @@ def request_for(config, smoke_run):
 
 
 def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, config, tensors, request_for):
-    first = export_blob(tensors, config.lora, 1, put_blob)
+    first = export_blob(tensors, config.lora, 1, put_blob, config.model.dtype)
     (receipt,) = pool.install(first)
     assert (receipt.version, receipt.num_modules) == (1, len(tensors) // 2)
     louder = {name: tensor * 3 if "lora_B" in name else tensor for name, tensor in tensors.items()}
-    (other,) = pool.install(export_blob(louder, config.lora, 2, put_blob))
+    (other,) = pool.install(export_blob(louder, config.lora, 2, put_blob, config.model.dtype))
     assert other.digest != receipt.digest
     request = request_for(0)
     base, one, two = (next(iter(pool.generate([request], version))).completions for version in (None, 1, 2))
@@ -66,7 +66,7 @@ def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, confi
 
 
 def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors, request_for):
-    pool.install(export_blob(tensors, config.lora, 3, put_blob))
+    pool.install(export_blob(tensors, config.lora, 3, put_blob, config.model.dtype))
     alone = next(iter(pool.generate([request_for(1)], 3)))
     together = {g.seed: g for g in pool.generate([request_for(2), request_for(1), request_for(0)], 3)}
     again = together[alone.seed]
@@ -85,8 +85,27 @@ def test_candidates_of_a_group_are_those_of_requests_for_one_each(pool, request_
         assert shared.logprobs == pytest.approx(own.logprobs, abs=0.05)
 
 
+@pytest.mark.long
+def test_by_folders_an_adapter_arrives_the_same_as_from_memory(pool, config, smoke_run, tensors, request_for):
+    rollout = config.rollout.model_copy(update={"adapter_transport": "folder"})
+    by_folder = start_rollout_pool(
+        config.model_copy(update={"rollout": rollout}), smoke_run.home / "models" / "tiny-qwen2", "by-folder"
+    )
+    answers = []
+    for way in (pool, by_folder):
+        for version in (20, 21, 22):
+            (receipt,) = way.install(export_blob(tensors, config.lora, version, put_blob, config.model.dtype))
+        (group,) = way.generate([request_for(3)], 22)
+        answers.append((receipt.num_modules, receipt.digest, [c.token_ids for c in group.completions]))
+    renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
+    with pytest.raises(AdapterProofError):
+        by_folder.install(export_blob(renamed, config.lora, 23, put_blob, config.model.dtype))
+    by_folder.stop()
+    assert answers[0] == answers[1]
+
+
 def test_flipped_byte_is_noticed(pool, config, tensors):
-    manifest = export_blob(tensors, config.lora, 4, put_blob)
+    manifest = export_blob(tensors, config.lora, 4, put_blob, config.model.dtype)
     blob = np.array(ray.get(manifest.blob_ref[0]))
     blob[-1] ^= 1
     with pytest.raises(AdapterProofError, match="digest"):
@@ -96,13 +115,13 @@ def test_flipped_byte_is_noticed(pool, config, tensors):
 def test_names_that_bind_nothing_are_noticed(pool, config, tensors):
     renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
     with pytest.raises(AdapterProofError, match="bind to nothing"):
-        pool.install(export_blob(renamed, config.lora, 5, put_blob))
+        pool.install(export_blob(renamed, config.lora, 5, put_blob, config.model.dtype))
 
 
 def test_missing_modules_are_noticed(pool, config, tensors):
-    manifest = export_blob(tensors, config.lora, 6, put_blob)
+    manifest = export_blob(tensors, config.lora, 6, put_blob, config.model.dtype)
     fewer = {name: tensor for name, tensor in tensors.items() if ".0.self_attn" not in name}
-    half = export_blob(fewer, config.lora, 6, put_blob)
+    half = export_blob(fewer, config.lora, 6, put_blob, config.model.dtype)
     with pytest.raises(AdapterProofError, match="modules bound"):
         pool.install(replace(half, num_modules=manifest.num_modules))
 
@@ -114,7 +133,7 @@ def test_an_adapter_of_another_rank_is_noticed(pool, config, tensors):
         for name, tensor in tensors.items()
     }
     with pytest.raises(AdapterProofError, match="rank"):
-        pool.install(export_blob(doubled, wider, 7, put_blob))
+        pool.install(export_blob(doubled, wider, 7, put_blob, config.model.dtype))
 
 
 def test_version_that_is_not_installed_is_refused(pool, request_for):

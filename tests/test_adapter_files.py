@@ -1,6 +1,5 @@
 """Adapters as bytes and as PEFT folders: what is written is read back, PEFT loads it, others are refused."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load
 from transformers import LlamaForCausalLM
+from xxhash import xxh3_128_hexdigest
 
 from configs.errors import UserError
 from configs.schema import LoraSection
@@ -104,13 +104,13 @@ def test_the_manifest_describes_the_blob_that_was_stored():
         stored.append(array.tobytes())
         return "reference"
 
-    manifest = export_blob(tensors, LORA, 7, put_blob)
+    manifest = export_blob(tensors, LORA, 7, put_blob, "bfloat16")
     (blob,) = stored
     assert_same_tensors(load(blob), tensors)
     assert (manifest.version, manifest.rank, manifest.alpha, manifest.target_modules) == (7, 8, 16, TARGETS)
     assert manifest.num_modules == 2 * len(TARGETS)  # two layers
     assert manifest.num_bytes == len(blob)
-    assert manifest.sha256 == hashlib.sha256(blob).hexdigest()
+    assert manifest.digest == xxh3_128_hexdigest(blob)
     assert manifest.blob_ref == "reference"
 
 

@@ -55,6 +55,11 @@ def test_engine_and_learner_agree_on_the_tokens(metrics):
     assert all(0 < record["logprob_mismatch_mean"] < 0.1 for record in metrics)
 
 
+def test_the_canary_saw_every_version_act(metrics):
+    assert all(0 <= record["sync_canary_kl"] < 0.1 for record in metrics)
+    assert all(record["sync_export_s"] > 0 and record["sync_install_s"] > 0 for record in metrics)
+
+
 def test_sixteen_candidates_a_group(rollouts):
     sizes = rollouts.execute("SELECT COUNT(*) FROM rollouts GROUP BY step, question_id").fetchall()
     assert [tuple(size) for size in sizes] == [(16,)] * 6
@@ -119,3 +124,17 @@ def test_evaluate_reads_the_adapter_and_prints_json(smoke_run):
     report = json.loads(done.stdout)
     assert [row["name"] for row in report["rows"]] == ["base model", "latest"]
     assert report["num_questions"] == 6
+
+
+@pytest.mark.long
+def test_a_run_ahead_of_its_updates_uses_the_versions_that_the_bound_allows(smoke_run, tmp_path):
+    run_dir = tmp_path / "ahead"
+    overrides = ("rollout.max_staleness=1", "evaluation.enabled=false", "cluster.address=local")
+    done = floe("train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), *overrides, home=smoke_run.home)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["staleness"] for record in records] == [0, 1, 1]
+    assert all(record["grad_norm"] > 0 and record["sync_canary_kl"] < 0.1 for record in records)
+    with sqlite3.connect(run_dir / "rollouts.sqlite") as connection:
+        rows = connection.execute("SELECT DISTINCT step, adapter_version FROM rollouts ORDER BY step").fetchall()
+    assert rows == [(1, 0), (2, 0), (3, 1)]

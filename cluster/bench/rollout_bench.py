@@ -64,7 +64,8 @@ def _measure(config: RunConfig, folder: Path, progress: Progress) -> dict[str, T
     model = AutoConfig.from_pretrained(model_dir)
     tensors = random_adapter(model, config.lora)
     write_adapter(folder / "adapter", to_blob(tensors), config.lora, model_dir)
-    pool = rollout_ways.start_engine(config, model_dir, export_blob(tensors, config.lora, VERSION, put_blob))
+    manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.model.dtype)
+    pool = rollout_ways.start_engine(config, model_dir, manifest)
     ways = {
         ACTOR: rollout_ways.streaming(pool, VERSION),
         BASE: rollout_ways.streaming(pool, None),
