@@ -129,7 +129,7 @@ def bench_rollout(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Tokens that a rollout actor generates per second, beside vLLM's own entry point and transformers."""
+    """Tokens that a rollout actor generates per second, beside vLLM and transformers; a quarter of an hour."""
     resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):
         from cluster.bench import rollout_bench as operation

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import load
+from safetensors.torch import load, save
 from transformers import LlamaForCausalLM
 from xxhash import xxh3_128_hexdigest
 
@@ -112,6 +112,12 @@ def test_the_manifest_describes_the_blob_that_was_stored():
     assert manifest.num_bytes == len(blob)
     assert manifest.digest == xxh3_128_hexdigest(blob)
     assert manifest.blob_ref == "reference"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_blob_is_byte_for_byte_what_the_library_writes(dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in adapter().items()}
+    assert to_blob(tensors) == save(tensors, metadata={"format": "pt"})
 
 
 def test_the_same_adapter_has_the_same_bytes():

@@ -156,7 +156,7 @@ def _targets(rows: Sequence[SyncTimes]) -> list[Target]:
             "10 copies / the whole way": 10 * one.copy_ms / one.whole_ms,
         }
         for row in more:
-            name = f"1.2 x the CPU time of {row.num_receivers} receivers / their wall time"
+            name = f"1.2 x CPU time of {row.num_receivers} receivers / wall time"
             ratios[name] = 1.2 * row.num_receivers * cpu_ms / num_cores() / row.receivers_wall_ms
         targets += [Target(name=f"{shape}: {name}", ratio=ratio, at_least=1) for name, ratio in ratios.items()]
         by_folder = one.folder_ms / one.whole_ms
@@ -166,13 +166,14 @@ def _targets(rows: Sequence[SyncTimes]) -> list[Target]:
 
 def _render(rows: Sequence[SyncTimes], targets: Sequence[Target]) -> None:
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = make_console()
     parts = ("copy", "export", "put", "get", "check", "install", "digest", "whole", "folder")
-    table = Table("shape", "MB", "receivers", *(f"{part} ms" for part in parts), box=box.SIMPLE_HEAD, pad_edge=False)
+    heading = [Column("ms", no_wrap=True), Column("to", no_wrap=True), *(Column(part, no_wrap=True) for part in parts)]
+    table = Table(*heading, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         values = (f"{getattr(row, f'{part}_ms'):.1f}" for part in parts)
-        table.add_row(row.shape, f"{row.num_bytes / 1e6:.1f}", str(row.num_receivers), *values)
+        table.add_row(f"{row.shape} {row.num_bytes / 1e6:.1f} MB", str(row.num_receivers), *values)
     console.print(table)
     console.print(targets_table("ratio of allowed to measured", targets))
