@@ -77,6 +77,15 @@ def test_no_group_is_older_than_the_bound_when_it_is_consumed_whatever_the_delay
             assert cluster.events.index(("install", version)) < cluster.events.index(generated[step - 1])
 
 
+def settled(collected: list[int], num_expected: int) -> list[int]:
+    """What is there once so many are, and a little later."""
+    deadline_s = time.monotonic() + 10
+    while len(collected) < num_expected and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    return list(collected)
+
+
 def test_what_waits_is_bounded():
     cluster = FakeCluster()
     collected: list[int] = []
@@ -86,15 +95,10 @@ def test_what_waits_is_bounded():
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, NO_REFILL)
 
     generation = Ahead(collect, num_steps=50, max_staleness=2, in_turns=False)
-    time.sleep(0.2)
-    assert collected == [1, 2, 3]
+    assert settled(collected, 3) == [1, 2, 3]
     assert generation.take(1).version == 0
     generation.note_published(1)
-    deadline_s = time.monotonic() + 10
-    while len(collected) < 4 and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    assert collected == [1, 2, 3, 4]
+    assert settled(collected, 4) == [1, 2, 3, 4]
     generation.close()
 
 
