@@ -189,7 +189,7 @@ def num_cores() -> int:
 def has_spare_cores(config: RunConfig) -> bool:
     """Whether engines and learner can compute at the same time without taking cores from each other.
 
-    On GPUs they can where each has its own; the cores are counted of the whole cluster.
+    The cores are counted of the whole cluster; with GPUs they are not what is scarce, and the answer is yes.
     """
     if config.rollout.num_gpus > 0 or config.learner.num_gpus > 0:
         return True

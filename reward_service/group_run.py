@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 from cluster.messages import Outcome
@@ -13,6 +13,8 @@ from reward_service.verdict import Verdict
 
 MAX_ATTEMPTS = 2  # of a statement whose child died, unless by its own CPU timer
 MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
+
+_REQUEST_NUMBERS = count(1)  # no two requests of this process have the same, so that no child's last word is misread
 
 Step = tuple[str, int]  # "gold" or "statement", and its index
 
@@ -59,11 +61,14 @@ class GroupRun:
             verdict = Verdict(Outcome(answer["outcome"]), answer["message"], answer["seconds"])
             self._settle((answer["kind"], answer["index"]), verdict)
 
-    def blame(self, end: ChildEnded) -> None:
-        """The child ended in this group's request. What it had made and not sent is made again by the next child."""
-        if end.num_done >= len(self._steps):
-            return
-        step = self._steps[end.num_done]
+    @property
+    def num_steps(self) -> int:
+        """Answers that the request sent last asks for, `done` aside."""
+        return len(self._steps)
+
+    def blame(self, num_done: int, end: ChildEnded) -> None:
+        """The child ended on this group after `num_done` answers; those not sent are made again by the next child."""
+        step = self._steps[min(num_done, len(self._steps) - 1)]
         self._deaths[step] += 1
         if end.by_cpu_timer:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
@@ -90,21 +95,31 @@ class GroupRun:
 
 def run_groups(process: ExecutorProcess, runs: Sequence[GroupRun]) -> None:
     """Runs until every group is over. Raises ExecutorUnavailable, after which some may not be."""
-    numbers = count(1)
     waiting = deque(runs)
     while waiting:
         sent: dict[int, GroupRun] = {}
         try:
-            _run_until_fresh_child(process, waiting, sent, numbers)
+            _run_until_fresh_child(process, waiting, sent)
         except ChildEnded as end:
-            if end.request_number in sent:
-                sent[end.request_number].blame(end)
+            _blame(sent, end)
         waiting = deque(run for run in runs if not run.is_over)
 
 
-def _run_until_fresh_child(
-    process: ExecutorProcess, waiting: deque[GroupRun], sent: dict[int, GroupRun], numbers: Iterator[int]
-) -> None:
+def _blame(sent: dict[int, GroupRun], end: ChildEnded) -> None:
+    """Whom the child was at; after all answers of one request, or before any, that is the next that it would read.
+
+    Someone is always blamed: a request that its child does not survive reading would else be sent for ever.
+    """
+    number, num_done = end.request_number, end.num_done
+    if number not in sent or num_done >= sent[number].num_steps:
+        later = [other for other in sent if other > number]
+        if later:
+            number, num_done = later[0], 0
+    if number in sent:
+        sent[number].blame(num_done, end)
+
+
+def _run_until_fresh_child(process: ExecutorProcess, waiting: deque[GroupRun], sent: dict[int, GroupRun]) -> None:
     """Keeps requests waiting at the child, which then never waits for this process, nor this process for it.
 
     Takes from `waiting` and enters into `sent` under the request's number; what is over is removed.
@@ -112,7 +127,7 @@ def _run_until_fresh_child(
     num_bytes_ahead: dict[int, int] = {}
     while waiting or sent:
         while waiting and sum(num_bytes_ahead.values()) < MAX_BYTES_AHEAD:
-            number, run = next(numbers), waiting[0]
+            number, run = next(_REQUEST_NUMBERS), waiting[0]
             encoded = encode_frame(run.request() | {"number": number})
             if sent and len(encoded) > MAX_BYTES_AHEAD:
                 break

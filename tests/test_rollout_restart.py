@@ -9,30 +9,16 @@ import psutil
 import pytest
 import ray
 
-from cluster.placement import put_blob, ray_session, start_rollout_pool
+from cluster.placement import put_blob
 from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
-from configs.loading import load_config
 from learner.adapter_files import export_blob
-from tests.command_line import REPOSITORY
 from tests.fake_cluster import request
 from tests.mortal_actor import Faulty, Mortal
-from tests.test_adapter_broadcast import request_for, tensors
+from tests.test_adapter_broadcast import config, pool, request_for, tensors
 
 pytestmark = pytest.mark.engine
 
-__all__ = ["request_for", "tensors"]  # fixtures
-
-
-@pytest.fixture(scope="module")
-def config(smoke_run):
-    overrides = [f"run.home={smoke_run.home}", "cluster.address=local"]
-    return load_config(REPOSITORY / "configs" / "smoke.yaml", overrides)
-
-
-@pytest.fixture(scope="module")
-def pool(config, smoke_run):
-    with ray_session(config.cluster, namespace="test-restart"):
-        yield start_rollout_pool(config, smoke_run.home / "models" / "tiny-qwen2")
+__all__ = ["config", "pool", "request_for", "tensors"]  # fixtures
 
 
 def engines() -> list[psutil.Process]:

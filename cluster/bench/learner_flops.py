@@ -11,6 +11,22 @@ if TYPE_CHECKING:
     from learner.packing import Pack
 
 
+def projection_sizes(config: Any) -> dict[str, tuple[int, int]]:
+    """(in, out) of a layer's seven projections, from the configuration that transformers gives the model."""
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_attention_heads * head_size, config.num_key_value_heads * head_size
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSizes:
     """A Llama-shaped model with LoRA adapters on a frozen base."""
@@ -25,24 +41,13 @@ class ModelSizes:
     @classmethod
     def of(cls, config: Any, lora: LoraSection) -> ModelSizes:
         """From the configuration that transformers gives the model."""
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        hidden, inner = config.hidden_size, config.intermediate_size
-        queries, keys = config.num_attention_heads * head_size, config.num_key_value_heads * head_size
-        projections = {
-            "q_proj": (hidden, queries),
-            "k_proj": (hidden, keys),
-            "v_proj": (hidden, keys),
-            "o_proj": (queries, hidden),
-            "gate_proj": (hidden, inner),
-            "up_proj": (hidden, inner),
-            "down_proj": (inner, hidden),
-        }
+        projections = projection_sizes(config)
         return cls(
             num_layers=config.num_hidden_layers,
             projections=tuple(projections.values()),
             lora_weights=sum(lora.rank * sum(projections[name]) for name in lora.target_modules),
-            attention_width=queries,
-            hidden=hidden,
+            attention_width=projections["q_proj"][1],
+            hidden=config.hidden_size,
             vocabulary=config.vocab_size,
         )
 

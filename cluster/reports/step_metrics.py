@@ -92,8 +92,7 @@ def step_metrics(
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
     `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
     counted once per group. `replaced_actors` are the rollout actors lost since the record before, `staleness` the steps
-    that the groups' adapter lagged behind the learner's. `tokens_per_s` is
-    generated tokens over `rollout_s`.
+    that the groups' adapter lagged behind the learner's. `tokens_per_s` is generated tokens over `rollout_s`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     usable = [score for group in groups for score in _usable(group)]

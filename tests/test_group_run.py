@@ -1,0 +1,114 @@
+"""Whom a child's death is blamed on, by a process that stands for one; and that running always comes to an end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from cluster.messages import Outcome
+from reward_service.executor_process import ChildEnded, ExecutorProcess
+from reward_service.frames import Frame
+from reward_service.group_run import GroupRun, run_groups
+
+LENGTH_BYTES = 8
+KILLED, TIMED_OUT = signal.SIGKILL, signal.SIGPROF
+GOLD = {"kind": "gold", "index": 0, "outcome": "match", "message": "", "seconds": 0.0}
+
+
+class Scripted(ExecutorProcess):
+    """A child that ends where `dies_at` says, given the requests that it has got and not answered."""
+
+    def __init__(self, dies_at: Callable[[list[Frame]], tuple[int, int] | None], number: int = KILLED) -> None:
+        self._dies_at = dies_at
+        self._number = number
+        self._requests: list[Frame] = []
+        self.num_deaths = 0
+
+    def send(self, encoded_request: bytes) -> None:
+        self._requests.append(json.loads(encoded_request[LENGTH_BYTES:]))
+
+    def receive(self) -> list[Frame]:
+        if (position := self._dies_at(self._requests)) is not None:
+            self._requests.clear()
+            self.num_deaths += 1
+            assert self.num_deaths < 100, "the same request is sent for ever"
+            raise ChildEnded("the executor died", position, self._number)
+        request = self._requests.pop(0)
+        golds = [
+            GOLD | {"index": index, "ready": True, "empty": False, "cached": False} for index, _ in request["golds"]
+        ]
+        answers = [
+            {"kind": "statement", "index": index, "outcome": "mismatch", "message": "", "seconds": 0.0}
+            for index, _ in request["statements"]
+        ]
+        return [*golds, *answers, {"kind": "done", "recycle": False}]
+
+
+def groups(*names: str) -> list[GroupRun]:
+    return [GroupRun("emp", ["gold"], [f"{name}0", f"{name}1"], 1.0) for name in names]
+
+
+def texts(request: Frame) -> list[str]:
+    return [sql for _, sql in request["statements"]]
+
+
+def outcomes(run: GroupRun) -> list[Outcome]:
+    return [run.verdicts[index].outcome for index in sorted(run.verdicts)]
+
+
+def test_a_request_that_no_child_survives_reading_ends_and_the_others_are_scored():
+    runs = groups("a", "b", "c")
+
+    def dies_at(requests: list[Frame]) -> tuple[int, int] | None:
+        first = requests[0]
+        if first["statements"][0][1][0] == "b":  # the one before it is answered in full
+            return first["number"] - 1, 3
+        return None
+
+    run_groups(Scripted(dies_at), runs)
+    assert outcomes(runs[0]) == outcomes(runs[2]) == [Outcome.MISMATCH] * 2
+    assert runs[1].failure is not None and runs[1].failure.outcome is Outcome.GOLD_FAILED
+
+
+def test_a_child_that_dies_before_it_reads_anything_does_not_keep_the_run_for_ever():
+    runs = groups("a", "b")
+    run_groups(Scripted(lambda requests: (0, 0)), runs)
+    assert all(run.failure is not None and run.failure.outcome is Outcome.GOLD_FAILED for run in runs)
+
+
+def test_a_child_that_always_dies_with_its_answers_made_and_unsent_does_not_either():
+    (run,) = groups("a")
+    run_groups(Scripted(lambda requests: (requests[-1]["number"], 1 + len(requests[-1]["statements"]))), [run])
+    assert run.is_over
+
+
+@pytest.mark.parametrize(("number", "num_deaths", "expected"), [(KILLED, 2, "killed"), (TIMED_OUT, 1, "timeout")])
+def test_the_statement_that_the_child_was_at_is_blamed_and_no_other(number, num_deaths, expected):
+    runs = groups("a", "b", "c")
+
+    def dies_at(requests: list[Frame]) -> tuple[int, int] | None:
+        for request in requests:
+            if "b1" in texts(request):
+                return request["number"], len(request["golds"]) + texts(request).index("b1")
+        return None
+
+    process = Scripted(dies_at, number)
+    run_groups(process, runs)
+    assert process.num_deaths == num_deaths
+    assert outcomes(runs[1])[1] == expected
+    assert [run.failure for run in runs] == [None] * 3
+    assert outcomes(runs[0]) == outcomes(runs[2]) == [Outcome.MISMATCH] * 2
+
+
+def test_where_the_child_was_in_an_earlier_call_is_not_taken_for_this_one():
+    seen: list[int] = []
+
+    def notes(requests: list[Frame]) -> None:
+        seen.append(requests[0]["number"])
+
+    for name in ("a", "b"):
+        run_groups(Scripted(notes), groups(name))
+    assert seen[1] > seen[0]
