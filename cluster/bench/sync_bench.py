@@ -166,14 +166,13 @@ def _targets(rows: Sequence[SyncTimes]) -> list[Target]:
 
 def _render(rows: Sequence[SyncTimes], targets: Sequence[Target]) -> None:
     from rich import box
-    from rich.table import Column, Table
+    from rich.table import Table
 
     console = make_console()
     parts = ("copy", "export", "put", "get", "check", "install", "digest", "whole", "folder")
-    heading = [Column("ms", no_wrap=True), Column("to", no_wrap=True), *(Column(part, no_wrap=True) for part in parts)]
-    table = Table(*heading, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("ms", *parts, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         values = (f"{getattr(row, f'{part}_ms'):.1f}" for part in parts)
-        table.add_row(f"{row.shape} {row.num_bytes / 1e6:.1f} MB", str(row.num_receivers), *values)
+        table.add_row(f"{row.num_bytes / 1e6:.1f} MB to {row.num_receivers}", *values)
     console.print(table)
     console.print(targets_table("ratio of allowed to measured", targets))
