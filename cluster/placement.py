@@ -172,7 +172,8 @@ def start_supervised_learner(config: RunConfig, model_dir: Path) -> SupervisedHa
 
 def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
     """A PEFT folder's adapter in the object store, as version 0. Raises UserError when it can't be served."""
-    from learner.adapter_files import export_blob, read_adapter
+    from learner.adapter_export import export_blob
+    from learner.adapter_files import read_adapter
 
     return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob, config.model.dtype)
 

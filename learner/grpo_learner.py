@@ -14,7 +14,8 @@ from peft import PeftModel
 
 from cluster.messages import AdapterManifest, LearnerRank, ScoredGroup, StepReport
 from configs.schema import RunConfig
-from learner.adapter_files import export_blob, read_adapter, to_blob, write_adapter
+from learner.adapter_export import AdapterExport
+from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.grpo_loss import LossTerms, grpo_loss
@@ -65,6 +66,7 @@ class GrpoLearner:
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
+        self._export = AdapterExport(config.lora, config.model.dtype, adapter_tensors(self._policy))
         self._num_steps_done = 0
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
@@ -98,14 +100,11 @@ class GrpoLearner:
 
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""
-        return self._export(adapter_tensors(self._policy), version)
+        return self._export(adapter_tensors(self._policy), version, self._put_blob)
 
     def export_probe(self, version: int) -> AdapterManifest:
         """An adapter with large weights, the same each time, in place of the policy's own."""
-        return self._export(probe_tensors(adapter_tensors(self._policy)), version)
-
-    def _export(self, tensors: dict[str, torch.Tensor], version: int) -> AdapterManifest:
-        return export_blob(tensors, self._config.lora, version, self._put_blob, self._config.model.dtype)
+        return self._export(probe_tensors(adapter_tensors(self._policy)), version, self._put_blob)
 
     @torch.no_grad()
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
@@ -116,7 +115,7 @@ class GrpoLearner:
             return text_logprobs(self._policy, token_ids)
 
     def save_adapter(self, folder: Path) -> None:
-        write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
+        write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     @property
     def _policy(self) -> PeftModel:

@@ -13,7 +13,8 @@ from peft import PeftModel
 
 from cluster.messages import LearnerRank, WarmStartExample, WarmStartReport
 from configs.schema import RunConfig
-from learner.adapter_files import to_blob, write_adapter
+from learner.adapter_export import to_blob
+from learner.adapter_files import write_adapter
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save
 
 from actors.adapter_blob import PEFT_PREFIX, digest_of, tensors_of
-from learner.adapter_files import slots_digest
+from configs.schema import LoraSection
+from learner.adapter_export import AdapterExport, export_blob
 
 SHAPES = {"layers.0.q_proj": (8, 24, 16), "layers.1.up_proj": (8, 12, 20)}  # rank, inputs, outputs
 
@@ -40,9 +41,14 @@ def slots_of(tensors: dict[str, torch.Tensor], scaling: float) -> dict:
     }
 
 
+def slots_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """The learner's, for a scaling of 2."""
+    return export_blob(tensors, LoraSection(rank=8, alpha=16), 1, lambda blob: None, "bfloat16").slots_digest
+
+
 def test_slots_that_hold_the_adapter_have_the_learners_digest_and_no_others_have():
     tensors = adapter()
-    expected = slots_digest(tensors, 2.0, torch.bfloat16)
+    expected = slots_digest(tensors)
     assert digest_of(slots_of(tensors, 2.0)) == expected
     assert digest_of(slots_of(tensors, 1.0)) != expected
     for name in tensors:
@@ -63,6 +69,29 @@ def test_a_slice_of_a_wider_slot_is_read_as_the_adapter_it_holds():
         for name, (a, b) in slots_of(tensors, 2.0).items()
     }
     rank = SHAPES["layers.0.q_proj"][0]
-    assert digest_of({name: (a[:rank], b[:, :rank]) for name, (a, b) in padded.items()}) == slots_digest(
-        tensors, 2.0, torch.bfloat16
-    )
+    assert digest_of({name: (a[:rank], b[:, :rank]) for name, (a, b) in padded.items()}) == slots_digest(tensors)
+
+
+def test_float32_weights_are_rounded_as_an_engine_of_bfloat16_rounds_them():
+    tensors = adapter(torch.float32)
+    rounded = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+    assert slots_digest(tensors) == slots_digest(rounded) == digest_of(slots_of(rounded, 2.0))
+
+
+def test_the_next_export_holds_nothing_of_the_one_before():
+    one, other = adapter(), {name: tensor + 1 for name, tensor in adapter().items()}
+    export = AdapterExport(LoraSection(rank=8, alpha=16), "bfloat16", one)
+    blobs: list[bytes] = []
+    manifests = [export(tensors, version, lambda blob: blobs.append(blob.tobytes())) for version, tensors in
+                 enumerate((one, other, one))]  # fmt: skip
+    assert blobs[0] == blobs[2] == save(one, metadata={"format": "pt"})
+    assert blobs[1] == save(other, metadata={"format": "pt"})
+    assert manifests[0].digest == manifests[2].digest != manifests[1].digest
+    assert manifests[1].slots_digest == digest_of(slots_of(other, 2.0))
+
+
+def test_an_adapter_of_other_modules_is_not_exported_in_its_place():
+    export = AdapterExport(LoraSection(rank=8, alpha=16), "bfloat16", adapter())
+    fewer = dict(list(adapter().items())[:2])
+    with pytest.raises(ValueError, match="4 tensors"):
+        export.blob(fewer)

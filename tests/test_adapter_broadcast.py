@@ -14,7 +14,7 @@ from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
 from configs.errors import AdapterProofError
 from configs.loading import load_config
-from learner.adapter_files import export_blob
+from learner.adapter_export import export_blob
 from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine

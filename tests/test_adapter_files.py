@@ -12,7 +12,8 @@ from xxhash import xxh3_128_hexdigest
 
 from configs.errors import UserError
 from configs.schema import LoraSection
-from learner.adapter_files import CONFIG, WEIGHTS, export_blob, read_adapter, to_blob, write_adapter
+from learner.adapter_export import export_blob, to_blob
+from learner.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
 from tests.tiny_models import tiny_llama_config
 
 TARGETS = ("q_proj", "v_proj", "down_proj")

@@ -11,7 +11,7 @@ import ray
 
 from cluster.placement import put_blob
 from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
-from learner.adapter_files import export_blob
+from learner.adapter_export import export_blob
 from tests.fake_cluster import request
 from tests.mortal_actor import Faulty, Mortal
 from tests.test_adapter_broadcast import config, pool, request_for, tensors

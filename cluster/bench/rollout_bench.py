@@ -21,7 +21,8 @@ from cluster.embedded_models import model_folder
 from cluster.placement import put_blob, ray_session
 from cluster.reports.progress import Progress, make_console
 from configs.schema import RunConfig
-from learner.adapter_files import export_blob, to_blob, write_adapter
+from learner.adapter_export import export_blob, to_blob
+from learner.adapter_files import write_adapter
 
 NUM_ROUNDS = 4
 TRANSFORMERS_ROUNDS = 1  # slow enough to be measured on few

@@ -26,7 +26,8 @@ from cluster.messages import AdapterManifest
 from cluster.placement import num_cores, put_blob, ray_session
 from cluster.reports.progress import Progress, make_console
 from configs.schema import RunConfig
-from learner.adapter_files import export_blob, to_blob, write_adapter
+from learner.adapter_export import AdapterExport, to_blob
+from learner.adapter_files import write_adapter
 
 NUM_RECEIVERS = (1, 2, 4, 8)
 NUM_ROUNDS = 9
@@ -90,7 +91,8 @@ def _measure(
         ray.remote(SlotReceiver).options(num_cpus=0).remote(shapes, config.model.dtype) for _ in range(num_receivers)
     ]
     ray.get([one.ping.remote() for one in receivers], timeout=config.cluster.start_timeout_s)
-    rounds = [_round(config, tensors, receivers, folder, version) for version in range(NUM_ROUNDS + 1)][1:]
+    export = AdapterExport(config.lora, config.model.dtype, tensors)
+    rounds = [_round(config, tensors, receivers, folder, version, export) for version in range(NUM_ROUNDS + 1)][1:]
     for one in receivers:
         ray.kill(one)
     medians = {name: 1000 * statistics.median(each[name] for each in rounds) for name in rounds[0]}
@@ -99,7 +101,12 @@ def _measure(
 
 
 def _round(
-    config: RunConfig, tensors: dict[str, torch.Tensor], receivers: Sequence[Any], folder: Path, version: int
+    config: RunConfig,
+    tensors: dict[str, torch.Tensor],
+    receivers: Sequence[Any],
+    folder: Path,
+    version: int,
+    export: AdapterExport,
 ) -> dict[str, float]:
     put_s = 0.0
 
@@ -111,7 +118,7 @@ def _round(
     blob = np.frombuffer(to_blob(tensors), dtype=np.uint8)
     target = np.zeros_like(blob)
     copy_s, _ = _timed(lambda: np.copyto(target, blob))
-    export_s, manifest = _timed(lambda: export_blob(tensors, config.lora, version, timed_put, config.model.dtype))
+    export_s, manifest = _timed(lambda: export(tensors, version, timed_put))
     reference = manifest.blob_ref[0]
     get_s, _ = _timed(lambda: ray.get(reference))
     wall_s, parts = _timed(lambda: ray.get([one.install.remote(manifest, reference) for one in receivers]))
