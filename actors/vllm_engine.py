@@ -43,6 +43,7 @@ class VllmEngine:
         self._lora = lora
         self._stop = list(stop)
         self._versions: set[int] = set()
+        self._proved: dict[str, int] = {}  # the newest version that the slots' digest belongs to
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             install_single_adapter_path()
@@ -76,10 +77,13 @@ class VllmEngine:
                 f"exported were {manifest.num_modules}"
             )
         if answer["installed"] != manifest.slots_digest:
+            earlier = self._proved.get(answer["installed"])
+            found = answer["installed"][:12] if earlier is None else f"version {earlier}"
             raise AdapterProofError(
-                f"adapter version {manifest.version}: the engine's active slots hold {answer['installed'][:12]}, "
+                f"adapter version {manifest.version}: the engine's active slots hold {found}, "
                 f"must hold {manifest.slots_digest[:12]}"
             )
+        self._proved[manifest.slots_digest] = manifest.version
         self._versions = {i - 1 for i in self._engine.collective_rpc("list_adapter_ids")[0]}
         return AdapterReceipt(
             version=manifest.version,

@@ -4,8 +4,9 @@ replaces an actor that is lost."""
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -14,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from configs.errors import AdapterProofError, UserError
 
-MAX_LOSSES_IN_A_ROW = 3  # without a finished group or an installed adapter between them
+MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
 
@@ -35,7 +36,7 @@ class RolloutPool:
         self._live: deque[AdapterManifest] = deque(maxlen=num_live_adapters)  # what a successor has to hold
         self._newest_receipts: dict[int, AdapterReceipt] = {}  # of successors, by number
         self._replacing = threading.Lock()  # one thread may generate while another installs
-        self._num_losses_in_a_row = 0
+        self._num_losses_in_a_row: Counter[int] = Counter()  # by number
         self.num_replaced = 0
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
@@ -75,8 +76,9 @@ class RolloutPool:
                 self._replace(number, lost, fault)
                 start(number)
                 continue
-            self._num_losses_in_a_row = 0
-            del unfinished[streams[stream][0]][group.seed]
+            number, _ = streams[stream]
+            self._num_losses_in_a_row[number] = 0
+            del unfinished[number][group.seed]
             yield group
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
@@ -84,7 +86,7 @@ class RolloutPool:
         RolloutActorLost."""
         self._live.append(manifest)
         handles = list(self._handles)
-        refs = [handle.install.remote(manifest, manifest.blob_ref[0]) for handle in handles]
+        refs = [_install(handle, manifest) for handle in handles]
         receipts = []
         for number, ref in enumerate(refs):
             try:
@@ -95,8 +97,11 @@ class RolloutPool:
                 ) from fault
             except RayError as fault:
                 receipts.append(self._replace(number, handles[number], fault))
-        self._num_losses_in_a_row = 0
-        return [receipt for receipt in receipts if receipt is not None]
+        self._num_losses_in_a_row.clear()
+        proved = [receipt for receipt in receipts if receipt is not None]
+        for receipt in proved:
+            _check_receipt(manifest, receipt)
+        return proved
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
         """Every actor's, of a text's tokens but the first; for when nothing is being generated."""
@@ -128,8 +133,8 @@ class RolloutPool:
                 self._handles[number] = handle = self._start_actor(number, self.num_replaced)
                 try:
                     for manifest in tuple(self._live):
-                        receipt = handle.install.remote(manifest, manifest.blob_ref[0])
-                        self._newest_receipts[number] = ray.get(receipt, timeout=self._timeout_s)
+                        receipt = ray.get(_install(handle, manifest), timeout=self._timeout_s)
+                        self._newest_receipts[number] = receipt
                 except RayError as again:
                     _raise_unless_lost(again)
                     lost, fault = handle, again
@@ -137,12 +142,28 @@ class RolloutPool:
 
     def _count_loss(self, number: int, fault: RayError) -> None:
         self.num_replaced += 1
-        self._num_losses_in_a_row += 1
-        if self._num_losses_in_a_row > MAX_LOSSES_IN_A_ROW:
+        self._num_losses_in_a_row[number] += 1
+        if self._num_losses_in_a_row[number] > MAX_LOSSES_IN_A_ROW:
             raise RolloutActorLost(
-                f"rollout actor {number} was lost {self._num_losses_in_a_row} times in a row, at last to this: "
+                f"rollout actor {number} was lost {self._num_losses_in_a_row[number]} times in a row, at last to this: "
                 f"{_cause(fault)}; free memory or see Ray's logs, and start the run again"
             ) from fault
+
+
+def _install(handle: Any, manifest: AdapterManifest) -> Any:
+    # Without the reference in the manifest: Ray keeps books on every reference that travels inside a value.
+    return handle.install.remote(replace(manifest, blob_ref=None), manifest.blob_ref[0])
+
+
+def _check_receipt(manifest: AdapterManifest, receipt: AdapterReceipt) -> None:
+    expected = manifest.version, manifest.num_modules, manifest.slots_digest
+    found = receipt.version, receipt.num_modules, receipt.digest
+    if found != expected:
+        raise AdapterProofError(
+            f"adapter version {manifest.version}: the receipt is for version {receipt.version}, {receipt.num_modules} "
+            f"modules and slots {receipt.digest[:12]}, expected were {manifest.num_modules} modules and slots "
+            f"{manifest.slots_digest[:12]}"
+        )
 
 
 def _raise_unless_lost(fault: RayError) -> None:

@@ -12,6 +12,7 @@ from actors.data.question_sets import load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
+from cluster.rollout_pool import RolloutPool
 from configs.errors import AdapterProofError
 from configs.loading import load_config
 from learner.adapter_export import export_blob
@@ -134,6 +135,56 @@ def test_an_adapter_of_another_rank_is_noticed(pool, config, tensors):
     }
     with pytest.raises(AdapterProofError, match="rank"):
         pool.install(export_blob(doubled, wider, 7, put_blob, config.model.dtype))
+
+
+@pytest.fixture
+def broken(pool):
+    """Has the actor's engine install by another function; mended afterwards."""
+    (handle,) = pool._handles
+
+    def put_in(way) -> None:
+        def replace_installed(actor) -> None:
+            engine = actor._engine
+            engine._installed = lambda manifest, blob: way(engine, manifest, blob)
+
+        ray.get(handle.__ray_call__.remote(replace_installed))
+
+    yield put_in
+    ray.get(handle.__ray_call__.remote(lambda actor: actor._engine.__dict__.pop("_installed", None) and None))
+
+
+def louder(tensors, factor):
+    return {name: tensor * factor if "lora_B" in name else tensor for name, tensor in tensors.items()}
+
+
+def test_an_install_that_was_dropped_is_noticed(pool, config, tensors, broken):
+    (before,) = pool.install(export_blob(louder(tensors, 5), config.lora, 30, put_blob, config.model.dtype))
+    broken(lambda engine, manifest, blob: {"num_modules": before.num_modules, "installed": before.digest})
+    with pytest.raises(AdapterProofError, match=r"version 31: .* slots hold version 30, must hold"):
+        pool.install(export_blob(louder(tensors, 6), config.lora, 31, put_blob, config.model.dtype))
+
+
+def test_an_old_version_in_place_of_the_new_is_noticed(pool, config, tensors, broken):
+    old = export_blob(louder(tensors, 7), config.lora, 32, put_blob, config.model.dtype)
+    pool.install(old)
+    old_blob = ray.get(old.blob_ref[0])
+    broken(lambda engine, manifest, blob: type(engine)._installed(engine, manifest, old_blob.data))
+    with pytest.raises(AdapterProofError, match=r"version 33: .* slots hold version 32, must hold"):
+        pool.install(export_blob(louder(tensors, 8), config.lora, 33, put_blob, config.model.dtype))
+
+
+def test_a_receipt_for_something_else_is_noticed(pool, config, tensors):
+    old = export_blob(louder(tensors, 9), config.lora, 34, put_blob, config.model.dtype)
+    (receipt,) = pool.install(old)
+
+    class Forgetful:
+        def install(self, manifest, blob):
+            return receipt
+
+    lazy = RolloutPool([ray.remote(Forgetful).options(num_cpus=0).remote()], 60.0, lambda *_: None, 2)
+    with pytest.raises(AdapterProofError, match="version 35: the receipt is for version 34"):
+        lazy.install(export_blob(louder(tensors, 9), config.lora, 35, put_blob, config.model.dtype))
+    lazy.stop()
 
 
 def test_version_that_is_not_installed_is_refused(pool, request_for):

@@ -121,8 +121,9 @@ def _round(
     export_s, manifest = _timed(lambda: export(tensors, version, timed_put))
     reference = manifest.blob_ref[0]
     get_s, _ = _timed(lambda: ray.get(reference))
-    wall_s, parts = _timed(lambda: ray.get([one.install.remote(manifest, reference) for one in receivers]))
-    folder_s, _ = _timed(lambda: _by_folder(config, tensors, receivers, folder / f"v{version}", manifest))
+    sent = replace(manifest, blob_ref=None)
+    wall_s, parts = _timed(lambda: ray.get([one.install.remote(sent, reference) for one in receivers]))
+    folder_s, _ = _timed(lambda: _by_folder(config, tensors, receivers, folder / f"v{version}", sent))
     means = {name: statistics.fmean(part[name] for part in parts) for name in parts[0]}
     return {
         "copy_ms": copy_s,
@@ -142,7 +143,7 @@ def _by_folder(
     config: RunConfig, tensors: dict, receivers: Sequence[Any], folder: Path, manifest: AdapterManifest
 ) -> None:
     write_adapter(folder, to_blob(tensors), config.lora, folder)
-    ray.get([one.install_from.remote(replace(manifest, blob_ref=None), folder) for one in receivers])
+    ray.get([one.install_from.remote(manifest, folder) for one in receivers])
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
