@@ -19,6 +19,8 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from xxhash import xxh3_128_hexdigest
 
 from actors.adapter_blob import adapter_folder, module_names, tensors_of
+from actors.vllm_prompt_sharing import KNOWN_VERSIONS as VERSIONS_OF_PROMPT_SHARING
+from actors.vllm_prompt_sharing import PromptSharing
 from actors.vllm_single_adapter import KNOWN_VERSIONS, install_single_adapter_path
 from cluster.messages import (
     AdapterManifest,
@@ -49,7 +51,10 @@ class VllmEngine:
             install_single_adapter_path()
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu))
         self._tokenizer = self._engine.get_tokenizer()
-        is_known = vllm.__version__.split("+")[0] in KNOWN_VERSIONS
+        self._shares_prompts = _version() in VERSIONS_OF_PROMPT_SHARING
+        if not self._shares_prompts:
+            logger.warning("vLLM %s is not known to prompt sharing: its prefix cache is used alone", vllm.__version__)
+        is_known = _version() in KNOWN_VERSIONS
         self._by_folder = rollout.adapter_transport == "folder" or (
             rollout.adapter_transport == "auto" and not is_known
         )
@@ -167,6 +172,8 @@ class VllmEngine:
 
     def _group(self, request: GroupRequest, output: RequestOutput, adapter_version: int | None) -> RolloutGroup:
         version = -1 if adapter_version is None else adapter_version
+        prompt = request.prompt_token_ids
+        num_computed = PromptSharing.take_num_computed(version + 1, prompt) if self._shares_prompts else None
         completions = []
         for sample in sorted(output.outputs, key=lambda sample: sample.index):
             token_ids = tuple(sample.token_ids)
@@ -187,10 +194,11 @@ class VllmEngine:
             )
         return RolloutGroup(
             question=request.question,
-            prompt_token_ids=request.prompt_token_ids,
+            prompt_token_ids=prompt,
             temperature=request.temperature,
             seed=request.seed,
             completions=tuple(completions),
+            num_computed_prompt_tokens=num_computed,
         )
 
 
@@ -214,9 +222,7 @@ def engine_args(
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
         worker_extension_cls="actors.vllm_adapter_slots.AdapterSlots",
-        kv_transfer_config=KVTransferConfig(
-            kv_connector="PromptSharing", kv_connector_module_path="actors.vllm_prompt_sharing", kv_role="kv_both"
-        ),
+        kv_transfer_config=_prompt_sharing() if _version() in VERSIONS_OF_PROMPT_SHARING else None,
         disable_log_stats=True,
         enforce_eager=on_cpu,
         seed=0,
@@ -228,3 +234,13 @@ def engine_args(
     else:
         arguments.gpu_memory_utilization = rollout.gpu_memory_share
     return arguments
+
+
+def _prompt_sharing() -> KVTransferConfig:
+    return KVTransferConfig(
+        kv_connector="PromptSharing", kv_connector_module_path="actors.vllm_prompt_sharing", kv_role="kv_both"
+    )
+
+
+def _version() -> str:
+    return vllm.__version__.split("+")[0]

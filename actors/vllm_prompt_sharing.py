@@ -3,13 +3,15 @@
 vLLM's prefix cache shares whole blocks. What a prompt has beyond its last whole block, up to 31 tokens on CPU, would be
 computed again for every candidate: for 16 candidates of 24 tokens that is about as much work as the candidates. Here
 the first request of a prompt computes it, the others wait for that one step, get copies of the block that the prefix
-cache lacks, and compute the last prompt token alone, from which they sample.
+cache lacks, and compute the last prompt token alone, from which they sample. Used with the vLLM versions in
+`KNOWN_VERSIONS`; any other has its prefix cache alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from vllm.v1.kv_cache_interface import KVCacheConfig
     from vllm.v1.request import Request
 
+KNOWN_VERSIONS = ("0.32.0",)
+
 Key = tuple[int, tuple[int, ...]]  # adapter id, prompt tokens
 
 
@@ -39,18 +43,28 @@ class BlockCopies(KVConnectorMetadata):
 class PromptSharing(KVConnectorBase_V1):
     """One object plans in the scheduler, another copies in the worker."""
 
+    # Prompt tokens that were computed; of the class, because vLLM makes the objects and has no way to ask them.
+    _num_computed: ClassVar[Counter[Key]] = Counter()
+
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
         self._leaders: dict[Key, Request] = {}
         self._blocks: dict[str, list[int]] = {}  # of leaders, by request id
+        self._num_cached: dict[str, int] = {}  # prompt tokens that the prefix cache has, by request id
         self._copies = BlockCopies()
         self._kv_caches: list[torch.Tensor] = []
+
+    @classmethod
+    def take_num_computed(cls, adapter_id: int, prompt_token_ids: tuple[int, ...]) -> int:
+        """Prompt tokens that the requests of this prompt had computed since it was asked last."""
+        return cls._num_computed.pop((adapter_id, prompt_token_ids), 0)
 
     # In the scheduler.
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
         """Tokens that a copy gives beyond the prefix cache's; None while the leader's prompt is being computed."""
+        self._num_cached[request.request_id] = num_computed_tokens
         leader = self._leaders.get(_key(request))
         if leader is None or leader is request or leader.is_finished() or leader.num_preemptions > 0:
             self._leaders[_key(request)] = request
@@ -60,6 +74,8 @@ class PromptSharing(KVConnectorBase_V1):
         return max(0, request.num_prompt_tokens - 1 - num_computed_tokens), False
 
     def update_state_after_alloc(self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int) -> None:
+        num_cached = self._num_cached.pop(request.request_id)
+        self._num_computed[_key(request)] += request.num_prompt_tokens - num_cached - num_external_tokens
         own = blocks.get_block_ids()[0]
         leader = self._leaders[_key(request)]
         if leader is request:
@@ -76,6 +92,7 @@ class PromptSharing(KVConnectorBase_V1):
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         self._blocks.pop(request.request_id, None)
+        self._num_cached.pop(request.request_id, None)
         if self._leaders.get(_key(request)) is request:
             del self._leaders[_key(request)]
         return False, None

@@ -75,6 +75,7 @@ class RolloutGroup:
     temperature: float
     seed: int  # the request's: tells the groups of one batch apart
     completions: tuple[Completion, ...]
+    num_computed_prompt_tokens: int | None = None  # of all candidates' prompts, the rest was there; None: not counted
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots it is pickled in half the time

@@ -58,7 +58,6 @@ class RunRecorder:
             timings,
             num_dropped_groups=num_dropped,
             refill_rounds=taken.collected.num_rounds - 1,
-            staleness=report.step - 1 - taken.version,
             replaced_actors=self._losses.num_replaced - self._num_lost_before,
             published=published,
         )

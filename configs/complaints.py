@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from configs.schema import RunConfig
 
 MAX_SHOWN_CHARACTERS = 80
+TRUNCATED_SAMPLING = ("top_p", "top_k", "min_p")
 
 RULES = {
     "bool_parsing": "true or false",
@@ -47,6 +48,11 @@ def fields_of(section: str) -> Mapping[str, Any]:
 def unknown_key(key: str, origin: str) -> str:
     """The sentence for a `section.field` or a lone word that the schema has not."""
     section, dot, field = key.partition(".")
+    if (field or section) in TRUNCATED_SAMPLING:
+        return (
+            f"'{key}' in {origin} is refused: candidates sampled from a cut-off distribution have other probabilities "
+            "than the learner's ratio assumes; leave it out and set rollout.temperature alone."
+        )
     nearest = max(dotted_keys(), key=lambda known: _closeness(section, field, known)) if dot else _nearest_to_word(key)
     return f"Unknown key '{key}' in {origin}: the nearest known key is '{nearest}'."
 

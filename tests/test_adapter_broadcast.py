@@ -86,6 +86,37 @@ def test_candidates_of_a_group_are_those_of_requests_for_one_each(pool, request_
         assert shared.logprobs == pytest.approx(own.logprobs, abs=0.05)
 
 
+def test_a_stop_text_ends_a_completion_and_only_the_limit_marks_it_as_truncated(pool, request_for):
+    (handle,) = pool._handles
+    one = request_for(5, num_samples=4)
+    (free,) = pool.generate([one], None)
+    assert all(c.truncated == (len(c.token_ids) == one.max_new_tokens) for c in free.completions)
+    text = free.completions[0].text
+    stop = text[len(text) // 2 :][:6]
+    ray.get(handle.__ray_call__.remote(lambda actor: setattr(actor._engine, "_stop", [stop])))
+    (stopped,) = pool.generate([one], None)
+    ray.get(handle.__ray_call__.remote(lambda actor: setattr(actor._engine, "_stop", [])))
+    for before, after in zip(free.completions, stopped.completions, strict=True):
+        assert after.token_ids == before.token_ids[: len(after.token_ids)]
+        assert len(after.logprobs) == len(after.token_ids)
+        if stop in before.text:
+            assert stop in after.text and not after.truncated
+            assert len(after.text) <= before.text.index(stop) + len(stop) + 20  # the token that completes it
+        else:
+            assert after == before
+    assert len(stopped.completions[0].token_ids) < len(free.completions[0].token_ids)
+
+
+def test_a_groups_prompt_is_computed_once(pool, request_for):
+    one = request_for(6)
+    (group,) = pool.generate([one], None)
+    num_tokens = len(one.prompt_token_ids)
+    # The first candidate computes it, the others its last token.
+    assert group.num_computed_prompt_tokens == num_tokens + one.num_samples - 1
+    (again,) = pool.generate([replace(one, seed=7)], None)
+    assert again.num_computed_prompt_tokens < group.num_computed_prompt_tokens
+
+
 @pytest.mark.long
 def test_by_folders_an_adapter_arrives_the_same_as_from_memory(pool, config, smoke_run, tensors, request_for):
     rollout = config.rollout.model_copy(update={"adapter_transport": "folder"})

@@ -72,6 +72,12 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path, text, named):
     assert all(part in message for part in named), message
 
 
+@pytest.mark.parametrize("key", ["rollout.top_p", "rollout.top_k", "evaluation.min_p"])
+def test_sampling_that_cuts_the_distribution_off_is_refused_with_the_reason(tmp_path, key):
+    message = refusal(tmp_path, overrides=(f"{key}=0.9",))
+    assert f"'{key}'" in message and "ratio" in message and "rollout.temperature" in message
+
+
 def test_an_unknown_key_of_an_override_names_the_override(tmp_path):
     message = refusal(tmp_path, overrides=("rolout.groupsize=8",))
     assert "rolout.groupsize=8" in message

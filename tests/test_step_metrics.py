@@ -31,7 +31,6 @@ def metrics_of(*groups, **changes):
         "num_dropped_groups": 0,
         "refill_rounds": 2,
         "replaced_actors": 1,
-        "staleness": 1,
         "published": PUBLISHED,
     }
     return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
@@ -65,8 +64,31 @@ def test_tokens_and_what_the_learner_reports():
     assert (metrics.step, metrics.kl, metrics.grad_norm, metrics.trained_tokens) == (3, None, 1.5, 40)
     assert (metrics.adapter_version, metrics.sync_bytes, metrics.step_s) == (3, 1000, 5.5)
     assert (metrics.sync_export_s, metrics.sync_install_s, metrics.sync_canary_s) == (0.01, 0.02, 0.03)
-    assert (metrics.sync_canary_kl, metrics.staleness, metrics.learner_wait_s) == (0.002, 1, 2.5)
+    assert (metrics.sync_canary_kl, metrics.learner_wait_s) == (0.002, 2.5)
     assert (metrics.refill_rounds, metrics.replaced_actors) == (2, 1)
+
+
+def with_rollout(group, **changes):
+    return replace(group, rollout=replace(group.rollout, **changes))
+
+
+def of_version(group, version):
+    completions = [replace(one, oldest_adapter_version=version) for one in group.rollout.completions]
+    return with_rollout(group, completions=tuple(completions))
+
+
+def test_staleness_is_each_groups_own_lag():
+    group = scored_group(MIXED)  # consumed by step 3
+    metrics = metrics_of(*(of_version(group, version) for version in (2, 0, 2, 2)))
+    assert (metrics.staleness, metrics.groups_by_staleness) == (2, (3, 0, 1))
+    assert metrics_of().groups_by_staleness == ()
+
+
+def test_cached_prompt_share_is_over_the_candidates_of_groups_that_count():
+    group = scored_group(MIXED)  # 4 candidates of 3 prompt tokens
+    counted = [with_rollout(group, num_computed_prompt_tokens=number) for number in (6, 3)]
+    assert metrics_of(*counted, group).cached_prompt_share == pytest.approx(1 - 9 / 24)
+    assert math.isnan(metrics_of(group).cached_prompt_share)
 
 
 def test_entropy_is_the_mean_surprise_of_the_numbers_there_are():
@@ -105,6 +127,8 @@ def test_records_are_valid_json_lines_and_curves(tmp_path):
     curves.Reload()
     assert {"reward_mean", "grad_norm"} <= set(curves.Tags()["tensors"])
     assert [event.step for event in curves.Tensors("reward_mean")] == [3, 4, 5]
+    assert (first["staleness"], first["groups_by_staleness"]) == (1, [0, 1])
+    assert [event.tensor_proto.float_val[0] for event in curves.Tensors("groups_of_staleness_1")] == [1, 1, 1]
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal():

@@ -28,15 +28,18 @@ class MetricsLog:
         self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
 
     def write(self, record: StepMetrics, rewards: RewardMetrics | None = None) -> None:
-        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value.
+        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value; of
+        `groups_by_staleness` one for each staleness.
 
         The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
+        by_staleness = numbers.pop("groups_by_staleness")
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
-        self._file.write(json.dumps(values, allow_nan=False) + "\n")
+        self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
         self._file.flush()
-        for name, value in values.items():
+        counts = {f"groups_of_staleness_{staleness}": count for staleness, count in enumerate(by_staleness)}
+        for name, value in (values | counts).items():
             if name != "step" and value is not None:
                 self._curves.add_scalar(name, value, step=record.step)
         self._curves.flush()

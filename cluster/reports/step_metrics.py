@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, fields
 from statistics import fmean
 
@@ -53,10 +54,12 @@ class StepMetrics:
     refill_rounds: int
     replaced_actors: int
     staleness: int
+    groups_by_staleness: tuple[int, ...]
     trained_groups: int
     generated_tokens: int
     trained_tokens: int
     prompt_tokens: int
+    cached_prompt_share: float
     mean_completion_tokens: float
     truncated_share: float
     entropy_estimate: float
@@ -83,7 +86,6 @@ def step_metrics(
     num_dropped_groups: int,
     refill_rounds: int,
     replaced_actors: int,
-    staleness: int,
     published: Published,
 ) -> StepMetrics:
     """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
@@ -91,12 +93,15 @@ def step_metrics(
     `groups` are all that were sampled: those of refill rounds too, and those without a gradient.
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
     `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
-    counted once per group. `replaced_actors` are the rollout actors lost since the record before, `staleness` the steps
-    that the groups' adapter lagged behind the learner's. `tokens_per_s` is generated tokens over `rollout_s`.
+    counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
+    rollout actors lost since the record before. `staleness` is the most steps that a group's adapter lagged behind the
+    learner's; `groups_by_staleness` counts those that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over
+    `rollout_s`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     usable = [score for group in groups for score in _usable(group)]
     num_tokens = [len(completion.token_ids) for completion in completions]
+    by_staleness = _groups_by_staleness(groups, report.step)
     learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
     return StepMetrics(
         **learned,
@@ -109,9 +114,11 @@ def step_metrics(
         num_groups=len(groups),
         refill_rounds=refill_rounds,
         replaced_actors=replaced_actors,
-        staleness=staleness,
+        staleness=len(by_staleness) - 1,
+        groups_by_staleness=by_staleness,
         generated_tokens=sum(num_tokens),
         prompt_tokens=sum(len(group.rollout.prompt_token_ids) for group in groups),
+        cached_prompt_share=_cached_prompt_share(groups),
         mean_completion_tokens=_mean(num_tokens),
         truncated_share=_mean([completion.truncated for completion in completions]),
         entropy_estimate=entropy_estimate(groups),
@@ -149,6 +156,23 @@ def _zero_variance_share(groups: tuple[ScoredGroup, ...]) -> float:
     """Share of the groups with rewards whose rewards are all equal: such a group has no advantage to learn from."""
     rewards = [{score.reward for score in _usable(group)} for group in groups]
     return _mean([len(different) == 1 for different in rewards if different])
+
+
+def _cached_prompt_share(groups: tuple[ScoredGroup, ...]) -> float:
+    """Of the prompt tokens of all candidates, those that an engine did not have to compute; NaN where none counts."""
+    counted = [group.rollout for group in groups if group.rollout.num_computed_prompt_tokens is not None]
+    num_tokens = sum(len(rollout.prompt_token_ids) * len(rollout.completions) for rollout in counted)
+    num_computed = sum(rollout.num_computed_prompt_tokens or 0 for rollout in counted)
+    return 1 - num_computed / num_tokens if num_tokens else math.nan
+
+
+def _groups_by_staleness(groups: tuple[ScoredGroup, ...], step: int) -> tuple[int, ...]:
+    """[largest staleness + 1] groups that lagged 0, 1, ... steps behind, by the oldest adapter of each."""
+    lags = Counter(
+        step - 1 - min(completion.oldest_adapter_version for completion in group.rollout.completions)
+        for group in groups
+    )
+    return tuple(lags[lag] for lag in range(max(lags, default=-1) + 1))
 
 
 def _mean(values: list) -> float:
