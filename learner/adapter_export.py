@@ -31,7 +31,7 @@ class _Module:
     lora_b: torch.Tensor  # [out, rank], in the blob
     slot_a: torch.Tensor  # of the engine's type; the blob's own where that has it
     slot_b: torch.Tensor
-    slot_bytes: tuple[memoryview, memoryview]
+    slot_bytes: tuple[memoryview, ...]  # of slot_a and slot_b
 
 
 class AdapterExport:
