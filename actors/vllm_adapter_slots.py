@@ -13,6 +13,7 @@ from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.request import LoRARequest
 
 from actors.adapter_blob import Pair, digest_of, module_names, tensors_of
+from actors.vllm_lone_row import compute_lone_rows_in_pairs
 
 
 class AdapterSlots:
@@ -78,6 +79,9 @@ class AdapterSlots:
         if not hasattr(self, "floe_installed_ids"):
             self.floe_installed_ids: list[int] = []
         return self.floe_installed_ids
+
+    def compute_lone_rows_in_pairs(self) -> int:
+        return compute_lone_rows_in_pairs(self.model_runner.model)  # type: ignore[attr-defined]
 
     def list_adapter_ids(self) -> list[int]:
         return sorted(self.model_runner.lora_manager.list_adapters())  # type: ignore[attr-defined]

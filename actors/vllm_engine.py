@@ -50,6 +50,8 @@ class VllmEngine:
         if on_cpu:
             install_single_adapter_path()
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu))
+        if on_cpu:
+            self._engine.collective_rpc("compute_lone_rows_in_pairs")
         self._tokenizer = self._engine.get_tokenizer()
         self._shares_prompts = _version() in VERSIONS_OF_PROMPT_SHARING
         if not self._shares_prompts:

@@ -15,6 +15,8 @@ import torch
 import vllm
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from actors.vllm_lone_row import pair
+
 KNOWN_VERSIONS = ("0.32.0",)
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,15 @@ def _add_lora_linear(
         return
     rows = x.view(-1, x.shape[-1])
     out = y.view(-1, y.shape[-1])
+    if len(rows) == 1:
+        whole = pair(out)
+        _add_slices(whole, pair(rows), slot, lora_a_stacked, lora_b_stacked, scale, output_slices)
+        out.copy_(whole[:1])
+    else:
+        _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_slices)
+
+
+def _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_slices) -> None:
     offset = 0
     for lora_a, lora_b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
         shrunk = torch.mm(rows, lora_a[slot, 0].t())

@@ -132,6 +132,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
     return _threads(config.rollout.num_threads or num_cores()) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_ATTN_SPLIT_KV": "0",  # split, few sequences would be summed up in another order than many
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
     }

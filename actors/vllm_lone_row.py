@@ -1,0 +1,35 @@
+"""Gives the last candidate that still generates the same bits as in company, on CPU.
+
+oneDNN multiplies one row by another kernel than several, which rounds otherwise. So the log-probabilities of a
+candidate would depend on whether others are still being generated beside it: of a group that is generated again after
+the loss of an actor they would not be the same to the bit. A lone row is computed as two. (Attention would differ too,
+if it split few sequences over the threads; the engine's environment turns that off.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+def compute_lone_rows_in_pairs(model: torch.nn.Module) -> int:
+    """Wraps every linear layer that vLLM has given a CPU kernel; returns how many."""
+    layers = [layer for layer in model.modules() if hasattr(layer, "cpu_linear")]
+    for layer in layers:
+        layer.cpu_linear = _in_pairs(layer.cpu_linear)  # type: ignore[assignment, arg-type]
+    return len(layers)
+
+
+def pair(row: torch.Tensor) -> torch.Tensor:
+    """[2, n] of a row [1, n]."""
+    return row.repeat(2, 1)
+
+
+def _in_pairs(linear: Linear) -> Linear:
+    def paired(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return linear(pair(x), weight, bias)[:1] if len(x) == 1 else linear(x, weight, bias)
+
+    return paired
