@@ -11,6 +11,7 @@ from cluster.messages import Question
 from configs.errors import UserError
 
 GOLD_FIELDS = ("query", "SQL")
+QUESTION_FIELDS = ("question", "SpiderSynQuestion")  # Spider-Syn's paraphrase stands in a field of its own
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -32,6 +33,12 @@ def read_questions(path: Path) -> list[Question]:
                 "give each its own."
             )
     return [questions[index] for index in first_index.values()]
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first record of a questions file, empty when there is none. Raises UserError."""
+    records = _records(path)
+    return records[0] if records and isinstance(records[0], dict) else {}
 
 
 def read_text(path: Path, what: str) -> str:
@@ -90,7 +97,7 @@ def _question(record: Any, index: int, path: Path) -> Question:
     return Question(
         question_id=question_id,
         database_id=_database_id(record, where),
-        text=_text(record, "question", where),
+        text=_text(record, next((one for one in QUESTION_FIELDS if record.get(one)), "question"), where),
         gold_sql=_gold_sql(record, where),
         evidence=evidence,
     )
