@@ -112,7 +112,7 @@ def _folders_in(place: Path) -> list[Path]:
         entries = sorted(place.iterdir())
     except OSError as error:
         raise UserError(f"Can't look into {place} ({error.strerror}): check its permissions.") from None
-    # Folders of databases hold one folder a database; names such as __MACOSX come of unpacking.
+    # Folders of databases hold a folder each; names such as __MACOSX come of unpacking.
     return [
         one for one in entries if one.is_dir() and "database" not in one.name and not one.name.startswith((".", "_"))
     ]
