@@ -11,6 +11,7 @@ from cluster.messages import Question
 from configs.errors import UserError
 
 GOLD_FIELDS = ("query", "SQL")
+QUESTION_FIELDS = ("question", "SpiderSynQuestion")  # Spider-Syn's paraphrase stands in a field of its own
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -38,6 +39,12 @@ def record_ids(path: Path) -> list[tuple[str, str]]:
     """Question and database id of every record of the file, in its order, those that repeat another included."""
     questions = [_question(record, index, path) for index, record in enumerate(_records(path))]
     return [(question.question_id, question.database_id) for question in questions]
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first record of a questions file, empty when there is none. Raises UserError."""
+    records = _records(path)
+    return records[0] if records and isinstance(records[0], dict) else {}
 
 
 def read_text(path: Path, what: str) -> str:
@@ -99,7 +106,7 @@ def _question(record: Any, index: int, path: Path) -> Question:
     return Question(
         question_id=question_id,
         database_id=_database_id(record, where),
-        text=_text(record, "question", where),
+        text=_text(record, next((one for one in QUESTION_FIELDS if record.get(one)), "question"), where),
         gold_sql=_gold_sql(record, where),
         evidence=evidence,
         difficulty=difficulty,

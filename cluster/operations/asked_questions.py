@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.archives import find_archive
-
 from actors.data.question_sets import load_question_sets
 from actors.data.questions import read_questions, record_ids
 from actors.prompt_encoder import PromptEncoder
