@@ -93,8 +93,8 @@ def _train_on_cluster(
         evaluation.before()
     progress.phase("GRPO")
     with closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation:
-        held_back = interim_questions(sets.tune, config.evaluation)
-        interim = InterimEvaluation(harness, held_back, config.evaluation.every_steps, generation.learners_turn)
+        sample = interim_questions(sets.tune, config.evaluation)
+        interim = InterimEvaluation(harness, sample, config.evaluation.every_steps, generation.learners_turn)
         with RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, interim, progress) as recorder:
             train_grpo(
                 generation=generation,

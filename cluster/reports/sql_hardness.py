@@ -45,7 +45,7 @@ def _level(num_components: int, num_nested: int, num_others: int) -> str:
     return "hard" if num_nested <= 1 and num_components <= 1 and num_others == 0 else "extra"
 
 
-def _num_components(select: exp.Select, units: list[exp.Expression]) -> int:
+def _num_components(select: exp.Select, units: list[exp.Expr]) -> int:
     """WHERE, GROUP BY, ORDER BY and LIMIT, each JOIN, each OR and each LIKE."""
     clauses = sum(select.args.get(name) is not None for name in ("where", "group", "order", "limit"))
     num_or = sum(len(list(_connectors(condition, exp.Or))) for condition in _conditions(select))
@@ -69,18 +69,18 @@ def _num_others(select: exp.Select) -> int:
     return sum((num_aggregates > 1, len(select.expressions) > 1, len(where_units) > 1, num_grouped > 1))
 
 
-def _conditions(select: exp.Select) -> Iterator[exp.Expression]:
+def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
     """Of every ON, of WHERE and of HAVING."""
     yield from (join.args["on"] for join in select.args.get("joins") or () if join.args.get("on"))
     yield from (select.args[name].this for name in ("where", "having") if select.args.get(name))
 
 
-def _units(select: exp.Select) -> Iterator[exp.Expression]:
+def _units(select: exp.Select) -> Iterator[exp.Expr]:
     for condition in _conditions(select):
         yield from _split(condition)
 
 
-def _split(condition: exp.Expression) -> Iterator[exp.Expression]:
+def _split(condition: exp.Expr) -> Iterator[exp.Expr]:
     """The conditions between AND and OR."""
     bare = condition.unnest()
     if isinstance(bare, exp.And | exp.Or):
@@ -90,7 +90,7 @@ def _split(condition: exp.Expression) -> Iterator[exp.Expression]:
         yield condition
 
 
-def _connectors(condition: exp.Expression, kind: type[exp.Expression]) -> Iterator[exp.Expression]:
+def _connectors(condition: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
     bare = condition.unnest()
     if isinstance(bare, exp.And | exp.Or):
         if isinstance(bare, kind):
@@ -99,31 +99,31 @@ def _connectors(condition: exp.Expression, kind: type[exp.Expression]) -> Iterat
         yield from _connectors(bare.expression, kind)
 
 
-def _positive(unit: exp.Expression) -> exp.Expression:
+def _positive(unit: exp.Expr) -> exp.Expr:
     bare = unit.unnest()
     return bare.this.unnest() if isinstance(bare, exp.Not) else bare
 
 
-def _is_negated(unit: exp.Expression) -> bool:
+def _is_negated(unit: exp.Expr) -> bool:
     """IS NOT is an operator and a value to the published parser, not a negation."""
     return isinstance(unit.unnest(), exp.Not) and not isinstance(_positive(unit), exp.Is)
 
 
-def _num_subqueries(unit: exp.Expression) -> int:
+def _num_subqueries(unit: exp.Expr) -> int:
     """The outermost ones: a query within a query makes that one harder, not this."""
     if isinstance(unit, exp.Query):
         return 1
     return sum(_num_subqueries(child) for child in unit.iter_expressions())
 
 
-def _begins_with_aggregate(column: exp.Expression) -> bool:
+def _begins_with_aggregate(column: exp.Expr) -> bool:
     node = column.unalias().unnest()
     while isinstance(node, _ARITHMETIC):
         node = node.this.unnest()
     return isinstance(node, _AGGREGATES)
 
 
-def _num_operands_aggregated(ordered: exp.Expression) -> int:
+def _num_operands_aggregated(ordered: exp.Expr) -> int:
     node = ordered.unnest()
     operands = (node.this, node.expression) if isinstance(node, _ARITHMETIC) else (node,)
     return sum(isinstance(operand.unnest(), _AGGREGATES) for operand in operands)
