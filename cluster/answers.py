@@ -13,12 +13,49 @@ from actors.prompts import prefill
 from cluster.messages import GroupRequest, Outcome, Question, ScoredGroup
 from cluster.reports.evaluation_table import PolicyAnswers
 from cluster.reports.step_metrics import entropy_estimate
-from cluster.scoring import Rewards, Rollouts, collect
+from cluster.scoring import Profiles, Rewards, Rollouts, collect
 from configs.schema import RunConfig
 
 CONTROL_QUESTIONS = 20  # of the tune split, on which the control's temperature is found
 CONTROL_SAMPLES = 4
 CONTROL_TEMPERATURE_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the evaluation's temperature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a policy answered: a group per question, in their order; `greedy` is None for one that was only sampled."""
+
+    name: str
+    temperature: float  # of the samples
+    num_samples: int
+    sampled: tuple[ScoredGroup, ...]
+    greedy: tuple[ScoredGroup, ...] | None
+
+    def judged(self) -> list[tuple[ScoredGroup, ScoredGroup]]:
+        """Samples and greedy answer (the samples again without one) of the questions with a verdict for all of them."""
+        pairs = zip(self.sampled, self.greedy or self.sampled, strict=True)
+        return [pair for pair in pairs if all(_missing_verdict(group) is None for group in pair)]
+
+    def without_verdict(self) -> tuple[str, ...]:
+        """Question and reason of each group that lacks one."""
+        groups = (*self.sampled, *(self.greedy or ()))
+        return tuple(reason for group in groups if (reason := _missing_verdict(group)) is not None)
+
+    def policy(self) -> PolicyAnswers:
+        """Its row of the table."""
+        judged = self.judged()
+        return PolicyAnswers(
+            name=self.name,
+            temperature=self.temperature,
+            question_ids=tuple(sampled.rollout.question.question_id for sampled, _ in judged),
+            greedy_correct=tuple(num_correct(one) == 1 for _, one in judged) if self.greedy else None,
+            greedy_executes=tuple(num_executes(one) == 1 for _, one in judged) if self.greedy else None,
+            num_samples=self.num_samples,
+            sample_num_correct=tuple(num_correct(sampled) for sampled, _ in judged),
+            sample_num_executes=tuple(num_executes(sampled) for sampled, _ in judged),
+            entropy=entropy_estimate(self.sampled),
+            without_verdict=self.without_verdict(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +66,28 @@ class Harness:
     encoder: PromptEncoder
     rollouts: Rollouts
     rewards: Rewards
+    num_timings: int = 0  # of each greedy match, for R-VES
 
     def answers(
         self, name: str, questions: Sequence[Question], version: int | None, temperature: float, *, greedy: bool = True
-    ) -> PolicyAnswers:
-        """Greedy (unless left out) and sampled answers; questions without a verdict for all of them are left out."""
+    ) -> Answered:
+        """Greedy (unless left out) and sampled answers with the profiles of their results."""
         num_samples = self.config.evaluation.num_samples
         requests = [self._request(q, num_samples, temperature, "evaluation") for q in questions]
         if greedy:
-            requests += [self._request(question, 1, 0.0, "greedy") for question in questions]
-        groups = self._collect(requests, version)
-        sampled, greedily = groups[: len(questions)], groups[len(questions) :]
-        kept = [
-            i for i in range(len(questions)) if _has_verdicts(sampled[i]) and (not greedy or _has_verdicts(greedily[i]))
-        ]
-        return PolicyAnswers(
+            requests += self._greedy_requests(questions)
+        groups = self._collect(requests, version, with_profiles=True)
+        return Answered(
             name=name,
             temperature=temperature,
-            question_ids=tuple(questions[i].question_id for i in kept),
-            greedy_correct=tuple(_num_correct(greedily[i]) == 1 for i in kept) if greedy else None,
-            greedy_executes=tuple(_num_executes(greedily[i]) == 1 for i in kept) if greedy else None,
             num_samples=num_samples,
-            sample_num_correct=tuple(_num_correct(sampled[i]) for i in kept),
-            sample_num_executes=tuple(_num_executes(sampled[i]) for i in kept),
-            entropy=entropy_estimate(sampled),
-            without_verdict=tuple(reason for group in groups if (reason := _missing_verdict(group)) is not None),
+            sampled=groups[: len(questions)],
+            greedy=groups[len(questions) :] if greedy else None,
         )
+
+    def greedy(self, questions: Sequence[Question], version: int | None) -> tuple[ScoredGroup, ...]:
+        """One group of one candidate per question, in their order."""
+        return self._collect(self._greedy_requests(questions), version)
 
     def entropy(self, questions: Sequence[Question], version: int | None, temperature: float) -> float:
         """Nats per sampled token."""
@@ -71,8 +104,15 @@ class Harness:
             seed=stream_seed(self.config.run.seed, purpose, question.question_id),
         )
 
-    def _collect(self, requests: Sequence[GroupRequest], version: int | None) -> tuple[ScoredGroup, ...]:
-        return collect(self.rollouts, self.rewards, requests, version, prefill(self.config.prompt.style)).groups
+    def _greedy_requests(self, questions: Sequence[Question]) -> list[GroupRequest]:
+        return [self._request(question, 1, 0.0, "greedy") for question in questions]
+
+    def _collect(
+        self, requests: Sequence[GroupRequest], version: int | None, *, with_profiles: bool = False
+    ) -> tuple[ScoredGroup, ...]:
+        profiles = Profiles(num_timings=self.num_timings) if with_profiles else None
+        glued = prefill(self.config.prompt.style)
+        return collect(self.rollouts, self.rewards, requests, version, glued, profiles).groups
 
 
 def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question], version: int, target: float) -> float:
@@ -87,18 +127,14 @@ def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question],
     return float(np.interp(target, np.maximum.accumulate(entropies), temperatures))
 
 
-def _has_verdicts(group: ScoredGroup) -> bool:
-    return _missing_verdict(group) is None
-
-
 def _missing_verdict(group: ScoredGroup) -> str | None:
     missing = next((score for score in group.scores if not score.outcome.carries_reward), None)
     return None if missing is None else f"{group.rollout.question.question_id}: {missing.outcome}: {missing.message}"
 
 
-def _num_correct(group: ScoredGroup) -> int:
+def num_correct(group: ScoredGroup) -> int:
     return sum(score.outcome is Outcome.MATCH for score in group.scores)
 
 
-def _num_executes(group: ScoredGroup) -> int:
+def num_executes(group: ScoredGroup) -> int:
     return sum(score.outcome.executes for score in group.scores)

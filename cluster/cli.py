@@ -53,15 +53,37 @@ def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter; none: the base model.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of Spider's or BIRD's layout; else a split.")] = None,
     split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Per question; else evaluation.num_samples.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the samples; else evaluation.temperature.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions at most; else evaluation.max_questions.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Where the greedy SQL goes, as the benchmark has it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to save the evaluation in, for floe compare.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Print the accuracy of the base model and of an adapter."""
-    chosen_split = [] if split is None else [f"evaluation.split={split}"]
-    resolved = load_config(config, [*_environment_overrides(), *(overrides or ()), *chosen_split])
+    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
+    options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
+    given = [f"evaluation.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
+    resolved = load_config(config, [*_environment_overrides(), *(overrides or ()), *given])
     from cluster.operations import evaluate as operation
 
-    operation.evaluate(resolved, adapter, resolved.evaluation.split, as_json)
+    chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
+    operation.evaluate(resolved, chosen)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of floe evaluate --out, or of a run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same; differences are B to A.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Compare two evaluations of the same questions: paired differences, McNemar's test, what changed."""
+    from cluster.operations import compare as operation
+
+    operation.compare(a, b, as_json)
 
 
 @app.command()

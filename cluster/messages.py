@@ -40,6 +40,7 @@ class Question:
     text: str
     gold_sql: tuple[str, ...]
     evidence: str = ""
+    difficulty: str = ""  # as the data set has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,21 @@ class ScoreRequest:
     database_id: str
     gold_sql: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    with_profiles: bool = False  # evaluation's; known verdicts are then made again
+    num_timings: int = 0  # of gold and match in turn, for their ratio; needs profiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultProfile:
+    """What evaluation needs of a candidate's result on the main database, bounded in size."""
+
+    digest: str  # of the set of rows
+    num_rows: int
+    column_counts: dict[str, dict[str, int]] | None  # column name, hash of a value, occurrences; None: too many
+    soft_f1: float  # the best over the golds
+    is_bird_match: bool
+    is_spider_match: bool
+    time_ratio: float | None = None  # CPU time of the gold over the candidate's; of a match that was timed
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots it is pickled in half the time
@@ -105,6 +121,7 @@ class Score:
     seconds: float
     message: str = ""
     sql: str | None = None  # what was executed, after extraction
+    profile: ResultProfile | None = None  # asked for, and of a result that is not too large for one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

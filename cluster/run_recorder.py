@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, Self
 
 from cluster.broadcast import Published
 from cluster.controller import Learner
 from cluster.generation import Taken
+from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.progress import Progress
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.rollout_log import RolloutLog
-from cluster.reports.step_metrics import StepTimings, step_metrics
+from cluster.reports.step_metrics import InterimResult, StepTimings, step_metrics
 
 
 class RewardMeasures(Protocol):
@@ -32,6 +35,7 @@ class RunRecorder:
         learner: Learner,
         rollouts: RolloutLosses,
         rewards: RewardMeasures,
+        interim: InterimEvaluation,
         progress: Progress,
     ) -> None:
         self._run_dir = run_dir
@@ -40,6 +44,7 @@ class RunRecorder:
         self._rewards = rewards
         self._num_steps = num_steps
         self._learner = learner
+        self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir)
         self._rollouts = RolloutLog(run_dir / "rollouts.sqlite")
@@ -62,15 +67,32 @@ class RunRecorder:
             published=published,
         )
         self._num_lost_before = self._losses.num_replaced
-        self._metrics.write(record, self._rewards.metrics())
+        rewards = self._rewards.metrics()
+        evaluated = self._evaluate(report.step)
+        self._metrics.write(record, rewards, evaluated)
         self._rollouts.append(report.step, taken.collected.groups)
         self._learner.save_adapter(self._run_dir / "adapters" / "latest")
         self._progress.step(
             report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s
         )
 
+    def _evaluate(self, step: int) -> InterimResult | None:
+        """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""
+        result = self._interim.after(step)
+        if result is None:
+            return None
+        self._rewards.metrics()
+        if result.is_best:
+            folder = self._run_dir / "adapters"
+            self._learner.save_adapter(folder / "best")
+            (folder / "best.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+        shown = f"{100 * result.greedy:.1f} % of {result.num_questions} held-back questions right"
+        self._progress.note(f"version {step}: {shown}{', best so far' if result.is_best else ''}")
+        return result
+
     def __enter__(self) -> Self:
         self._rewards.metrics()  # what was scored before the first step is not the first step's
+        self._evaluate(0)
         return self
 
     def __exit__(self, *_: object) -> None:

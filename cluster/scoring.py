@@ -46,8 +46,20 @@ class Collected:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """Has results profiled, and each match of a greedy group timed so often."""
+
+    num_timings: int
+
+
 def collect(
-    rollouts: Rollouts, rewards: Rewards, requests: Sequence[GroupRequest], adapter_version: int | None, prefill: str
+    rollouts: Rollouts,
+    rewards: Rewards,
+    requests: Sequence[GroupRequest],
+    adapter_version: int | None,
+    prefill: str,
+    profiles: Profiles | None = None,
 ) -> Collected:
     """Every request's group with its scores; `prefill` is glued back in front of each completion."""
     started = time.perf_counter()
@@ -55,7 +67,7 @@ def collect(
     held_up_s = 0.0
     for group in rollouts.generate(requests, adapter_version):
         before_submit = time.perf_counter()
-        waiting.append((group, rewards.submit(_score_request(group, prefill))))
+        waiting.append((group, rewards.submit(_score_request(group, prefill, profiles))))
         held_up_s += time.perf_counter() - before_submit
     generated = time.perf_counter()
     scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
@@ -66,10 +78,12 @@ def collect(
     )
 
 
-def _score_request(group: RolloutGroup, prefill: str) -> ScoreRequest:
+def _score_request(group: RolloutGroup, prefill: str, profiles: Profiles | None) -> ScoreRequest:
     return ScoreRequest(
         question_id=group.question.question_id,
         database_id=group.question.database_id,
         gold_sql=group.question.gold_sql,
         candidates=tuple(Candidate(completion=prefill + completion.text) for completion in group.completions),
+        with_profiles=profiles is not None,
+        num_timings=profiles.num_timings if profiles is not None and group.temperature == 0 else 0,
     )

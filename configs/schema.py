@@ -238,6 +238,11 @@ class EvaluationSection(Section):
     include_base: bool = True
     include_entropy_control: bool = True
     num_bootstrap: int = Field(10_000, ge=100)
+    num_timings: int = Field(
+        10, ge=0, description="Of each right greedy answer and its gold in `floe evaluate`, for R-VES; 0 leaves it out."
+    )
+    every_steps: int = Field(0, ge=0, description="Steps between greedy evaluations during training; 0 is none.")
+    num_interim_questions: int = Field(50, ge=1, description="Of the split `tune`, asked at each of them.")
 
 
 class ClusterSection(Section):

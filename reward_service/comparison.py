@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,15 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query returned. `ordered` says whether its outermost statement has ORDER BY."""
+    """What one query returned. `ordered` says whether its outermost statement has ORDER BY.
+
+    `description` is the driver's: one sequence per column, which begins with the name.
+    """
 
     rows: list[Row]
     num_columns: int
     ordered: bool = False
+    description: Sequence[Sequence[Any]] = ()
 
     @cached_property
     def distinct_rows(self) -> frozenset[Row]:

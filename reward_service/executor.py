@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import marshal
 import math
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,20 @@ from reward_service.bounded_cache import BoundedCache
 from reward_service.comparison import Answer, Row, answers_match, prepare_gold
 from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
+from reward_service.fetching import fetch_rows, size_bytes
 from reward_service.frames import Frame
 from reward_service.guard import is_of_the_fast_way
+from reward_service.result_profile import result_profile, time_ratio_without_outliers
 from reward_service.statement import has_outermost_order_by, rejection_reason
 from reward_service.verdict import (
     STATEMENT_ERRORS,
     DatabaseUnavailable,
     NotAQuery,
-    ResultTooLarge,
     Verdict,
     message_of,
     outcome_of,
 )
 
-SMALL_ROW_BYTES = 1024
-FETCH_SMALL_ROWS = 2000  # the process's memory limit holds where small rows are followed by large ones
-FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
-MARSHAL_WITHOUT_REFERENCES = 2  # the version that counts a cell each time; C code, four times as fast as a loop
 NUM_CHECKING_RUNS = 4  # of a gold that names a function of clock or chance, beyond the first
 REARM_S = 0.05  # of the grace that a statement may lose: setting the CPU timer for each costs 3 % of a short one
 VERDICT_CACHE_BYTES = 16 * 2**20
@@ -70,6 +66,7 @@ class Executor:
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
+        With `profiles` each result is profiled (`result_profile`), and no verdict is taken from an earlier group.
         A gold that meets an infrastructure fault ends the group.
         """
         try:
@@ -99,17 +96,22 @@ class Executor:
         if not ready:
             return
         judged_by = (digests, tuple(ready))
+        profiles = request.get("profiles")
         golds = list(ready.values())
         for index, sql in request["statements"]:
-            known = self._verdicts.get((judged_by, sql))
+            known = None if profiles is not None else self._verdicts.get((judged_by, sql))
             if known is not None:
                 yield _frame("statement", index, known, cached=True)
                 continue
-            verdict, is_constant = self._judge(paths, sql, golds)
+            verdict, answer, is_constant = self._judge(paths, sql, golds)
             # What the file and the statement alone decide: a timeout or a memory fault may depend on the machine.
             if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
                 self._verdicts.put((judged_by, sql), Verdict(verdict.outcome, verdict.message), len(sql) + KEY_BYTES)
-            yield _frame("statement", index, verdict)
+            if profiles is not None and answer is not None:
+                profile = self._profile(paths[0], sql, answer, ready, profiles["num_timings"])
+                yield _frame("statement", index, verdict, profile=profile)
+            else:
+                yield _frame("statement", index, verdict)
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
@@ -151,26 +153,27 @@ class Executor:
             answers.append(answer)
         return _Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers), lasts=all_constant)
 
-    def _judge(self, paths: Sequence[Path], sql: str, golds: list[_Gold]) -> tuple[Verdict, bool]:
-        """The verdict on every database of the suite, the first that is no match ending it, and whether it will last.
+    def _judge(self, paths: Sequence[Path], sql: str, golds: list[_Gold]) -> tuple[Verdict, Answer | None, bool]:
+        """The verdict on every database of the suite, the first that is no match ending it; the answer on the main one,
+        and whether the verdict will last.
 
         One and the same gold has to agree everywhere.
         """
         if len(paths) == 1:
-            verdict, _, is_constant = self._run(paths[0], sql, [gold.answers[0] for gold in golds])
-            return verdict, is_constant
-        agreeing = golds
+            return self._run(paths[0], sql, [gold.answers[0] for gold in golds])
+        agreeing, on_main = golds, None
         seconds, all_constant = 0.0, True
         verdict = Verdict(Outcome.MISMATCH)
         for number, path in enumerate(paths):
             verdict, answer, is_constant = self._run(path, sql, [gold.answers[number] for gold in agreeing])
             seconds += verdict.seconds
             all_constant = all_constant and is_constant
+            on_main = answer if number == 0 else on_main
             if verdict.outcome is not Outcome.MATCH or answer is None:
                 break
             if len(agreeing) > 1 and number + 1 < len(paths):
                 agreeing = [gold for gold in agreeing if self._matches([gold.answers[number]], answer)]
-        return verdict._replace(seconds=seconds), all_constant
+        return verdict._replace(seconds=seconds), on_main, all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
         """Runs one statement and compares it with `golds`; without golds its answer is what is wanted.
@@ -207,43 +210,49 @@ class Executor:
 
     def _answer(self, database: Database, sql: str, *, is_gold: bool) -> Answer:
         try:
-            rows, num_columns = self._rows(database, sql)
+            rows, description = self._rows(database, sql)
         except sqlite3.Error as error:
             if not is_of_the_fast_way(error):
                 raise
             with database.slow_way():
-                rows, num_columns = self._rows(database, sql)
+                rows, description = self._rows(database, sql)
         finally:
             database.deadline.clear()
-        return Answer(rows, num_columns, ordered=is_gold and has_outermost_order_by(sql))
+        return Answer(rows, len(description), is_gold and has_outermost_order_by(sql), description)
 
-    def _rows(self, database: Database, sql: str) -> tuple[list[Row], int]:
+    def _rows(self, database: Database, sql: str) -> tuple[list[Row], Sequence[Sequence]]:
         cursor = database.execute(sql)
         if cursor is None:
             raise NotAQuery("the statement returns no columns; only a query can be an answer")
         try:
-            return self._fetch(cursor), len(cursor.description)
+            return fetch_rows(cursor, self._settings.max_rows, self._settings.max_result_bytes), cursor.description
         finally:
             cursor.close()
 
-    def _fetch(self, cursor: Any) -> list[Row]:
-        rows: list[Row] = []
-        num_bytes = 0
-        num_next = FETCH_ROWS
-        is_last = False
-        while not is_last:
-            block = cursor.fetchmany(num_next)
-            is_last = len(block) < num_next
-            rows += block
-            num_bytes += size_bytes(block)
-            if len(rows) > self._settings.max_rows:
-                raise ResultTooLarge(f"the result has more than {self._settings.max_rows} rows (reward.max_rows)")
-            if num_bytes > self._settings.max_result_bytes:
-                raise ResultTooLarge(
-                    f"the result has more than {self._settings.max_result_bytes} bytes (reward.max_result_bytes)"
-                )
-            num_next = FETCH_ROWS if num_bytes > SMALL_ROW_BYTES * len(rows) else FETCH_SMALL_ROWS
-        return rows
+    def _profile(
+        self, path: Path, sql: str, answer: Answer, golds: Mapping[str, _Gold], num_timings: int
+    ) -> Frame | None:
+        """Of the answer on the main database; what it costs is not the candidate's."""
+        self._armed_s = -math.inf
+        self._arm_cpu_timer(time.thread_time())
+        on_main = {gold_sql: gold.answers[0] for gold_sql, gold in golds.items()}
+        profile = result_profile(answer, list(on_main.values()))
+        matched = next((one for one, gold in on_main.items() if answers_match("bird", gold, answer)), None)
+        if profile is not None and matched is not None and num_timings:
+            profile["time_ratio"] = self._time_ratio(path, matched, sql, num_timings)
+        return profile
+
+    def _time_ratio(self, path: Path, gold_sql: str, sql: str, num_timings: int) -> float | None:
+        """Of the gold's CPU time to the candidate's, run in turn until one time limit is spent; None after an error."""
+        ratios: list[float] = []
+        spent_s = 0.0
+        while len(ratios) < num_timings and spent_s < self._settings.time_limit_s:
+            gold, own = self._run(path, gold_sql, None)[0], self._run(path, sql, None)[0]
+            if gold.outcome is not Outcome.MATCH or own.outcome is not Outcome.MATCH:
+                return None
+            ratios.append(gold.seconds / own.seconds)
+            spent_s += gold.seconds + own.seconds
+        return time_ratio_without_outliers(ratios)
 
     def _matches(self, golds: list[Answer], answer: Answer) -> bool:
         settings = self._settings
@@ -265,12 +274,7 @@ def _failed_gold(verdict: Verdict) -> _Gold:
     return _Gold(Verdict(Outcome.GOLD_FAILED, text, verdict.seconds), lasts=lasts)
 
 
-def size_bytes(rows: list[Row]) -> int:
-    """As serialised: text in UTF-8 and blobs by their length, any other cell 1 to 9 bytes, and 5 around each."""
-    return len(marshal.dumps(rows, MARSHAL_WITHOUT_REFERENCES))
-
-
-def _frame(kind: str, index: int, verdict: Verdict, **marks: bool) -> Frame:
+def _frame(kind: str, index: int, verdict: Verdict, **marks: Any) -> Frame:
     return {
         "kind": kind,
         "index": index,

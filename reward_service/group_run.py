@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import count
 
-from cluster.messages import Outcome
+from cluster.messages import Outcome, ResultProfile, ScoreRequest
 from reward_service.executor_process import ChildEnded, ExecutorProcess
 from reward_service.frames import Frame, encode_frame
 from reward_service.verdict import Verdict
@@ -22,9 +22,9 @@ Step = tuple[str, int]  # "gold" or "statement", and its index
 class GroupRun:
     """The verdicts of one group's statements; `failure` is set instead when no gold could be had."""
 
-    def __init__(self, database_id: str, golds: Sequence[str], statements: Sequence[str], hard_limit_s: float) -> None:
-        self._database_id = database_id
-        self._golds = golds
+    def __init__(self, asked: ScoreRequest, statements: Sequence[str], hard_limit_s: float) -> None:
+        self._asked = asked
+        self._golds = asked.gold_sql
         self._statements = statements
         self._hard_limit_s = hard_limit_s
         self._steps: list[Step] = []  # of the request sent last
@@ -32,6 +32,7 @@ class GroupRun:
         self._gold_failures: dict[int, Verdict] = {}
         self._empty_golds: dict[int, bool] = {}
         self.verdicts: dict[int, Verdict] = {}
+        self.profiles: dict[int, ResultProfile] = {}
         self.failure: Verdict | None = None
         self.num_cached = 0  # statements whose verdict was known already
         self.num_cached_golds = 0
@@ -47,7 +48,10 @@ class GroupRun:
         golds = [(index, sql) for index, sql in enumerate(self._golds) if index not in self._gold_failures]
         statements = [(index, sql) for index, sql in enumerate(self._statements) if index not in self.verdicts]
         self._steps = [("gold", index) for index, _ in golds] + [("statement", index) for index, _ in statements]
-        return {"database_id": self._database_id, "golds": golds, "statements": statements}
+        request: Frame = {"database_id": self._asked.database_id, "golds": golds, "statements": statements}
+        if self._asked.with_profiles:
+            request["profiles"] = {"num_timings": self._asked.num_timings}
+        return request
 
     def note(self, answer: Frame) -> None:
         """One of the request's answers; `done` is its last."""
@@ -60,6 +64,8 @@ class GroupRun:
             self.num_cached += answer["kind"] == "statement" and answer.get("cached", False)
             verdict = Verdict(Outcome(answer["outcome"]), answer["message"], answer["seconds"])
             self._settle((answer["kind"], answer["index"]), verdict)
+            if (profile := answer.get("profile")) is not None:
+                self.profiles[answer["index"]] = ResultProfile(**profile)
 
     @property
     def num_steps(self) -> int:

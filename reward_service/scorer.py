@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.messages import Candidate, Outcome, RewardWorkerStats, Score, ScoreRequest
+from cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
 from configs.schema import RewardSection
 from reward_service.designs.registry import reward_design
 from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
@@ -74,10 +74,18 @@ class Scorer:
         for candidate, sql in zip(group.request.candidates, group.texts, strict=True):
             verdict = failure or group.verdicts[sql]
             assert verdict is not None
-            scores.append(self._score(candidate, sql, verdict, match_weight))
+            profile = None if failure is not None else group.profiles.get(sql)
+            scores.append(self._score(candidate, sql, verdict, match_weight, profile))
         return tuple(scores)
 
-    def _score(self, candidate: Candidate, sql: str | None, verdict: Verdict, match_weight: float) -> Score:
+    def _score(
+        self,
+        candidate: Candidate,
+        sql: str | None,
+        verdict: Verdict,
+        match_weight: float,
+        profile: ResultProfile | None,
+    ) -> Score:
         reward = self._design(verdict.outcome, candidate.completion)
         if reward is not None and verdict.outcome is Outcome.MATCH:
             reward *= match_weight
@@ -87,6 +95,7 @@ class Scorer:
             seconds=verdict.seconds,
             message=verdict.message,
             sql=sql,
+            profile=profile,
         )
 
     def ping(self) -> bool:
@@ -124,6 +133,7 @@ class _Group:
         self.request = request
         self.texts = [_sql_of(candidate) for candidate in request.candidates]
         self.verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(self.texts)}
+        self.profiles: dict[str | None, ResultProfile] = {}
         self._statements = [sql for sql, verdict in self.verdicts.items() if verdict is None and sql is not None]
         self.failure: Verdict | None = None
         self.run: GroupRun | None = None
@@ -131,13 +141,15 @@ class _Group:
             text = f"question {request.question_id!r} has no gold SQL: complete the data"
             self.failure = Verdict(Outcome.GOLD_FAILED, text)
         elif request.candidates:
-            self.run = GroupRun(request.database_id, request.gold_sql, self._statements, hard_limit_s)
+            self.run = GroupRun(request, self._statements, hard_limit_s)
 
     def fill(self, fault: Verdict | None) -> None:
         """Enters what was run; `fault` where it was not."""
         assert self.run is not None
         for index, sql in enumerate(self._statements):
             self.verdicts[sql] = self.run.verdicts.get(index, fault)
+            if index in self.run.profiles:
+                self.profiles[sql] = self.run.profiles[index]
 
 
 def _sql_of(candidate: Candidate) -> str | None:

@@ -22,6 +22,7 @@ _OTHER_VERBS = _CHANGING_VERBS | _TRANSACTION_VERBS | {"ANALYZE", "ATTACH", "DET
 _SELECT = re.compile(rf"[{_SPACE}]*SELECT\b", re.IGNORECASE)
 _MAIN_VERB = re.compile(r"\b(select|values|insert|replace\s+into|update|delete)\b", re.IGNORECASE)
 _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
+_BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")  # what Python's text files and str.splitlines end at
 _PARENTHESIS = re.compile(r"[()]")
 
 
@@ -52,6 +53,18 @@ def rejection_reason(sql: str) -> str | None:
 def has_outermost_order_by(sql: str) -> bool:
     """Whether the outermost query of `sql`, not one in parentheses, has an ORDER BY."""
     return any(_ORDER_BY.search(part) for part in _outermost(_skeleton(sql)))
+
+
+def one_line(sql: str) -> str | None:
+    """`sql` without comments, line breaks and tabs; None when a quoted text holds one, which it can't lose."""
+    pieces, end = [], 0
+    for match in _OPAQUE.finditer(sql):
+        pieces.append(sql[end : match.start()])
+        end = match.end()
+        if not match.group("comment") and _BREAK.search(match.group()):
+            return None
+        pieces.append(" " if match.group("comment") else match.group())
+    return _BREAK.sub(" ", "".join([*pieces, sql[end:]])).strip()
 
 
 def _skeleton(sql: str) -> str:

@@ -74,9 +74,15 @@ def test_train_hands_over_the_resolved_configuration(capsys, monkeypatch, config
 def test_evaluate_checks_the_split(capsys, monkeypatch, config, tmp_path):
     calls = []
     operation_that(monkeypatch, "evaluate", lambda *arguments: calls.append(arguments))
-    arguments = ("evaluate", "--config", config, "--adapter", tmp_path, "--split", "tune", "--json")
-    assert run_floe(capsys, monkeypatch, *arguments)[0] == 0
-    assert calls[0][1:] == (tmp_path, "tune", True)
+    monkeypatch.setattr(
+        sys.modules["cluster.operations.evaluate"], "EvaluateOptions", types.SimpleNamespace, raising=False
+    )
+    arguments = ("--adapter", tmp_path, "--split", "tune", "--samples", 2, "--temperature", 0.5, "--limit", 7, "--json")
+    assert run_floe(capsys, monkeypatch, "evaluate", "--config", config, *arguments)[0] == 0
+    resolved, options = calls[0]
+    settings = resolved.evaluation
+    assert (settings.split, settings.num_samples, settings.temperature, settings.max_questions) == ("tune", 2, 0.5, 7)
+    assert (options.adapter, options.data, options.as_json) == (tmp_path, None, True)
     code, _, err = run_floe(capsys, monkeypatch, "evaluate", "--config", config, "--split", "dev")
     assert code == 2
     assert "evaluation.split is 'dev'" in err

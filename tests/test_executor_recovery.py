@@ -168,7 +168,7 @@ class SwollenProcess(ExecutorProcess):
 
 def test_a_swollen_child_is_replaced_after_its_group() -> None:
     process = SwollenProcess()
-    runs = [GroupRun("emp", ["SELECT 1"], ["SELECT 1"], 1.0) for _ in range(3)]
+    runs = [GroupRun(score_request("SELECT 1"), ["SELECT 1"], 1.0) for _ in range(3)]
     run_groups(process, runs)
     assert all(run.failure is None and run.verdicts[0].outcome is Outcome.MATCH for run in runs)
     assert process.num_drops == 3

@@ -12,6 +12,7 @@ from cluster.messages import Outcome
 from reward_service.executor_process import ChildEnded, ExecutorProcess
 from reward_service.frames import Frame
 from reward_service.group_run import GroupRun, run_groups
+from tests.score_requests import score_request
 
 LENGTH_BYTES = 8
 KILLED, TIMED_OUT = signal.SIGKILL, signal.SIGPROF
@@ -48,7 +49,7 @@ class Scripted(ExecutorProcess):
 
 
 def groups(*names: str) -> list[GroupRun]:
-    return [GroupRun("emp", ["gold"], [f"{name}0", f"{name}1"], 1.0) for name in names]
+    return [GroupRun(score_request("gold"), [f"{name}0", f"{name}1"], 1.0) for name in names]
 
 
 def texts(request: Frame) -> list[str]:

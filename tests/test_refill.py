@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.controller import TooManyDroppedGroups
+from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import Outcome, Question
 from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
@@ -225,6 +227,9 @@ class NoProgress:
         pass
 
 
+NO_INTERIM = InterimEvaluation(harness=None, questions=[], every_steps=0, turn=nullcontext)
+
+
 class SavingCluster(UselessAt):
     def save_adapter(self, folder):
         pass
@@ -235,7 +240,7 @@ class SavingCluster(UselessAt):
 
 def test_log_and_metrics_hold_the_groups_of_every_round(tmp_path):
     cluster = SavingCluster({0, 1, 4})
-    with RunRecorder(tmp_path, 1, cluster, cluster, cluster, NoProgress()) as recorder:
+    with RunRecorder(tmp_path, 1, cluster, cluster, cluster, NO_INTERIM, NoProgress()) as recorder:
         cluster.record = recorder.record
         refilled(cluster, max_rounds=9)
     (record,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from cluster.reports.evaluation_record import read_evaluation
+from cluster.reports.submissions import NO_ANSWER
 from configs.loading import load_config
+from reward_service.statement import one_line
 from tests.command_line import config, floe
 
 pytestmark = pytest.mark.engine
@@ -20,6 +24,18 @@ REQUIRED_METRICS = {
     "ratio_clip_share", "adapter_version", "rollout_s", "reward_s", "learn_s", "sync_s", "generated_tokens",
     "trained_tokens",
 }  # fmt: skip
+
+
+def write_spider_layout(folder: Path, demo: Path) -> Path:
+    """The demo's held-back questions as a benchmark's folder: `dev.json` beside `database/`."""
+    folder.mkdir()
+    questions = json.loads((demo / "tune.json").read_text())
+    (folder / "dev.json").write_text(
+        json.dumps([{**one, "query": one.get("query") or one["SQL"]} for one in questions])
+    )
+    (folder / "tables.json").write_text("[]")
+    (folder / "database").symlink_to(demo / "databases")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +131,34 @@ def test_absolute_paths_are_printed(smoke_run):
     assert str(smoke_run.run_dir) in smoke_run.output
 
 
-def test_evaluate_reads_the_adapter_and_prints_json(smoke_run):
+def test_the_policies_of_the_table_are_saved_and_compared(smoke_run):
+    folder = smoke_run.run_dir / "evaluations"
+    assert {path.name for path in folder.iterdir()} == {"base_model", "start", "trained"}
+    done = floe("compare", str(folder / "start"), str(smoke_run.run_dir), "--json", home=smoke_run.home)
+    assert done.returncode == 0, done.stderr[-4000:]
+    compared = json.loads(done.stdout)
+    report = json.loads((smoke_run.run_dir / "report.json").read_text())
+    assert compared["num_questions"] == report["num_questions"]
+    assert compared["differences"]["greedy"]["mean"] == report["differences"][-1]["greedy"]["mean"]
+
+
+def test_evaluate_reads_the_adapter_saves_and_prints_json(smoke_run, tmp_path):
+    shop = smoke_run.home / "demo"
+    made = write_spider_layout(tmp_path / "spider", shop)
     done = floe(
         "evaluate", "--config", config("smoke.yaml"), "--adapter", str(smoke_run.run_dir / "adapters" / "latest"),
-        "--split", "tune", "--json", "cluster.address=local", "evaluation.max_questions=6", home=smoke_run.home,
+        "--data", str(made), "--limit", "4", "--samples", "3", "--json", "--out", str(tmp_path / "out"),
+        "--predictions", str(tmp_path / "predictions.sql"), "cluster.address=local", home=smoke_run.home,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
-    assert [row["name"] for row in report["rows"]] == ["base model", "latest"]
-    assert report["num_questions"] == 6
+    assert report["overall"]["greedy"]["num_questions"] == 4
+    assert report["overall"]["pass@1"]["mean"] <= report["overall"]["pass@3"]["mean"]
+    saved = read_evaluation(tmp_path / "out" / "evaluation.json")
+    assert len(saved.records) == 4 and saved.identity.num_samples == 3
+    lines = (tmp_path / "predictions.sql").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines == [one_line(record.greedy.sql or "") or NO_ANSWER for record in saved.records]
 
 
 @pytest.mark.long

@@ -11,14 +11,15 @@ from cluster.messages import Question
 from configs.errors import UserError
 
 GOLD_FIELDS = ("query", "SQL")
+QUESTION_FIELDS = ("question", "SpiderSynQuestion")  # Spider-Syn's paraphrase stands in a field of its own
 
 
 def read_questions(path: Path) -> list[Question]:
     """The questions of a file, in its order.
 
     Each record holds `db_id`, `question`, `query` or `SQL` (text, or a list of accepted answers), and optionally
-    `question_id` (else its index, counted from 0) and `evidence`. A record that repeats another in all of these
-    counts once, as two do in BIRD's mini-dev. Raises UserError naming the file and the record.
+    `question_id` (else its index, counted from 0), `evidence` and `difficulty`. A record that repeats another in all
+    of these counts once, as two do in BIRD's mini-dev. Raises UserError naming the file and the record.
     """
     questions = [_question(record, index, path) for index, record in enumerate(_records(path))]
     if not questions:
@@ -32,6 +33,18 @@ def read_questions(path: Path) -> list[Question]:
                 "give each its own."
             )
     return [questions[index] for index in first_index.values()]
+
+
+def record_ids(path: Path) -> list[tuple[str, str]]:
+    """Question and database id of every record of the file, in its order, those that repeat another included."""
+    questions = [_question(record, index, path) for index, record in enumerate(_records(path))]
+    return [(question.question_id, question.database_id) for question in questions]
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first record of a questions file, empty when there is none. Raises UserError."""
+    records = _records(path)
+    return records[0] if records and isinstance(records[0], dict) else {}
 
 
 def read_text(path: Path, what: str) -> str:
@@ -87,12 +100,16 @@ def _question(record: Any, index: int, path: Path) -> Question:
     evidence = record.get("evidence") or ""
     if not isinstance(evidence, str):
         raise UserError(f"{where} has an evidence that is not text: correct it or leave it out.")
+    difficulty = record.get("difficulty") or ""
+    if not isinstance(difficulty, str):
+        raise UserError(f"{where} has a difficulty that is not text: correct it or leave it out.")
     return Question(
         question_id=question_id,
         database_id=_database_id(record, where),
-        text=_text(record, "question", where),
+        text=_text(record, next((one for one in QUESTION_FIELDS if record.get(one)), "question"), where),
         gold_sql=_gold_sql(record, where),
         evidence=evidence,
+        difficulty=difficulty,
     )
 
 

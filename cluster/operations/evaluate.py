@@ -1,55 +1,84 @@
-"""`floe evaluate`: the report's table for the base model and any PEFT adapter."""
+"""`floe evaluate`: the figures of one policy, base model or PEFT adapter, on a split or a benchmark's folder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.question_sets import load_question_sets
-from actors.prompt_encoder import PromptEncoder
-from cluster.answers import Harness
+from cluster.answers import Answered, Harness
 from cluster.embedded_models import model_folder
-from cluster.operations.question_budget import fitting_questions
+from cluster.evaluation_records import evaluation_identity, question_records, record_without_answer
+from cluster.operations.asked_questions import Asked, asked_of_archive, asked_of_split
 from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
-from cluster.reports.evaluation_table import evaluation_report
+from cluster.reports.evaluation_record import Evaluation
+from cluster.reports.evaluation_summary import summary
 from cluster.reports.progress import Progress, make_console
 from configs.errors import UserError
 from configs.schema import RunConfig
 
 
-def evaluate(config: RunConfig, adapter: Path | None, split: str, as_json: bool) -> None:
-    """Print the table on stdout, as text or as JSON; progress goes to stderr. Raises UserError for a bad adapter."""
-    if adapter is not None and not adapter.is_dir():
-        raise UserError(f"There is no adapter folder {adapter}: give one written by PEFT or floe.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """`data` takes the place of the configuration's split; `predictions` needs it."""
+
+    adapter: Path | None = None
+    data: Path | None = None
+    predictions: Path | None = None
+    out: Path | None = None
+    as_json: bool = False
+
+
+def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
+    """Print the figures on stdout, as text or as JSON; progress goes to stderr. Raises UserError for bad input."""
+    if options.adapter is not None and not options.adapter.is_dir():
+        raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe.")
+    if options.predictions is not None and options.data is None:
+        raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
     progress = Progress(make_console(stderr=True))
-    demo_dir = config.run.home_dir / "demo"
     progress.phase("set-up")
-    sets = load_question_sets(config.data, demo_dir)
-    model_dir = model_folder(config, demo_dir)
-    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
-    questions = fitting_questions(sets, encoder, config, progress).split(split)[: config.evaluation.max_questions]
-    with ray_session(config.cluster, namespace="floe-evaluate") as line:
-        progress.note(line)
-        check_resources(config)
-        harness = Harness(
-            config, encoder, start_rollout_pool(config, model_dir), start_reward_pool(config, sets.databases_dir)
-        )
-        temperature = config.evaluation.temperature
-        policies = []
-        if config.evaluation.include_base or adapter is None:
-            progress.phase("evaluation of the base model")
-            policies.append(harness.answers("base model", questions, None, temperature))
-        if adapter is not None:
-            progress.phase("evaluation of the adapter")
-            harness.rollouts.install(stored_adapter(config, adapter))
-            policies.append(harness.answers(adapter.name, questions, 0, temperature))
-    report = evaluation_report(
-        policies,
-        num_resamples=config.evaluation.num_bootstrap,
-        seed=config.run.seed,
-        num_asked=len(questions),
-        reference=policies[0].name,
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    asked = (
+        asked_of_split(config, model_dir, progress)
+        if options.data is None
+        else asked_of_archive(config, model_dir, options.data, progress)
     )
-    if as_json:
+    answered = _answer(config, model_dir, asked, options.adapter, progress)
+    evaluation = _evaluation(config, asked, answered, options.adapter)
+    if options.out is not None:
+        progress.note(f"saved: {evaluation.write(options.out)}")
+    if options.predictions is not None:
+        asked.write_predictions(options.predictions, evaluation.records, progress)
+    report = summary(evaluation, config.evaluation.num_bootstrap)
+    if options.as_json:
         print(report.to_json(), end="")
     else:
         report.render(make_console())
+
+
+def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | None, progress: Progress) -> Answered:
+    with ray_session(config.cluster, namespace="floe-evaluate") as line:
+        progress.note(line)
+        check_resources(config)
+        rollouts, rewards = start_rollout_pool(config, model_dir), start_reward_pool(config, asked.databases_dir)
+        harness = Harness(config, asked.encoder, rollouts, rewards, config.evaluation.num_timings)
+        if adapter is not None:
+            rollouts.install(stored_adapter(config, adapter))
+        progress.phase(f"evaluation on {len(asked.fitting)} questions")
+        version = None if adapter is None else 0
+        return harness.answers("", asked.fitting, version, config.evaluation.temperature)
+
+
+def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Path | None) -> Evaluation:
+    """Its records are in the order of the questions, those that did not fit among them."""
+    is_timed = config.evaluation.num_timings > 0
+    known = {record.question_id: record for record in question_records(answered, is_timed=is_timed)}
+    for question in asked.too_long:
+        known[question.question_id] = record_without_answer(question, is_timed=is_timed)
+    name = None if adapter is None else str(adapter)
+    return Evaluation(
+        identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
+        num_asked=len(asked.questions),
+        has_suite=config.reward.suite is not None,
+        records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
+        left_out=answered.without_verdict(),
+    )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from actors.data.question_sets import QuestionSets, load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from actors.prompts import prefill
-from cluster.answers import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
+from cluster.answers import Harness
 from cluster.broadcast import Broadcast
 from cluster.controller import train_grpo
 from cluster.embedded_models import model_folder
 from cluster.generation import Ahead, InTurn
+from cluster.interim_evaluation import InterimEvaluation, check_held_back, interim_questions
 from cluster.messages import Question
 from cluster.operations.question_budget import fitting_questions
 from cluster.operations.step_requests import refill_of_run, requests_of_step
@@ -30,8 +29,9 @@ from cluster.placement import (
     start_rollout_pool,
 )
 from cluster.refill import collect_step
-from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
+from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.progress import Progress, make_console
+from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import RunRecorder
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.warm_start import warm_start_adapter
@@ -56,6 +56,7 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
     sets = fitting_questions(sets, encoder, config, progress)
+    check_held_back(sets.train, [*_evaluated(config, sets), *interim_questions(sets.tune, config.evaluation)])
     with ray_session(config.cluster, namespace=f"floe-{run_dir.name}") as line:
         progress.note(line)
         check_resources(config)
@@ -83,40 +84,35 @@ def _train_on_cluster(
         learner_start = starts.submit(start_learner, config, model_dir, initial)
     rewards, rollouts, learner = rewards_start.result(), rollouts_start.result(), learner_start.result()
     harness = Harness(config, encoder, rollouts, rewards)
-    questions = sets.split(config.evaluation.split)[: config.evaluation.max_questions]
+    evaluation = RunEvaluation(harness, _evaluated(config, sets), sets.databases_dir, run_dir)
     broadcast = Broadcast(learner, rollouts, _canary_ids(encoder, sets.train[0]))
     before = broadcast.publish(0).manifest
     learner.save_adapter(run_dir / "adapters" / "start")
-    policies: list[PolicyAnswers] = []
     if config.evaluation.enabled:
         progress.phase("evaluation before")
-        temperature = config.evaluation.temperature
-        if config.evaluation.include_base:
-            policies.append(harness.answers("base model", questions, None, temperature))
-        policies.append(harness.answers(WARM_START, questions, 0, temperature))
+        evaluation.before()
     progress.phase("GRPO")
-    with (
-        closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation,
-        RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, progress) as recorder,
-    ):
-        train_grpo(
-            generation=generation,
-            learner=learner,
-            broadcast=broadcast,
-            recorder=recorder,
-            num_steps=config.run.num_steps,
-            max_dropped_share=config.run.max_dropped_share,
-        )
+    with closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation:
+        sample = interim_questions(sets.tune, config.evaluation)
+        interim = InterimEvaluation(harness, sample, config.evaluation.every_steps, generation.learners_turn)
+        with RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, interim, progress) as recorder:
+            train_grpo(
+                generation=generation,
+                learner=learner,
+                broadcast=broadcast,
+                recorder=recorder,
+                num_steps=config.run.num_steps,
+                max_dropped_share=config.run.max_dropped_share,
+            )
     if not config.evaluation.enabled:
         return None
     progress.phase("evaluation after")
-    policies += _after(config, harness, sets, questions, before)
-    return evaluation_report(
-        policies,
-        num_resamples=config.evaluation.num_bootstrap,
-        seed=config.run.seed,
-        num_asked=len(questions),
-    )
+    return evaluation.after(before, sets.tune)
+
+
+def _evaluated(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
+    """What the table is about."""
+    return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
 
 
 def _generation(
@@ -146,22 +142,6 @@ def _generation(
 def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
     """The end of its prompt, with its answer: text of the kind that the run generates."""
     return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
-
-
-def _after(config: RunConfig, harness: Harness, sets: QuestionSets, questions: Sequence, before) -> list[PolicyAnswers]:
-    """The trained policy, and in front of it the warm start sampled at the trained policy's entropy."""
-    temperature = config.evaluation.temperature
-    last = config.run.num_steps
-    trained = harness.answers("GRPO", questions, last, temperature)
-    if not config.evaluation.include_entropy_control:
-        return [trained]
-    target = harness.entropy(sets.tune[:CONTROL_QUESTIONS], last, temperature)
-    # The warm start's slot was reused long ago; it comes back under a version of its own.
-    again = last + 1
-    harness.rollouts.install(replace(before, version=again))
-    same_entropy = temperature_of_same_entropy(harness, sets.tune, again, target)
-    control = harness.answers(f"{WARM_START}, T {same_entropy:.2f}", questions, again, same_entropy, greedy=False)
-    return [control, trained]
 
 
 def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:

@@ -192,7 +192,7 @@ def _accuracy_table(report: EvaluationReport) -> Table:
     title = f"Execution accuracy in % with 95 % interval, {report.num_questions} questions"
     table = _table(title, ["greedy", f"mean of {report.num_samples}", f"pass@{report.num_samples}", "executes"])
     for row in report.rows:
-        cells = (_percent(cell) for cell in (row.greedy, row.sampled, row.pass_at_n))
+        cells = (percent(cell) for cell in (row.greedy, row.sampled, row.pass_at_n))
         # Its interval is in the JSON only: four intervals don't fit 100 columns.
         executes = Text(f"{100 * row.sampled_executes.mean:.1f}")
         table.add_row(Text(row.name), f"{row.temperature:.2f}", *cells, executes)
@@ -204,7 +204,7 @@ def _difference_table(report: EvaluationReport) -> Table:
     table = _table(title, ["greedy", f"mean of {report.num_samples}", f"pass@{report.num_samples}"])
     temperatures = {row.name: row.temperature for row in report.rows}
     for line in report.differences:
-        cells = (_percent(cell, sign="+") for cell in (line.greedy, line.sampled, line.pass_at_n))
+        cells = (percent(cell, sign="+") for cell in (line.greedy, line.sampled, line.pass_at_n))
         table.add_row(Text(line.name), f"{temperatures[line.name]:.2f}", *cells)
     return table
 
@@ -219,7 +219,8 @@ def _table(title: str, measures: Sequence[str]) -> Table:
     return table
 
 
-def _percent(interval: Interval | None, sign: str = "-") -> Text:
+def percent(interval: Interval | None, sign: str = "-") -> Text:
+    """Mean and interval in percent with one digit; a dash for None. With "+" as `sign` every number has one."""
     if interval is None:
         return Text("-")
     mean, low, high = (

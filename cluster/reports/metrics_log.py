@@ -10,7 +10,7 @@ from typing import Self
 
 from cluster.messages import Outcome
 from cluster.reports.reward_metrics import RewardMetrics
-from cluster.reports.step_metrics import StepMetrics
+from cluster.reports.step_metrics import InterimResult, StepMetrics
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -27,14 +27,19 @@ class MetricsLog:
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
 
-    def write(self, record: StepMetrics, rewards: RewardMetrics | None = None) -> None:
+    def write(
+        self, record: StepMetrics, rewards: RewardMetrics | None = None, evaluated: InterimResult | None = None
+    ) -> None:
         """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value; of
         `groups_by_staleness` one for each staleness.
 
-        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`.
+        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`, and
+        after a step with an evaluation its numbers under `eval_...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
+        if evaluated is not None:
+            numbers |= {f"eval_{name}": value for name, value in asdict(evaluated).items()}
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
         self._file.flush()

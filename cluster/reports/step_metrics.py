@@ -78,6 +78,18 @@ class StepMetrics:
     tokens_per_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterimResult:
+    """How an adapter does on the held-back sample: shares of the questions that have a verdict, NaN when none has."""
+
+    adapter_version: int
+    greedy: float
+    executes: float
+    num_questions: int
+    seconds: float
+    is_best: bool  # of the versions so far; of equal ones the earlier is
+
+
 def step_metrics(
     groups: tuple[ScoredGroup, ...],
     report: StepReport,

@@ -1,0 +1,75 @@
+"""`floe compare`: McNemar's test, paired differences, what changed, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy.stats import binomtest
+
+from cluster.operations.compare import compare, evaluation_path
+from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
+from cluster.reports.paired_comparison import MAY_DIFFER, compare_evaluations, mcnemar
+from configs.errors import UserError
+from tests.evaluations import IDENTITY, evaluation, record
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_exact_binomial_test_of_the_changed_questions(num_gained, num_lost):
+    num_changed = num_gained + num_lost
+    expected = binomtest(num_gained, num_changed).pvalue if num_changed else 1.0
+    assert mcnemar(num_gained, num_lost).p_value == pytest.approx(expected, rel=1e-9)
+
+
+BEFORE = evaluation(record("a", True, 4), record("b", False, 0), record("c", True, 1), record("d", False, 3))
+AFTER = evaluation(
+    record("d", True, 4), record("c", False, 1), record("b", True, 2), record("x", True),
+    identity=dataclasses.replace(IDENTITY, adapter="run 7", seed=2, model="tiny in float32"), num_asked=4,
+)  # fmt: skip
+
+
+def test_questions_are_paired_by_id_and_named_where_they_changed():
+    report = compare_evaluations(BEFORE, AFTER, ("A", "B"), 200)
+    assert (report.num_questions, report.num_left_out) == (3, 1)
+    assert report.differences["greedy"].mean == pytest.approx((1 - 1 + 1) / 3)
+    assert report.differences["mean of 4"].mean == pytest.approx((0.5 + 0 + 0.25) / 3)
+    assert [one.question_id for one in report.gained] == ["b", "d"]
+    assert [(one.question_id, one.sql_before) for one in report.lost] == [("c", "SELECT 'c'")]
+    test = report.tests["greedy"]
+    assert (test.num_gained, test.num_lost, test.p_value) == (2, 1, 1.0)
+    assert (report.tests["vote, soft"].num_gained, report.tests["vote, soft"].num_lost) == (1, 0)
+
+
+def test_the_table_fits_100_columns_and_says_what_changed():
+    console = Console(file=io.StringIO(), width=100)
+    compare_evaluations(BEFORE, AFTER, ("before", "after"), 200).render(console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "2 questions now right" in text and "b (shop): Which b?" in text and "1 questions now wrong" in text
+
+
+@pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(IDENTITY) if one.name not in MAY_DIFFER])
+def test_what_was_not_asked_and_judged_alike_is_not_compared_and_the_difference_is_named(field):
+    other = dataclasses.replace(IDENTITY, **{field: "another" if isinstance(getattr(IDENTITY, field), str) else 99})
+    with pytest.raises(UserError, match=r"can't be compared: .* differ \(.+ and (another|99)\)"):
+        compare_evaluations(BEFORE, evaluation(record("a", True), identity=other), ("A", "B"), 200)
+
+
+def test_without_a_common_question_there_is_nothing_to_compare():
+    with pytest.raises(UserError, match="no question in common"):
+        compare_evaluations(BEFORE, evaluation(record("z", True)), ("A", "B"), 200)
+
+
+def test_folders_of_runs_and_of_evaluations_are_read(tmp_path, capsys):
+    BEFORE.write(tmp_path / "saved")
+    AFTER.write(tmp_path / "run" / EVALUATIONS_FOLDER / TRAINED)
+    compare(tmp_path / "saved", tmp_path / "run", True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["tests"]["greedy"] == {"num_gained": 2, "num_lost": 1, "p_value": 1.0}
+    with pytest.raises(UserError, match="no evaluation in"):
+        evaluation_path(tmp_path)
