@@ -19,6 +19,7 @@ from reward_service.databases import Database, OpenDatabases, database_path, sui
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
 from reward_service.guard import is_of_the_fast_way
+from reward_service.inspection import inspection_marks
 from reward_service.statement import has_outermost_order_by, rejection_reason
 from reward_service.verdict import (
     STATEMENT_ERRORS,
@@ -70,10 +71,10 @@ class Executor:
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
-        A gold that meets an infrastructure fault ends the group.
+        A gold that meets an infrastructure fault ends the group. With `inspect` one `inspection` frame per statement.
         """
         try:
-            yield from self._frames(request)
+            yield from self._inspections(request) if "inspect" in request else self._frames(request)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             self._armed_s = -math.inf
@@ -110,6 +111,19 @@ class Executor:
             if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
                 self._verdicts.put((judged_by, sql), Verdict(verdict.outcome, verdict.message), len(sql) + KEY_BYTES)
             yield _frame("statement", index, verdict)
+
+    def _inspections(self, request: Frame) -> Iterator[Frame]:
+        """`golds` are run twice and must agree; of `texts` the first row that is no UTF-8 is wanted."""
+        path = self._paths(request["database_id"])[0]
+        for index, sql in request["statements"]:
+            reason = rejection_reason(sql)
+            verdict, answer = Verdict(Outcome.REJECTED, reason or ""), None
+            if reason is None:
+                verdict, answer, _ = self._run(path, sql, None)
+            if answer is not None and request["inspect"] == "golds":
+                verdict = self._run(path, sql, [answer])[0]
+            rows = [] if answer is None else answer.rows
+            yield _frame("inspection", index, verdict, **inspection_marks(rows, sql, request["inspect"]))
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
@@ -270,7 +284,7 @@ def size_bytes(rows: list[Row]) -> int:
     return len(marshal.dumps(rows, MARSHAL_WITHOUT_REFERENCES))
 
 
-def _frame(kind: str, index: int, verdict: Verdict, **marks: bool) -> Frame:
+def _frame(kind: str, index: int, verdict: Verdict, **marks: Any) -> Frame:
     return {
         "kind": kind,
         "index": index,

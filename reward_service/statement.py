@@ -54,6 +54,10 @@ def has_outermost_order_by(sql: str) -> bool:
     return any(_ORDER_BY.search(part) for part in _outermost(_skeleton(sql)))
 
 
+def without_comments(sql: str) -> str:
+    return _OPAQUE.sub(lambda match: " " if match.group("comment") else match.group(), sql)
+
+
 def _skeleton(sql: str) -> str:
     """`sql` with every comment replaced by a space and every quoted text by an empty one."""
     return _OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)

@@ -18,8 +18,8 @@ def read_questions(path: Path) -> list[Question]:
     """The questions of a file, in its order.
 
     Each record holds `db_id`, `question`, `query` or `SQL` (text, or a list of accepted answers), and optionally
-    `question_id` (else its index, counted from 0) and `evidence`. A record that repeats another in all of these
-    counts once, as two do in BIRD's mini-dev. Raises UserError naming the file and the record.
+    `question_id` (else its index, counted from 0), `evidence` and `difficulty`. A record that repeats another in all
+    of these counts once, as two do in BIRD's mini-dev. Raises UserError naming the file and the record.
     """
     questions = [_question(record, index, path) for index, record in enumerate(_records(path))]
     if not questions:
@@ -94,12 +94,16 @@ def _question(record: Any, index: int, path: Path) -> Question:
     evidence = record.get("evidence") or ""
     if not isinstance(evidence, str):
         raise UserError(f"{where} has an evidence that is not text: correct it or leave it out.")
+    difficulty = record.get("difficulty") or ""
+    if not isinstance(difficulty, str):
+        raise UserError(f"{where} has a difficulty that is not text: correct it or leave it out.")
     return Question(
         question_id=question_id,
         database_id=_database_id(record, where),
         text=_text(record, next((one for one in QUESTION_FIELDS if record.get(one)), "question"), where),
         gold_sql=_gold_sql(record, where),
         evidence=evidence,
+        difficulty=difficulty,
     )
 
 
