@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.prepare_cli import prepare
 from configs.errors import UserError
 from configs.loading import load_config
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
+app.add_typer(prepare, name="prepare")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[

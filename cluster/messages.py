@@ -125,6 +125,18 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoldInspection:
+    """Reward service to data preparation: two runs of a gold query; `match` says that they gave the same."""
+
+    outcome: Outcome
+    message: str = ""
+    num_rows: int = 0
+    is_degenerate: bool = False  # a single row of nothing but NULL and 0
+    changes_by: tuple[str, ...] = ()  # functions of clock or chance that it calls
+    broken_row: int | None = None  # number of the first row with text that is no UTF-8, where that was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardWorkerStats:
     """Reward worker to driver: counts since the worker started."""
 

@@ -19,6 +19,7 @@ from reward_service.executor_settings import ExecutorSettings
 from reward_service.fetching import fetch_rows, size_bytes
 from reward_service.frames import Frame
 from reward_service.guard import is_of_the_fast_way
+from reward_service.inspection import inspection_marks
 from reward_service.result_profile import result_profile, time_ratio_without_outliers
 from reward_service.statement import has_outermost_order_by, rejection_reason
 from reward_service.verdict import (
@@ -66,11 +67,11 @@ class Executor:
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
-        With `profiles` each result is profiled (`result_profile`), and no verdict is taken from an earlier group.
-        A gold that meets an infrastructure fault ends the group.
+        With `profiles` each result is profiled (`result_profile`), and no verdict is taken from an earlier group. With
+        `inspect` one `inspection` frame per statement. A gold that meets an infrastructure fault ends the group.
         """
         try:
-            yield from self._frames(request)
+            yield from self._inspections(request) if "inspect" in request else self._frames(request)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             self._armed_s = -math.inf
@@ -112,6 +113,19 @@ class Executor:
                 yield _frame("statement", index, verdict, profile=profile)
             else:
                 yield _frame("statement", index, verdict)
+
+    def _inspections(self, request: Frame) -> Iterator[Frame]:
+        """`golds` are run twice and must agree; of `texts` the first row that is no UTF-8 is wanted."""
+        path = self._paths(request["database_id"])[0]
+        for index, sql in request["statements"]:
+            reason = rejection_reason(sql)
+            verdict, answer = Verdict(Outcome.REJECTED, reason or ""), None
+            if reason is None:
+                verdict, answer, _ = self._run(path, sql, None)
+            if answer is not None and request["inspect"] == "golds":
+                verdict = self._run(path, sql, [answer])[0]
+            rows = [] if answer is None else answer.rows
+            yield _frame("inspection", index, verdict, **inspection_marks(rows, sql, request["inspect"]))
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings

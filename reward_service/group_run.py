@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import count
+from typing import Protocol
 
 from cluster.messages import Outcome, ResultProfile, ScoreRequest
 from reward_service.executor_process import ChildEnded, ExecutorProcess
@@ -15,6 +16,19 @@ MAX_ATTEMPTS = 2  # of a statement whose child died, unless by its own CPU timer
 MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
 
 _REQUEST_NUMBERS = count(1)  # no two requests of this process have the same, so that no child's last word is misread
+
+
+class Run(Protocol):
+    """What may be carried through an executor."""
+
+    is_over: bool
+
+    def request(self) -> Frame: ...
+    def note(self, answer: Frame) -> None: ...
+    @property
+    def num_steps(self) -> int: ...
+    def blame(self, num_done: int, end: ChildEnded) -> None: ...
+
 
 Step = tuple[str, int]  # "gold" or "statement", and its index
 
@@ -99,11 +113,11 @@ class GroupRun:
         self.is_over = self.is_over or self.failure is not None
 
 
-def run_groups(process: ExecutorProcess, runs: Sequence[GroupRun]) -> None:
+def run_groups(process: ExecutorProcess, runs: Sequence[Run]) -> None:
     """Runs until every group is over. Raises ExecutorUnavailable, after which some may not be."""
     waiting = deque(runs)
     while waiting:
-        sent: dict[int, GroupRun] = {}
+        sent: dict[int, Run] = {}
         try:
             _run_until_fresh_child(process, waiting, sent)
         except ChildEnded as end:
@@ -111,7 +125,7 @@ def run_groups(process: ExecutorProcess, runs: Sequence[GroupRun]) -> None:
         waiting = deque(run for run in runs if not run.is_over)
 
 
-def _blame(sent: dict[int, GroupRun], end: ChildEnded) -> None:
+def _blame(sent: dict[int, Run], end: ChildEnded) -> None:
     """Whom the child was at; after all answers of one request, or before any, that is the next that it would read.
 
     Someone is always blamed: a request that its child does not survive reading would else be sent for ever.
@@ -125,7 +139,7 @@ def _blame(sent: dict[int, GroupRun], end: ChildEnded) -> None:
         sent[number].blame(num_done, end)
 
 
-def _run_until_fresh_child(process: ExecutorProcess, waiting: deque[GroupRun], sent: dict[int, GroupRun]) -> None:
+def _run_until_fresh_child(process: ExecutorProcess, waiting: deque[Run], sent: dict[int, Run]) -> None:
     """Keeps requests waiting at the child, which then never waits for this process, nor this process for it.
 
     Takes from `waiting` and enters into `sent` under the request's number; what is over is removed.

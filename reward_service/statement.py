@@ -67,6 +67,10 @@ def one_line(sql: str) -> str | None:
     return _BREAK.sub(" ", "".join([*pieces, sql[end:]])).strip()
 
 
+def without_comments(sql: str) -> str:
+    return _OPAQUE.sub(lambda match: " " if match.group("comment") else match.group(), sql)
+
+
 def _skeleton(sql: str) -> str:
     """`sql` with every comment replaced by a space and every quoted text by an empty one."""
     return _OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)

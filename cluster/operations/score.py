@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from actors.data.questions import json_lines, question_id_text, read_questions, read_text
 from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
+from cluster.reports.progress import Advance, progress_bar, show_nothing
 from configs.errors import UserError
 from configs.schema import RewardSection
 from reward_service.databases import database_path
@@ -24,9 +25,7 @@ from reward_service.scorer import Scorer
 
 EXIT_CODE_UNSCORED = 3
 EXIT_CODE_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
-LONG_INPUT = 50  # predictions that are worth a progress bar
 
-Advance = Callable[[int], object]
 ScoreAll = Callable[[Iterable[ScoreRequest]], Iterator[tuple[Score, ...]]]
 
 
@@ -37,10 +36,6 @@ class Prediction:
     shown_id: int | str
     question_id: str
     candidate: Candidate
-
-
-def _show_nothing(_: int) -> None:
-    """The progress that nobody watches."""
 
 
 class ReaderGone(Exception):
@@ -69,7 +64,8 @@ def score(
     known: list[Score] = []
     try:
         with (
-            _progress_bar(len(predictions), as_json) as advance,
+            # Lines of JSON on the same terminal are progress enough, and a bar would be drawn into them.
+            progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
             closing(score_predictions(predictions, asked, databases_dir, reward, advance)) as scores,
         ):
             for prediction, verdict in zip(predictions, scores, strict=True):
@@ -98,7 +94,7 @@ def score_predictions(
     asked: Sequence[Question],
     databases_dir: Path,
     reward: RewardSection,
-    advance: Advance = _show_nothing,
+    advance: Advance = show_nothing,
 ) -> Generator[Score, None, None]:
     """Yields one score per prediction, in order; `advance` is told of every few that are known, yielded or not.
 
@@ -168,26 +164,6 @@ def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
         path = database_path(databases_dir, database_id)
         if not path.is_file():
             raise UserError(f"There is no database {path}: add it, or give --allow-missing-databases.")
-
-
-@contextmanager
-def _progress_bar(total: int, as_json: bool) -> Iterator[Advance]:
-    """On a terminal a bar on stderr, gone at the end, for many predictions; else nothing.
-
-    Lines of JSON on the same terminal are progress enough, and a bar would be drawn into them.
-    """
-    if total < LONG_INPUT or not sys.stderr.isatty() or (as_json and sys.stdout.isatty()):
-        yield _show_nothing
-        return
-    from rich.progress import Progress
-
-    from cluster.reports.progress import make_console
-
-    # Rich would send what is printed on stdout to the bar's console.
-    bar = Progress(console=make_console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
-    with bar:
-        task = bar.add_task("Scoring", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import Progress as Bar
 from rich.text import Text
 
 NUM_RECENT_STEPS = 5
+LONG_INPUT = 50  # things that are worth a progress bar
 MIN_COLUMNS = 100  # of a file or a job's log, for which Rich assumes 80
 
 
@@ -16,6 +21,26 @@ def make_console(stderr: bool = False) -> Console:
     """A console that colours a terminal and writes plain lines of up to 100 columns elsewhere."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=MIN_COLUMNS)
+
+
+Advance = Callable[[int], object]
+
+
+def show_nothing(_: int) -> None:
+    """The progress that nobody watches."""
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Advance]:
+    """On a terminal a bar on stderr, gone at the end, for many things; else nothing."""
+    console = make_console(stderr=True)
+    if total < LONG_INPUT or not sys.stderr.isatty() or not shown:
+        yield show_nothing
+        return
+    # Rich would send what is printed on stdout to the bar's console.
+    with Bar(console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 class Progress:

@@ -1,0 +1,122 @@
+"""The folder that `floe prepare` writes and training reads.
+
+`train.json`, `tune.json`, `test.json` (records as BIRD's), `databases/` (links), `manifest.json`, `dropped.jsonl`,
+`verdicts.jsonl` (what was checked already) and, once measured, `pass_rates.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.data.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates
+from actors.data.questions import read_questions
+from cluster.messages import Question
+from configs.errors import UserError
+
+MANIFEST_FILE, DROPPED_FILE, VERDICTS_FILE, DATABASES_FOLDER = (
+    "manifest.json", "dropped.jsonl", "verdicts.jsonl", "databases",
+)  # fmt: skip
+SPLITS = ("train", "tune", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    databases_dir: Path
+    splits: Mapping[str, tuple[Question, ...]]
+    pass_rates: Mapping[str, PassRate]  # of training questions; empty when none were measured
+
+
+def read_prepared(folder: Path) -> Prepared:
+    """Raises UserError for a folder that `floe prepare` did not finish."""
+    if not (folder / MANIFEST_FILE).is_file():
+        raise UserError(f"{folder} is not a folder that floe prepare has finished: run floe prepare, or give another.")
+    rates = read_pass_rates(folder / PASS_RATES_FILE) if (folder / PASS_RATES_FILE).is_file() else {}
+    splits = {name: _read_split(folder / f"{name}.json") for name in SPLITS}
+    return Prepared(databases_dir=folder / DATABASES_FOLDER, splits=splits, pass_rates=rates)
+
+
+def write_splits(folder: Path, splits: Mapping[str, Sequence[Question]]) -> None:
+    for name in SPLITS:
+        records = ",\n".join(json.dumps(_record(one), ensure_ascii=False) for one in splits.get(name, ()))
+        write_if_changed(folder / f"{name}.json", f"[\n{records}\n]\n" if records else "[]\n")
+
+
+def write_lines(path: Path, values: Sequence[Any]) -> None:
+    write_if_changed(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Whole or not at all; a file that holds the text already is left alone."""
+    content = text.encode("utf-8", "surrogatepass")
+    if path.is_file() and path.read_bytes() == content:
+        return
+    written = path.with_name(path.name + ".new")
+    written.write_bytes(content)
+    os.replace(written, path)
+
+
+def link_databases(folder: Path, files: Mapping[str, Path]) -> None:
+    """Makes `databases/<db_id>/<db_id>.sqlite` lead to each file; links of an earlier preparation are replaced.
+
+    A folder that has that form already is linked whole, with its descriptions and its further contents.
+    """
+    home = folder / DATABASES_FOLDER
+    home.mkdir(exist_ok=True)
+    for stale in [one for one in home.iterdir() if one.name not in files]:
+        _remove_links(stale)
+    for database_id, path in files.items():
+        place, target = home / database_id, path.resolve()
+        if path.parent.name == database_id and path.name == f"{database_id}.sqlite":
+            _link(place, path.parent.resolve())
+            continue
+        if place.is_symlink():
+            place.unlink()
+        place.mkdir(exist_ok=True)
+        _link(place / f"{database_id}.sqlite", target)
+        descriptions = path.parent / "database_description"
+        if path.parent.name.casefold() == database_id.casefold() and descriptions.is_dir():
+            _link(place / "database_description", descriptions.resolve())
+
+
+def _link(place: Path, target: Path) -> None:
+    if place.is_symlink() and place.readlink() == target:
+        return
+    if place.is_symlink() or place.exists():
+        _remove_links(place)
+    place.symlink_to(target)
+
+
+def _remove_links(place: Path) -> None:
+    """A link, or a folder of links: anything else is not this program's and stays, with an error."""
+    if place.is_symlink():
+        place.unlink()
+        return
+    for one in place.iterdir():
+        if not one.is_symlink():
+            raise UserError(f"{one} was not made by floe prepare: move it elsewhere, or choose another folder.")
+        one.unlink()
+    place.rmdir()
+
+
+def _read_split(path: Path) -> tuple[Question, ...]:
+    if path.is_file() and path.read_text(encoding="utf-8").strip() == "[]":
+        return ()
+    return tuple(read_questions(path))
+
+
+def _record(question: Question) -> dict[str, Any]:
+    """As BIRD's; several accepted answers are a list."""
+    golds = question.gold_sql
+    record = {
+        "question_id": question.question_id,
+        "db_id": question.database_id,
+        "question": question.text,
+        "SQL": golds[0] if len(golds) == 1 else list(golds),
+        "evidence": question.evidence,
+    }
+    return record | ({"difficulty": question.difficulty} if question.difficulty else {})

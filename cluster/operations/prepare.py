@@ -1,0 +1,287 @@
+"""`floe prepare`: checks every gold by running it, drops what can't train or judge, and writes a prepared folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.data.database_files import content_digest, fault_of_file, find_database
+from actors.data.description_check import description_faults
+from actors.data.held_back import hold_back, is_divided_by_database
+from actors.data.normal_forms import normal_sql
+from actors.data.pass_rates import PASS_RATES_FILE
+from actors.data.prepared_folder import (
+    DATABASES_FOLDER,
+    DROPPED_FILE,
+    MANIFEST_FILE,
+    SPLITS,
+    VERDICTS_FILE,
+    link_databases,
+    write_if_changed,
+    write_lines,
+    write_splits,
+)
+from actors.data.questions import read_questions
+from actors.data.schemas import read_schema
+from actors.data.selection import Overlap, Selection, select
+from cluster.gold_checks import GoldChecks
+from cluster.messages import GoldInspection, Question
+from cluster.operations.preparation_sources import ALL, Source, questions_of
+from cluster.reports.preparation_report import PreparationReport
+from cluster.reports.progress import make_console
+from cluster.verdict_log import VerdictLog
+from configs.errors import UserError
+from configs.schema import RewardSection
+
+MANIFEST_VERSION = 1  # raised when the same inputs give other files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareOptions:
+    reward: RewardSection  # time limit, other limits and workers
+    evaluation: tuple[Path, ...] = ()  # question files that training must not overlap with
+    held_out_share: float = 0.1  # of the training databases for `tune`, and as much for `test` where no file is
+    seed: int = 1
+    as_json: bool = False
+
+
+def prepare(destination: Path, sources: Sequence[Source], options: PrepareOptions) -> Path:
+    """Makes, continues or brings up to date the prepared folder, prints its table, and returns its path.
+
+    Raises UserError for bad inputs, and for a folder that holds something else.
+    """
+    folder = _open_folder(destination.expanduser().resolve())
+    questions = [(source, questions_of(source)) for source in sources]
+    _check_ids(questions)
+    evaluation = {str(path): read_questions(path.expanduser()) for path in options.evaluation}
+    with VerdictLog(folder / VERDICTS_FILE) as log:
+        databases = _databases(questions)
+        inputs = _inputs(sources, options, databases)
+        _leave_earlier_inputs(folder, inputs)
+        link_databases(folder, databases.files)
+        checks = GoldChecks(
+            databases_dir=folder / DATABASES_FOLDER,
+            digests=databases.digests,
+            settings=options.reward,
+            log=log,
+            shows_progress=True,
+        )
+        golds = {
+            (one.database_id, sql): None
+            for _, asked in questions
+            for one in asked
+            if one.database_id in databases.files
+            for sql in one.gold_sql
+        }
+        inspections = checks.golds(golds)
+        broken = checks.broken_texts(databases.tables)
+        selections = _select(questions, databases, inspections, Overlap.of(evaluation), options)
+        report = _write(folder, inputs, selections, options, [*_warnings(questions, databases, broken, selections)])
+    if options.as_json:
+        print(report.to_json())
+    else:
+        report.render(make_console())
+    return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Databases:
+    files: Mapping[str, Path]
+    digests: Mapping[str, str]
+    tables: Mapping[str, tuple[str, ...]]
+    missing: Mapping[str, str]  # why it can't be used
+
+
+def _open_folder(folder: Path) -> Path:
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give a new folder, or one that floe prepare made.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / VERDICTS_FILE).is_file():
+        raise UserError(f"{folder} holds something else than a prepared folder: give a new one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check_ids(questions: Sequence[tuple[Source, Sequence[Question]]]) -> None:
+    of_id: dict[str, Path] = {}
+    for source, asked in questions:
+        for one in asked:
+            if of_id.setdefault(one.question_id, source.questions) != source.questions:
+                raise UserError(
+                    f"{of_id[one.question_id]} and {source.questions} both have the question_id '{one.question_id}': "
+                    "give each its own, or leave them out."
+                )
+
+
+def _databases(questions: Sequence[tuple[Source, Sequence[Question]]]) -> _Databases:
+    """Raises UserError when there is none at all, and for one id with two files."""
+    files: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for source, asked in questions:
+        for database_id in sorted({one.database_id for one in asked}):
+            path = find_database(source.databases_dir, database_id)
+            if path is not None and files.setdefault(database_id, path) != path:
+                raise UserError(
+                    f"The database '{database_id}' is both {files[database_id]} and {path}: prepare them separately."
+                )
+            if path is None and database_id not in files:
+                missing[database_id] = f"there is no database {database_id} in {source.databases_dir}"
+            elif path is not None and (fault := fault_of_file(path)):
+                missing[database_id] = fault
+    tables: dict[str, tuple[str, ...]] = {}
+    for database_id in sorted(files.keys() - missing.keys()):
+        try:
+            tables[database_id] = tuple(table.name for table in read_schema(files[database_id], 0))
+        except UserError as fault:
+            missing[database_id] = str(fault)
+    if not tables:
+        raise UserError(
+            f"No question has a database: {next(iter(missing.values()))}; give the folder of the databases."
+        )
+    with ThreadPoolExecutor() as pool:  # hashing lets the interpreter go
+        digests = dict(zip(tables, pool.map(content_digest, (files[one] for one in tables)), strict=True))
+    return _Databases(files={one: files[one] for one in tables}, digests=digests, tables=tables, missing=missing)
+
+
+def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: _Databases) -> dict[str, Any]:
+    """The part of the manifest that says what a folder was made of; the rest follows from it."""
+    return {
+        "version": MANIFEST_VERSION,
+        "sources": [
+            {
+                "split": source.split,
+                "questions": str(source.questions),
+                "sha256": _sha256(source.questions),
+                "databases": str(source.databases_dir),
+            }
+            for source in sources
+        ],
+        "evaluation": [{"questions": str(path), "sha256": _sha256(path.expanduser())} for path in options.evaluation],
+        "databases": {
+            one: {"file": str(path), "xxh3_128": databases.digests[one]} for one, path in databases.files.items()
+        },
+        "missing_databases": dict(databases.missing),
+        "limits": options.reward.model_dump(
+            mode="json", include={"time_limit_s", "max_rows", "max_result_bytes", "max_memory_bytes"}
+        ),
+        "held_out_share": options.held_out_share,
+        "seed": options.seed,
+    }
+
+
+def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """A folder of other inputs counts as unfinished until it is made again; its verdicts hold where they still fit."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return
+    earlier = json.loads(path.read_text())
+    if {name: earlier.get(name) for name in inputs} == inputs:
+        return
+    changed = [name for name in inputs if earlier.get(name) != inputs[name]]
+    note = make_console(stderr=True)
+    note.print(f"{folder} was made with other {', '.join(changed)}: it is made again.", soft_wrap=True)
+    path.unlink()
+    rates = folder / PASS_RATES_FILE
+    if "sources" in changed and rates.is_file():
+        note.print(f"{rates} is of other questions: it is removed.", soft_wrap=True)
+        rates.unlink()
+
+
+def _select(
+    questions: Sequence[tuple[Source, Sequence[Question]]],
+    databases: _Databases,
+    inspections: Mapping[tuple[str, str], GoldInspection],
+    overlap: Overlap,
+    options: PrepareOptions,
+) -> dict[str, Selection]:
+    """By split of the sources. The test split comes first: of two equal questions it keeps its own."""
+    seen: dict[tuple[str, str], str] = {}
+    selections = {}
+    for name in sorted({source.split for source, _ in questions}, key=("test", "train", ALL).index):
+        asked = [one for source, of_it in questions if source.split == name for one in of_it]
+        forbidden = overlap if name != "test" else Overlap.of({})
+        limit_s = options.reward.time_limit_s
+        selections[name] = select(asked, databases.missing, inspections, forbidden, limit_s, seen)
+    return selections
+
+
+def _write(
+    folder: Path,
+    inputs: Mapping[str, Any],
+    selections: Mapping[str, Selection],
+    options: PrepareOptions,
+    warnings: list[str],
+) -> PreparationReport:
+    """The manifest comes last: a folder that has one is whole."""
+    splits: dict[str, tuple[Question, ...]] = dict.fromkeys(SPLITS, ())
+    dropped: list[dict[str, str]] = []
+    for name, selection in selections.items():
+        names = {"test": ("test",), "train": ("train", "tune"), ALL: SPLITS}[name]
+        divided = {name: selection.kept}
+        by_database = is_divided_by_database(selection.kept, len(names))
+        if name != "test":
+            divided = hold_back(selection.kept, names, options.held_out_share, options.seed)
+            if not by_database and selection.kept:
+                warnings.append("there are fewer databases than splits: held back are gold queries, not databases")
+        splits |= divided
+        split_of = {_key(one, by_database): split for split, kept in divided.items() for one in kept}
+        dropped += [
+            {
+                "split": split_of.get(_key(one.question, by_database), names[0]),
+                "question_id": one.question.question_id,
+                "db_id": one.question.database_id,
+                "reason": one.reason,
+                "detail": one.detail,
+            }
+            for one in selection.dropped
+        ]
+    warnings += [f"the split {name} is empty" for name in SPLITS if not splits[name]]
+    report = PreparationReport.of(folder, splits, dropped, warnings)
+    write_splits(folder, splits)
+    write_lines(folder / DROPPED_FILE, dropped)
+    manifest = {**inputs, "counts": report.counts(), "warnings": warnings}
+    write_if_changed(folder / MANIFEST_FILE, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return report
+
+
+def _key(question: Question, by_database: bool) -> str:
+    return question.database_id if by_database else normal_sql(question.gold_sql[0])
+
+
+def _warnings(
+    questions: Sequence[tuple[Source, Sequence[Question]]],
+    databases: _Databases,
+    broken: Mapping[str, Mapping[str, int]],
+    selections: Mapping[str, Selection],
+) -> list[str]:
+    lines = [
+        f"{databases.files[database_id]}, table {table}, row {row}: text that is no UTF-8; it is read losslessly"
+        for database_id, rows in broken.items()
+        for table, row in rows.items()
+    ]
+    folders = {
+        one.database_id: source.databases_dir / one.database_id / "database_description"
+        for source, asked in questions
+        for one in asked
+    }
+    for database_id, folder in folders.items():
+        lines += description_faults(folder, databases.tables.get(database_id, ()))
+    for selection in selections.values():
+        lines += [
+            f"question {one.question.question_id}: one of its golds is left out ({one.reason}: {one.detail})"
+            for one in selection.left_out_golds
+        ]
+    return lines
+
+
+def num_usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,72 @@
+"""What was found of golds and databases, kept line by line, so that a preparation that was broken off goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from cluster.messages import GoldInspection, Outcome
+from configs.errors import UserError
+
+
+def gold_key(sql: str, database_digest: str, time_limit_s: float) -> str:
+    """Of all that a verdict depends on."""
+    text = json.dumps([sql, database_digest, time_limit_s])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class VerdictLog:
+    """An append-only file of JSON lines, for one process at a time; later lines beat earlier ones."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError while another process holds the file."""
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UserError(f"Another floe prepare is at work in {path.parent}: wait for it, or end it.") from None
+        self._values: dict[str, Any] = {}
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # a line that a kill cut off
+            self._file.truncate(len(whole))
+        for line in whole.splitlines():
+            entry = json.loads(line)
+            self._values[entry["key"]] = entry["value"]
+
+    def inspection(self, key: str) -> GoldInspection | None:
+        value = self._values.get(key)
+        if value is None:
+            return None
+        return GoldInspection(
+            **value | {"outcome": Outcome(value["outcome"]), "changes_by": tuple(value["changes_by"])}
+        )
+
+    def broken_texts(self, database_digest: str) -> dict[str, int] | None:
+        """Row by table."""
+        return self._values.get(f"texts/{database_digest}")
+
+    def put_inspections(self, inspections: Mapping[str, GoldInspection]) -> None:
+        self._append({key: asdict(one) for key, one in inspections.items()})
+
+    def put_broken_texts(self, database_digest: str, rows: Mapping[str, int]) -> None:
+        self._append({f"texts/{database_digest}": dict(rows)})
+
+    def _append(self, values: Mapping[str, Any]) -> None:
+        self._values.update(values)
+        lines = (json.dumps({"key": key, "value": value}) + "\n" for key, value in values.items())
+        self._file.write("".join(lines).encode())
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
