@@ -63,8 +63,29 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    style: Literal["compact", "arctic"] = "compact"
-    example_values: int = Field(0, ge=0, le=10, description="Distinct example values shown per column (arctic style).")
+    style: Literal["compact", "arctic"] = Field(
+        "compact", description="`compact`: tables, columns and the question, for small models; `arctic`: the method's."
+    )
+    example_values: int = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
+    descriptions: Literal["none", "columns", "values"] = Field(
+        "none",
+        description="Comments from BIRD's `database_description/*.csv` (arctic style): of the columns, or of their values too.",
+    )
+    retrieved_values: int = Field(
+        0, ge=0, le=20, description="Most values of the database that the question names, shown (arctic style)."
+    )
+    evidence: bool = Field(True, description="Show the question's external knowledge.")
+
+    @model_validator(mode="after")
+    def _compact_shows_names_alone(self) -> Self:
+        for field in ("example_values", "descriptions", "retrieved_values"):
+            value = getattr(self, field)
+            if self.style == "compact" and value not in (0, "none"):
+                raise ValueError(
+                    f"prompt.{field} is {value}, but prompt.style 'compact' shows nothing but names: "
+                    "set prompt.style=arctic, or leave it out"
+                )
+        return self
 
 
 class RolloutSection(Section):
@@ -261,6 +282,11 @@ class RunConfig(Section):
     warm_start: WarmStartSection = WarmStartSection()
     evaluation: EvaluationSection = EvaluationSection()
     cluster: ClusterSection = ClusterSection()
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """What the context leaves for the prompt beside the longest completion."""
+        return self.model.max_context_tokens - self.rollout.max_new_tokens
 
     @model_validator(mode="after")
     def _punishment_has_a_buffer(self) -> Self:

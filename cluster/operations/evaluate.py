@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
-from actors.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.embedded_models import model_folder
-from cluster.operations.question_budget import fitting_questions
+from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
 from cluster.reports.evaluation_table import evaluation_report
 from cluster.reports.progress import Progress, make_console
@@ -25,7 +24,7 @@ def evaluate(config: RunConfig, adapter: Path | None, split: str, as_json: bool)
     progress.phase("set-up")
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
-    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     questions = fitting_questions(sets, encoder, config, progress).split(split)[: config.evaluation.max_questions]
     with ray_session(config.cluster, namespace="floe-evaluate") as line:
         progress.note(line)
