@@ -120,6 +120,25 @@ def score(
     raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json, allow_missing_databases))
 
 
+@app.command()
+def prompt(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    question: Annotated[str | None, typer.Option(help="The question_id, or the index where there is none.")] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Lengths of all prompts instead.")] = False,
+) -> None:
+    """Print exactly what the model sees of a question, and its token count."""
+    if (question is None) != summary:
+        raise UserError("floe prompt needs one of --question ID and --summary: give either.")
+    resolved = load_config(config, [*_environment_overrides(), *(overrides or ())])
+    from cluster.operations import prompt as operation
+
+    if question is None:
+        operation.summarise_prompts(resolved)
+    else:
+        operation.show_prompt(resolved, question)
+
+
 @bench.command("reward")
 def bench_reward(
     overrides: Overrides = None,

@@ -37,7 +37,7 @@ def refill_of_run(config: RunConfig, encoder: PromptEncoder, questions: Sequence
 def _request(config: RunConfig, encoder: PromptEncoder, question: Question, step: int) -> GroupRequest:
     return GroupRequest(
         question=question,
-        prompt_token_ids=encoder.prompt(question),
+        prompt_token_ids=encoder.training_prompt(question),
         num_samples=config.rollout.group_size,
         temperature=config.rollout.temperature,
         max_new_tokens=config.rollout.max_new_tokens,

@@ -18,7 +18,7 @@ from cluster.embedded_models import model_folder
 from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, check_held_back, interim_questions
 from cluster.messages import Question
-from cluster.operations.question_budget import fitting_questions
+from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.placement import (
     check_resources,
@@ -54,7 +54,7 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
-    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*_evaluated(config, sets), *interim_questions(sets.tune, config.evaluation)])
     with ray_session(config.cluster, namespace=f"floe-{run_dir.name}") as line:
@@ -141,7 +141,7 @@ def _generation(
 
 def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
     """The end of its prompt, with its answer: text of the kind that the run generates."""
-    return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
+    return (encoder.training_prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
 
 
 def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
