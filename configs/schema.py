@@ -34,7 +34,8 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    source: Literal["demo", "files"] = "demo"
+    source: Literal["demo", "files", "prepared"] = "demo"
+    prepared: Path | None = Field(None, description="Folder that `floe prepare` wrote.")
     questions: Path | None = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
     databases: Path | None = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
     verification: Path | None = Field(None, description="Optional status per question; only `ok` ones are used.")
@@ -43,6 +44,12 @@ class DataSection(Section):
         gt=0,
         lt=0.5,
         description="Share of databases (or of golds, with one database) kept for `tune`, and as much for `test`.",
+    )
+    filter_by_pass_rate: bool = Field(
+        False, description="Leaves out training questions whose measured pass rate is 0 or 1."
+    )
+    sampler: Literal["uniform", "middle"] = Field(
+        "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
     )
     max_train_questions: int = Field(100_000, ge=1)
     max_eval_questions: int = Field(100_000, ge=1)
@@ -53,6 +60,19 @@ class DataSection(Section):
             raise ValueError(
                 "data.source is 'files' but data.questions or data.databases is not set: "
                 "give both, as in data.questions=spider/questions.json data.databases=spider/databases"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prepared_needs_a_folder(self) -> Self:
+        if self.source == "prepared" and self.prepared is None:
+            raise ValueError(
+                "data.source is 'prepared' but data.prepared is not set: give the folder that floe prepare wrote"
+            )
+        if self.source != "prepared" and (self.filter_by_pass_rate or self.sampler == "middle"):
+            raise ValueError(
+                f"data.source is '{self.source}', but data.filter_by_pass_rate and data.sampler 'middle' need the pass "
+                "rates of a prepared folder: set data.source=prepared, or leave them out"
             )
         return self
 

@@ -123,10 +123,10 @@ def _generation(
     rewards: Rewards,
     progress: Progress,
 ) -> InTurn | Ahead:
-    refill = refill_of_run(config, encoder, sets.train)
+    refill = refill_of_run(config, encoder, sets)
 
     def collect(step: int, version: int) -> Collected:
-        requests = requests_of_step(config, encoder, sets.train, step)
+        requests = requests_of_step(config, encoder, sets, step)
         return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
 
     if config.rollout.max_staleness == 0:
