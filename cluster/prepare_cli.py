@@ -33,6 +33,10 @@ MeasurePassRate = Annotated[
     Path | None,
     typer.Option(metavar="CONFIG", help="Then sample each training question with this run's starting policy."),
 ]
+PromptsOf = Annotated[
+    Path | None,
+    typer.Option(metavar="CONFIG", help="Then count this run's prompts: the longest, those trimmed and refused."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
 
@@ -46,6 +50,7 @@ def spider(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +59,7 @@ def spider(
 
     sources = archive_sources(source, databases, "spider")
     options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
-    _prepare(destination, sources, options, measure_pass_rate)
+    _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
 @prepare.command()
@@ -67,6 +72,7 @@ def bird(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +81,7 @@ def bird(
 
     sources = archive_sources(source, databases, "bird")
     options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
-    _prepare(destination, sources, options, measure_pass_rate)
+    _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
 @prepare.command()
@@ -88,6 +94,7 @@ def jsonl(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +103,7 @@ def jsonl(
 
     sources = file_sources(questions, databases)
     options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
-    _prepare(destination, sources, options, measure_pass_rate)
+    _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
 def _options(
@@ -116,15 +123,19 @@ def _options(
     )
 
 
-def _prepare(destination: Path, sources: Any, options: Any, measured_by: Path | None) -> None:
+def _prepare(destination: Path, sources: Any, options: Any, prompts_of: Path | None, measured_by: Path | None) -> None:
     from cluster.operations import prepare as operation
 
-    if measured_by is not None:
-        load_config(measured_by)  # a fault in it should show before the checks, not after
+    for path in (prompts_of, measured_by):
+        if path is not None:
+            load_config(path)  # a fault in it should show before the checks, not after
     folder = operation.prepare(destination, sources, options)
+    of_folder = ["data.source=prepared", f"data.prepared={json.dumps(str(folder))}"]
+    if prompts_of is not None:
+        from cluster.operations.prompt import summarise_prompts
+
+        summarise_prompts(load_config(prompts_of, of_folder), to_stderr=options.as_json)
     if measured_by is not None:
         from cluster.operations.measure_pass_rate import measure_pass_rate
 
-        measure_pass_rate(
-            load_config(measured_by, ["data.source=prepared", f"data.prepared={json.dumps(str(folder))}"])
-        )
+        measure_pass_rate(load_config(measured_by, of_folder))

@@ -28,13 +28,13 @@ def show_prompt(config: RunConfig, question_id: str) -> None:
     print(_facts(split, prompt, config.max_prompt_tokens), file=sys.stderr)
 
 
-def summarise_prompts(config: RunConfig) -> None:
-    """Print a table of the prompts' lengths by split on stdout. Raises UserError."""
+def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
+    """Print a table of the prompts' lengths by split, on stdout where not said otherwise. Raises UserError."""
     sets, encoder = _set_up(config)
     encoded = {split: [encoding_of_split(encoder, split)(one) for one in sets.split(split)] for split in SPLITS}
     rows = {split: budget_of(prompts) for split, prompts in encoded.items()}
     rows["all"] = budget_of(prompt for prompts in encoded.values() for prompt in prompts)
-    make_console().print(_table(rows, config.max_prompt_tokens))
+    make_console(stderr=to_stderr).print(_table(rows, config.max_prompt_tokens))
     for line in encoder.unmatched_descriptions:
         print(f"not used: {line}", file=sys.stderr)
 
