@@ -96,8 +96,9 @@ def _create_table(table: TableSchema) -> str:
 
 def _column_line(column: Column) -> str:
     declared = f"    {_quoted(column.name)} {column.type}".rstrip()
-    said = [part for part in (_description(column), column.value_description, _values(column)) if part]
-    return f"{declared}, -- {', '.join(said)}" if said else f"{declared},"
+    comment = "; ".join(part for part in (_description(column), column.value_description) if part)
+    said = ", ".join(part for part in (comment, _values(column)) if part)
+    return f"{declared}, -- {said}" if said else f"{declared},"
 
 
 def _description(column: Column) -> str:

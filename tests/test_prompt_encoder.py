@@ -1,0 +1,73 @@
+"""Prompts in tokens: trimmed by the gold in training alone, and shown by `floe prompt` as the model sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actors.data.question_sets import load_question_sets
+from actors.prompt_encoder import PromptEncoder
+from cluster.embedded_models import model_folder
+from cluster.messages import Question
+from cluster.operations.question_budget import encoder_of_run
+from configs.loading import load_config
+from tests.command_line import REPOSITORY, config, floe
+from tests.small_archives import make_database
+
+WIDE = [f"ALTER TABLE pet ADD COLUMN detail_{number} TEXT" for number in range(30)]
+QUESTION = Question(question_id="1", database_id="zoo", text="Who is old?", gold_sql=("SELECT detail_29 FROM pet",))
+
+
+@pytest.fixture(scope="module")
+def smoke(home):
+    settings = load_config(REPOSITORY / "configs" / "smoke.yaml", [f"run.home={home}"])
+    return settings, model_folder(settings, home / "demo")
+
+
+@pytest.fixture(scope="module")
+def encoder(smoke, tmp_path_factory):
+    _, model_dir = smoke
+    folder = tmp_path_factory.mktemp("databases")
+    make_database(folder / "zoo" / "zoo.sqlite", WIDE)
+    whole = PromptEncoder(model_dir, folder, load_config(None, []).prompt)
+    longest = whole.encoded(QUESTION).num_tokens
+    return PromptEncoder(model_dir, folder, load_config(None, []).prompt, max_tokens=longest - 20)
+
+
+def test_an_evaluations_prompt_never_hangs_on_the_gold(encoder):
+    golds = ("SELECT detail_29 FROM pet", "SELECT detail_3 FROM pet", "SELECT 1", "no SQL at all")
+    prompts = {encoder.encoded(replace(QUESTION, gold_sql=(gold,))).token_ids for gold in golds}
+    assert len(prompts) == 1
+    found = encoder.encoded(QUESTION)
+    assert found.dropped_columns and not found.refused
+
+
+def test_in_training_the_golds_columns_stay(encoder):
+    found = encoder.encoded_for_training(QUESTION)
+    assert found.dropped_columns and "detail_29" in encoder.text(found.token_ids)
+    assert "detail_29" not in encoder.text(encoder.encoded(QUESTION).token_ids)
+    assert "id" in encoder.text(found.token_ids)
+
+
+def test_a_prompt_that_can_not_fit_is_refused_and_not_cut(encoder, smoke):
+    refusing = PromptEncoder(smoke[1], encoder._databases_dir, load_config(None, []).prompt, max_tokens=5)
+    assert refusing.encoded(QUESTION).refused
+    with pytest.raises(ValueError, match="1"):
+        refusing.prompt(QUESTION)
+
+
+def test_floe_prompt_prints_what_the_model_sees(smoke, home):
+    settings, model_dir = smoke
+    sets = load_question_sets(settings.data, home / "demo")
+    question = sets.train[0]
+    done = floe("prompt", "--config", config("smoke.yaml"), "--question", question.question_id, home=home)
+    encoder = encoder_of_run(settings, model_dir, sets.databases_dir)
+    tokens = encoder.training_prompt(question)
+    assert done.stdout == encoder.text(tokens) + "\n"
+    assert question.text in done.stdout and f"{len(tokens):,} tokens" in done.stderr
+
+
+def test_floe_prompt_names_an_unknown_question(smoke, home):
+    done = floe("prompt", "--config", config("smoke.yaml"), "--question", "nobody", home=home)
+    assert done.returncode == 2 and "no question 'nobody'" in done.stderr

@@ -1,0 +1,250 @@
+"""What the model is asked: the words themselves, what is retrieved, what goes when there is no room."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors import prompts
+from actors.data.descriptions import described, read_descriptions
+from actors.data.gold_columns import gold_columns
+from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema, read_schema
+from actors.data.value_index import value_index
+from actors.prompt_fitting import ColumnOrder, fitted_prompt
+from actors.trimming import Trimming, by_relevance, column_names, key_columns, with_matches
+from actors.value_matching import best_named, is_named
+from configs.errors import UserError
+from reward_service.extraction import extract_sql
+
+TABLES = (
+    TableSchema(
+        name="singer",
+        columns=(
+            Column(name="id", type="INTEGER"),
+            Column(name="Home Town", type="TEXT", examples=("'Rome'", "'Oslo'"), description="where they were born"),
+            Column(name="age", type="INTEGER", description="age", value_description="in years"),
+        ),
+        primary_key=("id",),
+        foreign_keys=(),
+    ),
+    TableSchema(
+        name="song",
+        columns=(Column(name="singer_id", type="INTEGER"), Column(name="title", type="TEXT", matches=("'Halo'",))),
+        primary_key=(),
+        foreign_keys=(ForeignKey(columns=("singer_id",), table="singer", referred_columns=("id",)),),
+    ),
+)
+
+CREATED = """CREATE TABLE singer (
+    id INTEGER,
+    `Home Town` TEXT, -- where they were born, example: ['Rome', 'Oslo']
+    age INTEGER, -- in years
+    PRIMARY KEY (id),
+);
+
+CREATE TABLE song (
+    singer_id INTEGER,
+    title TEXT, -- example: ['Halo']
+    FOREIGN KEY (singer_id) REFERENCES singer (id),
+);"""
+
+ARCTIC = """Database engine:
+SQLite
+
+Database schema:
+{schema}
+
+The schema lists the tables, their columns with comments and example values, and the primary and foreign keys.
+
+Question:
+old is over 60
+Who is old?
+
+Instructions:
+- Return only the information that the question asks for.
+- Return all of the information that the question asks for.
+- Think through the steps of writing the query before you write it.
+
+Output format:
+<think>
+your reasoning
+</think>
+<answer>
+a short summary and the query:
+```sql
+the query
+```
+</answer>"""
+
+
+def test_the_compact_prompt_is_word_for_word_what_it_was():
+    text = prompts.schema_text(TABLES, "compact")
+    assert text == "singer(id, Home Town, age)\nsong(singer_id, title)"
+    system, user = prompts.messages("Who is old?", "", text, "compact")
+    assert system == {"role": "system", "content": "You write one SQLite query that answers the question."}
+    assert user == {"role": "user", "content": f"{text}\nWho is old?"}
+    assert prompts.messages("Who is old?", "old is over 60", text, "compact")[1]["content"].endswith(
+        "\nold is over 60\nWho is old?"
+    )
+
+
+def test_the_methods_prompt_has_schema_comments_values_and_evidence_before_the_question():
+    text = prompts.schema_text(TABLES, "arctic")
+    assert text == CREATED
+    system, user = prompts.messages("Who is old?", "old is over 60", text, "arctic")
+    assert user["content"] == ARCTIC.format(schema=CREATED)
+    assert "data science expert" in system["content"]
+
+
+def test_the_prefill_is_glued_back_before_extraction():
+    answer = prompts.answer_text("SELECT 1", "arctic")
+    assert extract_sql(prompts.prefill("arctic") + answer) == "SELECT 1"
+    assert prompts.prefill("compact") == ""
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "zoo" / "zoo.sqlite"
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE pet (id INTEGER PRIMARY KEY, name TEXT, kind TEXT);"
+        "INSERT INTO pet VALUES (1, 'Sir Barks', 'dog'), (2, 'Whiskers', 'cat'), (3, CAST(x'416dff' AS TEXT), x'00ff');"
+    )
+    connection.commit()
+    connection.close()
+    return path
+
+
+def test_values_that_the_question_names_are_found_in_their_columns(database, tmp_path):
+    index = value_index(database, tmp_path / "indices")
+    hits = index.search("How old is sir barks, the dog?", 20)
+    assert set(hits) == {(ColumnName("pet", "name"), "Sir Barks"), (ColumnName("pet", "kind"), "dog")}
+    assert hits[0][1] == "Sir Barks"  # the longer one
+    assert len(index.search("sir barks dog whiskers cat", 1)) == 1
+    assert index.search("How old is everybody?", 20) == []
+    shown = prompts.schema_text(with_matches(read_schema(database, 0), hits), "arctic")
+    assert "example: ['Sir Barks']" in shown and "example: ['dog']" in shown
+
+
+def test_an_index_is_made_once_and_anew_for_a_changed_database(database, tmp_path):
+    home = tmp_path / "indices"
+    value_index(database, home)
+    (first,) = home.iterdir()
+    value_index(database, home)
+    assert [path.name for path in home.iterdir()] == [first.name]
+    connection = sqlite3.connect(database)
+    connection.execute("INSERT INTO pet VALUES (4, 'Polly', 'parrot')")
+    connection.commit()
+    connection.close()
+    assert value_index(database, home).search("Where is Polly?", 5) == [(ColumnName("pet", "name"), "Polly")]
+    assert first.name not in [path.name for path in home.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "named"),
+    [
+        ("California", "rivers of california", True),
+        ("Californian", "rivers of california", True),  # 10 of 11 characters
+        ("California dreams", "rivers of california", False),
+        ("ca", "rivers of california", True),
+        ("new york", "york is new", False),
+    ],
+)
+def test_a_value_is_named_when_most_of_it_stands_in_the_text(value, text, named):
+    assert is_named(value, text) == named
+    assert best_named([value], text) == [value] * named
+
+
+def write_description(database, rows: bytes, name: str = "PET .csv"):
+    folder = database.parent / "database_description"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(rows)
+
+
+HEADING = b"original_column_name,column_name,column_description,data_format,value_description\n"
+
+
+def test_descriptions_are_matched_in_any_case_and_in_the_encodings_that_there_are(database):
+    tables = read_schema(database, 0)
+    rows = HEADING + 'Name,,the pet\u2019s name,text,"commonsense evidence: first \n second"\n'.encode("cp1252")
+    write_description(database, rows)
+    found = read_descriptions(database, tables)
+    assert found.by_column[ColumnName("pet", "name")].text == "the pet\u2019s name"
+    assert found.unmatched == ()
+    (pet,) = described(tables, found, values=False)
+    assert pet.columns[1].description == "the pet\u2019s name" and pet.columns[1].value_description == ""
+
+
+def test_what_describes_nothing_is_named_with_file_and_row(database):
+    write_description(database, b"\xef\xbb\xbf" + HEADING + b"name,,x,,\nwings,,two,,\n")
+    write_description(database, HEADING, name="boats.csv")
+    found = read_descriptions(database, read_schema(database, 0))
+    assert any("PET .csv, row 3" in line and "'wings'" in line for line in found.unmatched)
+    assert any("boats.csv" in line for line in found.unmatched)
+
+
+def test_a_description_file_without_its_column_of_names_is_refused(database):
+    write_description(database, b"column_name,column_description\nname,x\n")
+    with pytest.raises(UserError, match=r"PET \.csv, row 1 has no column original_column_name"):
+        read_descriptions(database, read_schema(database, 0))
+
+
+def test_columns_of_a_gold_are_found_through_aliases():
+    gold = "SELECT T1.`Home Town` FROM singer AS T1 JOIN song AS T2 ON T1.id = T2.singer_id WHERE T2.title = 'x'"
+    assert gold_columns((gold,), TABLES) == {
+        ColumnName("singer", "Home Town"), ColumnName("singer", "id"), ColumnName("song", "singer_id"),
+        ColumnName("song", "title"),
+    }  # fmt: skip
+
+
+names = st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1, max_size=8)
+
+
+@st.composite
+def schemas(draw) -> tuple[TableSchema, ...]:
+    tables = []
+    for table in draw(st.lists(names, min_size=1, max_size=4, unique=True)):
+        columns = draw(st.lists(names, min_size=1, max_size=6, unique=True))
+        tables.append(
+            TableSchema(
+                name=table,
+                columns=tuple(
+                    Column(name=name, type="TEXT", examples=("'a'",) * draw(st.integers(0, 2)), description=draw(names))
+                    for name in columns
+                ),
+                primary_key=tuple(columns[: draw(st.integers(0, 1))]),
+                foreign_keys=(),
+            )
+        )
+    return tuple(tables)
+
+
+def tokens_of(tables) -> tuple[int, ...]:
+    return tuple(range(len(prompts.schema_text(tables, "arctic"))))
+
+
+@settings(max_examples=150)
+@given(tables=schemas(), max_tokens=st.integers(1, 600), data=st.data())
+def test_a_prompt_keeps_its_budget_or_is_refused_and_keys_and_wanted_columns_stay(tables, max_tokens, data):
+    everything = column_names(tables)
+    wanted = frozenset(data.draw(st.sets(st.sampled_from(everything))))
+    kept = key_columns(tables) | wanted
+    others = by_relevance([name for name in everything if name not in kept], "a question", frozenset())
+    found = fitted_prompt(tables, tokens_of, max_tokens, lambda: ColumnOrder(kept=kept, others=others))
+    assert found.refused == (found.num_tokens > max_tokens)
+    assert not kept & set(found.dropped_columns)
+    assert bool(found.dropped_columns) <= (found.trimming is Trimming.COLUMNS)
+    assert found.num_whole_tokens == len(tokens_of(tables))
+    if found.num_whole_tokens <= max_tokens:
+        assert found.trimming is Trimming.NONE and found.num_tokens == found.num_whole_tokens
+    if found.refused:
+        assert set(everything) - kept <= set(found.dropped_columns)
+
+
+def test_without_a_budget_nothing_is_trimmed():
+    found = fitted_prompt(TABLES, tokens_of, None, lambda: ColumnOrder(kept=(), others=()))
+    assert (found.trimming, found.refused, found.dropped_columns) == (Trimming.NONE, False, ())
