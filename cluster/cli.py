@@ -12,11 +12,8 @@ from typing import Annotated
 import typer
 
 from cluster.prepare_cli import prepare
-from configs.errors import UserError
+from configs.errors import EXIT_CODE_INTERRUPTED, EXIT_CODE_LOST, EXIT_CODE_USER_ERROR, Interrupted, LostError, UserError
 from configs.loading import load_config
-
-EXIT_CODE_USER_ERROR = 2
-EXIT_CODE_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Post-trains language models to write SQL, with the result of running the SQL as reward.",
@@ -195,9 +192,15 @@ def main() -> None:
             raise
         # An error that was raised in another process comes wrapped, its own text under `cause`.
         print(f"floe: {getattr(error, 'cause', error)}", file=sys.stderr)
-        sys.exit(EXIT_CODE_USER_ERROR)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE_INTERRUPTED)
+
+
+def _exit_code(error: UserError) -> int:
+    if isinstance(error, Interrupted):
+        return EXIT_CODE_INTERRUPTED
+    return EXIT_CODE_LOST if isinstance(error, LostError) else EXIT_CODE_USER_ERROR
 
 
 def _environment_overrides() -> list[str]:
