@@ -12,7 +12,14 @@ from typing import Annotated
 import typer
 
 from cluster.prepare_cli import prepare
-from configs.errors import EXIT_CODE_INTERRUPTED, EXIT_CODE_LOST, EXIT_CODE_USER_ERROR, Interrupted, LostError, UserError
+from configs.errors import (
+    EXIT_CODE_INTERRUPTED,
+    EXIT_CODE_LOST,
+    EXIT_CODE_USER_ERROR,
+    Interrupted,
+    LostError,
+    UserError,
+)
 from configs.loading import load_config
 
 app = typer.Typer(

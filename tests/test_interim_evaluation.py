@@ -109,6 +109,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
             cluster.record = recorder.record
             train_grpo(
                 generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+                checkpoints=cluster, stop=cluster,
                 num_steps=NUM_STEPS, max_dropped_share=0.2,
             )  # fmt: skip
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
