@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
+from configs.errors import UserError
 
 
 class LearnerHandle:
@@ -36,6 +37,14 @@ class LearnerHandle:
     def save_adapter(self, folder: Path) -> None:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"saving the adapter to {folder}")
 
+    def save_state(self, folder: Path) -> None:
+        """Every rank's file. Raises OSError when there is no room."""
+        self._wait([rank.save_state.remote(folder) for rank in self._ranks], f"saving the optimiser to {folder}")
+
+    def load_state(self, folder: Path) -> None:
+        """Raises UserError when a rank's file is damaged or another learner's."""
+        self._wait([rank.load_state.remote(folder) for rank in self._ranks], f"loading the optimiser from {folder}")
+
     def stop(self) -> None:
         _kill(self._ranks)
 
@@ -44,6 +53,10 @@ class LearnerHandle:
             return wait_for_all(refs, self._timeout_s)[0]
         except GetTimeoutError as fault:
             raise TimeoutError(f"{what} took more than {self._timeout_s:g} s") from fault
+        except RayTaskError as fault:
+            if isinstance(fault.cause, UserError | OSError):  # plain, with its number
+                raise fault.cause from fault
+            raise
 
 
 class SupervisedHandle:

@@ -268,6 +268,15 @@ class RunConfig(Section):
     cluster: ClusterSection = ClusterSection()
 
     @model_validator(mode="after")
+    def _bfloat16_has_a_master(self) -> Self:
+        if self.learner.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError(
+                "learner.zero_stage is 0, but with model.dtype 'bfloat16' DeepSpeed adds gradients up in float32 only "
+                "from stage 1 on: set learner.zero_stage=1, which with one rank splits nothing, or model.dtype=float32"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _punishment_has_a_buffer(self) -> Self:
         buffer_tokens, limit = self.algorithm.overlong_buffer_tokens, self.rollout.max_new_tokens
         if self.algorithm.overlong == "punish" and not 1 <= buffer_tokens <= limit:

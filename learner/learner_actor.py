@@ -59,6 +59,12 @@ class LearnerActor(_Rank):
     def save_adapter(self, folder: Path) -> None:
         self._learner.save_adapter(folder)
 
+    def save_state(self, folder: Path) -> None:
+        self._learner.save_state(folder)
+
+    def load_state(self, folder: Path) -> None:
+        self._learner.load_state(folder)
+
 
 class WarmStartActor(_Rank):
     """Holds a rank of the supervised learner, from `join` on."""
