@@ -51,7 +51,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     },
     Rule.STEPS: {"run": "num_steps"},
     Rule.FREE: {
-        "run": "name home max_dropped_share",
+        "run": "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries",
         "data": "max_eval_questions",
         "rollout": "adapter_transport num_cpus",
         "reward": "num_workers num_cpus",

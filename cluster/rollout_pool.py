@@ -103,6 +103,10 @@ class RolloutPool:
             _check_receipt(manifest, receipt)
         return proved
 
+    def live_manifests(self) -> tuple[AdapterManifest, ...]:
+        """Of the installed versions, the oldest first."""
+        return tuple(self._live)
+
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
         """Every actor's, of a text's tokens but the first; for when nothing is being generated."""
         results = []

@@ -51,7 +51,7 @@ class RunEvaluation:
 
     def _evaluate(self, name: str, version: int | None, name_of_folder: str) -> None:
         folder = self._run_dir / EVALUATIONS_FOLDER / name_of_folder
-        if (folder / POLICY_FILE).is_file():
+        if version != self._config.run.num_steps and (folder / POLICY_FILE).is_file():
             self._policies.append(PolicyAnswers.read(folder / POLICY_FILE))
             return
         answered = self._harness.answers(name, self._questions, version, self._config.evaluation.temperature)

@@ -24,6 +24,10 @@ class RunSection(Section):
         0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
     )
 
+    checkpoint_every_steps: int = Field(1, ge=1, description="Steps between checkpoints; the last step has one.")
+    keep_checkpoints: int = Field(2, ge=1, description="The newest ones stay.")
+    retries: int = Field(0, ge=0, description="How often the run's driver is started again when it dies.")
+
     @property
     def home_dir(self) -> Path:
         return self.home.expanduser().resolve()

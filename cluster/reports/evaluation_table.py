@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -55,8 +56,10 @@ class PolicyAnswers:
     @classmethod
     def read(cls, path: Path) -> PolicyAnswers:
         """What `write` wrote."""
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        return POLICIES.validate_json(path.read_bytes())
+
+
+POLICIES = TypeAdapter(PolicyAnswers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

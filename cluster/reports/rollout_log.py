@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from cluster.messages import Completion, RolloutGroup, Score, ScoredGroup
 
+ROLLOUTS_FILE = "rollouts.sqlite"
+
 Advantages = Sequence[Sequence[float | None]]
 
 _metadata = sa.MetaData()
@@ -66,6 +68,11 @@ class RolloutLog:
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(rollouts), rows)
+
+    def forget_after(self, step: int) -> None:
+        """Delete the candidates of later steps."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(rollouts).where(rollouts.c.step > step))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
