@@ -52,9 +52,7 @@ def write_initial(folder: Path, model_dir: Path) -> Path:
     from learner.policy import adapter_tensors, build_policy, probe_tensors
 
     config = config_of(2, "bfloat16", False)
-    policy = build_policy(
-        model_dir, config.model, config.lora, dropout=0.0, seed=1, initial=None, with_reference=False
-    )
+    policy = build_policy(model_dir, config.model, config.lora, dropout=0.0, seed=1, initial=None, with_reference=False)
     write_adapter(folder, to_blob(probe_tensors(adapter_tensors(policy))), config.lora, model_dir)
     return folder
 
