@@ -1,42 +1,137 @@
-"""Questions to prompt tokens, with the model's own tokenizer and chat template."""
+"""Questions to prompt tokens, with the model's own tokenizer and chat template, within a budget of tokens."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from actors import prompts
-from actors.data.schemas import TableSchema, read_schema
+from actors.data.descriptions import described, read_descriptions
+from actors.data.gold_columns import gold_columns
+from actors.data.schemas import ColumnName, TableSchema, read_schema
+from actors.data.value_index import ValueIndex, value_index
+from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
+from actors.trimming import by_relevance, column_names, key_columns, with_matches
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.schema import PromptSection
 
+ColumnsOfGold = Callable[[Sequence[TableSchema]], frozenset[ColumnName]]
+
+MAX_OPEN_INDICES = 128  # each holds a file open
+
 
 class PromptEncoder:
-    """Encodes prompts and answers; schemas are read once per database."""
+    """Encodes prompts and answers; schemas are read once per database.
 
-    def __init__(self, model_dir: Path, databases_dir: Path, settings: PromptSection) -> None:
+    Without `max_tokens` nothing is trimmed or refused. `indices_dir` keeps what the search of values needs, for
+    settings that ask for it.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        databases_dir: Path,
+        settings: PromptSection,
+        max_tokens: int | None = None,
+        indices_dir: Path | None = None,
+    ) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
         if self._tokenizer.chat_template is None:
             raise UserError(f"The tokenizer in {model_dir} has no chat template: use an instruct model.")
         self._databases_dir = databases_dir
         self._settings = settings
+        self._max_tokens = max_tokens
+        self._indices_dir = indices_dir
         self._schema = lru_cache(maxsize=None)(self._read_schema)
+        self._value_index = lru_cache(maxsize=MAX_OPEN_INDICES)(self._open_value_index)
+        self._unmatched_descriptions: list[str] = []
+
+    @property
+    def unmatched_descriptions(self) -> tuple[str, ...]:
+        """What the descriptions read so far say of no table or column of their database."""
+        return tuple(self._unmatched_descriptions)
 
     def prompt(self, question: Question) -> tuple[int, ...]:
-        chat = prompts.messages(
-            question.text, question.evidence, self._schema(question.database_id), self._settings.style
-        )
-        chat_text = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        text = chat_text + prompts.prefill(self._settings.style)
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Tokens of a prompt for evaluation. Raises ValueError for one that was refused."""
+        return _accepted(self.encoded(question), question)
+
+    def training_prompt(self, question: Question) -> tuple[int, ...]:
+        """Tokens of a prompt for training. Raises ValueError for one that was refused."""
+        return _accepted(self.encoded_for_training(question), question)
+
+    def encoded(self, question: Question) -> EncodedPrompt:
+        """The prompt for evaluation, made without a look at the gold; columns of values that it names are kept."""
+        return self._encode(question.database_id, question.text, question.evidence)
+
+    def encoded_for_training(self, question: Question) -> EncodedPrompt:
+        """The prompt for training: where columns have to go, those of the gold are kept."""
+        of_gold = partial(gold_columns, question.gold_sql)
+        return self._encode(question.database_id, question.text, question.evidence, of_gold)
 
     def answer(self, sql: str) -> tuple[int, ...]:
         """Tokens of the answer that the warm start teaches, the end token included."""
         text = prompts.answer_text(sql, self._settings.style)
         return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id)
 
+    def text(self, token_ids: tuple[int, ...]) -> str:
+        """What the model sees, special tokens included."""
+        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def _encode(
+        self, database_id: str, text: str, evidence: str, columns_of_gold: ColumnsOfGold | None = None
+    ) -> EncodedPrompt:
+        shown_evidence = evidence if self._settings.evidence else ""
+        asked = f"{shown_evidence}\n{text}"
+        hits = self._hits(database_id, asked)
+        whole = with_matches(self._schema(database_id), hits)
+
+        def tokens_of(tables: Sequence[TableSchema]) -> tuple[int, ...]:
+            schema = prompts.schema_text(tables, self._settings.style)
+            return self._tokens(prompts.messages(text, shown_evidence, schema, self._settings.style))
+
+        def column_order() -> ColumnOrder:
+            named = frozenset(name for name, _ in hits)
+            kept = key_columns(whole) | (named if columns_of_gold is None else columns_of_gold(whole))
+            others = [name for name in column_names(whole) if name not in kept]
+            return ColumnOrder(kept=kept, others=by_relevance(others, asked, named))
+
+        return fitted_prompt(whole, tokens_of, self._max_tokens, column_order)
+
+    def _tokens(self, chat: list[dict[str, str]]) -> tuple[int, ...]:
+        chat_text = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        text = chat_text + prompts.prefill(self._settings.style)
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _hits(self, database_id: str, asked: str) -> list[tuple[ColumnName, str]]:
+        if self._settings.retrieved_values == 0:
+            return []
+        return self._value_index(database_id).search(asked, self._settings.retrieved_values)
+
     def _read_schema(self, database_id: str) -> tuple[TableSchema, ...]:
-        return read_schema(self._databases_dir / database_id / f"{database_id}.sqlite", self._settings.example_values)
+        database = self._database(database_id)
+        tables = read_schema(database, self._settings.example_values)
+        if self._settings.descriptions == "none":
+            return tables
+        descriptions = read_descriptions(database, tables)
+        self._unmatched_descriptions += descriptions.unmatched
+        return described(tables, descriptions, values=self._settings.descriptions == "values")
+
+    def _open_value_index(self, database_id: str) -> ValueIndex:
+        if self._indices_dir is None:
+            raise ValueError("prompt.retrieved_values is set, but there is no folder for the indices")
+        return value_index(self._database(database_id), self._indices_dir)
+
+    def _database(self, database_id: str) -> Path:
+        return self._databases_dir / database_id / f"{database_id}.sqlite"
+
+
+def _accepted(encoded: EncodedPrompt, question: Question) -> tuple[int, ...]:
+    """A refused prompt must not reach the engine, which would leave the completion too little room."""
+    if encoded.refused:
+        raise ValueError(f"the prompt of question {question.question_id} has {encoded.num_tokens} tokens, too many")
+    return encoded.token_ids

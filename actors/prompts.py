@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from actors.data.schemas import Column, TableSchema
+from actors.data.schemas import RESERVED_WORDS, Column, TableSchema
 
 Style = Literal["compact", "arctic"]
+
+MAX_SHOWN_VALUES = 6  # of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
 
 _COMPACT_SYSTEM = "You write one SQLite query that answers the question."
 
@@ -22,7 +24,7 @@ SQLite
 Database schema:
 {schema}
 
-The schema lists the tables, their columns with example values, and the primary and foreign keys.
+The schema lists the tables, their columns with comments and example values, and the primary and foreign keys.
 
 Question:
 {question}
@@ -44,18 +46,25 @@ the query
 </answer>"""
 
 
-def messages(question: str, evidence: str, tables: Sequence[TableSchema], style: Style) -> list[dict[str, str]]:
-    """The chat of one question. External knowledge stands before the question, as the method has it."""
+def messages(question: str, evidence: str, schema: str, style: Style) -> list[dict[str, str]]:
+    """The chat of one question over a `schema_text`; external knowledge before the question, as the method has it."""
     asked = f"{evidence}\n{question}" if evidence else question
     if style == "compact":
         return [
             {"role": "system", "content": _COMPACT_SYSTEM},
-            {"role": "user", "content": f"{_compact_schema(tables)}\n{asked}"},
+            {"role": "user", "content": f"{schema}\n{asked}"},
         ]
     return [
         {"role": "system", "content": _ARCTIC_SYSTEM},
-        {"role": "user", "content": _ARCTIC_TASK.format(schema=_create_tables(tables), question=asked)},
+        {"role": "user", "content": _ARCTIC_TASK.format(schema=schema, question=asked)},
     ]
+
+
+def schema_text(tables: Sequence[TableSchema], style: Style) -> str:
+    """The tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
+    if style == "compact":
+        return "\n".join(f"{table.name}({', '.join(column.name for column in table.columns)})" for table in tables)
+    return "\n\n".join(_create_table(table) for table in tables)
 
 
 def prefill(style: Style) -> str:
@@ -75,16 +84,8 @@ def stop_texts(style: Style) -> tuple[str, ...]:
     return () if style == "compact" else ("</answer>",)
 
 
-def _compact_schema(tables: Sequence[TableSchema]) -> str:
-    return "\n".join(f"{table.name}({', '.join(column.name for column in table.columns)})" for table in tables)
-
-
-def _create_tables(tables: Sequence[TableSchema]) -> str:
-    return "\n\n".join(_create_table(table) for table in tables)
-
-
 def _create_table(table: TableSchema) -> str:
-    lines = [f"    {_quoted(column.name)} {column.type},{_comment(column)}" for column in table.columns]
+    lines = [_column_line(column) for column in table.columns]
     if table.primary_key:
         lines.append(f"    PRIMARY KEY ({', '.join(map(_quoted, table.primary_key))}),")
     for key in table.foreign_keys:
@@ -93,9 +94,25 @@ def _create_table(table: TableSchema) -> str:
     return f"CREATE TABLE {_quoted(table.name)} (\n" + "\n".join(lines) + "\n);"
 
 
-def _comment(column: Column) -> str:
-    return f" -- example: [{', '.join(column.examples)}]" if column.examples else ""
+def _column_line(column: Column) -> str:
+    declared = f"    {_quoted(column.name)} {column.type}".rstrip()
+    said = [part for part in (_description(column), column.value_description, _values(column)) if part]
+    return f"{declared}, -- {', '.join(said)}" if said else f"{declared},"
+
+
+def _description(column: Column) -> str:
+    """Empty where it but repeats the column's name, also with spaces as `_` or left out."""
+    text = column.description
+    repeats = {text.lower(), text.lower().replace(" ", "_"), text.lower().replace(" ", "")}
+    return "" if column.name.lower() in repeats else text
+
+
+def _values(column: Column) -> str:
+    """Values that the question names, then examples."""
+    most = max(MAX_SHOWN_VALUES, len(column.examples))
+    shown = list(dict.fromkeys((*column.matches, *column.examples)))[:most]
+    return f"example: [{', '.join(shown)}]" if shown else ""
 
 
 def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"`{name}`"
+    return name if name.isidentifier() and name.lower() not in RESERVED_WORDS else f"`{name}`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,15 +89,34 @@ class Harness:
         """One group of one candidate per question, in their order."""
         return self._collect(self._greedy_requests(questions), version)
 
+    def sampled(
+        self, questions: Sequence[Question], version: int | None, temperature: float, purpose: str
+    ) -> tuple[ScoredGroup, ...]:
+        """One group of `evaluation.num_samples` per question, in their order; `purpose` names its random streams.
+
+        Prompts are those of training.
+        """
+        num_samples = self.config.evaluation.num_samples
+        encode = self.encoder.training_prompt
+        requests = [self._request(one, num_samples, temperature, purpose, encode) for one in questions]
+        return self._collect(requests, version)
+
     def entropy(self, questions: Sequence[Question], version: int | None, temperature: float) -> float:
         """Nats per sampled token."""
         requests = [self._request(question, CONTROL_SAMPLES, temperature, "entropy") for question in questions]
         return entropy_estimate(self._collect(requests, version))
 
-    def _request(self, question: Question, num_samples: int, temperature: float, purpose: str) -> GroupRequest:
+    def _request(
+        self,
+        question: Question,
+        num_samples: int,
+        temperature: float,
+        purpose: str,
+        encode: Callable[[Question], tuple[int, ...]] | None = None,
+    ) -> GroupRequest:
         return GroupRequest(
             question=question,
-            prompt_token_ids=self.encoder.prompt(question),
+            prompt_token_ids=(encode or self.encoder.prompt)(question),
             num_samples=num_samples,
             temperature=temperature,
             max_new_tokens=self.config.rollout.max_new_tokens,

@@ -47,10 +47,11 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML configuration of the run.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the run's files go; a new folder if left out.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Folder of a run to go on with, in place of --config.")] = None,
+    unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
     """Warm-start a policy, train it with GRPO and compare before and after; or go on with a run that was broken off."""
     from cluster.run_folder import config_of_run, new_run_dir
-    from cluster.supervisor import has_supervisor, supervise
+    from cluster.supervisor import supervise
 
     if (config is None) == (resume is None) or (resume is not None and run_dir is not None):
         raise UserError("floe train takes either --config FILE (with or without --run-dir) or --resume RUN_DIR.")
@@ -62,7 +63,7 @@ def train(
         resolved = load_config(config, given)
         run_dir = new_run_dir(resolved, run_dir)
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
-    if resolved.run.retries and not has_supervisor():
+    if resolved.run.retries and not unsupervised:
         first = ["train", *arguments, *(overrides or ())]
         raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: print(line, file=sys.stderr)))
     from cluster.operations import train as operation
@@ -138,6 +139,25 @@ def score(
     from cluster.operations import score as operation
 
     raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json, allow_missing_databases))
+
+
+@app.command()
+def prompt(
+    config: ConfigOption,
+    overrides: Overrides = None,
+    question: Annotated[str | None, typer.Option(help="The question_id, or the index where there is none.")] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Lengths of all prompts instead.")] = False,
+) -> None:
+    """Print exactly what the model sees of a question, and its token count."""
+    if (question is None) != summary:
+        raise UserError("floe prompt needs one of --question ID and --summary: give either.")
+    resolved = load_config(config, [*_environment_overrides(), *(overrides or ())])
+    from cluster.operations import prompt as operation
+
+    if question is None:
+        operation.summarise_prompts(resolved)
+    else:
+        operation.show_prompt(resolved, question)
 
 
 @bench.command("reward")

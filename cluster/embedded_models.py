@@ -14,10 +14,15 @@ from configs.schema import RunConfig
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
+TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
+WEIGHT_FILES = ["*.safetensors"]
 
 
-def model_folder(config: RunConfig, demo_dir: Path) -> Path:
-    """The folder that engine and learner load. Raises UserError for a model that can't be found."""
+def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> Path:
+    """The folder that engine and learner load; its tokenizer alone is fetched without `weights`.
+
+    Raises UserError for a model that can't be found.
+    """
     path = config.model.path
     if path == SMOLLM2:
         return _made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
@@ -32,7 +37,7 @@ def model_folder(config: RunConfig, demo_dir: Path) -> Path:
     local = Path(path).expanduser()
     if local.is_dir():
         return local.resolve()
-    return _from_hub(path)
+    return _from_hub(path, weights)
 
 
 def _made_once(folder: Path, write) -> Path:
@@ -78,12 +83,12 @@ def _convert_gguf(package: Path, gguf: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(package, gguf_file=gguf.name).save_pretrained(folder)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + WEIGHT_FILES * weights))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "

@@ -55,7 +55,7 @@ def evaluation_identity(
     asked = [[one.question_id, one.database_id, one.text, one.evidence, *one.gold_sql] for one in questions]
     return EvaluationIdentity(
         harness_version=HARNESS_VERSION,
-        prompt_digest=_digest(str(encoder.prompt(question)) for question in questions),
+        prompt_digest=_digest(str(encoder.encoded(question).token_ids) for question in questions),
         questions_digest=_digest(map(json.dumps, asked)),
         databases_digest=_digest(_database_files(config, databases_dir, questions)),
         comparator=comparator + (f", tolerance {reward.float_tolerance:g}" if reward.float_tolerance else ""),

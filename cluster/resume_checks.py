@@ -23,8 +23,11 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     Rule.ANOTHER_RUN: {
         "run": "seed",
         "model": "path dtype max_context_tokens",
-        "data": "source questions databases verification held_out_share max_train_questions",
-        "prompt": "style example_values",
+        "data": (
+            "source prepared questions databases verification held_out_share filter_by_pass_rate sampler "
+            "max_train_questions"
+        ),
+        "prompt": "style example_values descriptions retrieved_values evidence",
         "rollout": "group_size questions_per_step temperature max_new_tokens max_staleness",
         "reward": (
             "design semantics suite empty_gold empty_gold_weight time_limit_s max_rows max_result_bytes "
@@ -57,7 +60,8 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
         "reward": "num_workers num_cpus",
         "learner": "num_cpus",
         "evaluation": (
-            "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap"
+            "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "
+            "num_timings every_steps num_interim_questions"
         ),
         "cluster": "address dashboard_port start_timeout_s step_timeout_s min_free_memory_gib",
     },

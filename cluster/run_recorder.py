@@ -18,6 +18,7 @@ from cluster.reports.metrics_log import METRICS_FILE, MetricsLog
 from cluster.reports.progress import Progress
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
+from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, StepTimings, step_metrics
 
 
@@ -72,6 +73,7 @@ class RunRecorder:
         self._progress = progress
         self._metrics = MetricsLog(run_dir)
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE)
+        self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
     def record(
         self,
@@ -95,6 +97,7 @@ class RunRecorder:
         evaluated = self._evaluate(report.step)
         self._metrics.write(record, rewards, evaluated)
         self._rollouts.append(report.step, taken.collected.groups)
+        self._pass_rates.add(taken.collected.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
         self._progress.step(
             report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s

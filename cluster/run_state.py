@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -21,7 +21,6 @@ class RunState:
     configuration: dict[str, dict[str, Any]]  # `RunConfig.model_dump(mode="json")`: kept to be compared, not used
     library_versions: dict[str, str]
     live_adapter_versions: tuple[int, ...]  # those that later steps may still ask for
-    pass_rates: dict[str, float] = field(default_factory=dict)  # running, by question
 
     def to_json(self) -> bytes:
         return STATES.dump_json(self, indent=2)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 from configs.errors import EXIT_CODE_INTERRUPTED, EXIT_CODE_USER_ERROR
 
-ATTEMPT_VARIABLE = "FLOE_ATTEMPT"  # tells a driver that it has a supervisor
+DRIVER_ITSELF = "--unsupervised"  # tells a driver that it has a supervisor
 FINAL_CODES = (0, EXIT_CODE_USER_ERROR, EXIT_CODE_INTERRUPTED)
 
 
@@ -21,30 +21,31 @@ def supervise(first: Sequence[str], run_dir: Path, retries: int, note: Callable[
     Returns the last driver's exit code. What the user caused or asked for is not tried again: it would end the same.
     SIGTERM goes on to the driver, which a terminal's Ctrl-C reaches by itself.
     """
-    arguments = list(first)
+    arguments = [*first, DRIVER_ITSELF]
     for attempt in range(retries + 1):
-        code = _run(arguments, attempt)
-        if code in FINAL_CODES or attempt == retries:
+        code, was_ended = _run(arguments)
+        if code in FINAL_CODES or was_ended or attempt == retries:
             return code
         end = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         note(f"the run's driver ended with {end}: attempt {attempt + 2} of {retries + 1} goes on from {run_dir}")
-        arguments = ["train", "--resume", str(run_dir)]
+        arguments = ["train", "--resume", str(run_dir), DRIVER_ITSELF]
     raise AssertionError("the loop returns")
 
 
-def has_supervisor() -> bool:
-    return ATTEMPT_VARIABLE in os.environ
+def _run(arguments: Sequence[str]) -> tuple[int, bool]:
+    """The driver's exit code, and whether SIGTERM has asked for its end."""
+    ended: list[int] = []
 
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.append(number)
+        driver.send_signal(number)
 
-def _run(arguments: Sequence[str], attempt: int) -> int:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "cluster.cli", *arguments], env=os.environ | {ATTEMPT_VARIABLE: str(attempt)}
-    )
+    driver = subprocess.Popen([sys.executable, "-m", "cluster.cli", *arguments])
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: driver.send_signal(number))
+    signal.signal(signal.SIGTERM, end)
     try:
-        return driver.wait()
+        return driver.wait(), bool(ended)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -133,10 +133,10 @@ def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question
 
 def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int) -> InTurn | Ahead:
     config, encoder, sets = run.config, run.encoder, run.sets
-    refill = refill_of_run(config, encoder, sets.train)
+    refill = refill_of_run(config, encoder, sets)
 
     def collect(step: int, version: int) -> Collected:
-        requests = requests_of_step(config, encoder, sets.train, step)
+        requests = requests_of_step(config, encoder, sets, step)
         return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
 
     if config.rollout.max_staleness == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def warm_start_adapter(
     progress: Progress,
 ) -> Path:
     """Folder of the warm-start adapter. The held-back loss is that of the `tune` split."""
-    examples, held_back = _examples(train, encoder), _examples(tune, encoder)
+    examples, held_back = _examples(train, encoder.training_prompt, encoder), _examples(tune, encoder.prompt, encoder)
     folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back)
     if (folder / "report.json").is_file():
         report = WarmStartReport(**json.loads((folder / "report.json").read_text()))
@@ -51,11 +51,13 @@ def warm_start_adapter(
     return folder / "adapter"
 
 
-def _examples(questions: Sequence[Question], encoder: PromptEncoder) -> list[WarmStartExample]:
+def _examples(
+    questions: Sequence[Question], prompt_of: Callable[[Question], tuple[int, ...]], encoder: PromptEncoder
+) -> list[WarmStartExample]:
     return [
         WarmStartExample(
             database_id=question.database_id,
-            prompt_token_ids=encoder.prompt(question),
+            prompt_token_ids=prompt_of(question),
             answer_token_ids=encoder.answer(question.gold_sql[0]),
         )
         for question in questions

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from reward_service.databases import Database, OpenDatabases, database_path, sui
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.fetching import fetch_rows, size_bytes
 from reward_service.frames import Frame
+from reward_service.gold import Gold, failed_gold
 from reward_service.guard import is_of_the_fast_way
 from reward_service.inspection import inspection_marks
 from reward_service.result_profile import result_profile, time_ratio_without_outliers
@@ -40,26 +40,13 @@ Digests = tuple[str, ...]  # of the databases that a question is judged on
 JudgedBy = tuple[Digests, tuple[str, ...]]  # and its golds
 
 
-@dataclass(frozen=True, slots=True)
-class _Gold:
-    """A gold query's verdict and, when it could be run, its answer on each database of the suite."""
-
-    verdict: Verdict
-    answers: tuple[Answer, ...] = ()
-    lasts: bool = False  # the same bytes will always give the same
-
-    @property
-    def is_empty(self) -> bool:
-        return all(not answer.rows for answer in self.answers)
-
-
 class Executor:
     """One child's databases, gold answers and known verdicts."""
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
         self._databases = OpenDatabases(settings.max_memory_bytes)
-        self._golds: BoundedCache[tuple[Digests, str], _Gold] = BoundedCache(2 * settings.max_result_bytes)
+        self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
         self._armed_s = -math.inf  # when the CPU timer was set last
@@ -84,7 +71,7 @@ class Executor:
             index = request["golds"][0][0]
             yield _frame("gold", index, Verdict(Outcome.INFRASTRUCTURE, message_of(error)))
             return
-        ready: dict[str, _Gold] = {}
+        ready: dict[str, Gold] = {}
         for index, sql in request["golds"]:
             known_gold = self._golds.get((digests, sql))
             gold = known_gold or self._gold(paths, digests, sql)
@@ -138,15 +125,15 @@ class Executor:
         suite_dir = None if settings.suite_dir is None else Path(settings.suite_dir)
         return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
 
-    def _gold(self, paths: Sequence[Path], digests: Digests, sql: str) -> _Gold:
+    def _gold(self, paths: Sequence[Path], digests: Digests, sql: str) -> Gold:
         if reason := rejection_reason(sql):
-            return _Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
+            return Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         gold = self._run_gold(paths, sql)
         if gold.lasts:
             self._golds.put((digests, sql), gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
         return gold
 
-    def _run_gold(self, paths: Sequence[Path], sql: str) -> _Gold:
+    def _run_gold(self, paths: Sequence[Path], sql: str) -> Gold:
         answers = []
         seconds, all_constant = 0.0, True
         for path in paths:
@@ -154,20 +141,20 @@ class Executor:
             seconds += verdict.seconds
             all_constant = all_constant and is_constant
             if answer is None:
-                return _failed_gold(verdict)
+                return failed_gold(verdict)
             # Same file, same SQLite: only a function of clock or chance can make two runs differ.
             for _ in range(0 if is_constant else NUM_CHECKING_RUNS):
                 again = self._run(path, sql, [answer])[0]
                 seconds += again.seconds
                 if again.outcome is Outcome.MISMATCH:
                     text = "gold SQL is not deterministic: two runs gave different results"
-                    return _Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
+                    return Gold(Verdict(Outcome.GOLD_FAILED, text, seconds))
                 if again.outcome is not Outcome.MATCH:
-                    return _failed_gold(again)
+                    return failed_gold(again)
             answers.append(answer)
-        return _Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers), lasts=all_constant)
+        return Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers), lasts=all_constant)
 
-    def _judge(self, paths: Sequence[Path], sql: str, golds: list[_Gold]) -> tuple[Verdict, Answer | None, bool]:
+    def _judge(self, paths: Sequence[Path], sql: str, golds: list[Gold]) -> tuple[Verdict, Answer | None, bool]:
         """The verdict on every database of the suite, the first that is no match ending it; the answer on the main one,
         and whether the verdict will last.
 
@@ -244,7 +231,7 @@ class Executor:
             cursor.close()
 
     def _profile(
-        self, path: Path, sql: str, answer: Answer, golds: Mapping[str, _Gold], num_timings: int
+        self, path: Path, sql: str, answer: Answer, golds: Mapping[str, Gold], num_timings: int
     ) -> Frame | None:
         """Of the answer on the main database; what it costs is not the candidate's."""
         self._armed_s = -math.inf
@@ -257,13 +244,18 @@ class Executor:
         return profile
 
     def _time_ratio(self, path: Path, gold_sql: str, sql: str, num_timings: int) -> float | None:
-        """Of the gold's CPU time to the candidate's, run in turn until one time limit is spent; None after an error."""
+        """Of the gold's CPU time to the candidate's, until one time limit is spent; None after an error.
+
+        They take turns in going first: the second finds the caches warm.
+        """
         ratios: list[float] = []
         spent_s = 0.0
         while len(ratios) < num_timings and spent_s < self._settings.time_limit_s:
-            gold, own = self._run(path, gold_sql, None)[0], self._run(path, sql, None)[0]
-            if gold.outcome is not Outcome.MATCH or own.outcome is not Outcome.MATCH:
+            order = (gold_sql, sql) if len(ratios) % 2 else (sql, gold_sql)
+            first, second = (self._run(path, one, None)[0] for one in order)
+            if first.outcome is not Outcome.MATCH or second.outcome is not Outcome.MATCH:
                 return None
+            gold, own = (first, second) if len(ratios) % 2 else (second, first)
             ratios.append(gold.seconds / own.seconds)
             spent_s += gold.seconds + own.seconds
         return time_ratio_without_outliers(ratios)
@@ -278,14 +270,6 @@ class Executor:
         if isinstance(error, MemoryError):
             return f"SQLite needed more than {self._settings.max_memory_bytes} bytes (reward.max_memory_bytes)"
         return message_of(error)
-
-
-def _failed_gold(verdict: Verdict) -> _Gold:
-    if verdict.outcome is Outcome.INFRASTRUCTURE:
-        return _Gold(verdict)
-    text = f"gold SQL ended as {verdict.outcome}: {verdict.message}"
-    lasts = verdict.outcome in (Outcome.SYNTAX_ERROR, Outcome.RUNTIME_ERROR, Outcome.REJECTED)
-    return _Gold(Verdict(Outcome.GOLD_FAILED, text, verdict.seconds), lasts=lasts)
 
 
 def _frame(kind: str, index: int, verdict: Verdict, **marks: Any) -> Frame:

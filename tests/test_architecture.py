@@ -20,7 +20,8 @@ HOMES_OF_LIBRARIES = {
     "deepspeed": ["learner/deepspeed_*.py"],
     "ray": ["cluster/*.py"],
     "trl": ["cluster/bench/trl_way.py"],
-    "sqlglot": ["cluster/reports/*.py"],
+    "sqlglot": ["actors/data/*.py", "cluster/reports/*.py"],
+    "bm25s": ["actors/data/value_index.py"],
     "sqlalchemy": ["reward_service/*.py", "actors/data/*.py", "cluster/reports/*.py"],
 }
 # What a role may import from the project, beside its own package.

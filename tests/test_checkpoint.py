@@ -32,7 +32,6 @@ def state(step: int) -> RunState:
         configuration=RunConfig().model_dump(mode="json"),
         library_versions={"torch": "2.13.0"},
         live_adapter_versions=(step - 1, step),
-        pass_rates={"q1": 0.1 + 0.2, "q2": 1 / 3},
     )
 
 

@@ -107,6 +107,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
         interim = InterimEvaluation(harness, HELD_BACK, every_steps, generation.learners_turn)
         with RunRecorder(tmp_path, NUM_STEPS, cluster, cluster, cluster, interim, Notes()) as recorder:
             cluster.record = recorder.record
+            recorder.note_start()
             train_grpo(
                 generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
                 checkpoints=cluster, stop=cluster,

@@ -1,12 +1,13 @@
 """Random streams derive from what they are for: a step's questions, those of its refill, and the seed of each group."""
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.random_streams import questions_of_step, refill_order, stream_seed
+from actors.data.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
 from cluster.messages import Question
 
 
@@ -76,7 +77,8 @@ def test_a_step_that_needs_more_questions_than_there_are_is_refused():
 
 
 def refill_ids(count: int, step: int, num_questions: int, run_seed: int = 1) -> list[str]:
-    return [q.question_id for q in refill_order(questions(count), step, num_questions, run_seed)]
+    asked = questions_of_step(questions(count), step, num_questions, run_seed)
+    return [q.question_id for q in refill_order(questions(count), asked, step, run_seed)]
 
 
 @given(count=st.integers(1, 60), share=st.floats(0.01, 1), step=st.integers(1, 10_000), run_seed=st.integers(0, 2**31))
@@ -115,3 +117,32 @@ def test_a_seed_repeats_and_leaves_room_for_its_candidates_in_63_bits(run_seed, 
     seed = stream_seed(run_seed, purpose, question_id)
     assert seed == stream_seed(run_seed, purpose, question_id)
     assert 0 <= seed < 2**62
+
+
+@given(
+    rates=st.dictionaries(st.integers(0, 39).map(str), st.floats(0, 1)),
+    step=st.integers(1, 1000),
+    num_questions=st.integers(1, 40),
+    run_seed=st.integers(0, 2**31),
+)
+def test_a_step_from_the_middle_holds_no_question_twice_and_repeats(rates, step, num_questions, run_seed):
+    drawn = [q.question_id for q in middle_of_step(questions(40), rates, step, num_questions, run_seed)]
+    assert len(set(drawn)) == num_questions
+    random.random()
+    assert [q.question_id for q in middle_of_step(questions(40), rates, step, num_questions, run_seed)] == drawn
+
+
+def test_the_middle_is_drawn_by_the_spread_of_its_rewards():
+    ids = [one.question_id for one in questions(40)]
+    rates = dict.fromkeys(ids[:10], 0.0) | dict.fromkeys(ids[10:20], 1.0) | dict.fromkeys(ids[20:30], 0.5)
+    counts = Counter(
+        one.question_id for step in range(1, 401) for one in middle_of_step(questions(40), rates, step, 1, 7)
+    )
+    of_ends, of_middle, of_unknown = (sum(counts[name] for name in part) for part in (ids[:20], ids[20:30], ids[30:]))
+    # Expected 400 x (0.2, 2.5, 2.5) / 5.2; the bounds are 5 standard deviations away.
+    assert of_ends < 36 and 140 < of_middle < 245 and 140 < of_unknown < 245
+
+
+def test_a_step_from_the_middle_that_needs_too_many_is_refused():
+    with pytest.raises(ValueError, match="needs 4 questions, there are 3"):
+        middle_of_step(questions(3), {}, 1, 4, 1)

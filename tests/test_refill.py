@@ -44,7 +44,7 @@ def config(max_rounds: int, seed: int = 1) -> RunConfig:
 
 
 class Encoder:
-    def prompt(self, question: Question) -> tuple[int, ...]:
+    def training_prompt(self, question: Question) -> tuple[int, ...]:
         return (1, 2)
 
 

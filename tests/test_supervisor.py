@@ -20,12 +20,12 @@ def ends(monkeypatch, tmp_path):
     """Drivers that end one after another with these exit codes, negative ones by that signal; their arguments."""
     started: list[list[str]] = []
 
-    def use(*codes: int):
+    def use(*codes: int, is_ended: bool = False):
         left = list(codes)
 
-        def fake(arguments, attempt):
+        def fake(arguments):
             started.append(list(arguments))
-            return left.pop(0)
+            return left.pop(0), is_ended
 
         monkeypatch.setattr(supervisor, "_run", fake)
         return started
@@ -37,14 +37,20 @@ def ends(monkeypatch, tmp_path):
 def test_an_end_of_its_own_is_final(ends, tmp_path, code):
     started = ends(code)
     assert supervisor.supervise(["train", "--config", "c.yaml"], tmp_path, 3, print) == code
-    assert started == [["train", "--config", "c.yaml"]]
+    assert started == [["train", "--config", "c.yaml", supervisor.DRIVER_ITSELF]]
 
 
 def test_a_death_is_followed_by_a_resume_until_it_ends_well(ends, tmp_path):
     started, notes = ends(-signal.SIGKILL, EXIT_CODE_LOST, 0), []
     assert supervisor.supervise(["train", "--config", "c.yaml"], tmp_path, 3, notes.append) == 0
-    assert started[1:] == [["train", "--resume", str(tmp_path)]] * 2
+    assert started[1:] == [["train", "--resume", str(tmp_path), supervisor.DRIVER_ITSELF]] * 2
     assert "SIGKILL" in notes[0] and "attempt 2 of 4" in notes[0] and "exit code 4" in notes[1]
+
+
+def test_a_driver_that_was_told_to_end_is_not_started_again(ends, tmp_path):
+    started = ends(-15, is_ended=True)
+    assert supervisor.supervise(["train"], tmp_path, 3, print) == -15
+    assert len(started) == 1
 
 
 def test_retries_come_to_an_end(ends, tmp_path):
@@ -55,9 +61,8 @@ def test_retries_come_to_an_end(ends, tmp_path):
 
 SUPERVISED = """
 import sys
-from pathlib import Path
 from cluster import supervisor
-sys.exit(supervisor.supervise(["version"], Path("."), 0, print))
+sys.exit(supervisor._run(["version"])[0])
 """
 
 
@@ -76,8 +81,8 @@ code = """import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 print('up', flush=True)
 time.sleep(60)"""
-subprocess.Popen = lambda arguments, env: real([sys.executable, "-c", code], env=env)
-sys.exit(supervisor._run(["train"], 0))
+subprocess.Popen = lambda arguments: real([sys.executable, "-c", code])
+sys.exit(supervisor._run(["train"])[0])
 '''
 
 

@@ -13,17 +13,18 @@ Layout = Literal["spider", "bird"]
 
 SPIDER_DATABASES = ("database", "databases")
 # Of each split, its question files, of which every one counts, and the names of its databases folder.
-SPIDER_SPLITS = {
+Splits = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]  # by name: question files, and databases folders
+SPIDER_SPLITS: Splits = {
     "train": (("train_spider.json", "train_others.json"), SPIDER_DATABASES),
     "dev": (("dev.json",), SPIDER_DATABASES),
     "test": (("test.json",), ("test_database", "test_databases", *SPIDER_DATABASES)),
 }
-BIRD_SPLITS = {
+BIRD_SPLITS: Splits = {
     "train": (("train.json",), ("train_databases", "databases")),
     "dev": (("dev.json",), ("dev_databases", "databases")),
     "mini_dev": (("mini_dev_sqlite.json",), ("dev_databases", "databases")),
 }
-SPLITS_OF_LAYOUT = {"spider": SPIDER_SPLITS, "bird": BIRD_SPLITS}
+SPLITS_OF_LAYOUT: dict[Layout, Splits] = {"spider": SPIDER_SPLITS, "bird": BIRD_SPLITS}
 # A file that only one of the two has; `dev.json` alone is told by the field of its golds.
 SIGNS = {
     "spider": ("train_spider.json", "train_others.json", "tables.json"),

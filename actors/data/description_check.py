@@ -29,8 +29,8 @@ def _faults_of_file(content: bytes) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        row = _num_rows(content[: error.start].decode("utf-8-sig"))
-        faults.append(f"row {row}: byte {content[error.start]:#04x} is no UTF-8")
+        broken_row = _num_rows(content[: error.start].decode("utf-8-sig"))
+        faults.append(f"row {broken_row}: byte {content[error.start]:#04x} is no UTF-8")
         text = content.decode("cp1252", "replace")
     rows = list(csv.reader(io.StringIO(text.replace("\0", ""), newline="")))
     header = [name.strip() for name in rows[0]] if rows else []

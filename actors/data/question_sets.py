@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from actors.data.pass_rates import PassRate
+from actors.data.prepared_folder import read_prepared
 from actors.data.questions import read_questions
 from actors.demo.build import write_demo
 from cluster.messages import Question
@@ -23,6 +25,7 @@ class QuestionSets:
     train: tuple[Question, ...]
     tune: tuple[Question, ...]
     test: tuple[Question, ...]
+    pass_rates: Mapping[str, PassRate] = field(default_factory=dict)  # of training questions, where they were measured
 
     def split(self, name: str) -> tuple[Question, ...]:
         return {"train": self.train, "tune": self.tune, "test": self.test}[name]
@@ -34,6 +37,8 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
         write_demo(demo_dir)
         train, tune, test = (read_questions(demo_dir / f"{name}.json") for name in SPLITS)
         return _limited(data, demo_dir / "databases", train, tune, test)
+    if data.source == "prepared":
+        return _prepared(data)
     assert data.questions is not None and data.databases is not None
     questions_path, databases_dir = data.questions.expanduser().resolve(), data.databases.expanduser().resolve()
     if not databases_dir.is_dir():
@@ -50,6 +55,21 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
             f"put it at {_database_path(databases_dir, missing[0])}."
         )
     return _limited(data, databases_dir, *_split(questions, data.held_out_share))
+
+
+def _prepared(data: DataSection) -> QuestionSets:
+    assert data.prepared is not None
+    found = read_prepared(data.prepared.expanduser().resolve())
+    train, rates = found.splits["train"], found.pass_rates
+    if not rates and (data.filter_by_pass_rate or data.sampler == "middle"):
+        raise UserError(
+            f"data.filter_by_pass_rate and data.sampler 'middle' need pass rates, which {data.prepared} has not: "
+            "run floe prepare again with --measure-pass-rate CONFIG."
+        )
+    if data.filter_by_pass_rate:
+        train = tuple(one for one in train if one.question_id not in rates or 0 < rates[one.question_id].share < 1)
+    sets = _limited(data, found.databases_dir, train, found.splits["tune"], found.splits["test"])
+    return replace(sets, pass_rates=rates)
 
 
 def _database_path(folder: Path, database_id: str) -> Path:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cluster.messages import Question
+
+MIN_WEIGHT = 0.01  # of a question whose measured pass rate is 0 or 1; one half has 0.25
 
 
 def stream_seed(run_seed: int, purpose: str, question_id: str) -> int:
@@ -30,12 +33,32 @@ def questions_of_step(questions: Sequence[Question], step: int, num_questions: i
     return [questions[i] for i in order[index * num_questions : (index + 1) * num_questions]]
 
 
-def refill_order(questions: Sequence[Question], step: int, num_questions: int, run_seed: int) -> list[Question]:
+def middle_of_step(
+    questions: Sequence[Question], pass_rates: Mapping[str, float], step: int, num_questions: int, run_seed: int
+) -> list[Question]:
+    """The questions of step `step`, drawn without replacement by weights p (1 - p) of their pass rates p.
+
+    An unknown rate counts as one half; 0 and 1 keep a small weight, since a measured rate is an estimate. Drawn by the
+    largest u^(1/w) (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006). Every step draws from
+    all questions. Raises ValueError when a step needs more questions than there are.
+    """
+    if num_questions > len(questions):
+        raise ValueError(f"a step needs {num_questions} questions, there are {len(questions)}")
+    stream = random.Random(f"{run_seed}/middle/{step}")
+
+    def key(question: Question) -> float:
+        rate = pass_rates.get(question.question_id, 0.5)
+        return math.log(1.0 - stream.random()) / max(rate * (1 - rate), MIN_WEIGHT)
+
+    return sorted(questions, key=key, reverse=True)[:num_questions]
+
+
+def refill_order(questions: Sequence[Question], asked: Sequence[Question], step: int, run_seed: int) -> list[Question]:
     """Every question that step `step` doesn't ask anyway, in the order in which its refill rounds take them.
 
     An order of the step's own, which takes nothing from the epochs: a refill question comes up in its epoch as well.
     """
-    asked = {question.question_id for question in questions_of_step(questions, step, num_questions, run_seed)}
-    others = [question for question in questions if question.question_id not in asked]
+    asked_ids = {question.question_id for question in asked}
+    others = [question for question in questions if question.question_id not in asked_ids]
     random.Random(f"{run_seed}/refill/{step}").shuffle(others)
     return others

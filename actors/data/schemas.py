@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from sqlalchemy import create_engine, inspect
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SAWarning, SQLAlchemyError
+from sqlalchemy import inspect
+from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
+from sqlalchemy.engine import Connection, Inspector
+from sqlalchemy.types import NullType
 
-from configs.errors import UserError
+from actors.data.connections import quoted_name, reading
+
+RESERVED_WORDS = frozenset(SQLiteIdentifierPreparer.reserved_words)
+MAX_EXAMPLE_CHARS = 40
+MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
+
+
+class ColumnName(NamedTuple):
+    table: str
+    column: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     name: str
-    type: str
-    examples: tuple[str, ...] = ()  # distinct values as text
+    type: str  # empty where none is declared
+    examples: tuple[str, ...] = ()  # distinct values as SQL literals
+    matches: tuple[str, ...] = ()  # values that the question names, as SQL literals
+    description: str = ""
+    value_description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,31 +50,26 @@ class TableSchema:
 
 def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
     """Tables in the file's order. Raises UserError when the file can't be read as a database."""
-    if not database.is_file():
-        raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
-    engine = create_engine(f"sqlite:///file:{database}?mode=ro&uri=true")
-    try:
-        with warnings.catch_warnings(), engine.connect() as connection:
-            # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.
-            warnings.simplefilter("ignore", SAWarning)
-            connection.connection.dbapi_connection.text_factory = lambda raw: raw.decode(errors="replace")  # type: ignore[union-attr]
-            inspector = inspect(connection)
-            return tuple(_table(connection, inspector, name, num_examples) for name in inspector.get_table_names())
-    except SQLAlchemyError as fault:
-        raise UserError(
-            f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?"
-        ) from fault
-    finally:
-        engine.dispose()
+    with reading(database) as connection:
+        inspector = inspect(connection)
+        return tuple(_table(connection, inspector, name, num_examples) for name in inspector.get_table_names())
 
 
-def _table(connection: Connection, inspector, name: str, num_examples: int) -> TableSchema:
+def literal(value: object) -> str:
+    """A value as a SQL literal on one line, so that text can be told from a number."""
+    if isinstance(value, int | float):
+        return str(value)
+    printable = "".join(one if one.isprintable() else " " for one in str(value))
+    return "'" + printable.replace("'", "''") + "'"
+
+
+def _table(connection: Connection, inspector: Inspector, name: str, num_examples: int) -> TableSchema:
     return TableSchema(
         name=name,
         columns=tuple(
             Column(
                 name=column["name"],
-                type=str(column["type"]),
+                type="" if isinstance(column["type"], NullType) else str(column["type"]),
                 examples=_examples(connection, name, column["name"], num_examples),
             )
             for column in inspector.get_columns(name)
@@ -79,11 +87,13 @@ def _table(connection: Connection, inspector, name: str, num_examples: int) -> T
 
 
 def _examples(connection: Connection, table: str, column: str, num_examples: int) -> tuple[str, ...]:
+    """The first distinct values in the table's order, texts cut; no blobs, nothing empty."""
     if num_examples == 0:
         return ()
-    quoted_table, quoted_column = (name.replace('"', '""') for name in (table, column))
+    # NOT INDEXED: an index would bring its own order, and the examples would hang on it.
     rows = connection.exec_driver_sql(
-        f'SELECT DISTINCT "{quoted_column}" FROM "{quoted_table}" '
-        f'WHERE "{quoted_column}" IS NOT NULL AND "{quoted_column}" != \'\' LIMIT {num_examples}'
+        f"SELECT DISTINCT CASE typeof(value) WHEN 'text' THEN substr(value, 1, {MAX_EXAMPLE_CHARS}) ELSE value END "
+        f"FROM (SELECT {quoted_name(column)} AS value FROM {quoted_name(table)} NOT INDEXED LIMIT {MAX_SAMPLED_ROWS}) "
+        f"WHERE typeof(value) IN ('text', 'integer', 'real') AND trim(value) != '' LIMIT {num_examples}"
     )
-    return tuple(str(row[0])[:40] for row in rows)
+    return tuple(dict.fromkeys(literal(row[0]) for row in rows))

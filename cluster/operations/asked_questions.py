@@ -11,9 +11,10 @@ from actors.data.question_sets import load_question_sets
 from actors.data.questions import read_questions, record_ids
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import Question
-from cluster.operations.question_budget import fitting_questions
+from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.reports.evaluation_record import QuestionRecord
 from cluster.reports.progress import Progress
+from cluster.reports.prompt_budget import budget_of
 from cluster.reports.submissions import bird_submission, spider_submission
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -57,7 +58,7 @@ class Asked:
 def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> Asked:
     """As a training run with this configuration asks it: prompts that don't fit are left out."""
     sets = load_question_sets(config.data, config.run.home_dir / "demo")
-    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     fitting = fitting_questions(sets, encoder, config, progress).split(config.evaluation.split)
     return Asked(
         databases_dir=sets.databases_dir, encoder=encoder, questions=fitting[: config.evaluation.max_questions]
@@ -83,11 +84,12 @@ def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress:
         progress.note(f"{len(listed) - len(questions)} questions left out, their databases are missing: {names}")
     if not questions:
         raise UserError(f"No question of {path} has its database in {databases_dir}: unpack the databases there.")
-    encoder = PromptEncoder(model_dir, databases_dir, config.prompt)
-    budget = config.model.max_context_tokens - config.rollout.max_new_tokens
-    too_long = [one for one in questions if len(encoder.prompt(one)) > budget]
+    encoder = encoder_of_run(config, model_dir, databases_dir)
+    encoded = [encoder.encoded(one) for one in questions]
+    too_long = [one for one, prompt in zip(questions, encoded, strict=True) if prompt.refused]
+    progress.note(budget_of(encoded).sentence(config.max_prompt_tokens))
     if too_long:
-        progress.note(f"{len(too_long)} prompts over {budget} tokens count as wrong (model.max_context_tokens)")
+        progress.note(f"{len(too_long)} prompts that do not fit count as wrong (model.max_context_tokens)")
     listed_ids = {one.question_id for one in listed}
     return Asked(
         databases_dir=databases_dir,

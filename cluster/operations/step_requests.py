@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from actors.data.random_streams import questions_of_step, refill_order, stream_seed
+from actors.data.question_sets import QuestionSets
+from actors.data.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest, Question
 from cluster.refill import Refill
@@ -12,19 +11,16 @@ from configs.schema import RunConfig
 from learner.group_filter import carries_gradient
 
 
-def requests_of_step(
-    config: RunConfig, encoder: PromptEncoder, questions: Sequence[Question], step: int
-) -> list[GroupRequest]:
-    """What step `step` asks first; `questions` are those of training."""
-    chosen = questions_of_step(questions, step, config.rollout.questions_per_step, config.run.seed)
-    return [_request(config, encoder, question, step) for question in chosen]
+def requests_of_step(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, step: int) -> list[GroupRequest]:
+    """What step `step` asks first, of the training questions."""
+    return [_request(config, encoder, question, step) for question in _first_asked(config, sets, step)]
 
 
-def refill_of_run(config: RunConfig, encoder: PromptEncoder, questions: Sequence[Question]) -> Refill:
-    """How the steps over `questions` are refilled: by the rule that the learner filters with."""
+def refill_of_run(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets) -> Refill:
+    """How the steps over the training questions are refilled: by the rule that the learner filters with."""
 
     def requests(step: int, *, num_before: int, num_wanted: int) -> list[GroupRequest]:
-        order = refill_order(questions, step, config.rollout.questions_per_step, config.run.seed)
+        order = refill_order(sets.train, _first_asked(config, sets, step), step, config.run.seed)
         return [_request(config, encoder, question, step) for question in order[num_before : num_before + num_wanted]]
 
     return Refill(
@@ -34,10 +30,18 @@ def refill_of_run(config: RunConfig, encoder: PromptEncoder, questions: Sequence
     )
 
 
+def _first_asked(config: RunConfig, sets: QuestionSets, step: int) -> list[Question]:
+    num_questions, seed = config.rollout.questions_per_step, config.run.seed
+    if config.data.sampler == "middle":
+        rates = {name: rate.share for name, rate in sets.pass_rates.items()}
+        return middle_of_step(sets.train, rates, step, num_questions, seed)
+    return questions_of_step(sets.train, step, num_questions, seed)
+
+
 def _request(config: RunConfig, encoder: PromptEncoder, question: Question, step: int) -> GroupRequest:
     return GroupRequest(
         question=question,
-        prompt_token_ids=encoder.prompt(question),
+        prompt_token_ids=encoder.training_prompt(question),
         num_samples=config.rollout.group_size,
         temperature=config.rollout.temperature,
         max_new_tokens=config.rollout.max_new_tokens,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
-from actors.prompt_encoder import PromptEncoder
 from cluster.checkpoint import CheckpointStore
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
 from cluster.learner_handle import LearnerLost
-from cluster.operations.question_budget import fitting_questions
+from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.reports.progress import Progress, make_console
 from cluster.resume_checks import changed_libraries, check_resume
@@ -55,7 +54,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
-    encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
     run = Run(config=config, run_dir=run_dir, model_dir=model_dir, encoder=encoder, sets=sets, progress=progress)

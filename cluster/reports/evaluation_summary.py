@@ -123,13 +123,16 @@ def _overall_table(report: EvaluationSummary) -> Table:
     table.add_column("all", justify="right", no_wrap=True)
     table.add_column("questions", justify="right")
     for name, interval in report.overall.items():
-        if not name.startswith("pass@") or _is_shown(int(name.removeprefix("pass@")), identity.num_samples):
+        if is_shown(name, identity.num_samples):
             table.add_row(Text(name), percent(interval), str(interval.num_questions))
     return table
 
 
-def _is_shown(k: int, num_samples: int) -> bool:
-    """Powers of two and the last; the JSON has every k. pass@1 is the mean of all samples."""
+def is_shown(name: str, num_samples: int) -> bool:
+    """Of pass@k the powers of two and the last: the JSON has every k. pass@1 is the mean of all samples."""
+    if not name.startswith("pass@"):
+        return True
+    k = int(name.removeprefix("pass@"))
     return k > 1 and (k & (k - 1) == 0 or k == num_samples)
 
 

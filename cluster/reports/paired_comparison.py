@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.reports.evaluation_record import Evaluation, EvaluationIdentity, QuestionRecord
-from cluster.reports.evaluation_summary import Measure, measures
+from cluster.reports.evaluation_summary import Measure, is_shown, measures
 from cluster.reports.evaluation_table import percent
 from cluster.reports.intervals import Interval, paired_difference
 from configs.errors import UserError
@@ -58,6 +58,7 @@ class PairedComparison:
 
     a: str
     b: str
+    num_samples: int
     num_questions: int
     num_left_out: int  # without a verdict on one side or both
     differences: dict[str, Interval]
@@ -102,6 +103,7 @@ def compare_evaluations(a: Evaluation, b: Evaluation, names: tuple[str, str], nu
     return PairedComparison(
         a=names[0],
         b=names[1],
+        num_samples=a.identity.num_samples,
         num_questions=len(common),
         num_left_out=a.num_asked - len(common),
         differences=differences,
@@ -156,6 +158,8 @@ def _table(report: PairedComparison) -> Table:
     for column in ("measure", "difference", "gained", "lost", "McNemar's p"):
         table.add_column(column, justify="left" if column == "measure" else "right")
     for name, interval in report.differences.items():
+        if not is_shown(name, report.num_samples):
+            continue
         test = report.tests.get(name)
         cells = ("", "", "") if test is None else (str(test.num_gained), str(test.num_lost), f"{test.p_value:.3g}")
         table.add_row(Text(name), percent(interval, sign="+"), *cells)

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from cluster.messages import Completion, RolloutGroup, Score, ScoredGroup
+from actors.data.pass_rates import PassRate
+from cluster.messages import Completion, Outcome, RolloutGroup, Score, ScoredGroup
 
 ROLLOUTS_FILE = "rollouts.sqlite"
 
@@ -73,6 +74,15 @@ class RolloutLog:
         """Delete the candidates of later steps."""
         with self._engine.begin() as connection:
             connection.execute(sa.delete(rollouts).where(rollouts.c.step > step))
+
+    def pass_rates(self) -> dict[str, PassRate]:
+        """By question id, of the candidates that carry a reward."""
+        num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
+        counts = sa.select(rollouts.c.question_id, sa.func.count(), num_correct)
+        counts = counts.where(rollouts.c.reward.is_not(None)).group_by(rollouts.c.question_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(counts).all()
+        return {name: PassRate(num_samples=samples, num_correct=correct) for name, samples, correct in rows}
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""

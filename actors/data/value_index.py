@@ -1,0 +1,93 @@
+"""A BM25 index over the texts of a database's cells, kept on disk for as long as the database stays the same."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import bm25s
+from xxhash import xxh3_128_hexdigest
+
+from actors.data.cells import MAX_CHARS, MAX_ROWS, MAX_VALUES, text_values
+from actors.data.schemas import ColumnName
+from actors.value_matching import best_named, search_queries
+from configs.errors import UserError
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line for each index that it makes
+
+HITS_PER_QUERY = 10
+WORD = r"(?u)\w+"
+COMPLETE_MARK = "floe-complete"
+FORMAT = (1, MAX_ROWS, MAX_VALUES, MAX_CHARS)  # an index made otherwise is not taken
+
+
+class ValueIndex:
+    """The values of one database, searched by the text of a question. Read from disk as it is used."""
+
+    def __init__(self, folder: Path) -> None:
+        is_empty = not (folder / "corpus.jsonl").exists()
+        self._bm25 = None if is_empty else bm25s.BM25.load(folder, mmap=True, load_corpus=True, show_progress=False)
+
+    def search(self, text: str, max_hits: int) -> list[tuple[ColumnName, str]]:
+        """Columns with a value of theirs that the text names, the best first."""
+        if self._bm25 is None:
+            return []
+        words = bm25s.tokenize(text, token_pattern=WORD, stopwords=None, return_ids=False, show_progress=False)[0]
+        queries = search_queries(self._bm25.get_tokens_ids(words))
+        if not queries:
+            return []
+        found = self._bm25.retrieve(
+            [list(query) for query in queries],
+            corpus=range(self._bm25.scores["num_docs"]),
+            k=min(HITS_PER_QUERY, self._bm25.scores["num_docs"]),
+            show_progress=False,
+            backend_selection="numpy",
+        )
+        entries = [self._bm25.corpus[int(number)] for number in sorted(set(found.documents[found.scores > 0].tolist()))]
+        columns = {entry["value"]: entry["columns"] for entry in entries}
+        hits = [(ColumnName(*name), value) for value in best_named(columns, text) for name in columns[value]]
+        return hits[:max_hits]
+
+
+def value_index(database: Path, home: Path) -> ValueIndex:
+    """The index of a database as it is now, made below `home` where there is none yet. Raises UserError."""
+    folder = home / f"{database.stem}-{_state(database)}"
+    if not (folder / COMPLETE_MARK).exists():
+        _make(database, folder)
+    return ValueIndex(folder)
+
+
+def _make(database: Path, folder: Path) -> None:
+    """Writes beside and renames, so that an interrupted index is never taken for one; drops those of earlier states."""
+    columns_of_value: dict[str, list[ColumnName]] = {}
+    for name, value in text_values(database):
+        columns_of_value.setdefault(value, []).append(name)
+    corpus = [{"value": value, "columns": names} for value, names in columns_of_value.items()]
+    values = list(columns_of_value)
+    words = bm25s.tokenize(values, token_pattern=WORD, stopwords=None, show_progress=False)
+    beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        if any(words.ids):
+            bm25 = bm25s.BM25(corpus=corpus)
+            bm25.index(words, show_progress=False)
+            bm25.save(beside, corpus=corpus, show_progress=False)
+        (beside / COMPLETE_MARK).write_text(str(database.resolve()))
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+        for other in folder.parent.glob(f"*/{COMPLETE_MARK}"):
+            if other.parent != folder and other.read_text() == str(database.resolve()):
+                shutil.rmtree(other.parent)
+    except OSError as fault:
+        raise UserError(
+            f"Can't write the value index {folder} ({fault.strerror}): free some space or set run.home."
+        ) from fault
+
+
+def _state(database: Path) -> str:
+    """Names the file's present state by its place, size and times; hashing gigabytes would hold up every start."""
+    files = [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
+    states = [(file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) for file in map(os.stat, files)]
+    return xxh3_128_hexdigest(repr((FORMAT, str(database.resolve()), states)).encode())[:16]

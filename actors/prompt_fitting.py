@@ -1,0 +1,87 @@
+"""The largest form of a prompt that keeps within a budget of tokens (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from actors.data.schemas import ColumnName, TableSchema
+from actors.trimming import Trimming, dropped_columns, trimmed, with_columns
+
+Tables = Sequence[TableSchema]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPrompt:
+    """One prompt, and what it lacks to fit. `refused`: even the smallest form, which it holds then, does not."""
+
+    token_ids: tuple[int, ...]
+    num_whole_tokens: int  # with nothing trimmed
+    trimming: Trimming
+    dropped_columns: tuple[ColumnName, ...]
+    refused: bool
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnOrder:
+    """`kept` are never dropped; of `others` the last ones go first."""
+
+    kept: Collection[ColumnName]
+    others: Sequence[ColumnName]
+
+
+def fitted_prompt(
+    tables: Tables,
+    tokens_of: Callable[[Tables], tuple[int, ...]],
+    max_tokens: int | None,
+    column_order: Callable[[], ColumnOrder],
+) -> EncodedPrompt:
+    """The first of the trimming's steps that fits; of the last one, the form with most columns.
+
+    `column_order` is asked for in the last step alone. Without `max_tokens` everything fits.
+    """
+    tables = tuple(tables)
+    whole_ids = tokens_of(tables)
+
+    def fits(token_ids: tuple[int, ...]) -> bool:
+        return max_tokens is None or len(token_ids) <= max_tokens
+
+    def encoded(token_ids: tuple[int, ...], trimming: Trimming, left: Tables) -> EncodedPrompt:
+        return EncodedPrompt(
+            token_ids=token_ids,
+            num_whole_tokens=len(whole_ids),
+            trimming=trimming,
+            dropped_columns=dropped_columns(tables, left),
+            refused=not fits(token_ids),
+        )
+
+    if fits(whole_ids):
+        return encoded(whole_ids, Trimming.NONE, tables)
+    bare = tables
+    for trimming in (Trimming.EXAMPLES, Trimming.DESCRIPTIONS):
+        if (smaller_tables := trimmed(tables, trimming)) == bare:
+            continue
+        bare = smaller_tables
+        token_ids = tokens_of(bare)
+        if fits(token_ids):
+            return encoded(token_ids, trimming, bare)
+    order = column_order()
+
+    def smaller(num_others: int) -> Tables:
+        return with_columns(bare, {*order.kept, *order.others[:num_others]})
+
+    num_others = _most(len(order.others), lambda number: fits(tokens_of(smaller(number))))
+    return encoded(tokens_of(smaller(num_others)), Trimming.COLUMNS, smaller(num_others))
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number below `limit` found to fit by halving, 0 where none is."""
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,68 @@
+"""`floe prepare … --measure-pass-rate CONFIG`: how often the starting policy answers each training question right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.data.pass_rates import PASS_RATES_FILE, write_pass_rates
+from actors.data.question_sets import QuestionSets, load_question_sets
+from actors.prompt_encoder import PromptEncoder
+from cluster.answers import Harness
+from cluster.embedded_models import model_folder
+from cluster.operations.question_budget import encoder_of_run, fitting_questions
+from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
+from cluster.reports.progress import Progress, make_console
+from cluster.reports.running_pass_rates import with_groups
+from cluster.warm_start import warm_start_adapter
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+
+def measure_pass_rate(config: RunConfig) -> Path:
+    """Writes `pass_rates.json` into the prepared folder of `config.data`, and prints a summary on stderr.
+
+    Samples `evaluation.num_samples` answers at `rollout.temperature` from the policy that training would start with.
+    Raises UserError when nothing could be judged.
+    """
+    assert config.data.prepared is not None
+    progress = Progress(make_console(stderr=True))
+    progress.phase("pass rates of the starting policy")
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    everything = config.model_copy(
+        update={"data": config.data.model_copy(update={"filter_by_pass_rate": False, "sampler": "uniform"})}
+    )
+    sets = load_question_sets(everything.data, config.run.home_dir / "demo")
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+    sets = fitting_questions(sets, encoder, config, progress)
+    with ray_session(config.cluster, namespace="floe-pass-rates") as line:
+        progress.note(line)
+        check_resources(config)
+        adapter = _starting_adapter(config, model_dir, encoder, sets, progress)
+        rollouts, rewards = start_rollout_pool(config, model_dir), start_reward_pool(config, sets.databases_dir)
+        if adapter is not None:
+            rollouts.install(stored_adapter(config, adapter))
+        harness = Harness(config, encoder, rollouts, rewards)
+        version = None if adapter is None else 0
+        groups = harness.sampled(sets.train, version, config.rollout.temperature, "pass rate")
+    rates = with_groups({}, groups)
+    if not rates:
+        raise UserError("No answer to a training question could be judged: see the reasons with floe score.")
+    path = config.data.prepared.expanduser().resolve() / PASS_RATES_FILE
+    write_pass_rates(path, rates)
+    shares = [rate.share for rate in rates.values()]
+    between = sum(0 < share < 1 for share in shares)
+    progress.note(
+        f"{len(rates)} questions: {between} between 0 and 1, {shares.count(0.0)} never and {shares.count(1.0)} always "
+        f"right of {config.evaluation.num_samples}; {path}"
+    )
+    return path
+
+
+def _starting_adapter(
+    config: RunConfig, model_dir: Path, encoder: PromptEncoder, sets: QuestionSets, progress: Progress
+) -> Path | None:
+    if not config.warm_start.enabled:
+        return None
+    learned = sets.train[: config.warm_start.max_train_questions]
+    held_back = sets.tune[: config.warm_start.max_held_back_questions]
+    return warm_start_adapter(config, model_dir, encoder, learned, held_back, progress)

@@ -1,0 +1,121 @@
+"""What is learnt and how: adapter, optimiser, algorithm, warm start."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSection(Section):
+    rank: int = 16
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, description="Of GRPO's updates; only 0 is taken.")
+    target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        # A field of type Literal can't hold a float.
+        if value != 0:
+            raise ValueError(
+                f"lora.dropout is {value:g}, but in GRPO a dropout would turn ratio and KL into noise: set it to 0"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _served_by_vllm(self) -> Self:
+        if self.rank not in VLLM_LORA_RANKS:
+            raise ValueError(f"lora.rank is {self.rank}, which vLLM has no slot for: use one of {VLLM_LORA_RANKS}")
+        unknown = sorted(set(self.target_modules) - set(SEVEN_PROJECTIONS))
+        if unknown:
+            raise ValueError(
+                f"lora.target_modules names {unknown}, which floe can't broadcast: use {SEVEN_PROJECTIONS}"
+            )
+        return self
+
+
+class LearnerSection(Section):
+    num_ranks: int = Field(1, ge=1, description="Processes that share each update's packs.")
+    learning_rate: float = Field(3e-5, gt=0)
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    min_learning_rate_share: float = Field(0.1, ge=0, le=1)
+    zero_stage: Literal[0, 1, 2] = 2
+    offload_optimizer: bool = False
+    gradient_checkpointing: bool = False
+    updates_per_batch: int = Field(1, ge=1)
+    max_pack_tokens: int = Field(2048, ge=64, description="Tokens of one packed micro-batch.")
+    num_cpus: float = Field(0.5, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+    num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core of the machine among the ranks.")
+
+
+class AlgorithmSection(Section):
+    loss: Literal["grpo", "gspo", "cispo"] = Field(
+        "grpo",
+        description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
+    )
+    advantage_scale: Literal["none", "std", "batch"] = Field("none", description="`none` is Dr. GRPO's.")
+    drop_groups_without_match: bool = False
+    max_refill_rounds: int = Field(
+        0,
+        ge=0,
+        description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
+    )
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0)
+    loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
+    kl_coefficient: float = Field(0.001, ge=0)
+    importance: Literal["truncate", "mask_sequence", "none"] = Field(
+        "truncate",
+        description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
+        "is dropped outside [1 / cap, cap].",
+    )
+    importance_cap: float = Field(2.0, gt=0, description="Cap of the importance weight (engine to learner).")
+    overlong: Literal["keep", "mask", "punish"] = Field(
+        "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
+    )
+    overlong_buffer_tokens: int = Field(0, ge=0, description="Tokens before the limit over which `punish` sets in.")
+
+    @model_validator(mode="after")
+    def _refill_has_something_to_replace(self) -> Self:
+        if self.max_refill_rounds > 0 and self.kl_coefficient > 0 and not self.drop_groups_without_match:
+            raise ValueError(
+                f"algorithm.max_refill_rounds is {self.max_refill_rounds}, but with algorithm.kl_coefficient "
+                f"{self.kl_coefficient:g} groups of equal rewards carry a gradient too, that of the KL term, and are "
+                "not refilled: set kl_coefficient=0 or drop_groups_without_match=true, or leave out the refill"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mask_keeps_something(self) -> Self:
+        if self.importance == "mask_sequence" and self.importance_cap < 1:
+            raise ValueError(
+                f"algorithm.importance_cap is {self.importance_cap:g}, but with algorithm.importance 'mask_sequence' "
+                "no ratio lies between 1 / cap and a cap below 1: set it to at least 1"
+            )
+        return self
+
+
+class WarmStartSection(Section):
+    enabled: bool = True
+    learning_rate: float = Field(5e-4, gt=0)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    batch_questions: int = Field(32, ge=1)
+    max_epochs: float = Field(4.0, gt=0)
+    evals_per_epoch: int = Field(4, ge=1)
+    patience: int = Field(2, ge=1, description="Held-back losses without a new best before stopping.")
+    min_improvement: float = Field(0.0, ge=0, description="What counts as a new best, in nats per token.")
+    max_train_questions: int = Field(100_000, ge=1)
+    max_held_back_questions: int = Field(200, ge=1, description="Of the split `tune`, for the held-back loss.")
