@@ -4,11 +4,13 @@ import json
 import sqlite3
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.data.question_sets import QuestionSets
 from cluster.controller import TooManyDroppedGroups
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import Outcome, Question
@@ -78,12 +80,13 @@ def refilled(
     cluster: FakeCluster, max_rounds: int, num_questions: int = 60, num_steps: int = 1, seed: int = 1, **changes
 ) -> FakeCluster:
     settings = config(max_rounds, seed)
-    pool = questions(num_questions)
+    pool = tuple(questions(num_questions))
+    sets = QuestionSets(databases_dir=Path(), train=pool, tune=(), test=())
     return run(
         cluster,
         num_steps=num_steps,
-        requests_of_step=lambda step: requests_of_step(settings, Encoder(), pool, step),
-        refill=refill_of_run(settings, Encoder(), pool),
+        requests_of_step=lambda step: requests_of_step(settings, Encoder(), sets, step),
+        refill=refill_of_run(settings, Encoder(), sets),
         **changes,
     )
 
