@@ -59,20 +59,19 @@ class Killer:
     def _run(self) -> None:
         while not self._stopped.wait(self._rng.uniform(*self._wait_s)):
             if self._is_open():
-                self._kill(self._rng.choice(self._kinds))
+                kind = self._rng.choice(self._kinds)
+                self.num_killed[kind] += kill_one(self._root, kind, self._rng)
 
-    def _kill(self, kind: str) -> None:
-        try:
-            found = [process for process in self._root.children(recursive=True) if _is_of(kind, process)]
-        except psutil.NoSuchProcess:
-            return
+
+def kill_one(root: psutil.Process, kind: str, rng: random.Random) -> bool:
+    """One process of the kind among the descendants of `root`; whether there was any."""
+    try:
+        found = [process for process in root.children(recursive=True) if _is_of(kind, process)]
         if found:
-            victim = self._rng.choice(sorted(found, key=lambda process: process.pid))
-            try:
-                victim.kill()
-            except psutil.NoSuchProcess:
-                return
-            self.num_killed[kind] += 1
+            rng.choice(sorted(found, key=lambda process: process.pid)).kill()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(found)
 
 
 def _is_of(kind: str, process: psutil.Process) -> bool:
