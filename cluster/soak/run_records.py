@@ -15,7 +15,10 @@ from cluster.reports.rollout_log import ROLLOUTS_FILE
 from cluster.run_recorder import LATEST_ADAPTER
 
 TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
-OF_THE_PROCESSES = ("reward_num_", "reward_cached", "replaced_actors")  # counted since a process's start, or of losses
+# Counted since a process's start, or of losses, or of what a process still knew.
+OF_THE_PROCESSES = (
+    "reward_num_", "reward_cached_", "reward_lost_", "reward_replaced_", "replaced_actors", "cached_prompt_share",
+)  # fmt: skip
 CANDIDATE = "step, question_id, sample_index, completion, sql, reward, outcome, adapter_version, num_tokens"
 
 
