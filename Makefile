@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/floe-ready
 
-.PHONY: help setup train test ci lint format types clean
+.PHONY: help setup train test ci soak lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -16,6 +16,9 @@ test: $(READY) lint types  ## Set up, then lint, types and all tests
 
 ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(MAKE) test PYTEST_ARGUMENTS="-m ''"
+
+soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; a quarter of an hour
+	$(BIN)/python -m cluster.soak
 
 setup: $(READY)  ## Create .venv and install everything
 

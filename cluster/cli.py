@@ -12,11 +12,15 @@ from typing import Annotated
 import typer
 
 from cluster.prepare_cli import prepare
-from configs.errors import UserError
+from configs.errors import (
+    EXIT_CODE_INTERRUPTED,
+    EXIT_CODE_LOST,
+    EXIT_CODE_USER_ERROR,
+    Interrupted,
+    LostError,
+    UserError,
+)
 from configs.loading import load_config
-
-EXIT_CODE_USER_ERROR = 2
-EXIT_CODE_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Post-trains language models to write SQL, with the result of running the SQL as reward.",
@@ -39,15 +43,32 @@ Overrides = Annotated[
 
 @app.command()
 def train(
-    config: ConfigOption,
     overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where the run's files go; a new folder if left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a run to go on with, in place of --config.")] = None,
+    unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
-    """Warm-start a policy, train it with GRPO and compare before and after."""
-    resolved = load_config(config, [*_environment_overrides(), *(overrides or ())])
+    """Warm-start a policy, train it with GRPO and compare before and after; or go on with a run that was broken off."""
+    from cluster.run_folder import config_of_run, new_run_dir
+    from cluster.supervisor import supervise
+
+    if (config is None) == (resume is None) or (resume is not None and run_dir is not None):
+        raise UserError("floe train takes either --config FILE (with or without --run-dir) or --resume RUN_DIR.")
+    given = [*_environment_overrides(), *(overrides or ())]
+    if resume is not None:
+        run_dir = resume.expanduser().resolve()
+        resolved, arguments = config_of_run(run_dir, overrides or ()), ["--resume", str(run_dir)]
+    else:
+        resolved = load_config(config, given)
+        run_dir = new_run_dir(resolved, run_dir)
+        arguments = ["--config", str(config), "--run-dir", str(run_dir)]
+    if resolved.run.retries and not unsupervised:
+        first = ["train", *arguments, *(overrides or ())]
+        raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: print(line, file=sys.stderr)))
     from cluster.operations import train as operation
 
-    operation.train(resolved, run_dir)
+    (operation.train if resume is None else operation.resume)(resolved, run_dir)
 
 
 @app.command()
@@ -214,9 +235,15 @@ def main() -> None:
             raise
         # An error that was raised in another process comes wrapped, its own text under `cause`.
         print(f"floe: {getattr(error, 'cause', error)}", file=sys.stderr)
-        sys.exit(EXIT_CODE_USER_ERROR)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE_INTERRUPTED)
+
+
+def _exit_code(error: UserError) -> int:
+    if isinstance(error, Interrupted):
+        return EXIT_CODE_INTERRUPTED
+    return EXIT_CODE_LOST if isinstance(error, LostError) else EXIT_CODE_USER_ERROR
 
 
 def _environment_overrides() -> list[str]:

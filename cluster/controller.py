@@ -48,6 +48,16 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
+class Checkpoints(Protocol):
+    def write(self, step: int) -> None:
+        """All of the run up to `step` is safe when it returns."""
+
+
+class Stop(Protocol):
+    def end_if_made(self, step: int) -> None:
+        """Raises when the user has asked for the end."""
+
+
 class TooManyDroppedGroups(UserError):
     """More of a step's groups than allowed had no usable verdict."""
 
@@ -58,11 +68,14 @@ def train_grpo(
     learner: Learner,
     broadcast: Broadcaster,
     recorder: Recorder,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    first_step: int = 1,
     num_steps: int,
     max_dropped_share: float,
 ) -> None:
-    """Steps 1 to `num_steps`; adapter version 0 must be installed. Step k publishes version k."""
-    for step in range(1, num_steps + 1):
+    """Steps `first_step` to `num_steps`; the version before must be installed. Step k publishes version k."""
+    for step in range(first_step, num_steps + 1):
         started = time.perf_counter()
         taken = generation.take(step)
         usable = usable_groups(step, taken.collected.groups, max_dropped_share)
@@ -83,6 +96,8 @@ def train_grpo(
             rollouts_wait_s=taken.rollouts_waited_s,
         )
         recorder.record(taken, len(taken.collected.groups) - len(usable), report, published, timings)
+        checkpoints.write(step)
+        stop.end_if_made(step)
 
 
 def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: float) -> list[ScoredGroup]:

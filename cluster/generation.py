@@ -61,16 +61,20 @@ class Ahead:
 
     Exactly that version and not the newest: which one it would be hung on the machine's load, and no run would repeat
     another. So the bound holds by construction, and at most `max_staleness` steps wait to be taken. With `in_turns`,
-    for machines without spare cores, generation and learner don't compute at the same time.
+    for machines without spare cores, generation and learner don't compute at the same time. `first_step` is above 1 in
+    a run that goes on from a checkpoint; the versions that its first steps need are installed by then.
     """
 
-    def __init__(self, collect: CollectStep, *, num_steps: int, max_staleness: int, in_turns: bool) -> None:
+    def __init__(
+        self, collect: CollectStep, *, num_steps: int, max_staleness: int, in_turns: bool, first_step: int = 1
+    ) -> None:
         self._collect = collect
         self._num_steps = num_steps
         self._max_staleness = max_staleness
         self._turn = threading.Lock() if in_turns else None
         self._changed = threading.Condition()
-        self._published = 0
+        self._first_step = first_step
+        self._published = first_step - 1
         self._ready: deque[tuple[int, Collected, float]] = deque()  # version, groups, seconds waited for the version
         self._fault: BaseException | None = None
         self._is_closed = False
@@ -115,7 +119,7 @@ class Ahead:
 
     def _run(self) -> None:
         try:
-            for step in range(1, self._num_steps + 1):
+            for step in range(self._first_step, self._num_steps + 1):
                 version = max(0, step - 1 - self._max_staleness)
                 started_s = time.perf_counter()
                 with self._changed:

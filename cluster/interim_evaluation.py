@@ -24,12 +24,14 @@ class InterimEvaluation:
         questions: Sequence[Question],
         every_steps: int,
         turn: Callable[[], AbstractContextManager[None]],
+        best: float = -math.inf,
     ) -> None:
+        """`best` is the greedy accuracy of the best adapter so far, in a run that goes on."""
         self._harness = harness
         self._questions = questions
         self._every_steps = every_steps
         self._turn = turn
-        self._best = -math.inf
+        self._best = best
 
     def after(self, step: int) -> InterimResult | None:
         """None when none is due after `step`, 0 being the start; version `step` must be installed."""

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
+from configs.errors import LostError, UserError
+
+LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
+
+
+class LearnerLost(LostError):
+    """A rank's process died, and with it the learner's state since the last checkpoint."""
 
 
 class LearnerHandle:
@@ -36,6 +43,14 @@ class LearnerHandle:
     def save_adapter(self, folder: Path) -> None:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"saving the adapter to {folder}")
 
+    def save_state(self, folder: Path) -> None:
+        """Every rank's file. Raises OSError when there is no room."""
+        self._wait([rank.save_state.remote(folder) for rank in self._ranks], f"saving the optimiser to {folder}")
+
+    def load_state(self, folder: Path) -> None:
+        """Raises UserError when a rank's file is damaged or another learner's."""
+        self._wait([rank.load_state.remote(folder) for rank in self._ranks], f"loading the optimiser from {folder}")
+
     def stop(self) -> None:
         _kill(self._ranks)
 
@@ -44,6 +59,29 @@ class LearnerHandle:
             return wait_for_all(refs, self._timeout_s)[0]
         except GetTimeoutError as fault:
             raise TimeoutError(f"{what} took more than {self._timeout_s:g} s") from fault
+        except RayActorError as fault:
+            raise self._lost(what, fault) from fault
+        except RayTaskError as fault:
+            if isinstance(fault.cause, UserError | OSError):  # plain, with its number
+                raise fault.cause from fault
+            if self._has_dead_rank():  # the others fail when they miss it
+                raise self._lost(what, fault) from fault
+            raise
+
+    def _has_dead_rank(self) -> bool:
+        if len(self._ranks) == 1:
+            return False
+        try:
+            wait_for_all([rank.ping.remote() for rank in self._ranks], LOST_RANK_WAIT_S)
+        except RayActorError:
+            return True
+        except GetTimeoutError:
+            return False  # all are alive, some are busy
+        return False
+
+    def _lost(self, what: str, fault: Exception) -> LearnerLost:
+        reason = str(fault).strip().splitlines()[0].rstrip(".:")
+        return LearnerLost(f"the learner died during {what} ({reason}): go on from the last checkpoint with --resume")
 
 
 class SupervisedHandle:

@@ -184,6 +184,11 @@ def put_blob(blob: np.ndarray) -> list:
     return [ray.put(blob)]
 
 
+def fetch_blob(reference: list) -> np.ndarray:
+    """What `put_blob` stored, read-only."""
+    return ray.get(reference[0])
+
+
 def num_cores() -> int:
     return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
 

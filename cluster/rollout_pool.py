@@ -13,14 +13,14 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
-from configs.errors import AdapterProofError, UserError
+from configs.errors import AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
 
 
-class RolloutActorLost(UserError):
+class RolloutActorLost(LostError):
     """Actors die as fast as they are replaced."""
 
 
@@ -102,6 +102,10 @@ class RolloutPool:
         for receipt in proved:
             _check_receipt(manifest, receipt)
         return proved
+
+    def live_manifests(self) -> tuple[AdapterManifest, ...]:
+        """Of the installed versions, the oldest first."""
+        return tuple(self._live)
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
         """Every actor's, of a text's tokens but the first; for when nothing is being generated."""

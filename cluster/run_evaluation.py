@@ -1,4 +1,7 @@
-"""A training run's evaluations: the policies of its table, each also saved for `floe compare`."""
+"""A training run's evaluations: the policies of its table, each also saved for `floe compare`.
+
+A run that goes on after it was broken off takes from its folder what was evaluated before.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED, Evalu
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
 
 BASE_MODEL = "base model"
+POLICY_FILE = "policy.json"  # beside the evaluation: the row of the table
 
 
 class RunEvaluation:
@@ -45,9 +49,14 @@ class RunEvaluation:
             num_asked=len(self._questions),
         )
 
-    def _evaluate(self, name: str, version: int | None, folder: str) -> None:
+    def _evaluate(self, name: str, version: int | None, name_of_folder: str) -> None:
+        folder = self._run_dir / EVALUATIONS_FOLDER / name_of_folder
+        if version != self._config.run.num_steps and (folder / POLICY_FILE).is_file():
+            self._policies.append(PolicyAnswers.read(folder / POLICY_FILE))
+            return
         answered = self._harness.answers(name, self._questions, version, self._config.evaluation.temperature)
-        self._policies.append(answered.policy())
+        policy = answered.policy()
+        self._policies.append(policy)
         adapter = None if version is None else f"{self._run_dir.name}, version {version}"
         Evaluation(
             identity=evaluation_identity(
@@ -57,7 +66,8 @@ class RunEvaluation:
             has_suite=self._config.reward.suite is not None,
             records=question_records(answered, is_timed=False),
             left_out=answered.without_verdict(),
-        ).write(self._run_dir / EVALUATIONS_FOLDER / folder)
+        ).write(folder)
+        policy.write(folder / POLICY_FILE)
 
     def _control(self, start: AdapterManifest, tune: Sequence[Question], last: int) -> PolicyAnswers:
         harness = self._harness

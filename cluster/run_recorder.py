@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, Self
@@ -12,10 +14,10 @@ from cluster.controller import Learner
 from cluster.generation import Taken
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
-from cluster.reports.metrics_log import MetricsLog
+from cluster.reports.metrics_log import METRICS_FILE, MetricsLog
 from cluster.reports.progress import Progress
 from cluster.reports.reward_metrics import RewardMetrics
-from cluster.reports.rollout_log import RolloutLog
+from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, StepTimings, step_metrics
 
@@ -26,6 +28,28 @@ class RewardMeasures(Protocol):
 
 class RolloutLosses(Protocol):
     num_replaced: int  # actors, since the pool started
+
+
+LATEST_ADAPTER, BEST_ADAPTER, START_ADAPTER = "adapters/latest", "adapters/best", "adapters/start"
+BEST_RESULT = "adapters/best.json"
+
+
+def forget_after(run_dir: Path, step: int, metrics_position: int) -> None:
+    """Takes out of a run's records what it wrote after `step`: it goes on from there, and would write it again."""
+    path = run_dir / METRICS_FILE
+    if path.is_file():
+        os.truncate(path, metrics_position)
+    with RolloutLog(run_dir / ROLLOUTS_FILE) as rollouts:
+        rollouts.forget_after(step)
+
+
+def best_accuracy(run_dir: Path, step: int) -> float:
+    """Greedy accuracy of the best adapter so far, minus infinity when there is none up to `step`."""
+    path = run_dir / BEST_RESULT
+    if not path.is_file():
+        return -math.inf
+    best = json.loads(path.read_text())
+    return best["greedy"] if best["adapter_version"] <= step else -math.inf
 
 
 class RunRecorder:
@@ -48,7 +72,7 @@ class RunRecorder:
         self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir)
-        self._rollouts = RolloutLog(run_dir / "rollouts.sqlite")
+        self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
     def record(
@@ -74,7 +98,7 @@ class RunRecorder:
         self._metrics.write(record, rewards, evaluated)
         self._rollouts.append(report.step, taken.collected.groups)
         self._pass_rates.add(taken.collected.groups)
-        self._learner.save_adapter(self._run_dir / "adapters" / "latest")
+        self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
         self._progress.step(
             report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s
         )
@@ -86,16 +110,23 @@ class RunRecorder:
             return None
         self._rewards.metrics()
         if result.is_best:
-            folder = self._run_dir / "adapters"
-            self._learner.save_adapter(folder / "best")
-            (folder / "best.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+            self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
+            (self._run_dir / BEST_RESULT).write_text(json.dumps(asdict(result), indent=2) + "\n")
         shown = f"{100 * result.greedy:.1f} % of {result.num_questions} held-back questions right"
         self._progress.note(f"version {step}: {shown}{', best so far' if result.is_best else ''}")
         return result
 
+    def note_start(self) -> None:
+        """What there is to record of version 0."""
+        self._evaluate(0)
+
+    @property
+    def metrics_position(self) -> int:
+        """Bytes of `metrics.jsonl` that are written."""
+        return self._metrics.position
+
     def __enter__(self) -> Self:
         self._rewards.metrics()  # what was scored before the first step is not the first step's
-        self._evaluate(0)
         return self
 
     def __exit__(self, *_: object) -> None:

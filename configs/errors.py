@@ -1,4 +1,8 @@
-"""The errors that end a command with one sentence, on whatever process they arise."""
+"""The errors that end a command with one sentence, on whatever process they arise, and its exit codes."""
+
+EXIT_CODE_USER_ERROR = 2
+EXIT_CODE_LOST = 4
+EXIT_CODE_INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -11,3 +15,11 @@ class ConfigError(UserError):
 
 class AdapterProofError(UserError):
     """An engine does not hold the adapter that the learner exported: what was expected, and what was found."""
+
+
+class Interrupted(UserError):
+    """The user asked a run to stop, and what it had done is safe; the command ends with exit code 130."""
+
+
+class LostError(UserError):
+    """Something died that the run needs: another attempt, from the last checkpoint, may well go on; exit code 4."""

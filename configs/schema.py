@@ -19,6 +19,10 @@ class RunSection(Section):
         0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
     )
 
+    checkpoint_every_steps: int = Field(1, ge=1, description="Steps between checkpoints; the last step has one.")
+    keep_checkpoints: int = Field(2, ge=1, description="The newest ones stay.")
+    retries: int = Field(0, ge=0, description="How often the run's driver is started again when it dies.")
+
     @property
     def home_dir(self) -> Path:
         return self.home.expanduser().resolve()
@@ -200,6 +204,15 @@ class RunConfig(Section):
     def max_prompt_tokens(self) -> int:
         """What the context leaves for the prompt beside the longest completion."""
         return self.model.max_context_tokens - self.rollout.max_new_tokens
+
+    @model_validator(mode="after")
+    def _bfloat16_has_a_master(self) -> Self:
+        if self.learner.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError(
+                "learner.zero_stage is 0, but with model.dtype 'bfloat16' DeepSpeed adds gradients up in float32 only "
+                "from stage 1 on: set learner.zero_stage=1, which with one rank splits nothing, or model.dtype=float32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _punishment_has_a_buffer(self) -> Self:

@@ -10,9 +10,12 @@ from typing import TypeVar
 
 import deepspeed
 import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 
 from cluster.messages import LearnerRank
+from configs.errors import UserError
 from configs.schema import LearnerSection
+from learner.optimizer_state import apply_state, layout_of, read_state, write_state
 
 T = TypeVar("T")
 
@@ -34,6 +37,8 @@ class DeepSpeedEngine:
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model, model_parameters=trainable, config=_deepspeed_config(settings, dtype)
         )
+        self._adam: torch.optim.Optimizer = self._engine.basic_optimizer  # its parameters are the float32 partition
+        self._layout = layout_of(model, self.rank_index, self.num_ranks, settings.zero_stage)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -48,21 +53,42 @@ class DeepSpeedEngine:
         """Clip, update, clear the gradients. Returns the norm before clipping; FloatingPointError if not finite."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        gradients = [parameter.grad for parameter in self._engine.module.parameters() if parameter.grad is not None]
+        # At stage 0 DeepSpeed clips but does not tell the norm; at the others it keeps the gradients to itself.
+        own_norm = torch.nn.utils.get_total_norm(gradients) if self._optimizer is self._adam else None
         self._engine.step()
-        norm = float(self._engine.get_global_grad_norm())
+        norm = float(self._engine.get_global_grad_norm() if own_norm is None else own_norm)
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient norm is {norm}")
         return norm
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Everything that changes: adapter, float32 master, moments. Each rank writes its part."""
-        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+    def save_state(self, folder: Path, num_steps_done: int) -> None:
+        """Everything that changes, as each rank's own file; returns when all are written. Raises OSError."""
+        write_state(folder, self._layout, self._adam, num_steps_done)
+        self.gather(None)
 
-    def load(self, folder: Path, tag: str) -> None:
-        """What `save` wrote with as many ranks. Raises FileNotFoundError when it is not there."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
-        if path is None:
-            raise FileNotFoundError(f"there is no checkpoint {folder / tag}")
+    def load_state(self, folder: Path) -> int:
+        """Set what `save_state` wrote with as many ranks; returns its `num_steps_done`.
+
+        Raises UserError on every rank, and changes nothing, when one rank's file is damaged or another learner's.
+        """
+        state, fault = None, ""
+        try:
+            state = read_state(folder, self._layout, self._adam)
+        except UserError as refusal:
+            fault = str(refusal)
+        faults = [found for found in self.gather(fault) if found]
+        if faults or state is None:
+            raise UserError(faults[0])
+        positions = self.gather((state.num_updates, state.num_steps_done))
+        if len(set(positions)) > 1:
+            raise UserError(f"The ranks' files in '{folder}' are of different steps: continue from another checkpoint.")
+        apply_state(self._adam, state)
+        if isinstance(self._adam, DeepSpeedCPUAdam):
+            _count_updates(self._adam, state.num_updates)
+        if self._optimizer is not self._adam:
+            self._optimizer.update_lp_params()
+        return state.num_steps_done
 
     def gather(self, value: T) -> list[T]:
         """Every rank's value, by rank."""
@@ -71,6 +97,15 @@ class DeepSpeedEngine:
         values: list = [None] * self.num_ranks
         torch.distributed.all_gather_object(values, value)
         return values
+
+
+def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
+    """Its C++ side keeps running products of the betas, which differ in the last bits from a power: count them up."""
+    parameter, gradient, *moments = (torch.zeros(1) for _ in range(4))
+    group = adam.param_groups[0]
+    settings = group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["bias_correction"]
+    for number in range(1, num_updates + 1):
+        adam.ds_opt_adam.adam_update(adam.opt_id, number, *settings, parameter, gradient, *moments)
 
 
 def free_port(host: str) -> int:

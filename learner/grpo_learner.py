@@ -117,6 +117,17 @@ class GrpoLearner:
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
+    def save_state(self, folder: Path) -> None:
+        """Optimiser and position as this rank's file, from which `load_state` goes on bit for bit. Raises OSError."""
+        self._engine.save_state(folder, self._num_steps_done)
+
+    def load_state(self, folder: Path) -> None:
+        """Into a learner made as the one that saved it: the KL reference is its initial adapter, as at the start.
+
+        Raises UserError when the state is damaged or another learner's.
+        """
+        self._num_steps_done = self._engine.load_state(folder)
+
     @property
     def _policy(self) -> PeftModel:
         return self._engine.module  # type: ignore[return-value]

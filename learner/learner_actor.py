@@ -22,6 +22,9 @@ from configs.schema import RunConfig
 class _Rank:
     """A process that can wait for the other ranks, or go to where one waits."""
 
+    def ping(self) -> bool:
+        return True
+
     def meeting_point(self, node_address: Callable[[], str]) -> tuple[str, int]:
         """Host and port at which this process, as rank 0, will wait for the others."""
         from learner.deepspeed_engine import free_port
@@ -58,6 +61,12 @@ class LearnerActor(_Rank):
 
     def save_adapter(self, folder: Path) -> None:
         self._learner.save_adapter(folder)
+
+    def save_state(self, folder: Path) -> None:
+        self._learner.save_state(folder)
+
+    def load_state(self, folder: Path) -> None:
+        self._learner.load_state(folder)
 
 
 class WarmStartActor(_Rank):

@@ -89,7 +89,7 @@ class SupervisedLearner:
     def _continued(self, checkpoint_dir: Path) -> WarmStartProgress:
         progress = WarmStartProgress.read(checkpoint_dir)
         if progress.num_batches:
-            self._engine.load(checkpoint_dir, progress.tag)
+            self._engine.load_state(checkpoint_dir / progress.tag)
         return progress
 
     def _keep(self, progress: WarmStartProgress, folder: Path | None, checkpoint_dir: Path) -> None:
@@ -97,7 +97,7 @@ class SupervisedLearner:
         is_first = self._engine.rank_index == 0
         if is_first and folder is not None:
             write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
-        self._engine.save(checkpoint_dir, progress.tag)
+        self._engine.save_state(checkpoint_dir / progress.tag, progress.num_batches)
         if is_first:
             progress.write(checkpoint_dir)
 

@@ -15,7 +15,7 @@ FILE = "progress.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartProgress:
-    """State after an evaluation. The engine's checkpoint of the same moment lies beside it under `tag`."""
+    """State after an evaluation. The engine's state of the same moment lies beside it, in the folder `tag`."""
 
     num_batches: int = 0
     num_worse: int = 0  # evaluations since the best one

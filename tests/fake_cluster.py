@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cluster.broadcast import Published
-from cluster.controller import train_grpo
+from cluster.controller import Stop, train_grpo
 from cluster.generation import InTurn, Taken
 from cluster.messages import (
     AdapterManifest,
@@ -171,6 +171,16 @@ class FakeCluster:
         self.timings.append(timings)
         self.refill_rounds.append(taken.collected.num_rounds - 1)
 
+    # checkpoints
+
+    def write(self, step: int) -> None:
+        self.events.append(("checkpoint", step))
+
+    # the user, who lets it run
+
+    def end_if_made(self, step: int) -> None:
+        pass
+
     def kinds(self) -> list[str]:
         return [event[0] for event in self.events]
 
@@ -188,6 +198,8 @@ def run(
     max_dropped_share: float = 0.2,
     requests_of_step: Callable[[int], Sequence[GroupRequest]] = requests_of_step,
     refill: Refill = NO_REFILL,
+    first_step: int = 1,
+    stop: Stop | None = None,
 ) -> FakeCluster:
     def collect(step: int, version: int) -> Collected:
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, refill)
@@ -197,6 +209,9 @@ def run(
         learner=cluster,
         broadcast=cluster,
         recorder=cluster,
+        checkpoints=cluster,
+        stop=stop or cluster,
+        first_step=first_step,
         num_steps=num_steps,
         max_dropped_share=max_dropped_share,
     )

@@ -31,6 +31,7 @@ def test_each_step_generates_with_the_version_before_it_trains_and_publishes_its
             ("export", step),
             ("install", step),
             ("record", step),
+            ("checkpoint", step),
         ]
     assert cluster.events == expected
 
@@ -120,7 +121,17 @@ def test_a_failing_install_stops_the_run_before_the_next_rollout():
     cluster = FakeCluster(failing_install=2)
     with pytest.raises(InstallFailed):
         run(cluster, num_steps=4)
-    assert cluster.kinds() == ["generate", "update", "export", "install", "record", "generate", "update", "export"]
+    assert cluster.kinds() == [
+        "generate",
+        "update",
+        "export",
+        "install",
+        "record",
+        "checkpoint",
+        "generate",
+        "update",
+        "export",
+    ]
 
 
 def test_a_request_without_a_group_stops_the_run_before_the_update():

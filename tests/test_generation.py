@@ -55,6 +55,7 @@ def run_ahead(cluster: FakeCluster, num_steps: int, max_staleness: int, *, in_tu
     try:
         train_grpo(
             generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+            checkpoints=cluster, stop=cluster,
             num_steps=num_steps, max_dropped_share=0.2,
         )  # fmt: skip
     finally:

@@ -107,8 +107,10 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
         interim = InterimEvaluation(harness, HELD_BACK, every_steps, generation.learners_turn)
         with RunRecorder(tmp_path, NUM_STEPS, cluster, cluster, cluster, interim, Notes()) as recorder:
             cluster.record = recorder.record
+            recorder.note_start()
             train_grpo(
                 generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+                checkpoints=cluster, stop=cluster,
                 num_steps=NUM_STEPS, max_dropped_share=0.2,
             )  # fmt: skip
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

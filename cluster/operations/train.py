@@ -1,53 +1,53 @@
-"""`floe train`: set-up, warm start, GRPO, the before/after table."""
+"""`floe train`: set-up, warm start, GRPO, the before/after table; from the beginning or from a checkpoint."""
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.prompt_encoder import PromptEncoder
-from actors.prompts import prefill
-from cluster.answers import Harness
-from cluster.broadcast import Broadcast
-from cluster.controller import train_grpo
+from actors.data.question_sets import load_question_sets
+from cluster.checkpoint import CheckpointStore
 from cluster.embedded_models import model_folder
-from cluster.generation import Ahead, InTurn
-from cluster.interim_evaluation import InterimEvaluation, check_held_back, interim_questions
-from cluster.messages import Question
+from cluster.interim_evaluation import check_held_back, interim_questions
+from cluster.learner_handle import LearnerLost
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
-from cluster.operations.step_requests import refill_of_run, requests_of_step
-from cluster.placement import (
-    check_resources,
-    has_spare_cores,
-    ray_session,
-    start_learner,
-    start_reward_pool,
-    start_rollout_pool,
-)
-from cluster.refill import collect_step
-from cluster.reports.evaluation_table import EvaluationReport
+from cluster.placement import check_resources, ray_session
 from cluster.reports.progress import Progress, make_console
-from cluster.run_evaluation import RunEvaluation
-from cluster.run_recorder import RunRecorder
-from cluster.scoring import Collected, Rewards, Rollouts
-from cluster.warm_start import warm_start_adapter
-from configs.errors import UserError
+from cluster.resume_checks import changed_libraries, check_resume
+from cluster.run_folder import CONFIG_FILE
+from cluster.run_state import library_versions
+from cluster.training import Run, evaluated_questions, train_on_cluster
 from configs.loading import dump_config
 from configs.schema import RunConfig
 
-MAX_CANARY_TOKENS = 96
+MAX_LOSSES_AT_A_STEP = 3  # of the learner
 
 
-def train(config: RunConfig, run_dir: Path | None) -> Path:
-    """Run the whole of it; returns the run's folder. Raises UserError for what the user can mend."""
-    console = make_console()
-    progress = Progress(console)
-    run_dir = _new_run_dir(config, run_dir)
-    dump_config(config, run_dir / "config.yaml")
+def train(config: RunConfig, run_dir: Path) -> None:
+    """Run the whole of it into a folder that is there. Raises UserError for what the user can mend."""
+    progress = Progress(make_console())
+    dump_config(config, run_dir / CONFIG_FILE)
+    _run(config, run_dir, progress)
+
+
+def resume(config: RunConfig, run_dir: Path) -> None:
+    """Go on from the run's newest checkpoint, or from its beginning when it has none.
+
+    Raises UserError when the configuration would make it another run.
+    """
+    progress = Progress(make_console())
+    checkpoint = _store(config, run_dir, progress).newest()
+    if checkpoint is not None:
+        for line in check_resume(checkpoint.state.configuration, config):
+            progress.note(line)
+        for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
+            progress.note(f"warning: {line}")
+    dump_config(config, run_dir / CONFIG_FILE)
+    _run(config, run_dir, progress)
+
+
+def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
+    """As often as the learner is lost it goes on from the newest checkpoint, while there is progress between."""
     progress.phase("set-up")
     progress.note(f"run folder {run_dir}")
     demo_dir = config.run.home_dir / "demo"
@@ -56,103 +56,43 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     sets = fitting_questions(sets, encoder, config, progress)
-    check_held_back(sets.train, [*_evaluated(config, sets), *interim_questions(sets.tune, config.evaluation)])
-    with ray_session(config.cluster, namespace=f"floe-{run_dir.name}") as line:
-        progress.note(line)
-        check_resources(config)
-        report = _train_on_cluster(config, run_dir, model_dir, encoder, sets, progress)
+    check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
+    run = Run(config=config, run_dir=run_dir, model_dir=model_dir, encoder=encoder, sets=sets, progress=progress)
+    store, losses = _store(config, run_dir, progress), Losses()
+    while True:
+        checkpoint = store.newest()
+        try:
+            with ray_session(config.cluster, namespace=f"floe-{run_dir.name}-{losses.num_all}") as line:
+                progress.note(line)
+                check_resources(config)
+                report = train_on_cluster(run, store, checkpoint)
+            break
+        except LearnerLost as fault:
+            newest = store.newest()
+            losses.count(0 if newest is None else newest.state.step, fault)
+            progress.note(f"{fault}")
     if report is not None:
         (run_dir / "report.json").write_text(report.to_json())
-        report.render(console)
+        report.render(make_console())
     progress.note(f"files of the run: {run_dir}")
-    return run_dir
 
 
-def _train_on_cluster(
-    config: RunConfig, run_dir: Path, model_dir: Path, encoder: PromptEncoder, sets: QuestionSets, progress: Progress
-) -> EvaluationReport | None:
-    initial = None
-    if config.warm_start.enabled:
-        progress.phase("warm start")
-        learned = sets.train[: config.warm_start.max_train_questions]
-        held_back = sets.tune[: config.warm_start.max_held_back_questions]
-        initial = warm_start_adapter(config, model_dir, encoder, learned, held_back, progress)
-    progress.phase("start of the actors")
-    with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
-        rewards_start = starts.submit(start_reward_pool, config, sets.databases_dir)
-        rollouts_start = starts.submit(start_rollout_pool, config, model_dir)
-        learner_start = starts.submit(start_learner, config, model_dir, initial)
-    rewards, rollouts, learner = rewards_start.result(), rollouts_start.result(), learner_start.result()
-    harness = Harness(config, encoder, rollouts, rewards)
-    evaluation = RunEvaluation(harness, _evaluated(config, sets), sets.databases_dir, run_dir)
-    broadcast = Broadcast(learner, rollouts, _canary_ids(encoder, sets.train[0]))
-    before = broadcast.publish(0).manifest
-    learner.save_adapter(run_dir / "adapters" / "start")
-    if config.evaluation.enabled:
-        progress.phase("evaluation before")
-        evaluation.before()
-    progress.phase("GRPO")
-    with closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation:
-        sample = interim_questions(sets.tune, config.evaluation)
-        interim = InterimEvaluation(harness, sample, config.evaluation.every_steps, generation.learners_turn)
-        with RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, interim, progress) as recorder:
-            train_grpo(
-                generation=generation,
-                learner=learner,
-                broadcast=broadcast,
-                recorder=recorder,
-                num_steps=config.run.num_steps,
-                max_dropped_share=config.run.max_dropped_share,
-            )
-    if not config.evaluation.enabled:
-        return None
-    progress.phase("evaluation after")
-    return evaluation.after(before, sets.tune)
+@dataclass(slots=True)
+class Losses:
+    """Of the learner; those at one and the same step come to an end."""
+
+    num_all: int = 0
+    num_at_step: int = 0
+    step: int = -1
+
+    def count(self, step: int, fault: LearnerLost) -> None:
+        """Raises the fault when nothing was learnt since so many others."""
+        self.num_all += 1
+        self.num_at_step = self.num_at_step + 1 if step == self.step else 1
+        self.step = step
+        if self.num_at_step > MAX_LOSSES_AT_A_STEP:
+            raise fault
 
 
-def _evaluated(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
-    """What the table is about."""
-    return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
-
-
-def _generation(
-    config: RunConfig,
-    encoder: PromptEncoder,
-    sets: QuestionSets,
-    rollouts: Rollouts,
-    rewards: Rewards,
-    progress: Progress,
-) -> InTurn | Ahead:
-    refill = refill_of_run(config, encoder, sets)
-
-    def collect(step: int, version: int) -> Collected:
-        requests = requests_of_step(config, encoder, sets, step)
-        return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
-
-    if config.rollout.max_staleness == 0:
-        return InTurn(collect)
-    in_turns = not has_spare_cores(config)
-    progress.note(
-        f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
-        + (", in turns with them: there are no cores to spare" if in_turns else "")
-    )
-    return Ahead(collect, num_steps=config.run.num_steps, max_staleness=config.rollout.max_staleness, in_turns=in_turns)
-
-
-def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
-    """The end of its prompt, with its answer: text of the kind that the run generates."""
-    return (encoder.training_prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
-
-
-def _new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
-    if run_dir is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
-    run_dir = run_dir.expanduser().resolve()
-    if (run_dir / "metrics.jsonl").exists():
-        raise UserError(f"The run folder {run_dir} holds a run already: choose another --run-dir.")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise UserError(f"Can't make the run folder {run_dir} ({fault.strerror}): choose another --run-dir.") from fault
-    return run_dir
+def _store(config: RunConfig, run_dir: Path, progress: Progress) -> CheckpointStore:
+    return CheckpointStore(run_dir, config.run.keep_checkpoints, progress.note)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +46,20 @@ class PolicyAnswers:
             raise ValueError(f"the answers of '{self.name}' do not have one entry per question")
         if len(set(self.question_ids)) != len(self.question_ids):
             raise ValueError(f"the answers of '{self.name}' repeat a question")
+
+    def write(self, path: Path) -> None:
+        """The file is there whole or not at all."""
+        draft = path.with_name(f"{path.name}.draft")
+        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        os.replace(draft, path)
+
+    @classmethod
+    def read(cls, path: Path) -> PolicyAnswers:
+        """What `write` wrote."""
+        return POLICIES.validate_json(path.read_bytes())
+
+
+POLICIES = TypeAdapter(PolicyAnswers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,11 @@ class MetricsLog:
                 self._curves.add_scalar(name, value, step=record.step)
         self._curves.flush()
 
+    @property
+    def position(self) -> int:
+        """Bytes of the file up to the last record's end."""
+        return self._file.tell()
+
     def close(self) -> None:
         """Close both files; a second call does nothing."""
         if not self._file.closed:

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from actors.data.pass_rates import PassRate
 from cluster.messages import Completion, Outcome, RolloutGroup, Score, ScoredGroup
 
+ROLLOUTS_FILE = "rollouts.sqlite"
+
 Advantages = Sequence[Sequence[float | None]]
 
 _metadata = sa.MetaData()
@@ -67,6 +69,11 @@ class RolloutLog:
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(rollouts), rows)
+
+    def forget_after(self, step: int) -> None:
+        """Delete the candidates of later steps."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(rollouts).where(rollouts.c.step > step))
 
     def pass_rates(self) -> dict[str, PassRate]:
         """By question id, of the candidates that carry a reward."""

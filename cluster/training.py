@@ -1,0 +1,160 @@
+"""One attempt at a run: starts the actors, brings them to where the run is, and trains."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.data.question_sets import QuestionSets
+from actors.prompt_encoder import PromptEncoder
+from actors.prompts import prefill
+from cluster.answers import Harness
+from cluster.broadcast import Broadcast
+from cluster.checkpoint import Checkpoint, CheckpointStore
+from cluster.controller import train_grpo
+from cluster.generation import Ahead, InTurn
+from cluster.interim_evaluation import InterimEvaluation, interim_questions
+from cluster.interrupts import StopRequest
+from cluster.learner_handle import LearnerHandle
+from cluster.messages import Question
+from cluster.operations.step_requests import refill_of_run, requests_of_step
+from cluster.placement import (
+    fetch_blob,
+    has_spare_cores,
+    put_blob,
+    start_learner,
+    start_reward_pool,
+    start_rollout_pool,
+    stored_adapter,
+)
+from cluster.refill import collect_step
+from cluster.reports.evaluation_table import EvaluationReport
+from cluster.reports.progress import Progress
+from cluster.reward_pool import RewardPool
+from cluster.rollout_pool import RolloutPool
+from cluster.run_checkpoints import RunCheckpoints, restore
+from cluster.run_evaluation import RunEvaluation
+from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
+from cluster.scoring import Collected, Rewards, Rollouts
+from cluster.warm_start import warm_start_adapter
+from configs.schema import RunConfig
+
+MAX_CANARY_TOKENS = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What every attempt of a run shares."""
+
+    config: RunConfig
+    run_dir: Path
+    model_dir: Path
+    encoder: PromptEncoder
+    sets: QuestionSets
+    progress: Progress
+
+
+def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | None) -> EvaluationReport | None:
+    config, run_dir, sets, progress = run.config, run.run_dir, run.sets, run.progress
+    last_step = 0 if checkpoint is None else checkpoint.state.step
+    rewards, rollouts, learner = _start_actors(run, _initial_adapter(run, checkpoint))
+    harness = Harness(config, run.encoder, rollouts, rewards)
+    evaluation = RunEvaluation(harness, evaluated_questions(config, sets), sets.databases_dir, run_dir)
+    if checkpoint is not None:
+        learner.load_state(checkpoint.folder)
+    broadcast = Broadcast(learner, rollouts, _canary_ids(run.encoder, sets.train[0]))
+    if checkpoint is None:
+        start = broadcast.publish(0).manifest
+        learner.save_adapter(run_dir / START_ADAPTER)
+    else:
+        restore(checkpoint, rollouts, broadcast.publish, put_blob)
+        start = stored_adapter(config, run_dir / START_ADAPTER)
+        progress.note(f"goes on after step {last_step}")
+    if config.evaluation.enabled:
+        progress.phase("evaluation before")
+        evaluation.before()
+    progress.phase("GRPO")
+    forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
+    with ExitStack() as stack:
+        generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
+        sample, every_steps = interim_questions(sets.tune, config.evaluation), config.evaluation.every_steps
+        best = best_accuracy(run_dir, last_step)
+        interim = InterimEvaluation(harness, sample, every_steps, generation.learners_turn, best)
+        recorder = stack.enter_context(
+            RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, interim, progress)
+        )
+        if checkpoint is None:
+            recorder.note_start()
+        train_grpo(
+            generation=generation,
+            learner=learner,
+            broadcast=broadcast,
+            recorder=recorder,
+            checkpoints=RunCheckpoints(store, config, learner, rollouts, recorder, fetch_blob),
+            stop=stack.enter_context(StopRequest(progress.note)),
+            first_step=last_step + 1,
+            num_steps=config.run.num_steps,
+            max_dropped_share=config.run.max_dropped_share,
+        )
+    if not config.evaluation.enabled:
+        return None
+    progress.phase("evaluation after")
+    return evaluation.after(start, sets.tune)
+
+
+def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
+    """The warm start's: also the reference of the KL term."""
+    config, sets = run.config, run.sets
+    if not config.warm_start.enabled:
+        return None
+    if checkpoint is not None:
+        return run.run_dir / START_ADAPTER
+    run.progress.phase("warm start")
+    learned = sets.train[: config.warm_start.max_train_questions]
+    held_back = sets.tune[: config.warm_start.max_held_back_questions]
+    return warm_start_adapter(config, run.model_dir, run.encoder, learned, held_back, run.progress)
+
+
+def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:
+    run.progress.phase("start of the actors")
+    with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
+        rewards_start = starts.submit(start_reward_pool, run.config, run.sets.databases_dir)
+        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
+        learner_start = starts.submit(start_learner, run.config, run.model_dir, initial)
+    return rewards_start.result(), rollouts_start.result(), learner_start.result()
+
+
+def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
+    """What the table is about."""
+    return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
+
+
+def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int) -> InTurn | Ahead:
+    config, encoder, sets = run.config, run.encoder, run.sets
+    refill = refill_of_run(config, encoder, sets)
+
+    def collect(step: int, version: int) -> Collected:
+        requests = requests_of_step(config, encoder, sets, step)
+        return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
+
+    if config.rollout.max_staleness == 0:
+        return InTurn(collect)
+    in_turns = not has_spare_cores(config)
+    run.progress.note(
+        f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
+        + (", in turns with them: there are no cores to spare" if in_turns else "")
+    )
+    return Ahead(
+        collect,
+        num_steps=config.run.num_steps,
+        max_staleness=config.rollout.max_staleness,
+        in_turns=in_turns,
+        first_step=first_step,
+    )
+
+
+def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
+    """The end of its prompt, with its answer: text of the kind that the run generates."""
+    return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]

@@ -1,0 +1,169 @@
+"""A learner that goes on from a saved state does what the undisturbed one does, bit for bit: real DeepSpeed."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster.messages import AdapterManifest, LearnerRank, StepReport
+from configs.errors import UserError
+from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig, RunSection
+from tests.test_learner_ranks import group
+from tests.tiny_models import save_tiny_llama
+
+pytestmark = pytest.mark.engine
+
+GROUPS = [group(2, (6, 5, 6, 7)), group(3, (7, 4, 6, 7))]
+NUM_BEFORE, NUM_STEPS = 3, 5
+CASES = {  # stage, type, offload: by number of ranks
+    1: [
+        (0, "float32", False),
+        (1, "float32", True),
+        (1, "bfloat16", False),
+        (2, "bfloat16", True),
+        (2, "bfloat16", False),
+    ],
+    2: [(2, "float32", False), (1, "bfloat16", False), (2, "bfloat16", True)],
+}
+OTHER_CASES = {
+    1: [
+        (2, "float32", False),
+        (0, "float32", True),
+        (1, "float32", False),
+        (2, "float32", True),
+        (1, "bfloat16", True),
+    ],
+    2: [(0, "float32", False), (1, "float32", True), (1, "bfloat16", True), (2, "bfloat16", False)],
+}
+Steps = list[tuple[StepReport, bytes]]  # with the adapter after it
+
+
+def config_of(stage: int, dtype: str, offload: bool) -> RunConfig:
+    return RunConfig(
+        run=RunSection(num_steps=NUM_STEPS),
+        model=ModelSection(dtype=dtype),
+        lora=LoraSection(rank=8, alpha=16),
+        learner=LearnerSection(
+            max_pack_tokens=64,
+            num_threads=1,
+            zero_stage=stage,
+            offload_optimizer=offload,
+            learning_rate=1e-2,
+            updates_per_batch=2,  # the optimiser's count is not the step's
+        ),
+        algorithm=AlgorithmSection(kl_coefficient=0.1),
+    )
+
+
+def write_initial(folder: Path, model_dir: Path) -> Path:
+    """A warm start's stand-in, far from the base model: the KL term tells one reference from another."""
+    from learner.adapter_export import to_blob
+    from learner.adapter_files import write_adapter
+    from learner.policy import adapter_tensors, build_policy, probe_tensors
+
+    config = config_of(2, "bfloat16", False)
+    policy = build_policy(model_dir, config.model, config.lora, dropout=0.0, seed=1, initial=None, with_reference=False)
+    write_adapter(folder, to_blob(probe_tensors(adapter_tensors(policy))), config.lora, model_dir)
+    return folder
+
+
+def learn(learner, steps: range) -> Steps:
+    done = []
+    for step in steps:
+        report = learner.update(step, GROUPS)
+        manifest: AdapterManifest = learner.export_adapter(step)
+        done.append((report, manifest.blob_ref))
+    return done
+
+
+def both_ways(
+    rank: LearnerRank, cases: list, model_dir: Path, initial: Path, folder: Path
+) -> list[tuple[Steps, Steps, str]]:
+    """In a process of its own: each case undisturbed and continued; and how the first case's state fares in others."""
+    import cpuinfo
+
+    from learner.grpo_learner import GrpoLearner
+
+    # DeepSpeed's CPU Adam asks it each time it is made, and it starts processes for seconds.
+    cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
+    gc.freeze()  # nor need its BF16 optimiser collect all of torch four times over
+
+    def learner_of(case: tuple) -> GrpoLearner:
+        return GrpoLearner(config_of(*case), model_dir, initial, lambda blob: blob.tobytes(), rank)
+
+    found = []
+    for number, case in enumerate(cases):
+        first = learner_of(case)
+        before = learn(first, range(1, NUM_BEFORE + 1))
+        first.save_state(folder / str(number))
+        whole = before + learn(first, range(NUM_BEFORE + 1, NUM_STEPS + 1))
+        second = learner_of(case)
+        second.load_state(folder / str(number))
+        parts = before + learn(second, range(NUM_BEFORE + 1, NUM_STEPS + 1))
+        refusal = ""
+        try:
+            if case[:2] != cases[0][:2]:
+                second.load_state(folder / "0")
+        except UserError as fault:
+            refusal = str(fault)
+        found.append((whole, parts, refusal))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "cases"),
+    [
+        *CASES.items(),
+        *(pytest.param(*other, marks=pytest.mark.long) for other in OTHER_CASES.items()),
+    ],
+    ids=["1", "2", "1, the other cases", "2, the other cases"],
+)
+def test_a_loaded_learner_goes_on_as_the_undisturbed_one(tmp_path, num_ranks, cases):
+    from learner.deepspeed_engine import free_port
+
+    model_dir = save_tiny_llama(tmp_path / "model")
+    initial = write_initial(tmp_path / "initial", model_dir)
+    port = free_port("127.0.0.1")
+    with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
+        places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
+        running = [pool.submit(both_ways, place, cases, model_dir, initial, tmp_path / "states") for place in places]
+        by_rank = [done.result(timeout=300) for done in running]
+    for found in by_rank:
+        for case, (whole, parts, refusal) in zip(cases, found, strict=True):
+            assert [asdict(report) for report, _ in parts] == [asdict(report) for report, _ in whole], case
+            assert [blob for _, blob in parts] == [blob for _, blob in whole], case
+            assert all(report.grad_norm > 0 and report.kl is not None for report, _ in whole), case
+            assert len({blob for _, blob in whole}) == NUM_STEPS, case
+            assert ("another learner's" in refusal) == (case[:2] != cases[0][:2]), case
+    names = {path.name for path in (tmp_path / "states" / "0").iterdir()}
+    assert names == {f"optimizer-rank-{rank}-of-{num_ranks}.safetensors" for rank in range(num_ranks)}
+
+
+def test_the_reference_of_a_loaded_learner_is_the_initial_adapter(tmp_path):
+    """And not the loaded policy: a KL of 0 would show that."""
+    from learner.grpo_learner import GrpoLearner
+
+    model_dir = save_tiny_llama(tmp_path / "model")
+    initial = write_initial(tmp_path / "initial", model_dir)
+    config = config_of(2, "bfloat16", False)
+    first = GrpoLearner(config, model_dir, initial, lambda blob: blob)
+    learn(first, range(1, NUM_BEFORE + 1))
+    first.save_state(tmp_path / "state")
+    second = GrpoLearner(config, model_dir, initial, lambda blob: blob)
+    reference = {n: p.clone() for n, p in second._policy.named_parameters() if ".reference." in n}
+    second.load_state(tmp_path / "state")
+    after = dict(second._policy.named_parameters())
+    assert reference
+    assert all(torch.equal(after[name], value) for name, value in reference.items())
+    changed = [
+        not torch.equal(after[name.replace(".reference.", ".default.")], value) for name, value in reference.items()
+    ]
+    assert all(changed)
+    assert second.update(NUM_BEFORE + 1, GROUPS).kl > 0

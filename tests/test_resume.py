@@ -1,0 +1,131 @@
+"""A run whose driver is killed in every phase of a step goes on and ends as the undisturbed run, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.soak.killer import kill_one
+from cluster.soak.run_records import difference
+from tests.command_line import REPOSITORY
+
+pytestmark = pytest.mark.engine
+
+NUM_STEPS = 7
+KILLS = ("generating:2", "scoring:3", "learning:4", "exporting:5", "installing:6", "checkpoint:7")
+OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}")
+
+
+def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:
+    log = (run_dir.parent / f"{run_dir.name}.log").open("a")
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.killed_driver", "train", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | {"FLOE_HOME": str(home), "FLOE_KILL": kill, "PYTHONPATH": str(REPOSITORY)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def started(run_dir: Path) -> tuple[str, ...]:
+    return "--config", "configs/smoke.yaml", "--run-dir", str(run_dir), *OPTIONS
+
+
+@pytest.fixture(scope="module")
+def undisturbed(smoke_run, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert floe(run_dir, smoke_run.home, *started(run_dir)).wait(timeout=300) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def killed(smoke_run, tmp_path_factory):
+    """Killed once in each phase, and each time told to go on."""
+    run_dir = tmp_path_factory.mktemp("killed") / "run"
+    arguments = started(run_dir)
+    for kill in KILLS:
+        driver = floe(run_dir, smoke_run.home, *arguments, kill=kill)
+        assert driver.wait(timeout=300) == -signal.SIGKILL, kill
+        arguments = ("--resume", str(run_dir))
+    assert floe(run_dir, smoke_run.home, *arguments).wait(timeout=300) == 0
+    return run_dir
+
+
+def records(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_step_has_a_gradient_and_the_same_metrics_to_the_bit(undisturbed, killed):
+    before, after = records(undisturbed), records(killed)
+    assert [record["step"] for record in after] == list(range(1, NUM_STEPS + 1))
+    assert all(record["grad_norm"] > 0 for record in before)
+    for name in ("loss", "grad_norm", "reward_mean", "logprob_mismatch_max", "kl"):
+        assert [record[name] for record in after] == [record[name] for record in before]
+    assert difference(undisturbed, killed).num_metrics == 0
+
+
+def test_every_candidate_is_there_once_and_the_same(undisturbed, killed):
+    found = difference(undisturbed, killed)
+    assert (found.num_lost, found.num_doubled, found.num_questions) == (0, 0, NUM_STEPS * 2)
+
+
+@pytest.mark.parametrize("adapter", ["start", "latest"])
+def test_the_adapters_are_the_same(undisturbed, killed, adapter):
+    one, other = (
+        (run_dir / "adapters" / adapter / "adapter_model.safetensors").read_bytes() for run_dir in (undisturbed, killed)
+    )
+    assert one == other
+
+
+def test_no_half_checkpoint_and_no_process_is_left(killed):
+    assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == ["step-000006", "step-000007"]
+    ours = [one for one in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(one.info["cmdline"] or ())]
+    assert ours == []
+
+
+def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, smoke_run):
+    before = (killed / "metrics.jsonl").read_bytes()
+    assert floe(killed, smoke_run.home, "--resume", str(killed)).wait(timeout=300) == 0
+    assert (killed / "metrics.jsonl").read_bytes() == before
+
+
+def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturbed, smoke_run, tmp_path):
+    run_dir = tmp_path / "run"
+    driver = floe(run_dir, smoke_run.home, *started(run_dir))
+    for step, kind in enumerate(("executor child", "reward worker", "rollout actor", "learner"), start=1):
+        wait_for(run_dir / "checkpoints" / f"step-{step:06d}", driver)
+        assert kill_one(psutil.Process(driver.pid), kind, random.Random(step)), kind
+    assert driver.wait(timeout=300) == 0
+    assert difference(undisturbed, run_dir).is_none
+    log = (tmp_path / "run.log").read_text()
+    assert "the learner died" in log and "goes on after step" in log
+
+
+def wait_for(folder: Path, driver: subprocess.Popen) -> None:
+    deadline_s = time.monotonic() + 200
+    while not folder.is_dir():
+        assert driver.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(smoke_run, tmp_path):
+    run_dir = tmp_path / "run"
+    driver = floe(run_dir, smoke_run.home, *started(run_dir)[:-1], "run.num_steps=1000")
+    children = psutil.Process(driver.pid)
+    wait_for(run_dir / "checkpoints" / "step-000001", driver)
+    family = children.children(recursive=True)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=120) == 130
+    last = records(run_dir)[-1]["step"]
+    assert (run_dir / "checkpoints" / f"step-{last:06d}").is_dir()
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert "stopped after step" in (tmp_path / "run.log").read_text()
