@@ -116,8 +116,10 @@ def _options(
 ) -> Any:
     from cluster.operations.prepare import PrepareOptions, num_usable_cores
 
-    given = {"time_limit_s": time_limit, "num_workers": workers or num_usable_cores()}
-    reward = load_config(None, [f"reward.{name}={json.dumps(one)}" for name, one in given.items() if one]).reward
+    given = {"time_limit_s": time_limit, "num_workers": num_usable_cores() if workers is None else workers}
+    reward = load_config(
+        None, [f"reward.{name}={json.dumps(one)}" for name, one in given.items() if one is not None]
+    ).reward
     return PrepareOptions(
         evaluation=tuple(evaluation or ()), held_out_share=held_out_share, seed=seed, reward=reward, as_json=as_json
     )

@@ -37,9 +37,13 @@ class VerdictLog:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):  # a line that a kill cut off
             self._file.truncate(len(whole))
-        for line in whole.splitlines():
-            entry = json.loads(line)
-            self._values[entry["key"]] = entry["value"]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                self._values[entry["key"]] = entry["value"]
+            except (ValueError, KeyError, TypeError):
+                self._file.close()
+                raise UserError(f"Line {number} of {path} is no verdict: take the line out, or start anew.") from None
 
     def inspection(self, key: str) -> GoldInspection | None:
         value = self._values.get(key)

@@ -78,7 +78,7 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
     if databases_dir is not None and not databases_dir.expanduser().is_dir():
         raise UserError(f"There is no databases folder {databases_dir}: give one that holds <db_id>/<db_id>.sqlite.")
     places = _places(folder)
-    found = layout or _layout_of(places)
+    found = _layout_of(places, layout)
     if found is None:
         raise UserError(
             f"{folder} is in neither the layout of Spider nor that of BIRD: it should hold train_spider.json or "
@@ -119,7 +119,17 @@ def _folders_in(place: Path) -> list[Path]:
     ]
 
 
-def _layout_of(places: list[Path]) -> Layout | None:
+def _layout_of(places: list[Path], wanted: Layout | None) -> Layout | None:
+    """`wanted` where anything speaks for it. Raises UserError when everything speaks for the other."""
+    if wanted is not None and any((place / name).exists() for place in places for name in SIGNS[wanted]):
+        return wanted
+    found = _layout_by_signs(places)
+    if wanted is not None and found is not None and found != wanted:
+        raise UserError(f"{places[0]} is in the layout of {found}, not of {wanted}: use that one's command.")
+    return found
+
+
+def _layout_by_signs(places: list[Path]) -> Layout | None:
     for place in places:
         if any((place / name).exists() for name in SIGNS["spider"]):
             return "spider"

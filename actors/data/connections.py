@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from configs.errors import UserError
 
@@ -22,7 +24,9 @@ def reading(database: Path) -> Iterator[Connection]:
     """A read-only connection. Raises UserError when the file is missing or can't be read as a database."""
     if not database.is_file():
         raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
-    engine = create_engine(f"sqlite:///file:{quote(str(database))}?mode=ro{_immutable(database)}&uri=true")
+    # SQLAlchemy would decode a URL's path once more than SQLite does.
+    uri = f"file:{quote(str(database))}?mode=ro{_immutable(database)}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=StaticPool)
     try:
         with warnings.catch_warnings(), engine.connect() as connection:
             # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import xxhash
 
+from configs.errors import UserError
+
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
 SQLITE_HEADER = b"SQLite format 3\0"
 READ_BYTES = 1 << 20
@@ -60,7 +62,10 @@ def _named(folder: Path, names: tuple[str, ...], *, is_file: bool) -> list[Path]
 
 
 def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"Can't look into {folder} ({error.strerror}): check its permissions.") from None
 
 
 def _plain(name: str) -> str:

@@ -32,7 +32,11 @@ def _faults_of_file(content: bytes) -> list[str]:
         broken_row = _num_rows(content[: error.start].decode("utf-8-sig"))
         faults.append(f"row {broken_row}: byte {content[error.start]:#04x} is no UTF-8")
         text = content.decode("cp1252", "replace")
-    rows = list(csv.reader(io.StringIO(text.replace("\0", ""), newline="")))
+    reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:  # a quote that is never closed makes one field of the rest
+        return [*faults, f"row {reader.line_num}: {error}"]
     header = [name.strip() for name in rows[0]] if rows else []
     faults += [f"row 1: there is no column {name}" for name in COLUMNS if name not in header]
     for number, row in enumerate(rows[1:], start=2):

@@ -42,17 +42,17 @@ def read_prepared(folder: Path) -> Prepared:
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[Question]]) -> None:
     for name in SPLITS:
-        records = ",\n".join(json.dumps(_record(one), ensure_ascii=False) for one in splits.get(name, ()))
+        records = ",\n".join(_json(_record(one)) for one in splits.get(name, ()))
         write_if_changed(folder / f"{name}.json", f"[\n{records}\n]\n" if records else "[]\n")
 
 
 def write_lines(path: Path, values: Sequence[Any]) -> None:
-    write_if_changed(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    write_if_changed(path, "".join(_json(value) + "\n" for value in values))
 
 
 def write_if_changed(path: Path, text: str) -> None:
     """Whole or not at all; a file that holds the text already is left alone."""
-    content = text.encode("utf-8", "surrogatepass")
+    content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
     written = path.with_name(path.name + ".new")
@@ -78,6 +78,11 @@ def link_databases(folder: Path, files: Mapping[str, Path]) -> None:
             place.unlink()
         place.mkdir(exist_ok=True)
         _link(place / f"{database_id}.sqlite", target)
+        log, log_link = Path(f"{target}-wal"), place / f"{database_id}.sqlite-wal"
+        if log.is_file():  # without it the database would be taken for one that nobody has changed since
+            _link(log_link, log)
+        elif log_link.is_symlink():
+            log_link.unlink()
         descriptions = path.parent / "database_description"
         if path.parent.name.casefold() == database_id.casefold() and descriptions.is_dir():
             _link(place / "database_description", descriptions.resolve())
@@ -107,6 +112,12 @@ def _read_split(path: Path) -> tuple[Question, ...]:
     if path.is_file() and path.read_text(encoding="utf-8").strip() == "[]":
         return ()
     return tuple(read_questions(path))
+
+
+def _json(value: Any) -> str:
+    """Readable where UTF-8 can carry it, which half a surrogate pair, as JSON may hold one, is not."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if any("\ud800" <= character <= "\udfff" for character in text) else text
 
 
 def _record(question: Question) -> dict[str, Any]:

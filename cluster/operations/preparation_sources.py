@@ -24,6 +24,10 @@ def archive_sources(folder: Path, databases_dir: Path | None, layout: Layout) ->
     """`train` of the archive's training files; `test` of its dev file, or of BIRD's mini-dev where that is all."""
     archive = find_archive(folder, databases_dir, layout)
     test = archive.split("dev") or archive.split("mini_dev")
+    if test is None and archive.split("train") is None:
+        raise UserError(
+            f"{archive.folder} has neither training nor dev questions of {layout}: nothing can be prepared."
+        )
     return (*_sources("train", archive.split("train")), *_sources("test", test))
 
 

@@ -56,10 +56,10 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
 
     Raises UserError for bad inputs, and for a folder that holds something else.
     """
-    folder = _open_folder(destination.expanduser().resolve())
     questions = [(source, questions_of(source)) for source in sources]
     _check_ids(questions)
     evaluation = {str(path): read_questions(path.expanduser()) for path in options.evaluation}
+    folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
         databases = _databases(questions)
         inputs = _inputs(sources, options, databases)
@@ -179,7 +179,7 @@ def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         return
-    earlier = json.loads(path.read_text())
+    earlier = _earlier_manifest(path)
     if {name: earlier.get(name) for name in inputs} == inputs:
         return
     changed = [name for name in inputs if earlier.get(name) != inputs[name]]
@@ -190,6 +190,15 @@ def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
     if "sources" in changed and rates.is_file():
         note.print(f"{rates} is of other questions: it is removed.", soft_wrap=True)
         rates.unlink()
+
+
+def _earlier_manifest(path: Path) -> dict[str, Any]:
+    """Empty for a file that was damaged, which counts as one of other inputs."""
+    try:
+        earlier = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return earlier if isinstance(earlier, dict) else {}
 
 
 def _select(
