@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Collection
@@ -29,9 +30,10 @@ def _faults_of_file(content: bytes) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        broken_row = _num_rows(content[: error.start].decode("utf-8-sig"))
-        faults.append(f"row {broken_row}: byte {content[error.start]:#04x} is no UTF-8")
-        text = content.decode("cp1252", "replace")
+        read = error.object  # without a byte-order mark, from whose end the fault is counted
+        broken_row = _row_at(read[: error.start].decode())
+        faults.append(f"row {broken_row}: byte {read[error.start]:#04x} is no UTF-8")
+        text = content.removeprefix(codecs.BOM_UTF8).decode("cp1252", "replace")
     reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""))
     try:
         rows = list(reader)
@@ -45,6 +47,10 @@ def _faults_of_file(content: bytes) -> list[str]:
     return faults
 
 
-def _num_rows(text: str) -> int:
-    """Rows that `text` begins; a quoted cell may hold line breaks."""
-    return max(1, sum(1 for _ in csv.reader(io.StringIO(text, newline=""))) + text.endswith("\n"))
+def _row_at(text: str) -> int:
+    """Number of the row that follows on `text`; a quoted cell may hold line breaks."""
+    try:
+        num_rows = sum(1 for _ in csv.reader(io.StringIO(text.replace("\0", ""), newline="")))
+    except csv.Error:
+        return text.count("\n") + 1
+    return max(1, num_rows + text.endswith("\n"))
