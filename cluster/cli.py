@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.environment import environment_overrides
 from cluster.prepare_cli import prepare
 from configs.errors import (
     EXIT_CODE_INTERRUPTED,
@@ -55,7 +56,7 @@ def train(
 
     if (config is None) == (resume is None) or (resume is not None and run_dir is not None):
         raise UserError("floe train takes either --config FILE (with or without --run-dir) or --resume RUN_DIR.")
-    given = [*_environment_overrides(), *(overrides or ())]
+    given = [*environment_overrides(), *(overrides or ())]
     if resume is not None:
         run_dir = resume.expanduser().resolve()
         resolved, arguments = config_of_run(run_dir, overrides or ()), ["--resume", str(run_dir)]
@@ -90,7 +91,7 @@ def evaluate(
     """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
     options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
     given = [f"evaluation.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
-    resolved = load_config(config, [*_environment_overrides(), *(overrides or ()), *given])
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
     from cluster.operations import evaluate as operation
 
     chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
@@ -151,7 +152,7 @@ def prompt(
     """Print exactly what the model sees of a question, and its token count."""
     if (question is None) != summary:
         raise UserError("floe prompt needs one of --question ID and --summary: give either.")
-    resolved = load_config(config, [*_environment_overrides(), *(overrides or ())])
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
     from cluster.operations import prompt as operation
 
     if question is None:
@@ -166,7 +167,7 @@ def bench_reward(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
-    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     from cluster.bench import reward_bench as operation
 
     operation.bench_reward(resolved, as_json)
@@ -181,7 +182,7 @@ def bench_learner(
     from cluster.bench.learner_cases import MAX_PACK_TOKENS
 
     packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
-    resolved = load_config(None, [packs, *_environment_overrides(), *(overrides or ())])
+    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
         from cluster.bench import learner_bench as operation
 
@@ -194,7 +195,7 @@ def bench_rollout(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Tokens that a rollout actor generates per second, beside vLLM and transformers; a quarter of an hour."""
-    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):
         from cluster.bench import rollout_bench as operation
 
@@ -207,7 +208,7 @@ def bench_sync(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
-    resolved = load_config(None, [*_environment_overrides(), *(overrides or ())])
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):
         from cluster.bench import sync_bench as operation
 
@@ -244,12 +245,6 @@ def _exit_code(error: UserError) -> int:
     if isinstance(error, Interrupted):
         return EXIT_CODE_INTERRUPTED
     return EXIT_CODE_LOST if isinstance(error, LostError) else EXIT_CODE_USER_ERROR
-
-
-def _environment_overrides() -> list[str]:
-    """FLOE_HOME beats the file; an override on the command line beats both."""
-    home = os.environ.get("FLOE_HOME")
-    return [f"run.home={_yaml(home)}"] if home else []
 
 
 def _yaml(value: object) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.environment import environment_overrides
 from configs.loading import load_config
 
 prepare = typer.Typer(
@@ -130,9 +131,9 @@ def _prepare(destination: Path, sources: Any, options: Any, prompts_of: Path | N
 
     for path in (prompts_of, measured_by):
         if path is not None:
-            load_config(path)  # a fault in it should show before the checks, not after
+            load_config(path, environment_overrides())  # a fault in it should show before the checks, not after
     folder = operation.prepare(destination, sources, options)
-    of_folder = ["data.source=prepared", f"data.prepared={json.dumps(str(folder))}"]
+    of_folder = [*environment_overrides(), "data.source=prepared", f"data.prepared={json.dumps(str(folder))}"]
     if prompts_of is not None:
         from cluster.operations.prompt import summarise_prompts
 

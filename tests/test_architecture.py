@@ -28,7 +28,7 @@ HOMES_OF_LIBRARIES = {
 ROLES = ("actors", "learner", "reward_service")
 SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child.
-READS_ENVIRONMENT = ["cluster/cli.py", "reward_service/executor_process.py"]
+READS_ENVIRONMENT = ["cluster/cli.py", "cluster/environment.py", "reward_service/executor_process.py"]
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = ["cluster/cli.py", "cluster/placement.py", "actors/vllm_*.py", "learner/deepspeed_*.py"]
 ENVIRONMENT_WRITERS = ("setdefault", "update", "pop")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from actors.data.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates, write_pass_rates
 from actors.data.prepared_folder import MANIFEST_FILE, write_splits
 from actors.data.question_sets import load_question_sets
+from cluster import cli
 from cluster.messages import Outcome, Question
 from cluster.operations import measure_pass_rate as measuring
 from cluster.operations.step_requests import refill_of_run, requests_of_step
@@ -20,6 +21,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group
+from tests.small_archives import make_database, record, write_json
 
 RIGHT, WRONG = (Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1)
 UNJUDGED = (Outcome.INFRASTRUCTURE, None)
@@ -179,3 +181,19 @@ def test_a_measurement_without_any_verdict_is_refused(measured):
     unjudged = dict.fromkeys((f"train{i}" for i in range(4)), (Outcome.INFRASTRUCTURE,) * 2)
     with pytest.raises(UserError, match="could be judged"):
         measured(FakeCluster(verdicts=unjudged))
+
+
+def test_the_command_measures_with_the_home_of_the_environment(tmp_path, monkeypatch):
+    make_database(tmp_path / "databases" / "zoo.db")
+    asked = write_json(tmp_path / "questions.json", [record("zoo", "Names?", "SELECT name FROM pet")])
+    (tmp_path / "run.yaml").write_text("run:\n  home: /from/file\n")
+    given: list[RunConfig] = []
+    monkeypatch.setattr(measuring, "measure_pass_rate", given.append)
+    monkeypatch.setenv("FLOE_HOME", str(tmp_path / "home"))
+    arguments = [asked, tmp_path / "databases", tmp_path / "out", "--measure-pass-rate", tmp_path / "run.yaml"]
+    monkeypatch.setattr("sys.argv", ["floe", "prepare", "jsonl", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    (config,) = given
+    assert config.run.home == tmp_path / "home" and config.data.prepared == tmp_path / "out"
