@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from actors.data.question_sets import load_question_sets
+from actors.data.schemas import ColumnName
 from actors.prompt_encoder import PromptEncoder
+from actors.trimming import Trimming
 from cluster.embedded_models import model_folder
 from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run
@@ -43,6 +45,19 @@ def test_an_evaluations_prompt_never_hangs_on_the_gold(encoder):
     assert found.dropped_columns and not found.refused
 
 
+def test_an_evaluation_does_not_even_read_the_gold(encoder):
+    class Unseen:
+        question_id, database_id, text, evidence = "1", QUESTION.database_id, QUESTION.text, ""
+
+        @property
+        def gold_sql(self):
+            raise AssertionError("the gold was read")
+
+    assert encoder.encoded(Unseen()) == encoder.encoded(QUESTION)
+    with pytest.raises(AssertionError, match="the gold was read"):
+        encoder.encoded_for_training(Unseen())
+
+
 def test_in_training_the_golds_columns_stay(encoder):
     found = encoder.encoded_for_training(QUESTION)
     assert found.dropped_columns and "detail_29" in encoder.text(found.token_ids)
@@ -55,6 +70,41 @@ def test_a_prompt_that_can_not_fit_is_refused_and_not_cut(encoder, smoke):
     assert refusing.encoded(QUESTION).refused
     with pytest.raises(ValueError, match="1"):
         refusing.prompt(QUESTION)
+
+
+def test_in_evaluation_columns_with_named_values_stay(smoke, tmp_path):
+    make_database(tmp_path / "zoo" / "zoo.sqlite", [*WIDE, "UPDATE pet SET detail_29 = 'Striped Hyena' WHERE id = 1"])
+    question = replace(QUESTION, text="Who is a striped hyena?", gold_sql=("SELECT name FROM pet",))
+    options = ["prompt.style=arctic", "prompt.retrieved_values=20", "prompt.example_values=2"]
+    parts, indices = load_config(None, options).prompt, tmp_path / "indices"
+    whole = PromptEncoder(smoke[1], tmp_path, parts, indices_dir=indices).encoded(question)
+    smaller = PromptEncoder(smoke[1], tmp_path, parts, max_tokens=whole.num_tokens - 150, indices_dir=indices)
+    found = smaller.encoded(question)
+    assert found.trimming is Trimming.COLUMNS and not found.refused and found.num_whole_tokens == whole.num_tokens
+    assert ColumnName("pet", "detail_29") not in found.dropped_columns
+    assert "detail_29 TEXT, -- example: ['Striped Hyena']" in smaller.text(found.token_ids)
+    assert smaller.text(found.token_ids)[-len("<think>\n") :] == "<think>\n"
+
+
+def test_evidence_is_shown_or_not(smoke, encoder, tmp_path):
+    hinted = replace(QUESTION, evidence="old means over ten")
+    without = PromptEncoder(smoke[1], encoder._databases_dir, load_config(None, ["prompt.evidence=false"]).prompt)
+    shown = PromptEncoder(smoke[1], encoder._databases_dir, load_config(None, []).prompt)
+    assert "old means over ten\nWho is old?" in shown.text(shown.encoded(hinted).token_ids)
+    assert without.encoded(hinted) == without.encoded(QUESTION) == shown.encoded(QUESTION)
+
+
+def test_with_qwens_tokenizer_the_prompt_is_in_its_chat_template(encoder):
+    folder = REPOSITORY.parent / "shared" / "tokenizers" / "qwen2.5-coder"
+    if not folder.is_dir():
+        pytest.skip("the tokenizer is not beside ../shared/data")
+    parts = load_config(None, ["prompt.style=arctic"]).prompt
+    qwen = PromptEncoder(folder, encoder._databases_dir, parts)
+    text = qwen.text(qwen.encoded(QUESTION).token_ids)
+    assert text.startswith("<|im_start|>system\nYou are a data science expert.")
+    assert "<|im_end|>\n<|im_start|>user\nDatabase engine:\nSQLite\n" in text
+    assert text.endswith("</answer><|im_end|>\n<|im_start|>assistant\n<think>\n")
+    assert text.count("<|im_start|>") == 3
 
 
 def test_floe_prompt_prints_what_the_model_sees(smoke, home):

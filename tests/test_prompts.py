@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
+from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 from hypothesis import given, settings
@@ -11,12 +15,14 @@ from hypothesis import strategies as st
 from actors import prompts
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns
+from actors.data.question_sets import load_question_sets
 from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema, read_schema
 from actors.data.value_index import value_index
 from actors.prompt_fitting import ColumnOrder, fitted_prompt
 from actors.trimming import Trimming, by_relevance, column_names, key_columns, with_matches
 from actors.value_matching import best_named, is_named
 from configs.errors import UserError
+from configs.schema import DataSection
 from reward_service.extraction import extract_sql
 
 TABLES = (
@@ -49,6 +55,34 @@ CREATE TABLE song (
     singer_id INTEGER,
     title TEXT, -- example: ['Halo']
     FOREIGN KEY (singer_id) REFERENCES singer (id),
+);"""
+
+WHOLE = TableSchema(
+    name="order",
+    columns=(
+        Column(name="id", type="INTEGER"),
+        Column(
+            name="state", type="TEXT", examples=("'new'",), matches=("'paid'",), description="where it stands",
+            value_description="paid: money came",
+        ),
+        Column(name="2nd note", type=""),
+    ),
+    primary_key=("id", "state"),
+    foreign_keys=(),
+)  # fmt: skip
+
+FULL = """CREATE TABLE `order` (
+    id INTEGER,
+    state TEXT, -- where it stands; paid: money came, example: ['paid', 'new']
+    `2nd note`,
+    PRIMARY KEY (id, state),
+);"""
+
+BARE = """CREATE TABLE `order` (
+    id INTEGER,
+    state TEXT,
+    `2nd note`,
+    PRIMARY KEY (id, state),
 );"""
 
 ARCTIC = """Database engine:
@@ -91,6 +125,38 @@ def test_the_compact_prompt_is_word_for_word_what_it_was():
     )
 
 
+def test_the_quickstarts_prompts_are_byte_for_byte_those_of_its_figures(home):
+    sets = load_question_sets(DataSection(), home / "demo")
+    schema_of = lru_cache(lambda name: read_schema(sets.databases_dir / name / f"{name}.sqlite", 0))
+    chats = hashlib.sha256()
+    for question in (*sets.train, *sets.tune, *sets.test):
+        text = prompts.schema_text(schema_of(question.database_id), "compact")
+        chats.update(json.dumps(prompts.messages(question.text, question.evidence, text, "compact")).encode())
+    assert chats.hexdigest() == "3b69f5190c480f1c044b06c2a9afbc133b041a5c67edb736124f1e865b6a3009"
+
+
+def test_with_every_part_off_a_column_is_its_name_and_type():
+    bare = [replace(column, examples=(), matches=(), description="", value_description="") for column in WHOLE.columns]
+    assert prompts.schema_text([replace(WHOLE, columns=tuple(bare))], "arctic") == BARE
+    assert prompts.schema_text([WHOLE], "arctic") == FULL
+
+
+def test_of_a_columns_values_those_named_come_first_and_six_are_shown():
+    column = Column(name="x", type="", matches=("'a'", "'b'"), examples=("'b'", "'c'", "'d'", "'e'", "'f'", "'g'"))
+    table = TableSchema(name="t", columns=(column,), primary_key=(), foreign_keys=())
+    assert "example: ['a', 'b', 'c', 'd', 'e', 'f']" in prompts.schema_text([table], "arctic")
+
+
+def test_a_comment_that_repeats_the_columns_name_is_left_out():
+    for description in ("first name", "First_Name", "FIRSTNAME"):
+        for name in ("first_name", "FirstName", "first name"):
+            column = Column(name=name, type="TEXT", description=description)
+            table = TableSchema(name="t", columns=(column,), primary_key=(), foreign_keys=())
+            repeats = name.lower() in (description.lower(), description.lower().replace(" ", "_"),
+                                       description.lower().replace(" ", ""))  # fmt: skip
+            assert ("--" in prompts.schema_text([table], "arctic")) != repeats
+
+
 def test_the_methods_prompt_has_schema_comments_values_and_evidence_before_the_question():
     text = prompts.schema_text(TABLES, "arctic")
     assert text == CREATED
@@ -103,6 +169,9 @@ def test_the_prefill_is_glued_back_before_extraction():
     answer = prompts.answer_text("SELECT 1", "arctic")
     assert extract_sql(prompts.prefill("arctic") + answer) == "SELECT 1"
     assert prompts.prefill("compact") == ""
+    # Reasoning that was cut off holds no answer, which shows only with the tag in front.
+    unfinished = "Perhaps SELECT 2 does it"
+    assert extract_sql(unfinished) and extract_sql(prompts.prefill("arctic") + unfinished) is None
 
 
 @pytest.fixture
@@ -199,6 +268,45 @@ def test_columns_of_a_gold_are_found_through_aliases():
         ColumnName("singer", "Home Town"), ColumnName("singer", "id"), ColumnName("song", "singer_id"),
         ColumnName("song", "title"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gold", "columns"),
+    [
+        ("SELECT count(*) FROM song", {"song.singer_id"}),
+        ("SELECT * FROM song", {"song.singer_id", "song.title"}),
+        ("SELECT age FROM singer JOIN song USING (ID)", {"singer.age", "singer.id", "song.singer_id"}),
+        ("SELECT TITLE FROM SONG WHERE singer_id IN (SELECT id FROM singer)",
+         {"song.title", "song.singer_id", "singer.id"}),
+        ('SELECT age FROM singer WHERE id = "not a column"', {"singer.age", "singer.id"}),
+        ("SELECT x.age FROM (SELECT age FROM singer) AS x", {"singer.age"}),
+        ("SELECT age FORM singer WHERE ((", {"singer.age", "singer.id"}),
+    ],
+)  # fmt: skip
+def test_columns_of_a_gold_are_rather_too_many_than_too_few(gold, columns):
+    assert {f"{name.table}.{name.column}" for name in gold_columns((gold,), TABLES)} >= columns
+    if "((" not in gold:
+        assert {f"{name.table}.{name.column}" for name in gold_columns((gold,), TABLES)} == columns
+
+
+def test_the_columns_of_every_accepted_gold_count():
+    golds = ("SELECT age FROM singer", "SELECT title FROM song")
+    assert gold_columns(golds, TABLES) == {ColumnName("singer", "age"), ColumnName("song", "title")}
+
+
+def test_foreign_keys_are_kept_at_both_ends_in_any_case():
+    odd = replace(
+        TABLES[1], foreign_keys=(ForeignKey(columns=("SINGER_ID",), table="Singer", referred_columns=("AGE",)),)
+    )
+    assert key_columns([TABLES[0], odd]) == {
+        ColumnName("singer", "id"), ColumnName("singer", "age"), ColumnName("song", "singer_id"),
+    }  # fmt: skip
+
+
+def test_columns_that_share_words_with_the_question_come_first():
+    names = [ColumnName("t", "colour"), ColumnName("song", "x"), ColumnName("t", "HomeTowns"), ColumnName("t", "key")]
+    ranked = by_relevance(names, "Which towns have songs?", first={ColumnName("t", "key")})
+    assert [name.column for name in ranked] == ["key", "HomeTowns", "x", "colour"]
 
 
 names = st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1, max_size=8)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import bm25s
+import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from actors.data.cells import MAX_CHARS, MAX_ROWS, MAX_VALUES, text_values
@@ -19,8 +20,9 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line fo
 
 HITS_PER_QUERY = 10
 WORD = r"(?u)\w+"
+STOP_WORDS = "english"  # Lucene's list, as in the method: else a value such as `OF` is a hit for most questions
 COMPLETE_MARK = "floe-complete"
-FORMAT = (1, MAX_ROWS, MAX_VALUES, MAX_CHARS)  # an index made otherwise is not taken
+FORMAT = (2, MAX_ROWS, MAX_VALUES, MAX_CHARS)  # an index made otherwise is not taken
 
 
 class ValueIndex:
@@ -34,18 +36,10 @@ class ValueIndex:
         """Columns with a value of theirs that the text names, the best first."""
         if self._bm25 is None:
             return []
-        words = bm25s.tokenize(text, token_pattern=WORD, stopwords=None, return_ids=False, show_progress=False)[0]
+        words = bm25s.tokenize(text, token_pattern=WORD, stopwords=STOP_WORDS, return_ids=False, show_progress=False)[0]
         queries = search_queries(self._bm25.get_tokens_ids(words))
-        if not queries:
-            return []
-        found = self._bm25.retrieve(
-            [list(query) for query in queries],
-            corpus=range(self._bm25.scores["num_docs"]),
-            k=min(HITS_PER_QUERY, self._bm25.scores["num_docs"]),
-            show_progress=False,
-            backend_selection="numpy",
-        )
-        entries = [self._bm25.corpus[int(number)] for number in sorted(set(found.documents[found.scores > 0].tolist()))]
+        numbers = sorted({number for query in queries for number in _best(self._bm25, query)})
+        entries = [self._bm25.corpus[number] for number in numbers]
         columns = {entry["value"]: entry["columns"] for entry in entries}
         hits = [(ColumnName(*name), value) for value in best_named(columns, text) for name in columns[value]]
         return hits[:max_hits]
@@ -66,24 +60,44 @@ def _make(database: Path, folder: Path) -> None:
         columns_of_value.setdefault(value, []).append(name)
     corpus = [{"value": value, "columns": names} for value, names in columns_of_value.items()]
     values = list(columns_of_value)
-    words = bm25s.tokenize(values, token_pattern=WORD, stopwords=None, show_progress=False)
+    words = bm25s.tokenize(values, token_pattern=WORD, stopwords=STOP_WORDS, show_progress=False)
     beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
         if any(words.ids):
             bm25 = bm25s.BM25(corpus=corpus)
             bm25.index(words, show_progress=False)
             bm25.save(beside, corpus=corpus, show_progress=False)
         (beside / COMPLETE_MARK).write_text(str(database.resolve()))
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+        _put_in_place(beside, folder)
         for other in folder.parent.glob(f"*/{COMPLETE_MARK}"):
             if other.parent != folder and other.read_text() == str(database.resolve()):
-                shutil.rmtree(other.parent)
+                shutil.rmtree(other.parent, ignore_errors=True)
     except OSError as fault:
         raise UserError(
             f"Can't write the value index {folder} ({fault.strerror}): free some space or set run.home."
         ) from fault
+
+
+def _best(bm25: bm25s.BM25, query: tuple[int, ...]) -> list[int]:
+    """Numbers of the values that score best, of equal ones the first."""
+    scores = bm25.get_scores(list(query))
+    # Most values share no word with the query, and the library's own choice of the best is slow among equals.
+    found = np.flatnonzero(scores)
+    return found[np.argsort(-scores[found], kind="stable")[:HITS_PER_QUERY]].tolist()
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    """Replaces what is damaged; an index that another process has made in the meantime stays."""
+    if not (folder / COMPLETE_MARK).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        beside.rename(folder)
+    except OSError:
+        if not (folder / COMPLETE_MARK).exists():
+            raise
+        shutil.rmtree(beside)
 
 
 def _state(database: Path) -> str:

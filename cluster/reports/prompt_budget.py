@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from actors.prompt_fitting import EncodedPrompt
 from actors.trimming import Trimming
-from cluster.messages import Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +41,6 @@ class PromptBudget:
             f"longest prompt {self.longest:,} tokens of {max_tokens:,}, {trimmed}, "
             f"{100 * self.refused_share:.1f} % refused ({self.num_refused:,})"
         )
-
-
-def prompt_budget(questions: Iterable[Question], encode: Callable[[Question], EncodedPrompt]) -> PromptBudget:
-    """Encodes each question. Raises ValueError where there is none."""
-    return budget_of([encode(question) for question in questions])
 
 
 def budget_of(encoded: Iterable[EncodedPrompt]) -> PromptBudget:
