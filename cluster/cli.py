@@ -96,6 +96,17 @@ def score(
     raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json, allow_missing_databases))
 
 
+@app.command()
+def status(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run, as floe train named it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Print where a run is, what it waits for, and whether it is alive."""
+    from cluster.operations import status as operation
+
+    operation.status(run_dir, as_json)
+
+
 @bench.command("reward")
 def bench_reward(
     overrides: Overrides = None,

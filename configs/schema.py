@@ -24,6 +24,10 @@ class RunSection(Section):
         0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
     )
 
+    max_rollout_log_bytes: int = Field(
+        2 * 2**30, ge=2**20, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
+    )
+
     @property
     def home_dir(self) -> Path:
         return self.home.expanduser().resolve()
@@ -83,6 +87,9 @@ class RolloutSection(Section):
     num_cpus: float = Field(0.5, ge=0, description="Ray CPUs reserved per actor.")
     num_gpus: float = Field(0.0, ge=0, description="Ray GPUs reserved per actor.")
     num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core of the machine.")
+    stuck_after_s: float = Field(
+        900.0, gt=0, description="An actor that finishes no group, or gives no other answer, for so long is replaced."
+    )
 
     @property
     def num_live_adapters(self) -> int:
@@ -111,6 +118,12 @@ class RewardSection(Section):
     )
     float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
+    stuck_after_s: float = Field(
+        120.0,
+        gt=0,
+        description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
+        "replaced.",
+    )
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:
@@ -243,8 +256,12 @@ class EvaluationSection(Section):
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
     dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
-    start_timeout_s: float = Field(300.0, gt=0)
-    step_timeout_s: float = Field(3600.0, gt=0)
+    start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
+    step_timeout_s: float = Field(
+        3600.0,
+        gt=0,
+        description="For each answer of the learner: an update, an export, an evaluation of the warm start.",
+    )
     min_free_memory_gib: float = Field(4.0, ge=0)
 
 

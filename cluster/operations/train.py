@@ -33,6 +33,7 @@ from cluster.refill import collect_step
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
 from cluster.reports.progress import Progress, make_console
 from cluster.run_recorder import RunRecorder
+from cluster.run_watch import run_watch
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.warm_start import warm_start_adapter
 from configs.errors import UserError
@@ -48,6 +49,15 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
     progress = Progress(console)
     run_dir = _new_run_dir(config, run_dir)
     dump_config(config, run_dir / "config.yaml")
+    with run_watch(run_dir, config.run.num_steps, progress):
+        report = _train_in(run_dir, config, progress)
+    if report is not None:
+        report.render(console)
+    progress.note(f"files of the run: {run_dir}")
+    return run_dir
+
+
+def _train_in(run_dir: Path, config: RunConfig, progress: Progress) -> EvaluationReport | None:
     progress.phase("set-up")
     progress.note(f"run folder {run_dir}")
     demo_dir = config.run.home_dir / "demo"
@@ -62,9 +72,7 @@ def train(config: RunConfig, run_dir: Path | None) -> Path:
         report = _train_on_cluster(config, run_dir, model_dir, encoder, sets, progress)
     if report is not None:
         (run_dir / "report.json").write_text(report.to_json())
-        report.render(console)
-    progress.note(f"files of the run: {run_dir}")
-    return run_dir
+    return report
 
 
 def _train_on_cluster(
@@ -97,7 +105,7 @@ def _train_on_cluster(
     progress.phase("GRPO")
     with (
         closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation,
-        RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, progress) as recorder,
+        RunRecorder(run_dir, config.run, learner, rollouts, rewards, progress) as recorder,
     ):
         train_grpo(
             generation=generation,
@@ -140,7 +148,14 @@ def _generation(
         f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
         + (", in turns with them: there are no cores to spare" if in_turns else "")
     )
-    return Ahead(collect, num_steps=config.run.num_steps, max_staleness=config.rollout.max_staleness, in_turns=in_turns)
+    return Ahead(
+        collect,
+        num_steps=config.run.num_steps,
+        max_staleness=config.rollout.max_staleness,
+        in_turns=in_turns,
+        # Longer than any single wait of the other side.
+        timeout_s=config.cluster.step_timeout_s + config.cluster.start_timeout_s + config.rollout.stuck_after_s,
+    )
 
 
 def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
