@@ -53,7 +53,7 @@ def last_cause(fault: RayError) -> str:
 def resource_sentence(
     role: str, asked: Mapping[str, float], free: Mapping[str, float], total: Mapping[str, float]
 ) -> str:
-    """What the actor asks for and what there is of it: `1 CPU (0.5 of 2 free)`."""
+    """What one actor asks for, and what there is of it."""
     parts = [
         f"{amount:g} {name} ({free.get(name, 0.0):g} of the cluster's {total.get(name, 0.0):g} are free)"
         for name, amount in asked.items()

@@ -23,14 +23,12 @@ class LearnerHandle:
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         stored = ray.put(list(groups))
-        return self._wait(
-            [rank.update.remote(step, stored) for rank in self._ranks], f"the learner's update of step {step}"
-        )
+        refs = [rank.update.remote(step, stored) for rank in self._ranks]
+        return self._wait(refs, f"the learner's update of step {step}")
 
     def export_adapter(self, version: int) -> AdapterManifest:
-        return self._wait(
-            [self._ranks[0].export_adapter.remote(version)], f"the learner's export of adapter version {version}"
-        )
+        what = f"the learner's export of adapter version {version}"
+        return self._wait([self._ranks[0].export_adapter.remote(version)], what)
 
     def export_probe(self, version: int) -> AdapterManifest:
         return self._wait([self._ranks[0].export_probe.remote(version)], "the learner's export of the probe adapter")

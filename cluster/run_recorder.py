@@ -33,7 +33,10 @@ class RunRecorder:
         rollouts: RolloutLosses,
         rewards: RewardMeasures,
         progress: Progress,
+        *,
+        max_log_bytes: int,
     ) -> None:
+        """`max_log_bytes` is about what rollouts.sqlite may grow to."""
         self._run_dir = run_dir
         self._losses = rollouts
         self._num_lost_before = rollouts.num_replaced
@@ -42,7 +45,13 @@ class RunRecorder:
         self._learner = learner
         self._progress = progress
         self._metrics = MetricsLog(run_dir)
-        self._rollouts = RolloutLog(run_dir / "rollouts.sqlite")
+        self._rollouts = RolloutLog(run_dir / "rollouts.sqlite", max_log_bytes)
+
+    def forget_after(self, step: int) -> None:
+        """For a run that goes on after `step`: what an earlier process recorded of later steps is undone."""
+        self._metrics.forget_after(step)
+        self._rollouts.forget_after(step)
+        self._progress.num_steps_done = step
 
     def record(
         self,

@@ -100,15 +100,14 @@ def describe(status: RunStatus, run_dir: Path, now: float, is_driver_alive: bool
             for wait in status.waits
         ]
         if is_driver_alive is None:
-            lines.append(
-                f"  whether its driver, process {status.pid} on {status.host}, is alive can't be seen from here"
-            )
+            lines.append(f"  whether its driver is alive can be seen on {status.host} only")
         if now - status.updated > SILENT_AFTER_S:
             lines.append(f"  nothing was written for {_duration(now - status.updated)}")
     return lines
 
 
 def _headline(status: RunStatus, run_dir: Path) -> str:
+    driver = f"driver is process {status.pid} on {status.host}"
     go_on = f"go on with floe train --resume {run_dir}"
     match status.state:
         case RunState.FINISHED:
@@ -121,10 +120,8 @@ def _headline(status: RunStatus, run_dir: Path) -> str:
             waiting = f" while waiting for {status.waits[0].what}" if status.waits else ""
             return f"died {_place(status)}{waiting}; {go_on}"
         case RunState.TRAINING:
-            return (
-                f"training, step {status.step} of {status.num_steps}; driver is process {status.pid} on {status.host}"
-            )
-    return f"{status.state}: {status.phase}; driver is process {status.pid} on {status.host}"
+            return f"training, step {status.step} of {status.num_steps}; {driver}"
+    return f"{status.state}: {status.phase}; {driver}"
 
 
 def _place(status: RunStatus) -> str:

@@ -7,12 +7,14 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.broadcast import Published
 from cluster.messages import Outcome
-from cluster.reports.metrics_log import MetricsLog
+from cluster.reports.metrics_log import MetricsLog, num_bytes_up_to
 from cluster.reports.progress import Progress, duration
 from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
 from tests.fake_cluster import FakeCluster
@@ -129,6 +131,32 @@ def test_records_are_valid_json_lines_and_curves(tmp_path):
     assert [event.step for event in curves.Tensors("reward_mean")] == [3, 4, 5]
     assert (first["staleness"], first["groups_by_staleness"]) == (1, [0, 1])
     assert [event.tensor_proto.float_val[0] for event in curves.Tensors("groups_of_staleness_1")] == [1, 1, 1]
+
+
+def test_a_resumed_log_holds_each_step_once(tmp_path):
+    metrics = metrics_of(scored_group(MIXED))
+    with MetricsLog(tmp_path) as log:
+        for step in (1, 2, 3, 4):
+            log.write(dataclasses.replace(metrics, step=step, loss=0.5))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 5, "lo')  # killed while it wrote
+    with MetricsLog(tmp_path) as log:
+        log.forget_after(2)
+        log.write(dataclasses.replace(metrics, step=3, loss=0.25))
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(record["step"], record["loss"]) for record in records] == [(1, 0.5), (2, 0.5), (3, 0.25)]
+    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves.Reload()
+    points = [(event.step, event.tensor_proto.float_val[0]) for event in curves.Tensors("loss")]
+    assert points == [(1, 0.5), (2, 0.5), (3, 0.25)]
+
+
+@given(num_lines=st.integers(0, 6), num_kept=st.integers(0, 7), torn=st.integers(0, 12))
+def test_only_whole_records_of_no_later_step_are_kept(num_lines, num_kept, torn):
+    lines = [f'{{"step": {step}, "x": 1}}\n'.encode() for step in range(1, num_lines + 1)]
+    last = b'{"step": 1, "x'[:torn]
+    kept = min(num_lines, num_kept)
+    assert num_bytes_up_to(num_kept, b"".join(lines) + last) == len(b"".join(lines[:kept]))
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal():

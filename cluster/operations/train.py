@@ -105,7 +105,15 @@ def _train_on_cluster(
     progress.phase("GRPO")
     with (
         closing(_generation(config, encoder, sets, rollouts, rewards, progress)) as generation,
-        RunRecorder(run_dir, config.run, learner, rollouts, rewards, progress) as recorder,
+        RunRecorder(
+            run_dir,
+            config.run.num_steps,
+            learner,
+            rollouts,
+            rewards,
+            progress,
+            max_log_bytes=config.run.max_rollout_log_bytes,
+        ) as recorder,
     ):
         train_grpo(
             generation=generation,

@@ -38,9 +38,15 @@ rollouts = sa.Table(
 
 
 class RolloutLog:
-    """The table `rollouts` of one file, made when missing. A step is written whole or not at all."""
+    """The table `rollouts` of one file, made when missing. A step is written whole or not at all.
 
-    def __init__(self, path: Path) -> None:
+    Where the file would pass its limit, the oldest steps' rows make room. One file with the latest steps is queried
+    as it is; of a row of files, a query would have to attach each.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """The file passes `max_bytes` by one step's rows at most, and is never without the latest step."""
+        self._max_bytes = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 60})
         with self._engine.connect() as connection:
@@ -66,6 +72,18 @@ class RolloutLog:
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(rollouts), rows)
+                self._make_room(connection, step)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the rows of later steps."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(rollouts).where(rollouts.c.step > step))
+
+    def _make_room(self, connection: sa.Connection, newest: int) -> None:
+        """Pages that rows leave are taken by later ones."""
+        oldest = sa.select(sa.func.min(rollouts.c.step)).where(rollouts.c.step < newest)
+        while _used_bytes(connection) > self._max_bytes and (step := connection.scalar(oldest)) is not None:
+            connection.execute(sa.delete(rollouts).where(rollouts.c.step == step))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
@@ -76,6 +94,14 @@ class RolloutLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _used_bytes(connection: sa.Connection) -> int:
+    page_bytes, num_pages, num_free = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return page_bytes * (num_pages - num_free)
 
 
 def _row(
