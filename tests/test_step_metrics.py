@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.broadcast import Published
@@ -145,7 +146,7 @@ def test_a_resumed_log_holds_each_step_once(tmp_path):
         log.write(dataclasses.replace(metrics, step=3, loss=0.25))
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["step"], record["loss"]) for record in records] == [(1, 0.5), (2, 0.5), (3, 0.25)]
-    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves = plugin_event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))  # what TensorBoard shows from
     curves.Reload()
     points = [(event.step, event.tensor_proto.float_val[0]) for event in curves.Tensors("loss")]
     assert points == [(1, 0.5), (2, 0.5), (3, 0.25)]
