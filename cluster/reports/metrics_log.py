@@ -90,7 +90,8 @@ def _mark_restart(folder: str, first_step: int) -> None:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     marks = EventFileWriter(folder)
-    marks.add_event(Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
+    for _ in range(2):  # TensorBoard takes the first of all for the run's own start
+        marks.add_event(Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
     marks.close()
 
 
