@@ -217,7 +217,8 @@ def num_stored_bytes() -> int:
     """Used in Ray's object store, once what is no longer held has left it."""
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    return get_memory_info_reply(get_state_from_address(None)).store_stats.object_store_bytes_used
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    return get_memory_info_reply(state).store_stats.object_store_bytes_used
 
 
 def settled_bytes(most: int) -> int:
