@@ -222,7 +222,8 @@ def num_stored_bytes() -> int:
 
 
 def settled_bytes(most: int) -> int:
-    deadline_s = time.monotonic() + 10
+    """Ray frees in the background, some seconds late."""
+    deadline_s = time.monotonic() + 15
     while (found := num_stored_bytes()) > most and time.monotonic() < deadline_s:
         time.sleep(0.05)
     return found
@@ -234,12 +235,11 @@ def test_adapters_of_retired_versions_leave_the_object_store():
     rollouts = RolloutPool([actor(Receiver), actor(Receiver)], 60, lambda *_: actor(Receiver), num_live)
     before = num_stored_bytes()
     broadcast = Broadcast(learner, rollouts, (1, 2, 3))
-    most = before + (num_live + 1) * BLOB_BYTES
     groups = [scored_group([(Outcome.MATCH, 1.0)], text="x" * 2**20)]
     for version in range(1, 11):
         learner.update(version, groups)
         broadcast.publish(version)
-        assert settled_bytes(most) <= most
-    assert num_stored_bytes() >= before + num_live * BLOB_BYTES  # what a successor needs is kept
+    most = before + num_live * (BLOB_BYTES + 1024)  # with the objects' headers
+    assert before + num_live * BLOB_BYTES <= settled_bytes(most) <= most  # what a successor needs is kept
     learner.stop()
     rollouts.stop()
