@@ -168,8 +168,8 @@ class RolloutPool:
             acquire(self._replacing, wait)
         try:
             while self._handles[number] is lost:  # else another thread has met the loss too, and was here before
-                self._count_loss(number, fault)
                 ray.kill(lost)  # an engine that failed or is stuck holds its memory
+                self._count_loss(number, fault)
                 self._handles[number] = handle = self._start_actor(number, self.num_replaced)
                 try:
                     for manifest in tuple(self._live):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,15 @@ def actor(role: type, *arguments: object):
     handle = ray.remote(role).options(num_cpus=0).remote(*arguments)
     ray.get(handle.__ray_ready__.remote())  # a start is not what is measured here
     return handle
+
+
+def processes(name: str) -> list[psutil.Process]:
+    """Those of this test run whose name begins so."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found += [one] if one.name().startswith(name) else []
+    return found
 
 
 def pool_of(*lives: tuple, stuck_after_s: float = STUCK_AFTER_S) -> RolloutPool:
@@ -97,6 +107,10 @@ def test_engines_that_always_stand_still_stop_the_run_with_one_sentence():
     with pytest.raises(RolloutActorLost, match=r"it finished no group in 0\.3 s") as stopped:
         list(pool.generate([request("q", seed=1)], None))
     assert "\n" not in str(stopped.value)
+    deadline_s = time.monotonic() + 10
+    while (left := processes("ray::Stopping")) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not left  # the last one is ended too
 
 
 def test_an_engine_that_does_not_install_is_replaced_and_the_wait_is_named():
@@ -125,20 +139,16 @@ def test_an_answer_behind_many_groups_is_waited_for():
     pool.stop()
 
 
-def scorers() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::Scorer")]
-
-
 def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_path):
     make_database(tmp_path)
     config = RunConfig(reward=RewardSection(num_workers=1, num_cpus=0, time_limit_s=0.1, stuck_after_s=1.0))
     pool = start_reward_pool(config, tmp_path, name="standing-still")
-    (worker,) = scorers()
+    (worker,) = processes("ray::Scorer")
     worker.send_signal(signal.SIGSTOP)
     scores = pool.result(pool.submit(score_request(GOLD, GOLD, "SELEC")))
     assert [score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR]
     assert pool.metrics().replaced_workers == 1
-    (worker,) = scorers()
+    (worker,) = processes("ray::Scorer")
     worker.send_signal(signal.SIGSTOP)
     assert pool.metrics().replaced_workers == 1  # met while its counts were asked for
     pool.stop()
