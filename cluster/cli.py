@@ -161,6 +161,17 @@ def prompt(
         operation.show_prompt(resolved, question)
 
 
+@app.command()
+def status(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run, as floe train named it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Print where a run is, what it waits for, and whether it is alive."""
+    from cluster.operations import status as operation
+
+    operation.status(run_dir, as_json)
+
+
 @bench.command("reward")
 def bench_reward(
     overrides: Overrides = None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.scoring import Collected
+from cluster.waits import acquire, waits
 
 CollectStep = Callable[[int, int], Collected]  # the step, and the adapter version that generates it
 
@@ -66,9 +67,18 @@ class Ahead:
     """
 
     def __init__(
-        self, collect: CollectStep, *, num_steps: int, max_staleness: int, in_turns: bool, first_step: int = 1
+        self,
+        collect: CollectStep,
+        *,
+        num_steps: int,
+        max_staleness: int,
+        in_turns: bool,
+        timeout_s: float,
+        first_step: int = 1,
     ) -> None:
+        """`timeout_s` is for what the other side does without any of its own waits ending meanwhile."""
         self._collect = collect
+        self._timeout_s = timeout_s
         self._num_steps = num_steps
         self._max_staleness = max_staleness
         self._turn = threading.Lock() if in_turns else None
@@ -82,10 +92,10 @@ class Ahead:
         self._thread.start()
 
     def take(self, step: int) -> Taken:
-        """Raises what generating raised."""
+        """Raises what generating raised, and WaitTooLong."""
         started_s = time.perf_counter()
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._fault is not None)
+            self._await("learner", f"the groups of step {step}", lambda: self._ready or self._fault is not None)
             if not self._ready:
                 assert self._fault is not None
                 raise self._fault
@@ -105,11 +115,8 @@ class Ahead:
 
     @contextmanager
     def learners_turn(self) -> Iterator[None]:
-        if self._turn is None:
+        with self._turn_of("learner"):
             yield
-        else:
-            with self._turn:
-                yield
 
     def close(self) -> None:
         """No further step is begun; one that is being generated is given up with the process."""
@@ -117,17 +124,39 @@ class Ahead:
             self._is_closed = True
             self._changed.notify_all()
 
+    @contextmanager
+    def _turn_of(self, owner: str) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        with waits.behind(owner, "its turn to compute", self._timeout_s) as wait:
+            acquire(self._turn, wait)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _await(self, owner: str, what: str, is_there: Callable[[], object]) -> None:
+        """With `_changed` held."""
+        with waits.behind(owner, what, self._timeout_s) as wait:
+            while not self._changed.wait_for(is_there, wait.left_s):
+                if wait.left_s == 0:
+                    raise wait.too_long()
+
     def _run(self) -> None:
         try:
             for step in range(self._first_step, self._num_steps + 1):
                 version = max(0, step - 1 - self._max_staleness)
                 started_s = time.perf_counter()
                 with self._changed:
-                    while self._published < version and not self._is_closed:
-                        self._changed.wait()
+                    self._await(
+                        "generation",
+                        f"adapter version {version}, for step {step}",
+                        lambda: self._published >= version or self._is_closed,  # noqa: B023
+                    )
                     if self._is_closed:
                         return
-                with self.learners_turn():  # the same lock: only one side computes
+                with self._turn_of("generation"):
                     waited_s = time.perf_counter() - started_s
                     collected = self._collect(step, version)
                 with self._changed:

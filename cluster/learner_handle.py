@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
+from cluster.waits import waits
 from configs.errors import LostError, UserError
 
 LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
@@ -29,19 +30,21 @@ class LearnerHandle:
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         stored = ray.put(list(groups))
-        return self._wait([rank.update.remote(step, stored) for rank in self._ranks], f"the update of step {step}")
+        refs = [rank.update.remote(step, stored) for rank in self._ranks]
+        return self._wait(refs, f"the learner's update of step {step}")
 
     def export_adapter(self, version: int) -> AdapterManifest:
-        return self._wait([self._ranks[0].export_adapter.remote(version)], f"the export of version {version}")
+        what = f"the learner's export of adapter version {version}"
+        return self._wait([self._ranks[0].export_adapter.remote(version)], what)
 
     def export_probe(self, version: int) -> AdapterManifest:
-        return self._wait([self._ranks[0].export_probe.remote(version)], "the export of the probe adapter")
+        return self._wait([self._ranks[0].export_probe.remote(version)], "the learner's export of the probe adapter")
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
         return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
 
     def save_adapter(self, folder: Path) -> None:
-        self._wait([self._ranks[0].save_adapter.remote(folder)], f"saving the adapter to {folder}")
+        self._wait([self._ranks[0].save_adapter.remote(folder)], f"the learner to save its adapter to {folder}")
 
     def save_state(self, folder: Path) -> None:
         """Every rank's file. Raises OSError when there is no room."""
@@ -55,10 +58,13 @@ class LearnerHandle:
         _kill(self._ranks)
 
     def _wait(self, refs: Sequence[Any], what: str) -> Any:
+        """Raises WaitTooLong, and LearnerLost when a rank has died."""
         try:
-            return wait_for_all(refs, self._timeout_s)[0]
-        except GetTimeoutError as fault:
-            raise TimeoutError(f"{what} took more than {self._timeout_s:g} s") from fault
+            with waits.on("driver", what, self._timeout_s) as wait:
+                try:
+                    return wait_for_all(refs, wait.left_s)[0]
+                except GetTimeoutError as fault:
+                    raise wait.too_long() from fault
         except RayActorError as fault:
             raise self._lost(what, fault) from fault
         except RayTaskError as fault:
@@ -81,14 +87,18 @@ class LearnerHandle:
 
     def _lost(self, what: str, fault: Exception) -> LearnerLost:
         reason = str(fault).strip().splitlines()[0].rstrip(".:")
-        return LearnerLost(f"the learner died during {what} ({reason}): go on from the last checkpoint with --resume")
+        return LearnerLost(
+            f"the learner died, the driver waiting for {what} ({reason}): go on from the last checkpoint with --resume"
+        )
 
 
 class SupervisedHandle:
     """The warm start's ranks."""
 
-    def __init__(self, ranks: Sequence[Any]) -> None:
+    def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
+        """`timeout_s` is for each report."""
         self._ranks = list(ranks)
+        self._timeout_s = timeout_s
 
     def train(
         self,
@@ -97,14 +107,17 @@ class SupervisedHandle:
         folder: Path,
         checkpoint_dir: Path,
     ) -> Iterator[WarmStartReport]:
-        """Rank 0's reports as they come. Raises what any rank raised."""
+        """Rank 0's reports as they come. Raises what any rank raised, and WaitTooLong."""
         stored = ray.put(list(examples)), ray.put(list(held_back))
         streams: list[Any] = [
             rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
         ]
         first, running = streams[0], list(streams)
         while running:
-            ready, _ = ray.wait(running, num_returns=1)
+            with waits.on("driver", "the warm start's next evaluation", self._timeout_s) as wait:
+                ready, _ = ray.wait(running, num_returns=1, timeout=wait.left_s)
+                if not ready:
+                    raise wait.too_long()
             stream: Any = ready[0]  # Ray's stubs don't know that streams can be waited for
             try:
                 report = ray.get(next(stream))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import psutil
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from cluster.actor_start import await_start, starting
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
 from cluster.reward_pool import RewardPool
@@ -103,6 +103,23 @@ def check_resources(config: RunConfig) -> None:
                 f"The run needs {amount:g} Ray {name}s, the cluster has {found.get(name, 0.0):g}: "
                 "lower num_actors, num_workers, num_cpus or num_gpus of rollout, reward and learner, or add a node."
             )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for role, asked in _asked_by_role(config).items():
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in asked.items()) for node in nodes):
+            asks = " and ".join(f"{amount:g} {name}" for name, amount in asked.items() if amount > 0)
+            raise UserError(
+                f"A {role} needs {asks} on one node, and none of the cluster's {len(nodes)} nodes has as much: "
+                f"lower {role}.num_cpus or {role}.num_gpus, or add a larger node."
+            )
+
+
+def _asked_by_role(config: RunConfig) -> dict[str, dict[str, float]]:
+    """Ray resources of one actor."""
+    return {
+        "rollout": {"CPU": config.rollout.num_cpus, "GPU": config.rollout.num_gpus},
+        "reward": {"CPU": config.reward.num_cpus},
+        "learner": {"CPU": config.learner.num_cpus, "GPU": config.learner.num_gpus},
+    }
 
 
 def start_rollout_pool(config: RunConfig, model_dir: Path, name: str = "rollout") -> RolloutPool:
@@ -110,22 +127,23 @@ def start_rollout_pool(config: RunConfig, model_dir: Path, name: str = "rollout"
     from actors.rollout_actor import RolloutActor
 
     environment = engine_environment(config)
+    asked = _asked_by_role(config)["rollout"]
 
     def create(number: int, num_before: int) -> Any:
         """A successor's name says how many were lost: its predecessor's own may still be taken."""
-        options = {"num_cpus": config.rollout.num_cpus, "num_gpus": config.rollout.num_gpus}
+        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
         full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
         actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)
         return actor.remote(config, model_dir)
 
     def start_successor(number: int, num_before: int) -> Any:
         handle = create(number, num_before)
-        _await_start([handle], "rollout actor", config.cluster)
+        await_start([handle], f"successor of rollout actor {number}", asked, config.cluster)
         return handle
 
     handles = [create(number, 0) for number in range(config.rollout.num_actors)]
-    _await_start(handles, "rollout actor", config.cluster)
-    return RolloutPool(handles, config.cluster.step_timeout_s, start_successor, config.rollout.num_live_adapters)
+    await_start(handles, "rollout actor", asked, config.cluster)
+    return RolloutPool(handles, config.rollout.stuck_after_s, start_successor, config.rollout.num_live_adapters)
 
 
 def engine_environment(config: RunConfig) -> dict[str, str]:
@@ -153,8 +171,8 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
         .remote(databases_dir, config.reward)
         for index in range(config.reward.num_workers)
     ]
-    _await_start(handles, "reward worker", config.cluster)
-    return RewardPool(handles, config.cluster.step_timeout_s)
+    await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
+    return RewardPool(handles, config.reward.stuck_after_s, config.reward.time_limit_s)
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:
@@ -168,7 +186,8 @@ def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | No
 def start_supervised_learner(config: RunConfig, model_dir: Path) -> SupervisedHandle:
     from learner.learner_actor import WarmStartActor
 
-    return SupervisedHandle(_start_ranks(WarmStartActor, "warm-start", config, model_dir))
+    ranks = _start_ranks(WarmStartActor, "warm-start", config, model_dir)
+    return SupervisedHandle(ranks, config.cluster.step_timeout_s)
 
 
 def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
@@ -224,12 +243,11 @@ def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
         .remote(config, *args)
         for index in range(num_ranks)
     ]
-    with _start_faults(name, config.cluster):
-        deadline_s = config.cluster.start_timeout_s
-        host, port = ray.get(handles[0].meeting_point.remote(node_address), timeout=deadline_s)
+    with starting(handles, f"{name} rank", _asked_by_role(config)["learner"], config.cluster) as wait:
+        host, port = ray.get(handles[0].meeting_point.remote(node_address), timeout=wait.left_s)
         places = [LearnerRank(index=i, count=num_ranks, host=host, port=port) for i in range(num_ranks)]
         joined = [handle.join.remote(place) for handle, place in zip(handles, places, strict=True)]
-        wait_for_all(joined, deadline_s)
+        wait_for_all(joined, wait.left_s)
     return handles
 
 
@@ -243,28 +261,3 @@ def _threads(num_threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
     }
-
-
-def _await_start(handles: list, what: str, cluster: ClusterSection) -> None:
-    with _start_faults(what, cluster):
-        ray.get([handle.ping.remote() for handle in handles], timeout=cluster.start_timeout_s)
-
-
-@contextmanager
-def _start_faults(what: str, cluster: ClusterSection) -> Iterator[None]:
-    try:
-        yield
-    except GetTimeoutError as fault:
-        raise UserError(
-            f"The {what} did not start within cluster.start_timeout_s = {cluster.start_timeout_s:g} s: "
-            "raise it, or see what occupies the machine."
-        ) from fault
-    except (ActorDiedError, RayActorError, RayTaskError) as fault:
-        raise UserError(f"The {what} could not start: {last_cause(fault)}; the full trace is in Ray's logs.") from fault
-
-
-def last_cause(fault: RayError) -> str:
-    """The last line of a remote trace that names an error."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line or "Exception" in line]
-    return (named or lines)[-1].rstrip(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
@@ -15,21 +16,26 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from cluster.messages import Outcome, RewardWorkerStats, Score, ScoreRequest
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
 from cluster.reward_queue import GroupQueue, Job
+from cluster.waits import waits
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
 RESTART_LIMIT_S = 60.0
 RESTART_POLL_S = 0.2
+BUSY_FACTOR = 2.0  # seconds per CPU second of a statement
 
 
 class RewardPool:
     """One thread per worker: no worker idles while a group waits; a slow one holds others back for `OVERDUE_S` at most.
 
-    Ray restarts a worker that died (`max_restarts`), and its group is scored again.
+    Ray restarts a worker that died (`max_restarts`) or was ended for being stuck, and its group is scored again.
     """
 
-    def __init__(self, handles: Sequence[Any], timeout_s: float) -> None:
+    def __init__(self, handles: Sequence[Any], stuck_after_s: float, time_limit_s: float) -> None:
+        """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to."""
         self._handles = list(handles)
-        self._timeout_s = timeout_s
+        self._stuck_after_s = stuck_after_s
+        self._time_limit_s = time_limit_s
+        self._longest_limit_s = stuck_after_s
         self._queue = GroupQueue(len(self._handles))
         self._meter = RewardMeter()
         self._threads = [
@@ -40,26 +46,40 @@ class RewardPool:
             thread.start()
 
     def submit(self, request: ScoreRequest) -> Future[tuple[Score, ...]]:
-        """Start scoring a group; the ticket is for `result`. Waits while the queue is full."""
+        """Start scoring a group; the ticket is for `result`. Waits while the queue is full. Raises WaitTooLong."""
         job = Job(request, Future(), time.perf_counter())
-        self._queue.put(job)
+        self._longest_limit_s = max(self._longest_limit_s, self._limit_s([request]))
+        self._queue.put(job, self._limit_behind_s)
         return job.scores
 
     def result(self, ticket: Future[tuple[Score, ...]]) -> tuple[Score, ...]:
-        """One score per candidate. A worker lost again and again makes them `infrastructure`, never a reward."""
+        """One score per candidate. A worker lost again and again makes them `infrastructure`, never a reward.
+
+        Raises WaitTooLong.
+        """
+        with waits.behind("driver", "the scores of a group", self._limit_behind_s) as wait:
+            while not futures.wait([ticket], timeout=wait.left_s).done:
+                if wait.left_s == 0:
+                    raise wait.too_long()
         return ticket.result()
 
     def warm(self, requests: Sequence[ScoreRequest]) -> None:
         """Has every worker score them, so that each knows their golds. Raises RayError for a worker that is lost."""
-        ray.get([handle.score_all.remote(requests) for handle in self._handles], timeout=self._timeout_s)
+        limit_s = sum(self._limit_s([request]) for request in requests)
+        with waits.on("driver", "the reward workers to know their golds", limit_s):
+            ray.get([handle.score_all.remote(requests) for handle in self._handles], timeout=limit_s)
 
     def metrics(self) -> RewardMetrics:
         """Of what was scored since the last call. For when nothing is being scored: it asks the workers."""
         stats: list[RewardWorkerStats | None] = []
-        for handle in self._handles:
+        for number, handle in enumerate(self._handles):
             try:
-                stats.append(ray.get(handle.stats.remote(), timeout=self._timeout_s))
-            except (RayActorError, GetTimeoutError):
+                with waits.on("driver", f"the counts of reward worker {number}", self._stuck_after_s):
+                    stats.append(ray.get(handle.stats.remote(), timeout=self._stuck_after_s))
+            except GetTimeoutError as fault:
+                self._replace(number, handle, fault)
+                stats.append(None)
+            except RayActorError:
                 stats.append(None)  # it is being replaced, which the meter has counted
         return self._meter.take(stats)
 
@@ -101,11 +121,12 @@ class RewardPool:
         """Each request's scores, or the fault to raise for it."""
         if len(requests) > 1:
             try:
-                yield from ray.get(handle.score_all.remote(requests), timeout=self._timeout_s)
+                what = f"{len(requests)} groups, the first of question {requests[0].question_id}"
+                yield from self._ask(number, handle.score_all.remote(requests), what, self._limit_s(requests))
                 return
             except RayError as fault:  # whoever is at fault, each is then asked for alone
                 if not isinstance(fault, RayTaskError):
-                    self._replace(handle, fault)
+                    self._replace(number, handle, fault)
         for request in requests:
             try:
                 yield self._score(number, handle, request)
@@ -114,31 +135,48 @@ class RewardPool:
 
     def _score(self, number: int, handle: Any, request: ScoreRequest) -> tuple[Score, ...]:
         cause = ""
+        limit_s = self._limit_s([request])
         num_left = MAX_ATTEMPTS
         while num_left > 0:
             try:
-                return ray.get(handle.score.remote(request), timeout=self._timeout_s)
+                what = f"a group of question {request.question_id}"
+                return self._ask(number, handle.score.remote(request), what, limit_s)
             except RayTaskError:
                 raise  # a fault of the program, not the loss of a process
             except RayError as fault:
                 if isinstance(fault, GetTimeoutError):
-                    cause = f"it gave no answer in {self._timeout_s:g} s"
+                    cause = f"it gave no answer in {limit_s:g} s"
                     num_left -= 2  # each try costs the whole limit
                 else:
                     cause = f"it died ({type(fault).__name__})"
                     num_left -= 1
-                if not self._replace(handle, fault):
+                if not self._replace(number, handle, fault):
                     break
         message = f"reward worker {number} was lost on this group again and again: {cause}"
         lost = Score(outcome=Outcome.INFRASTRUCTURE, reward=None, seconds=0.0, message=message)
         return (lost,) * len(request.candidates)
 
-    def _replace(self, handle: Any, fault: RayError) -> bool:
+    def _ask(self, number: int, ref: Any, what: str, limit_s: float) -> Any:
+        with waits.on("driver", f"reward worker {number} to score {what}", limit_s):
+            return ray.get(ref, timeout=limit_s)
+
+    def _limit_s(self, requests: Sequence[ScoreRequest]) -> float:
+        """Of a call: several groups go together only where they are expected to be short."""
+        num_statements = max(len(request.candidates) + len(request.gold_sql) for request in requests)
+        return self._stuck_after_s + BUSY_FACTOR * self._time_limit_s * num_statements
+
+    @property
+    def _limit_behind_s(self) -> float:
+        """Of what waits while the workers' threads wait: longer than each wait of theirs."""
+        return 2 * self._longest_limit_s + RESTART_LIMIT_S
+
+    def _replace(self, number: int, handle: Any, fault: RayError) -> bool:
         """Whether the lost worker is back; one that only gave no answer is ended first."""
         self._meter.note_lost_worker()
         if isinstance(fault, GetTimeoutError):
             ray.kill(handle, no_restart=False)
-        return _is_back(handle)
+        with waits.on("driver", f"reward worker {number} to be back", RESTART_LIMIT_S):
+            return _is_back(handle)
 
 
 def _is_back(handle: Any) -> bool:

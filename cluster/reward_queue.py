@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from cluster.messages import Score, ScoreRequest
+from cluster.waits import waits
 
 WAITING_PER_WORKER = 16  # groups that wait before `put` holds the caller back
 BATCH_S = 0.1  # work per call: a call costs Ray some ms of CPU time on both sides together
@@ -36,9 +37,15 @@ class GroupQueue:
         self._group_s = BATCH_S  # running mean; at first one group a call
         self._is_closed = False
 
-    def put(self, job: Job) -> None:
+    def put(self, job: Job, limit_s: float) -> None:
+        """Waits while the queue is full. Raises WaitTooLong when no worker gives an answer for `limit_s`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or len(self._waiting) < self._max_waiting)
+            with waits.behind("generation", "room in the queue of the reward workers", limit_s) as wait:
+                while not self._changed.wait_for(
+                    lambda: self._is_closed or len(self._waiting) < self._max_waiting, wait.left_s
+                ):
+                    if wait.left_s == 0:
+                        raise wait.too_long()
             if self._is_closed:
                 job.scores.cancel()  # nobody would take it
                 return

@@ -3,19 +3,23 @@ replaces an actor that is lost."""
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
+from cluster.waits import acquire, waits
 from configs.errors import AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
+REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
 
@@ -24,14 +28,27 @@ class RolloutActorLost(LostError):
     """Actors die as fast as they are replaced."""
 
 
+@dataclass(slots=True)
+class _Source:
+    """Of a stream of groups."""
+
+    number: int
+    handle: Any
+    idle_s: float = 0.0  # waited for it since its last group; time that the consumer took is not its fault
+
+
 class RolloutPool:
-    """A lost actor's unfinished groups are generated again by its successor, under the same random streams."""
+    """A lost actor's unfinished groups are generated again by its successor, under the same random streams.
+
+    Lost is what died, and what is stuck: it has finished no group and given no other answer for `stuck_after_s`.
+    """
 
     def __init__(
-        self, handles: Sequence[Any], timeout_s: float, start_actor: StartActor, num_live_adapters: int
+        self, handles: Sequence[Any], stuck_after_s: float, start_actor: StartActor, num_live_adapters: int
     ) -> None:
         self._handles = list(handles)
-        self._timeout_s = timeout_s
+        self._stuck_after_s = stuck_after_s
+        self._last_group_s = [-math.inf] * len(self._handles)  # by number, when it last finished one
         self._start_actor = start_actor
         self._live: deque[AdapterManifest] = deque(maxlen=num_live_adapters)  # what a successor has to hold
         self._newest_receipts: dict[int, AdapterReceipt] = {}  # of successors, by number
@@ -40,61 +57,53 @@ class RolloutPool:
         self.num_replaced = 0
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
-        """Groups in the order they finish, each once.
-
-        Raises TimeoutError when none finishes in time, AdapterProofError, and RolloutActorLost.
-        """
+        """Groups in the order they finish, each once. Raises AdapterProofError and RolloutActorLost."""
         unfinished = [
             {request.seed: request for request in requests[number :: len(self._handles)]}
             for number in range(len(self._handles))
         ]
-        streams: dict[Any, tuple[int, Any]] = {}  # the actor's number and the actor
+        streams: dict[Any, _Source] = {}
 
         def start(number: int) -> None:
             if unfinished[number]:
                 handle = self._handles[number]
                 stream = handle.generate.options(num_returns="streaming")
-                streams[stream.remote(list(unfinished[number].values()), adapter_version)] = number, handle
+                streams[stream.remote(list(unfinished[number].values()), adapter_version)] = _Source(number, handle)
 
         for number in range(len(self._handles)):
             start(number)
         while streams:
-            ready, _ = ray.wait(list(streams), num_returns=1, timeout=self._timeout_s)
-            if not ready:
-                raise TimeoutError(f"no rollout actor finished a group within {self._timeout_s:g} s")
-            stream: Any = ready[0]  # Ray's stubs don't know that streams can be waited for
+            stream: Any = self._await_one(streams)
+            source = streams[stream]
+            number = source.number
             try:
-                ref: Any = next(stream)
-                group = ray.get(ref)
+                if source.idle_s >= self._stuck_after_s:
+                    raise GetTimeoutError(f"it finished no group in {self._stuck_after_s:g} s")
+                group = ray.get(next(stream), timeout=self._stuck_after_s)
             except StopIteration:
-                number, _ = streams.pop(stream)
+                del streams[stream]
                 if unfinished[number]:
                     raise RuntimeError(f"rollout actor {number} left {len(unfinished[number])} groups out") from None
                 continue
             except RayError as fault:
-                number, lost = streams.pop(stream)
-                self._replace(number, lost, fault)
+                del streams[stream]
+                self._replace(number, source.handle, fault)
                 start(number)
                 continue
-            number, _ = streams[stream]
+            self._last_group_s[number] = time.monotonic()
             self._num_losses_in_a_row[number] = 0
             del unfinished[number][group.seed]
             yield group
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
-        """Every actor fetches, installs and proves the adapter. Raises AdapterProofError, TimeoutError and
-        RolloutActorLost."""
+        """Every actor fetches, installs and proves the adapter. Raises AdapterProofError and RolloutActorLost."""
         self._live.append(manifest)
         handles = list(self._handles)
         refs = [_install(handle, manifest) for handle in handles]
         receipts = []
         for number, ref in enumerate(refs):
             try:
-                receipts.append(ray.get(ref, timeout=self._timeout_s))
-            except GetTimeoutError as fault:
-                raise TimeoutError(
-                    f"adapter version {manifest.version} was not installed within {self._timeout_s:g} s"
-                ) from fault
+                receipts.append(self._answer(number, ref, f"install adapter version {manifest.version}"))
             except RayError as fault:
                 receipts.append(self._replace(number, handles[number], fault))
         self._num_losses_in_a_row.clear()
@@ -115,10 +124,8 @@ class RolloutPool:
                 handle = self._handles[number]
                 try:
                     ref = handle.canary_logprobs.remote(token_ids, adapter_version)
-                    results.append(ray.get(ref, timeout=self._timeout_s))
+                    results.append(self._answer(number, ref, "compute the canary"))
                     break
-                except GetTimeoutError as fault:
-                    raise TimeoutError(f"rollout actor {number} did not answer in {self._timeout_s:g} s") from fault
                 except RayError as fault:
                     self._replace(number, handle, fault)
         return results
@@ -127,22 +134,57 @@ class RolloutPool:
         for handle in self._handles:
             ray.kill(handle)
 
+    def _await_one(self, streams: Mapping[Any, _Source]) -> Any:
+        """A stream that has something, or one that is stuck."""
+        numbers = ", ".join(str(number) for number in sorted(source.number for source in streams.values()))
+        while True:
+            # One that seems stuck is asked for alone: the others may always have something.
+            seem_stuck = [stream for stream, source in streams.items() if source.idle_s >= self._stuck_after_s]
+            left_s = self._stuck_after_s - max(source.idle_s for source in streams.values())
+            started_s = time.monotonic()
+            with waits.on("driver", f"the next group of rollout actor {numbers}", self._stuck_after_s):
+                ready, _ = ray.wait(seem_stuck or list(streams), num_returns=1, timeout=max(0.0, left_s))
+            waited_s = time.monotonic() - started_s
+            for source in streams.values():
+                source.idle_s += waited_s
+            if ready:
+                streams[ready[0]].idle_s = 0.0
+                return ready[0]
+            if seem_stuck:
+                return seem_stuck[0]
+
+    def _answer(self, number: int, ref: Any, what: str) -> Any:
+        """Raises RayError. An actor that is at its groups meanwhile is not stuck."""
+        started_s = time.monotonic()
+        with waits.on("driver", f"rollout actor {number} to {what}", self._stuck_after_s):
+            while True:
+                since_s = max(started_s, self._last_group_s[number])
+                try:
+                    return ray.get(ref, timeout=max(0.0, since_s + self._stuck_after_s - time.monotonic()))
+                except GetTimeoutError:
+                    if self._last_group_s[number] <= since_s:
+                        raise GetTimeoutError(f"it did not {what} in {self._stuck_after_s:g} s") from None
+
     def _replace(self, number: int, lost: Any, fault: RayError) -> AdapterReceipt | None:
         """Has a successor, which holds the live adapters, in the place of `lost`; the receipt is the newest one's."""
         _raise_unless_lost(fault)
-        with self._replacing:
+        with waits.behind("driver", f"a successor of rollout actor {number}", REPLACEMENT_LIMIT_S) as wait:
+            acquire(self._replacing, wait)
+        try:
             while self._handles[number] is lost:  # else another thread has met the loss too, and was here before
+                ray.kill(lost)  # an engine that failed or is stuck holds its memory
                 self._count_loss(number, fault)
-                ray.kill(lost)  # an engine that failed may still hold its memory
                 self._handles[number] = handle = self._start_actor(number, self.num_replaced)
                 try:
                     for manifest in tuple(self._live):
-                        receipt = ray.get(_install(handle, manifest), timeout=self._timeout_s)
-                        self._newest_receipts[number] = receipt
+                        what = f"install adapter version {manifest.version}"
+                        self._newest_receipts[number] = self._answer(number, _install(handle, manifest), what)
                 except RayError as again:
                     _raise_unless_lost(again)
                     lost, fault = handle, again
             return self._newest_receipts.get(number)
+        finally:
+            self._replacing.release()
 
     def _count_loss(self, number: int, fault: RayError) -> None:
         self.num_replaced += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, Self
@@ -14,7 +13,7 @@ from cluster.controller import Learner
 from cluster.generation import Taken
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
-from cluster.reports.metrics_log import METRICS_FILE, MetricsLog
+from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
@@ -36,9 +35,7 @@ BEST_RESULT = "adapters/best.json"
 
 def forget_after(run_dir: Path, step: int, metrics_position: int) -> None:
     """Takes out of a run's records what it wrote after `step`: it goes on from there, and would write it again."""
-    path = run_dir / METRICS_FILE
-    if path.is_file():
-        os.truncate(path, metrics_position)
+    forget_metrics_after(run_dir, step, metrics_position)
     with RolloutLog(run_dir / ROLLOUTS_FILE) as rollouts:
         rollouts.forget_after(step)
 
@@ -62,7 +59,10 @@ class RunRecorder:
         rewards: RewardMeasures,
         interim: InterimEvaluation,
         progress: Progress,
+        *,
+        max_log_bytes: int,
     ) -> None:
+        """`max_log_bytes` is about what rollouts.sqlite may grow to."""
         self._run_dir = run_dir
         self._losses = rollouts
         self._num_lost_before = rollouts.num_replaced
@@ -72,7 +72,7 @@ class RunRecorder:
         self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir)
-        self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE)
+        self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
     def record(

@@ -77,13 +77,23 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         evaluation.before()
     progress.phase("GRPO")
     forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
+    progress.num_steps_done = last_step
     with ExitStack() as stack:
         generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
         sample, every_steps = interim_questions(sets.tune, config.evaluation), config.evaluation.every_steps
         best = best_accuracy(run_dir, last_step)
         interim = InterimEvaluation(harness, sample, every_steps, generation.learners_turn, best)
         recorder = stack.enter_context(
-            RunRecorder(run_dir, config.run.num_steps, learner, rollouts, rewards, interim, progress)
+            RunRecorder(
+                run_dir,
+                config.run.num_steps,
+                learner,
+                rollouts,
+                rewards,
+                interim,
+                progress,
+                max_log_bytes=config.run.max_rollout_log_bytes,
+            )
         )
         if checkpoint is None:
             recorder.note_start()
@@ -152,6 +162,8 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
         max_staleness=config.rollout.max_staleness,
         in_turns=in_turns,
         first_step=first_step,
+        # Longer than any single wait of the other side.
+        timeout_s=config.cluster.step_timeout_s + config.cluster.start_timeout_s + config.rollout.stuck_after_s,
     )
 
 

@@ -22,6 +22,9 @@ class RunSection(Section):
     checkpoint_every_steps: int = Field(1, ge=1, description="Steps between checkpoints; the last step has one.")
     keep_checkpoints: int = Field(2, ge=1, description="The newest ones stay.")
     retries: int = Field(0, ge=0, description="How often the run's driver is started again when it dies.")
+    max_rollout_log_bytes: int = Field(
+        2 * 2**30, ge=2**20, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
+    )
 
     @property
     def home_dir(self) -> Path:
@@ -123,6 +126,9 @@ class RolloutSection(Section):
     num_cpus: float = Field(0.5, ge=0, description="Ray CPUs reserved per actor.")
     num_gpus: float = Field(0.0, ge=0, description="Ray GPUs reserved per actor.")
     num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core of the machine.")
+    stuck_after_s: float = Field(
+        900.0, gt=0, description="An actor that finishes no group, or gives no other answer, for so long is replaced."
+    )
 
     @property
     def num_live_adapters(self) -> int:
@@ -151,6 +157,12 @@ class RewardSection(Section):
     )
     float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
+    stuck_after_s: float = Field(
+        120.0,
+        gt=0,
+        description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
+        "replaced.",
+    )
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:
@@ -181,8 +193,12 @@ class EvaluationSection(Section):
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
     dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
-    start_timeout_s: float = Field(300.0, gt=0)
-    step_timeout_s: float = Field(3600.0, gt=0)
+    start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
+    step_timeout_s: float = Field(
+        3600.0,
+        gt=0,
+        description="For each answer of the learner: an update, an export, a warm start's evaluation.",
+    )
     min_free_memory_gib: float = Field(4.0, ge=0)
 
 

@@ -51,7 +51,7 @@ def run_ahead(cluster: FakeCluster, num_steps: int, max_staleness: int, *, in_tu
     def collect(step: int, version: int) -> Collected:
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, NO_REFILL)
 
-    generation = Ahead(collect, num_steps=num_steps, max_staleness=max_staleness, in_turns=in_turns)
+    generation = Ahead(collect, num_steps=num_steps, max_staleness=max_staleness, in_turns=in_turns, timeout_s=60)
     try:
         train_grpo(
             generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
@@ -95,7 +95,7 @@ def test_what_waits_is_bounded():
         collected.append(step)
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, NO_REFILL)
 
-    generation = Ahead(collect, num_steps=50, max_staleness=2, in_turns=False)
+    generation = Ahead(collect, num_steps=50, max_staleness=2, in_turns=False, timeout_s=60)
     assert settled(collected, 3) == [1, 2, 3]
     assert generation.take(1).version == 0
     generation.note_published(1)

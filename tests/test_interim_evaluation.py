@@ -98,14 +98,16 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, NO_REFILL)
 
     generation = (
-        Ahead(collect, num_steps=NUM_STEPS, max_staleness=max_staleness, in_turns=True)
+        Ahead(collect, num_steps=NUM_STEPS, max_staleness=max_staleness, in_turns=True, timeout_s=60)
         if max_staleness
         else InTurn(collect)
     )
     harness = Harness(RunConfig(), NoPrompts(), cluster, cluster)
     with closing(generation):
         interim = InterimEvaluation(harness, HELD_BACK, every_steps, generation.learners_turn)
-        with RunRecorder(tmp_path, NUM_STEPS, cluster, cluster, cluster, interim, Notes()) as recorder:
+        with RunRecorder(
+            tmp_path, NUM_STEPS, cluster, cluster, cluster, interim, Notes(), max_log_bytes=2**30
+        ) as recorder:
             cluster.record = recorder.record
             recorder.note_start()
             train_grpo(

@@ -200,7 +200,7 @@ def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: Rew
 def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
     monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(30) and ()] * len(args[-1]))
-    held = RewardPool([object()], 1.0)
+    held = RewardPool([object()], 1.0, 1.0)
     submitted = []
     caller = threading.Thread(
         target=lambda: [submitted.append(held.submit(request(f"q{i}", (GOLD,)))) for i in range(20)], daemon=True

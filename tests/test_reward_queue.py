@@ -18,7 +18,7 @@ def filled(num_workers: int, num_jobs: int, group_s: float | None = None) -> Gro
     """With `group_s`, after many groups that took so long."""
     queue = GroupQueue(num_workers)
     for number in range(num_jobs):
-        queue.put(job(str(number)))
+        queue.put(job(str(number)), 60)
     for _ in range(50 if group_s is not None else 0):
         queue.note_batch(1, group_s or 0.0)
     return queue
@@ -62,7 +62,7 @@ def test_what_waits_behind_a_slow_group_is_taken_over_one_by_one(monkeypatch):
 
 def test_a_full_queue_holds_the_caller_back_until_something_is_taken():
     queue = filled(1, WAITING_PER_WORKER)
-    caller = threading.Thread(target=queue.put, args=(job("late"),), daemon=True)
+    caller = threading.Thread(target=queue.put, args=(job("late"), 60), daemon=True)
     caller.start()
     caller.join(0.1)
     assert caller.is_alive()
@@ -77,5 +77,5 @@ def test_closing_returns_what_nobody_took_and_ends_every_wait():
     assert names(queue.close()) == ["1", "2"]
     assert queue.take(0) is None
     late = job("late")
-    queue.put(late)
+    queue.put(late, 60)
     assert late.scores.cancelled()

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cluster.broadcast import Published
 from cluster.messages import Outcome
-from cluster.reports.metrics_log import MetricsLog
+from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress, duration
 from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
 from tests.fake_cluster import FakeCluster
@@ -129,6 +130,26 @@ def test_records_are_valid_json_lines_and_curves(tmp_path):
     assert [event.step for event in curves.Tensors("reward_mean")] == [3, 4, 5]
     assert (first["staleness"], first["groups_by_staleness"]) == (1, [0, 1])
     assert [event.tensor_proto.float_val[0] for event in curves.Tensors("groups_of_staleness_1")] == [1, 1, 1]
+
+
+def test_a_resumed_log_holds_each_step_once(tmp_path):
+    metrics = metrics_of(scored_group(MIXED))
+    position = 0
+    with MetricsLog(tmp_path) as log:
+        for step in (1, 2, 3, 4):
+            log.write(dataclasses.replace(metrics, step=step, loss=0.5))
+            position = log.position if step == 2 else position
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 5, "lo')  # killed while it wrote
+    forget_metrics_after(tmp_path, 2, position)
+    with MetricsLog(tmp_path) as log:
+        log.write(dataclasses.replace(metrics, step=3, loss=0.25))
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(record["step"], record["loss"]) for record in records] == [(1, 0.5), (2, 0.5), (3, 0.25)]
+    curves = plugin_event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))  # what TensorBoard shows from
+    curves.Reload()
+    points = [(event.step, event.tensor_proto.float_val[0]) for event in curves.Tensors("loss")]
+    assert points == [(1, 0.5), (2, 0.5), (3, 0.25)]
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal():

@@ -16,6 +16,7 @@ from cluster.reports.progress import Progress, make_console
 from cluster.resume_checks import changed_libraries, check_resume
 from cluster.run_folder import CONFIG_FILE
 from cluster.run_state import library_versions
+from cluster.run_watch import run_watch
 from cluster.training import Run, evaluated_questions, train_on_cluster
 from configs.loading import dump_config
 from configs.schema import RunConfig
@@ -27,7 +28,8 @@ def train(config: RunConfig, run_dir: Path) -> None:
     """Run the whole of it into a folder that is there. Raises UserError for what the user can mend."""
     progress = Progress(make_console())
     dump_config(config, run_dir / CONFIG_FILE)
-    _run(config, run_dir, progress)
+    with run_watch(run_dir, config.run.num_steps, progress):
+        _run(config, run_dir, progress)
 
 
 def resume(config: RunConfig, run_dir: Path) -> None:
@@ -36,14 +38,15 @@ def resume(config: RunConfig, run_dir: Path) -> None:
     Raises UserError when the configuration would make it another run.
     """
     progress = Progress(make_console())
-    checkpoint = _store(config, run_dir, progress).newest()
-    if checkpoint is not None:
-        for line in check_resume(checkpoint.state.configuration, config):
-            progress.note(line)
-        for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
-            progress.note(f"warning: {line}")
-    dump_config(config, run_dir / CONFIG_FILE)
-    _run(config, run_dir, progress)
+    with run_watch(run_dir, config.run.num_steps, progress):
+        checkpoint = _store(config, run_dir, progress).newest()
+        if checkpoint is not None:
+            for line in check_resume(checkpoint.state.configuration, config):
+                progress.note(line)
+            for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
+                progress.note(f"warning: {line}")
+        dump_config(config, run_dir / CONFIG_FILE)
+        _run(config, run_dir, progress)
 
 
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -20,10 +22,10 @@ class MetricsLog:
     """Appends to a run folder, which it makes; a record is on disk when `write` returns."""
 
     def __init__(self, run_dir: Path) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
         # Imported late, since only a training run needs it; this writer needs neither torch nor TensorFlow.
         from tensorboard.summary import Writer
 
-        run_dir.mkdir(parents=True, exist_ok=True)
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
 
@@ -65,6 +67,28 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def forget_metrics_after(run_dir: Path, step: int, position: int) -> None:
+    """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing.
+
+    TensorBoard's files can only grow: a mark in a new one has it drop the later points of those before.
+    """
+    path = run_dir / METRICS_FILE
+    if path.is_file() and path.stat().st_size > position:
+        os.truncate(path, position)
+    if (run_dir / TENSORBOARD_FOLDER).is_dir():
+        _mark_restart(str(run_dir / TENSORBOARD_FOLDER), step + 1)
+
+
+def _mark_restart(folder: str, first_step: int) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    marks = EventFileWriter(folder)
+    for _ in range(2):  # TensorBoard takes the first of all for the run's own start
+        marks.add_event(Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
+    marks.close()
 
 
 def _flat(rewards: RewardMetrics) -> dict[str, float]:

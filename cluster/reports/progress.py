@@ -44,15 +44,18 @@ def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterato
 
 
 class Progress:
-    """Prints as it is told and draws nothing over: a job's log reads like the terminal."""
+    """Prints as it is told and draws nothing over: a job's log reads like the terminal. Any thread may call it."""
 
     def __init__(self, console: Console) -> None:
+        self.current_phase = ""
+        self.num_steps_done = 0  # a run that is resumed sets it to what was done before
         self._console = console
         self._start_s = time.monotonic()
         self._recent_step_s: deque[float] = deque(maxlen=NUM_RECENT_STEPS)
 
     def phase(self, name: str) -> None:
         """Say that a phase ("set-up", "warm start", "GRPO", "evaluation") begins."""
+        self.current_phase = name
         self._recent_step_s.clear()
         elapsed = duration(time.monotonic() - self._start_s)
         self._print(Text.assemble((name, "bold cyan"), f"  (after {elapsed})"))
@@ -65,6 +68,7 @@ class Progress:
         self, step: int, total: int, reward_mean: float, correct_share: float, tokens_per_s: float, step_s: float
     ) -> None:
         """One line for step `step` of `total` (counted from 1), which took `step_s` seconds."""
+        self.num_steps_done = step
         self._recent_step_s.append(step_s)
         left_s = (total - step) * sum(self._recent_step_s) / len(self._recent_step_s)
         self._print(

@@ -38,12 +38,26 @@ rollouts = sa.Table(
     sa.Column("truncated", sa.Boolean, nullable=False),
     sa.Column("advantage", sa.Float),
 )
+dropped = sa.Table(  # of steps whose rollouts made room: the pass rates of the run need them
+    "dropped_rollouts",
+    _metadata,
+    sa.Column("question_id", sa.Text, nullable=False),
+    sa.Column("num_samples", sa.Integer, nullable=False),
+    sa.Column("num_correct", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+)
 
 
 class RolloutLog:
-    """The table `rollouts` of one file, made when missing. A step is written whole or not at all."""
+    """The table `rollouts` of one file, made when missing. A step is written whole or not at all.
 
-    def __init__(self, path: Path) -> None:
+    Where the file would pass its limit, the oldest steps' rows make room. One file with the latest steps is queried
+    as it is; of a row of files, a query would have to attach each.
+    """
+
+    def __init__(self, path: Path, max_bytes: int | None = None) -> None:
+        """The file passes `max_bytes` by one step's rows at most, and never lacks the latest step; None: no limit."""
+        self._max_bytes = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 60})
         with self._engine.connect() as connection:
@@ -69,20 +83,33 @@ class RolloutLog:
         if rows:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(rollouts), rows)
+                self._make_room(connection, step)
+
+    def _make_room(self, connection: sa.Connection, newest: int) -> None:
+        """Pages that rows leave are taken by later ones. Of a step that goes its counts stay."""
+        if self._max_bytes is None:
+            return
+        oldest = sa.select(sa.func.min(rollouts.c.step)).where(rollouts.c.step < newest)
+        while _used_bytes(connection) > self._max_bytes and (step := connection.scalar(oldest)) is not None:
+            counts = _counts(rollouts.c.step).where(rollouts.c.step == step)
+            connection.execute(sa.insert(dropped).from_select(dropped.c.keys(), counts))
+            connection.execute(sa.delete(rollouts).where(rollouts.c.step == step))
 
     def forget_after(self, step: int) -> None:
         """Delete the candidates of later steps."""
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(rollouts).where(rollouts.c.step > step))
+            for table in (rollouts, dropped):
+                connection.execute(sa.delete(table).where(table.c.step > step))
 
     def pass_rates(self) -> dict[str, PassRate]:
         """By question id, of the candidates that carry a reward."""
-        num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
-        counts = sa.select(rollouts.c.question_id, sa.func.count(), num_correct)
-        counts = counts.where(rollouts.c.reward.is_not(None)).group_by(rollouts.c.question_id)
         with self._engine.connect() as connection:
-            rows = connection.execute(counts).all()
-        return {name: PassRate(num_samples=samples, num_correct=correct) for name, samples, correct in rows}
+            rows = [*connection.execute(_counts()), *connection.execute(sa.select(*dropped.c[:3]))]
+        rates: dict[str, PassRate] = {}
+        for name, num_samples, num_correct in rows:
+            found = PassRate(num_samples=num_samples, num_correct=num_correct)
+            rates[name] = rates[name] + found if name in rates else found
+        return rates
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""
@@ -93,6 +120,21 @@ class RolloutLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _counts(*more: sa.ColumnElement) -> sa.Select:
+    """Question id, candidates that carry a reward, right ones; `more` are columns to group by."""
+    num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
+    counts = sa.select(rollouts.c.question_id, sa.func.count(), num_correct, *more)
+    return counts.where(rollouts.c.reward.is_not(None)).group_by(rollouts.c.question_id, *more)
+
+
+def _used_bytes(connection: sa.Connection) -> int:
+    page_bytes, num_pages, num_free = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return page_bytes * (num_pages - num_free)
 
 
 def _row(

@@ -1,0 +1,121 @@
+"""One thread beside the run that writes its status file and says which waits last."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from cluster.reports.progress import Progress
+from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
+from cluster.waits import Waits, waits
+from configs.errors import Interrupted, UserError
+
+STATUS_FILE = "status.json"
+PERIOD_S = 1.0
+START_TOLERANCE_S = 2.0  # of a process's start time, between two readings of it
+
+
+@contextmanager
+def run_watch(
+    run_dir: Path, num_steps: int, progress: Progress, waits: Waits = waits, period_s: float = PERIOD_S
+) -> Iterator[None]:
+    """Around the whole of a run: its end, good or bad, is in the status file too."""
+    watch = _RunWatch(run_dir, num_steps, progress, waits)
+    watch.write(None)
+    stop = threading.Event()
+    thread = threading.Thread(target=watch.keep_on, args=(stop, period_s), name="run-watch", daemon=True)
+    thread.start()
+    end, error = RunState.FAILED, ""
+    try:
+        yield
+        end = RunState.FINISHED
+    except (KeyboardInterrupt, Interrupted):
+        end = RunState.INTERRUPTED
+        raise
+    except BaseException as fault:
+        error = error_sentence(fault)
+        raise
+    finally:
+        stop.set()
+        thread.join()
+        watch.write(end, error)
+
+
+def read_status(run_dir: Path) -> RunStatus:
+    """Raises UserError where there is none."""
+    try:
+        return RunStatus.from_json((run_dir / STATUS_FILE).read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise UserError(
+            f"There is no run in {run_dir} ({STATUS_FILE}: {fault.strerror}): give the folder that floe train named."
+        ) from fault
+    except ValueError as fault:
+        raise UserError(f"{run_dir / STATUS_FILE} can't be read ({fault}): was it written by this floe?") from fault
+
+
+def is_driver_alive(status: RunStatus) -> bool | None:
+    """None for a run on another machine. A process that has the driver's number and another start isn't the driver."""
+    if status.host != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(status.pid)
+        is_same = abs(process.create_time() - status.started) <= START_TOLERANCE_S
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class _RunWatch:
+    def __init__(self, run_dir: Path, num_steps: int, progress: Progress, waits: Waits) -> None:
+        self._path = run_dir / STATUS_FILE
+        self._num_steps = num_steps
+        self._progress = progress
+        self._waits = waits
+        self._started = psutil.Process().create_time()
+        self._fault = ""  # of the last write
+
+    def keep_on(self, stop: threading.Event, period_s: float) -> None:
+        while not stop.wait(period_s):
+            for line in self._waits.lines_due():
+                self._progress.note(line)
+            self.write(None)
+
+    def write(self, end: RunState | None, error: str = "") -> None:
+        """Replaces the file; a disk that is full is for those to report who write what can't be missed."""
+        beside = self._path.with_suffix(".json.new")
+        try:
+            beside.write_text(self._status(end, error).to_json(), encoding="utf-8")
+            os.replace(beside, self._path)
+            self._fault = ""
+        except OSError as fault:
+            if self._fault != str(fault):
+                self._fault = str(fault)
+                self._progress.note(f"the status file can't be written: {fault}")
+
+    def _status(self, end: RunState | None, error: str) -> RunStatus:
+        now = time.time()
+        phase = self._progress.current_phase
+        state = state_of_phase(phase)
+        is_in_step = state is RunState.TRAINING and self._progress.num_steps_done < self._num_steps
+        return RunStatus(
+            state=end or state,
+            phase=phase,
+            step=self._progress.num_steps_done + is_in_step,
+            num_steps=self._num_steps,
+            waits=tuple(
+                WaitSince(owner=wait.owner, what=wait.what, since=round(now - wait.waited_s, 1), limit_s=wait.limit_s)
+                for wait in self._waits.now()
+            ),
+            pid=os.getpid(),
+            started=self._started,
+            host=socket.gethostname(),
+            updated=round(now, 1),
+            error=error,
+        )
