@@ -21,6 +21,7 @@ from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
 
+LOOPBACK = "127.0.0.1"
 LOCAL_OBJECT_STORE_BYTES = 2**30
 
 
@@ -58,14 +59,15 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
     ray.init(
         address="local",
         include_dashboard=port is not None,
-        dashboard_host="127.0.0.1",
+        dashboard_host=LOOPBACK,
+        _node_ip_address=LOOPBACK,  # else its servers listen on every interface
         dashboard_port=port,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
         _system_config={"worker_niceness": 0},
         **shared,
     )
-    return "started a local Ray" + ("" if port is None else f", dashboard at http://127.0.0.1:{port}")
+    return "started a local Ray" + ("" if port is None else f", dashboard at http://{LOOPBACK}:{port}")
 
 
 def _recorded_cluster() -> str | None:
@@ -82,7 +84,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOOPBACK, port))
         except OSError:
             return False
     return True

@@ -19,6 +19,7 @@ from cluster.waits import acquire, waits
 from configs.errors import AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
+MAX_NAMED_QUESTIONS = 5
 REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
@@ -87,7 +88,11 @@ class RolloutPool:
                 continue
             except RayError as fault:
                 del streams[stream]
-                self._replace(number, source.handle, fault)
+                try:
+                    self._replace(number, source.handle, fault)
+                except RolloutActorLost as loss:
+                    loss.add_note(f"questions: {_names(list(unfinished[number].values()))}")
+                    raise
                 start(number)
                 continue
             self._last_group_s[number] = time.monotonic()
@@ -194,6 +199,13 @@ class RolloutPool:
                 f"rollout actor {number} was lost {self._num_losses_in_a_row[number]} times in a row, at last to this: "
                 f"{_cause(fault)}; free memory or see Ray's logs, and start the run again"
             ) from fault
+
+
+def _names(requests: Sequence[GroupRequest]) -> str:
+    """Of the questions that a lost actor had in hand."""
+    shown = ", ".join(request.question.question_id for request in requests[:MAX_NAMED_QUESTIONS])
+    more = len(requests) - MAX_NAMED_QUESTIONS
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _install(handle: Any, manifest: AdapterManifest) -> Any:

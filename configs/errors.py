@@ -1,5 +1,6 @@
 """The errors that end a command with one sentence, on whatever process they arise, and its exit codes."""
 
+EXIT_CODE_FAULT = 1
 EXIT_CODE_USER_ERROR = 2
 EXIT_CODE_LOST = 4
 EXIT_CODE_INTERRUPTED = 130
