@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from configs.errors import UserError
 
 FAILURE_LOG = "failure.log"
+# The head of the trace that Ray gives an error of another process, whose fields the error itself does not keep.
+REMOTE_CALL = re.compile(r"ray::(?P<call>[^\s(]+)\(\)(?:\x1b\[39m)? \(pid=(?P<pid>\d+), ip=(?P<node>[\w.:-]+)")
 MAX_CAUSES = 20  # followed from an error to what raised it
 
 
@@ -44,9 +47,8 @@ def note_failure(error: BaseException, where: str, folder: Path, remedy: str = "
 def remote_place(error: BaseException) -> str:
     """The call, process and node where it was raised, empty for this process."""
     for fault in _causes(error):
-        name, pid = getattr(fault, "function_name", None), getattr(fault, "pid", None)
-        if name and pid:  # a RayTaskError
-            return f"{name} in process {pid} on node {getattr(fault, 'ip', '?')}"
+        if found := REMOTE_CALL.search(str(fault)):
+            return f"{found['call']} in process {found['pid']} on node {found['node']}"
     return ""
 
 

@@ -58,8 +58,13 @@ def watch_servers(found: set[str], ended: threading.Event) -> None:
                 found |= {
                     f"{one.laddr.ip}:{one.laddr.port} of {' '.join(process.cmdline())[:80]}"
                     for one in process.net_connections("inet")
-                    if one.status == psutil.CONN_LISTEN and not ipaddress.ip_address(one.laddr.ip).is_loopback
+                    if one.status == psutil.CONN_LISTEN and not is_loopback(one.laddr.ip)
                 }
+
+
+def is_loopback(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 @pytest.fixture(scope="session")
