@@ -13,6 +13,7 @@ import typer
 
 from cluster.environment import environment_overrides
 from cluster.prepare_cli import prepare
+from cluster.report_cli import report, runs
 from configs.errors import (
     EXIT_CODE_INTERRUPTED,
     EXIT_CODE_LOST,
@@ -34,6 +35,8 @@ app = typer.Typer(
 bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
+app.command()(report)
+app.command()(runs)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[
