@@ -167,9 +167,10 @@ def _sample_note(
     else:
         which = "all" if len(steps) == len(counts) else "the first and last three and evenly spaced ones between"
         note = (
-            f"A sample: {len(shown)} groups, {num_candidates:,} of {sum(counts.values()):,} candidates, from {len(steps)} "
-            f"of {len(counts)} steps ({which}). In each step groups that are all right, partly right, none right, none "
-            "running take turns; within these a fixed hash of the question decides, so that the same ones return."
+            f"A sample: {len(shown)} groups, {num_candidates:,} of {sum(counts.values()):,} candidates, from "
+            f"{len(steps)} of {len(counts)} steps ({which}). In each step groups that are all right, partly right, "
+            "none right, none running take turns; within these a fixed hash of the question decides, so that the same "
+            "ones return."
         )
     if series.steps and min(counts) > series.steps[0]:
         note += f" Steps before {min(counts)} made room in rollouts.sqlite (run.max_rollout_log_bytes)."

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from cluster.reports.page.step_series import MAX_POINTS, StepSeries, bucket_edges, bucketed, running_mean
 
 MAX_BARS = 120  # more steps than these are drawn as areas
+MAX_LABELLED = 12  # steps that each have their number below them
 MIN_SMOOTHED = 40  # steps from which a curve has a running mean
 BLUE, GREEN, ORANGE, RED, PURPLE, GREY = "#3b82c4", "#1f9d6b", "#e09a2b", "#d4553f", "#9467bd", "#8a8f98"
 
@@ -70,8 +71,9 @@ def add_stack(figure: go.Figure, series: StepSeries, values: Sequence[float | No
 
 
 def finished(
-    name: str, title: str, caption: str, figure: go.Figure, *, is_wide: bool = False, over_steps: bool = True
+    name: str, title: str, caption: str, figure: go.Figure, series: StepSeries | None, *, is_wide: bool = False
 ) -> Figure:
+    """With the look that all share; over the steps of `series`, if that is given."""
     figure.update_layout(
         template="none",
         height=300,
@@ -82,13 +84,14 @@ def finished(
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         showlegend=sum(trace.showlegend is not False for trace in figure.data) > 1,
     )
-    if over_steps:
-        figure.update_layout(barmode="stack", bargap=0.12)
-        figure.update_xaxes(title="step", tickformat="d")
     figure.update_xaxes(zeroline=False)
+    if series is not None:
+        figure.update_layout(barmode="stack", bargap=0.12)
+        first, last = series.steps[0], series.steps[-1]
+        every = 1 if last - first < MAX_LABELLED else None
+        figure.update_xaxes(title="step", tickformat="d", range=[first - 0.6, last + 0.6], dtick=every)
     figure.update_yaxes(automargin=True, zeroline=False)
-    plot = json.loads(figure.to_json())
-    return Figure(name=name, title=title, caption=caption, plot=plot, is_wide=is_wide)
+    return Figure(name=name, title=title, caption=caption, plot=json.loads(figure.to_json()), is_wide=is_wide)
 
 
 def points_of(series: StepSeries) -> list[int]:

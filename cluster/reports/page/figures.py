@@ -102,7 +102,7 @@ def policies_figure(report: EvaluationReport) -> Figure:
     figure.update_layout(barmode="group", bargap=0.35)
     figure.update_yaxes(title="% of questions", rangemode="tozero")
     caption = f"Greedy, sampled and best of {report.num_samples}, with 95 % intervals over questions."
-    return finished("policies", "Execution accuracy (%)", caption, figure, over_steps=False)
+    return finished("policies", "Execution accuracy (%)", caption, figure, None)
 
 
 def _lines(
@@ -130,7 +130,7 @@ def _lines(
         figure.update_yaxes(range=scale)
     else:
         figure.update_yaxes(rangemode="tozero")
-    return finished(name, title, caption + smoothing_note(series), figure)
+    return finished(name, title, caption + smoothing_note(series), figure, series)
 
 
 def _decades(series: StepSeries, metrics: Iterable[str]) -> list[float] | None:
@@ -167,7 +167,7 @@ def _accuracy(series: StepSeries, config: RunConfig | None) -> Figure:
         )
     figure.update_yaxes(title="% of questions", range=[0, 100])
     num_asked = series.column("eval_num_questions")[at[-1]]
-    return finished("accuracy", title, f"{caption} {int(num_asked or 0)} of them have a verdict.", figure)
+    return finished("accuracy", title, f"{caption} {int(num_asked or 0)} of them have a verdict.", figure, series)
 
 
 def _outcomes(series: StepSeries) -> Figure:
@@ -182,7 +182,7 @@ def _outcomes(series: StepSeries) -> Figure:
         shares = [100 * (value or 0) / total if total else None for value, total in zip(column, totals, strict=True)]
         add_stack(figure, series, shares, outcome.value.replace("_", " "), OUTCOME_COLOURS[outcome])
     figure.update_yaxes(title="% of candidates", range=[0, 100])
-    return finished("outcomes", title, caption, figure, is_wide=True)
+    return finished("outcomes", title, caption, figure, series, is_wide=True)
 
 
 def _phases(series: StepSeries) -> Figure:
@@ -212,7 +212,7 @@ def _phases(series: StepSeries) -> Figure:
         line = {"color": colour, "width": 1.5, "dash": "dot"}
         figure.add_scatter(x=points_of(series), y=y, name=label, mode="lines", line=line)
     figure.update_yaxes(title="seconds", rangemode="tozero")
-    return finished("phases", title, caption, figure, is_wide=True)
+    return finished("phases", title, caption, figure, series, is_wide=True)
 
 
 def _staleness(series: StepSeries) -> Figure:
@@ -228,7 +228,7 @@ def _staleness(series: StepSeries) -> Figure:
         shares = [100 * _share(counts, lag) for counts in series.groups_by_staleness]
         add_stack(figure, series, shares, "1 step" if lag == 1 else f"{lag} steps", shades[min(lag, len(shades) - 1)])
     figure.update_yaxes(title="% of groups", range=[0, 100])
-    return finished("staleness", title, caption, figure)
+    return finished("staleness", title, caption, figure, series)
 
 
 def _share(counts: Sequence[int], position: int) -> float:
