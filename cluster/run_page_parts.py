@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from actors.data.connections import reading
 from cluster.messages import Question
 from cluster.reports.evaluation_record import (
     EVALUATION_FILE,
@@ -22,15 +21,13 @@ from cluster.reports.page.browser_data import BrowserData, ShownGroup, statement
 from cluster.reports.page.evaluation_views import Changes, changes, database_rows
 from cluster.reports.page.figures import policies_figure, step_figures
 from cluster.reports.page.overview import facts, missing, settings
-from cluster.reports.page.rollout_rows import RolloutRows
-from cluster.reports.page.rollout_sample import MAX_CANDIDATES, sampled_groups, sampled_steps
 from cluster.reports.page.run_page import Rollouts, RunPage
-from cluster.reports.page.step_series import StepSeries, parse_metrics
-from cluster.reports.rollout_log import ROLLOUTS_FILE
+from cluster.reports.page.step_series import StepSeries, parse_metrics, with_outcomes
 from cluster.run_files import REPORT_FILE, found_status, read_best, read_report
 from cluster.run_folder import CONFIG_FILE, config_of_run
 from cluster.run_questions import RunQuestions, questions_of_run, schemas_of
 from cluster.run_results import RunResults, results_of
+from cluster.run_rollouts import SampledRollouts, sampled_rollouts
 from cluster.run_status import RunStatus
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -48,7 +45,8 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
     faults: list[str] = []
     config = _or_fault(lambda: config_of_run(run_dir, ()), faults)
     status = found_status(run_dir)
-    series = _series(run_dir, faults)
+    sample = sampled_rollouts(run_dir)
+    series = with_outcomes(_series(run_dir, faults), sample.outcomes)
     report = _read_report(run_dir, faults)
     first, last = _evaluations(run_dir, faults)
     changed = None if first is None or last is None else _or_fault(lambda: changes(first[1], last), faults)
@@ -66,7 +64,7 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
         databases=[] if after is None else database_rows(before, after, NUM_RESAMPLES),
         databases_note=_databases_note(None if first is None else first[0], last),
         changes=changed,
-        rollouts=_rollouts(run_dir, config, changed, series),
+        rollouts=_rollouts(config, changed, sample),
     )
 
 
@@ -114,9 +112,13 @@ def _databases_note(first: str | None, last: Evaluation | None) -> str:
     return f"Before: {names[first]}; after: the trained policy." if first else "Of the trained policy."
 
 
-def _rollouts(run_dir: Path, config: RunConfig | None, changed: Changes | None, series: StepSeries) -> Rollouts:
+def _rollouts(config: RunConfig | None, changed: Changes | None, sample: SampledRollouts) -> Rollouts:
     questions = questions_of_run(config)
-    shown, sample_note = _sampled(run_dir / ROLLOUTS_FILE, questions, series)
+    shown = [
+        ShownGroup(rows=one, rank=rank, question=questions.find(one.question_id, one.database_id, one.question))
+        for one, rank in sample.groups
+    ]
+    sample_note = sample.note
     by_id: dict[str, Question] = {}
     if changed is not None:
         for one in (*changed.gained, *changed.lost):
@@ -132,49 +134,6 @@ def _rollouts(run_dir: Path, config: RunConfig | None, changed: Changes | None, 
     if data.num_left_out:
         sample_note += f" {data.num_left_out} of these groups are left out to keep the page small."
     return Rollouts(values=data.values(), sample_note=sample_note, results_note=_results_note(questions, results))
-
-
-def _sampled(path: Path, questions: RunQuestions, series: StepSeries) -> tuple[list[ShownGroup], str]:
-    """The groups to show, and a sentence or two on what of the run they are."""
-    if not path.is_file():
-        return [], "The run's folder has no rollouts.sqlite: no step was done."
-    try:
-        with reading(path) as connection:
-            rows = RolloutRows(connection)
-            counts = rows.num_candidates()
-            steps = sampled_steps(counts)
-            is_all = sum(counts.values()) <= MAX_CANDIDATES
-            shown = []
-            for step in steps:
-                room = counts[step] if is_all else MAX_CANDIDATES // len(steps)
-                ranks = {one.outline.group_index: one.rank for one in sampled_groups(rows.outlines(step), room)}
-                for group in rows.groups(step, list(ranks)):
-                    known = questions.find(group.question_id, group.database_id, group.question)
-                    shown.append(ShownGroup(rows=group, rank=ranks[group.group_index], question=known))
-    except UserError as fault:
-        return [], f"The rollouts can't be read: {fault}"
-    if not counts:
-        return [], "No rollout is recorded: no step was done."
-    return shown, _sample_note(shown, counts, steps, is_all, series)
-
-
-def _sample_note(
-    shown: Sequence[ShownGroup], counts: dict[int, int], steps: Sequence[int], is_all: bool, series: StepSeries
-) -> str:
-    num_candidates = sum(len(one.rows.candidates) for one in shown)
-    if is_all:
-        note = f"All {len(shown)} groups of {len(steps)} steps, {num_candidates:,} candidates."
-    else:
-        which = "all" if len(steps) == len(counts) else "the first and last three and evenly spaced ones between"
-        note = (
-            f"A sample: {len(shown)} groups, {num_candidates:,} of {sum(counts.values()):,} candidates, from "
-            f"{len(steps)} of {len(counts)} steps ({which}). In each step groups that are all right, partly right, "
-            "none right, none running take turns; within these a fixed hash of the question decides, so that the same "
-            "ones return."
-        )
-    if series.steps and min(counts) > series.steps[0]:
-        note += f" Steps before {min(counts)} made room in rollouts.sqlite (run.max_rollout_log_bytes)."
-    return note
 
 
 def _results(

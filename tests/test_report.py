@@ -144,7 +144,7 @@ def test_a_run_in_progress_is_read_while_it_writes(tmp_path):
     page = page_of(folder)
     writer.rollback()
     writer.close()
-    assert page.missing[0] == "The run is still going on: its curves end at step 1 of 20."
+    assert page.missing[0] == "The run was going on at 2026-09-21 14:15:00 UTC: its curves end at step 1 of 20."
     assert len(page.rollouts.values["groups"]) == 1
 
 

@@ -26,7 +26,7 @@ from cluster.reports.page.rollout_sample import (
 )
 from cluster.reports.page.same_sql import CandidateRow, GroupRows, same_sql
 from cluster.reports.page.script_json import script_json
-from cluster.reports.page.step_series import bucketed, first_and_last, parse_metrics, running_mean
+from cluster.reports.page.step_series import bucketed, first_and_last, parse_metrics, running_mean, with_outcomes
 from tests.evaluations import IDENTITY, evaluation, record
 
 OUTCOMES = st.sampled_from(list(Outcome))
@@ -65,6 +65,15 @@ def test_records_become_columns_and_gaps_are_none():
     assert series.has("kl", "old") and not series.has("kl", "nothing")
     assert series.groups_by_staleness == ((), (3, 1))
     assert series.num_unreadable == 2
+
+
+def test_outcomes_of_a_steps_own_candidates_replace_what_was_scored_meanwhile():
+    recorded = parse_metrics('{"step": 1, "outcome_match": 9}\n{"step": 2, "outcome_match": 0, "loss": 1}\n')
+    series = with_outcomes(recorded, {2: {Outcome.MATCH: 3, Outcome.NO_SQL: 1}})
+    assert series.column("outcome_match") == (9, 3)
+    assert series.column("outcome_no_sql") == (None, 1)
+    assert series.column("outcome_timeout") == (None, 0)
+    assert series.column("loss") == (None, 1)
 
 
 def test_a_step_that_was_done_again_counts_once():

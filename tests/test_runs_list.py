@@ -58,7 +58,7 @@ def test_a_driver_that_is_gone_is_found_dead(capsys, home_runs):
 
     write_status(home_runs / "under-way", RunState.TRAINING, 8, host=socket.gethostname())
     (found,) = listed(capsys, [home_runs / "under-way"], home_runs)
-    assert found["state"] == "died"
+    assert (found["state"], found["is_driver_alive"]) == ("died", False)
 
 
 def test_the_table_has_a_line_for_each(capsys, home_runs):
@@ -66,7 +66,7 @@ def test_the_table_has_a_line_for_each(capsys, home_runs):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     (line,) = [line for line in lines if "under-way" in line]
-    assert "training" in line and "7/20" in line and "40.0 % of 50 tune, version 5" in line
+    assert "training?" in line and "7/20" in line and "40.0 % of 50 tune, version 5" in line
     assert sum(" old " in line for line in lines) == 1, "a run that is named twice is listed once"
 
 

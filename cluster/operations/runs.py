@@ -13,6 +13,7 @@ from cluster.reports.progress import make_console
 from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
 from cluster.run_files import found_status, read_best, read_report
 from cluster.run_folder import CONFIG_FILE, config_of_run
+from cluster.run_watch import is_driver_alive
 from configs.errors import UserError
 from configs.schema import RunConfig
 
@@ -53,6 +54,7 @@ def summary_of(run_dir: Path) -> RunSummary:
         name=run_dir.name,
         folder=str(run_dir),
         state="not known" if status is None else status.state.value,
+        is_driver_alive=None if status is None else is_driver_alive(status),
         num_steps_done=last_step(run_dir / METRICS_FILE),
         num_steps=num_steps if status is None else status.num_steps,
         best=_best(run_dir, config),

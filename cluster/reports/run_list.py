@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.run_status import RunState
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
@@ -30,10 +32,16 @@ class RunSummary:
     name: str
     folder: str
     state: str
+    is_driver_alive: bool | None  # None where that can't be known from here
     num_steps_done: int
     num_steps: int | None
     best: Accuracy | None
     started: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a state that is no end may have been left by a driver that is gone."""
+        return self.is_driver_alive is None and self.state in [one.value for one in RunState if not one.is_end]
 
 
 def to_json(runs: Sequence[RunSummary]) -> str:
@@ -50,7 +58,9 @@ def render(runs: Sequence[RunSummary], console: Console) -> None:
     for run in runs:
         total = "?" if run.num_steps is None else str(run.num_steps)
         started = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M")
-        table.add_row(Text(run.name), run.state, f"{run.num_steps_done}/{total}", _said(run.best), started)
+        table.add_row(
+            Text(run.name), run.state + "?" * run.is_open, f"{run.num_steps_done}/{total}", _said(run.best), started
+        )
     console.print(table)
 
 

@@ -53,7 +53,7 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
     limit = None if config is None else config.rollout.max_new_tokens
     return [
         _lines(series, "reward", "Reward and right answers", "Mean over the step's candidates, from 0 to 1.",
-               {"reward_mean": ("reward", BLUE), "correct_share": ("share right", GREEN)}, "mean", [0, 1]),
+               {"reward_mean": ("reward", BLUE), "correct_share": ("share right", GREEN)}, "mean", None),
         _accuracy(series, config),
         _outcomes(series),
         _phases(series),
@@ -112,10 +112,10 @@ def _lines(
     caption: str,
     curves: Mapping[str, tuple[str, str]],
     unit: str,
-    scale: list[int] | str | None,
+    scale: str | None,
     missing: str = "The records do not have it.",
 ) -> Figure:
-    """`curves` maps a metric to its label and colour; `scale` is a range, `log`, `percent` or what fits."""
+    """`curves` maps a metric to its label and colour; `scale` is `log`, `percent` or what fits."""
     shown = {metric: look for metric, look in curves.items() if series.has(metric)}
     if not shown:
         return Figure(name=name, title=title, caption=caption, plot=None, missing=missing)
@@ -126,8 +126,6 @@ def _lines(
     figure.update_yaxes(title=unit)
     if scale == "log":
         figure.update_yaxes(type="log", dtick=1, exponentformat="none", range=_decades(series, shown))
-    elif isinstance(scale, list):
-        figure.update_yaxes(range=scale)
     else:
         figure.update_yaxes(rangemode="tozero")
     return finished(name, title, caption + smoothing_note(series), figure, series)
@@ -189,7 +187,7 @@ def _phases(series: StepSeries) -> Figure:
     title = "Time of a step (seconds)"
     caption = (
         "The bar is the learner's time: it waits for groups, learns, and hands on the adapter. Evaluation comes on "
-        "top. Lines: generation and scoring, which may overlap with it."
+        "top, and other is mostly the wait for its turn. Lines: generation and scoring, which may overlap with it."
     )
     parts = {
         "learner_wait_s": ("waits for groups", BLUE), "learn_s": ("learns", ORANGE), "sync_s": ("adapter", PURPLE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from cluster.reports.evaluation_table import EvaluationReport
@@ -110,7 +111,7 @@ def missing(
 def _verb(status: RunStatus) -> str:
     if status.state.is_end:
         return {RunState.DIED: "died", RunState.FAILED: "failed"}.get(status.state, "was interrupted")
-    return "is still going on"
+    return f"was going on at {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(status.updated))}"
 
 
 def _place(status: RunStatus | None) -> str:

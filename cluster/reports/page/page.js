@@ -252,7 +252,7 @@
       else if (!current) first.click();
     }
 
-    byId("filters").addEventListener("input", filter);
+    for (const event of ["input", "change"]) byId("filters").addEventListener(event, filter);
     byId("filters").addEventListener("reset", () => setTimeout(filter));
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
     list.addEventListener("keydown", (event) => {

@@ -22,10 +22,13 @@ class RolloutRows:
         # One state of the file for all queries, while the run may add a step or have one make room.
         connection.exec_driver_sql("BEGIN")
 
-    def num_candidates(self) -> dict[int, int]:
-        """By step."""
-        counts = sa.select(rollouts.c.step, sa.func.count()).group_by(rollouts.c.step)
-        return {row[0]: row[1] for row in self._connection.execute(counts)}
+    def outcomes(self) -> dict[int, dict[Outcome, int]]:
+        """Number of candidates by step and outcome; a file without the index of both is read through for it."""
+        columns = (rollouts.c.step, rollouts.c.outcome)
+        found: dict[int, dict[Outcome, int]] = {}
+        for step, outcome, count in self._connection.execute(sa.select(*columns, sa.func.count()).group_by(*columns)):
+            found.setdefault(step, {})[Outcome(outcome)] = count
+        return found
 
     def outlines(self, step: int) -> list[GroupOutline]:
         """The groups of a step, in their order."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
+
+from cluster.messages import Outcome
 
 MAX_POINTS = 1000  # of a curve
 
@@ -49,6 +51,20 @@ def parse_metrics(text: str) -> StepSeries:
         groups_by_staleness=tuple(_counts(records[step].get("groups_by_staleness")) for step in steps),
         num_unreadable=num_unreadable,
     )
+
+
+def with_outcomes(series: StepSeries, outcomes: Mapping[int, Mapping[Outcome, int]]) -> StepSeries:
+    """With the counts of the steps' own candidates where these are known.
+
+    A record counts what was scored since the one before it: where generation runs ahead, part of that is the next
+    step's, and an evaluation between the two takes it away.
+    """
+    columns = {}
+    for outcome in Outcome:
+        name = f"outcome_{outcome.value}"
+        recorded = zip(series.steps, series.column(name), strict=True)
+        columns[name] = tuple(outcomes[step].get(outcome, 0) if step in outcomes else old for step, old in recorded)
+    return replace(series, columns={**series.columns, **columns})
 
 
 def bucketed(values: Sequence[float | None], num_points: int) -> list[float | None]:
