@@ -222,7 +222,7 @@ def test_the_page_loads_nothing_and_lets_nothing_be_loaded(tmp_path):
 
 
 def check_large_run(folder: Path, num_steps: int, num_groups: int) -> None:
-    run_folder(folder, question="How many items?" + " " * 0, num_questions=4)
+    run_folder(folder, question="How many items?", num_questions=500)
     write_status(folder, RunState.FINISHED, num_steps, num_steps)
     write_metrics(folder, range(1, num_steps + 1))
     write_rollouts(folder, long_run_rows(num_steps, num_groups))
@@ -255,11 +255,11 @@ def test_a_run_of_a_thousand_steps_of_64_questions_fits(tmp_path):
 
 def test_a_sample_of_long_texts_fits(tmp_path):
     folder = run_folder(tmp_path / "run")
-    write_metrics(folder, range(1, 61))
+    write_metrics(folder, range(1, 43))
     rows = []
-    for step in range(1, 61):
+    for step in range(1, 43):
         for group in range(10):
-            long = [(f"SELECT '<é{step} {group} {i}{'é<' * 4000}'", "mismatch", 0.1) for i in range(16)]
+            long = [(f"SELECT '<é{step} {group} {i}{'é<' * 2000}'", "mismatch", 0.1) for i in range(16)]
             rows += group_rows(step, group, "q0", long)
     write_rollouts(folder, rows)
     page = page_of(folder)
