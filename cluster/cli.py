@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from cluster.environment import environment_overrides
+from cluster.environment import environment_overrides, logs_dir
+from cluster.failure_report import first_screen, note_failure
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
 from configs.errors import (
+    EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
     EXIT_CODE_LOST,
     EXIT_CODE_USER_ERROR,
@@ -238,9 +240,9 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script: a UserError becomes one sentence and exit code 2, an interrupt exit code 130.
+    """The console script: a UserError becomes one sentence and exit code 2, an interrupt exit code 130, any other 1.
 
-    With FLOE_DEBUG=1 a UserError keeps its trace.
+    With FLOE_DEBUG=1 an error keeps its trace; else the trace is in a file that the last line names.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would be drawn into floe's own progress
     try:
@@ -248,11 +250,17 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("FLOE_DEBUG") == "1":
             raise
-        # An error that was raised in another process comes wrapped, its own text under `cause`.
-        print(f"floe: {getattr(error, 'cause', error)}", file=sys.stderr)
+        print(first_screen(error), file=sys.stderr)
         sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE_INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("FLOE_DEBUG") == "1":
+            raise
+        if not any(note.startswith("log: ") for note in getattr(error, "__notes__", ())):
+            note_failure(error, " ".join(["floe", *sys.argv[1:2]]), logs_dir())
+        print(first_screen(error), file=sys.stderr)
+        sys.exit(EXIT_CODE_FAULT)
 
 
 def _exit_code(error: UserError) -> int:

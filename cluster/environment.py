@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 
 def environment_overrides() -> list[str]:
     """FLOE_HOME beats the file; an override on the command line beats both."""
     home = os.environ.get("FLOE_HOME")
     return [f"run.home={json.dumps(home)}"] if home else []  # JSON is YAML, and quotes what needs it
+
+
+def logs_dir() -> Path:
+    """For failures of commands that have no run folder."""
+    return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"

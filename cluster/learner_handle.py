@@ -12,12 +12,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
 from cluster.waits import waits
-from configs.errors import LostError, UserError
+from configs.errors import ActorsLost, UserError
 
 LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
 
 
-class LearnerLost(LostError):
+class LearnerLost(ActorsLost):
     """A rank's process died, and with it the learner's state since the last checkpoint."""
 
 
@@ -66,12 +66,12 @@ class LearnerHandle:
                 except GetTimeoutError as fault:
                     raise wait.too_long() from fault
         except RayActorError as fault:
-            raise self._lost(what, fault) from fault
+            raise _lost(what, fault) from fault
         except RayTaskError as fault:
             if isinstance(fault.cause, UserError | OSError):  # plain, with its number
                 raise fault.cause from fault
             if self._has_dead_rank():  # the others fail when they miss it
-                raise self._lost(what, fault) from fault
+                raise _lost(what, fault) from fault
             raise
 
     def _has_dead_rank(self) -> bool:
@@ -84,12 +84,6 @@ class LearnerHandle:
         except GetTimeoutError:
             return False  # all are alive, some are busy
         return False
-
-    def _lost(self, what: str, fault: Exception) -> LearnerLost:
-        reason = str(fault).strip().splitlines()[0].rstrip(".:")
-        return LearnerLost(
-            f"the learner died, the driver waiting for {what} ({reason}): go on from the last checkpoint with --resume"
-        )
 
 
 class SupervisedHandle:
@@ -107,7 +101,7 @@ class SupervisedHandle:
         folder: Path,
         checkpoint_dir: Path,
     ) -> Iterator[WarmStartReport]:
-        """Rank 0's reports as they come. Raises what any rank raised, and WaitTooLong."""
+        """Rank 0's reports as they come. Raises what any rank raised, WaitTooLong, and LearnerLost for a dead one."""
         stored = ray.put(list(examples)), ray.put(list(held_back))
         streams: list[Any] = [
             rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
@@ -124,6 +118,8 @@ class SupervisedHandle:
             except StopIteration:
                 running.remove(stream)
                 continue
+            except RayActorError as fault:
+                raise _lost("the warm start's next evaluation", fault) from fault
             if stream is first:
                 yield report
 
@@ -141,6 +137,13 @@ def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
             raise GetTimeoutError(f"nothing came within {timeout_s:g} s")
         ray.get(ready)
     return ray.get(list(refs))
+
+
+def _lost(what: str, fault: Exception) -> LearnerLost:
+    reason = str(fault).strip().splitlines()[0].rstrip(".:")
+    return LearnerLost(
+        f"the learner died, the driver waiting for {what} ({reason}): go on from the last checkpoint with --resume"
+    )
 
 
 def _kill(handles: Sequence[Any]) -> None:

@@ -21,6 +21,8 @@ from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
 
+LOOPBACK = "127.0.0.1"
+PROBE_TIMEOUT_S = 10.0
 LOCAL_OBJECT_STORE_BYTES = 2**30
 
 
@@ -44,6 +46,7 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
     shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
     address = _recorded_cluster() if cluster.address == "auto" else cluster.address
     if address is not None and address != "local":
+        _check_answers(address)
         try:
             ray.init(address=address, **shared)
             return f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}"
@@ -55,17 +58,47 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
     port = cluster.dashboard_port
     if port is not None and not _is_free(port):
         raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")
-    ray.init(
-        address="local",
-        include_dashboard=port is not None,
-        dashboard_host="127.0.0.1",
-        dashboard_port=port,
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-        # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
-        _system_config={"worker_niceness": 0},
-        **shared,
-    )
-    return "started a local Ray" + ("" if port is None else f", dashboard at http://127.0.0.1:{port}")
+    with _loopback_only():
+        ray.init(
+            address="local",
+            include_dashboard=port is not None,
+            dashboard_host=LOOPBACK,
+            dashboard_port=port,
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
+            _system_config={"worker_niceness": 0},
+            **shared,
+        )
+    return "started a local Ray" + ("" if port is None else f", dashboard at http://{LOOPBACK}:{port}")
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Has the servers of a Ray that starts listen at the loopback interface: its own way on a Mac.
+
+    On Linux it takes the host's address in place of 127.0.0.1, and listens on every interface.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _check_answers(address: str) -> None:
+    """Raises UserError. Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"cluster.address is {address!r}: use 'auto', 'local' or host:port, as ray start printed it.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_S).close()
+    except OSError as fault:
+        raise UserError(
+            f"No Ray cluster answers at {address} ({fault.strerror or fault}): start one with 'ray start --head', "
+            "or set cluster.address=local."
+        ) from fault
 
 
 def _recorded_cluster() -> str | None:
@@ -82,7 +115,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOOPBACK, port))
         except OSError:
             return False
     return True

@@ -54,10 +54,10 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     },
     Rule.STEPS: {"run": "num_steps"},
     Rule.FREE: {
-        "run": "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries",
+        "run": "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes",
         "data": "max_eval_questions",
-        "rollout": "adapter_transport num_cpus",
-        "reward": "num_workers num_cpus",
+        "rollout": "adapter_transport num_cpus stuck_after_s",
+        "reward": "num_workers num_cpus stuck_after_s",
         "learner": "num_cpus",
         "evaluation": (
             "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "

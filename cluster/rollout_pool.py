@@ -12,16 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayError, RayTaskError
 
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from cluster.waits import acquire, waits
-from configs.errors import AdapterProofError, LostError
+from configs.errors import ActorsLost, AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
+MAX_NAMED_QUESTIONS = 5
 REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
+
+
+class AdapterBlobLost(ActorsLost):
+    """What the object store held for the rollout actors died with its owner."""
 
 
 class RolloutActorLost(LostError):
@@ -87,7 +92,11 @@ class RolloutPool:
                 continue
             except RayError as fault:
                 del streams[stream]
-                self._replace(number, source.handle, fault)
+                try:
+                    self._replace(number, source.handle, fault)
+                except RolloutActorLost as loss:
+                    loss.add_note(f"questions: {_names(list(unfinished[number].values()))}")
+                    raise
                 start(number)
                 continue
             self._last_group_s[number] = time.monotonic()
@@ -196,6 +205,13 @@ class RolloutPool:
             ) from fault
 
 
+def _names(requests: Sequence[GroupRequest]) -> str:
+    """Of the questions that a lost actor had in hand."""
+    shown = ", ".join(request.question.question_id for request in requests[:MAX_NAMED_QUESTIONS])
+    more = len(requests) - MAX_NAMED_QUESTIONS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _install(handle: Any, manifest: AdapterManifest) -> Any:
     # Without the reference in the manifest: Ray keeps books on every reference that travels inside a value.
     return handle.install.remote(replace(manifest, blob_ref=None), manifest.blob_ref[0])
@@ -213,8 +229,12 @@ def _check_receipt(manifest: AdapterManifest, receipt: AdapterReceipt) -> None:
 
 
 def _raise_unless_lost(fault: RayError) -> None:
-    """A proof that failed would fail again; any other fault of an engine ends with the engine."""
+    """A proof that failed would fail again, and so would a blob's fetch; any other fault of an engine ends with it."""
     cause = getattr(fault, "cause", None)
+    if isinstance(cause, ObjectLostError):
+        raise AdapterBlobLost(
+            "An adapter's blob is lost with the learner that exported it: go on from the last checkpoint with --resume."
+        ) from fault
     if isinstance(fault, RayTaskError) and isinstance(cause, AdapterProofError):
         raise cause from fault
 

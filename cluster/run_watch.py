@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from cluster.failure_report import note_failure
+from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from cluster.waits import Waits, waits
@@ -41,6 +43,7 @@ def run_watch(
         raise
     except BaseException as fault:
         error = error_sentence(fault)
+        note_failure(fault, watch.place, run_dir, _go_on(run_dir))
         raise
     finally:
         stop.set()
@@ -72,6 +75,11 @@ def is_driver_alive(status: RunStatus) -> bool | None:
         return False
 
 
+def _go_on(run_dir: Path) -> str:
+    is_begun = (run_dir / METRICS_FILE).is_file()
+    return f"floe train --resume {run_dir} goes on from the last checkpoint" if is_begun else ""
+
+
 class _RunWatch:
     def __init__(self, run_dir: Path, num_steps: int, progress: Progress, waits: Waits) -> None:
         self._path = run_dir / STATUS_FILE
@@ -80,6 +88,14 @@ class _RunWatch:
         self._waits = waits
         self._started = psutil.Process().create_time()
         self._fault = ""  # of the last write
+
+    @property
+    def place(self) -> str:
+        """Where the run is, for a person."""
+        status = self._status(None, "")
+        step = f"step {status.step} of {status.num_steps}" if status.state is RunState.TRAINING else ""
+        waiting = f"waiting for {status.waits[0].what}" if status.waits else ""
+        return ", ".join(part for part in (step or f"phase '{status.phase}'", waiting, f"driver {status.pid}") if part)
 
     def keep_on(self, stop: threading.Event, period_s: float) -> None:
         while not stop.wait(period_s):

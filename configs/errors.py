@@ -1,5 +1,6 @@
 """The errors that end a command with one sentence, on whatever process they arise, and its exit codes."""
 
+EXIT_CODE_FAULT = 1
 EXIT_CODE_USER_ERROR = 2
 EXIT_CODE_LOST = 4
 EXIT_CODE_INTERRUPTED = 130
@@ -23,3 +24,7 @@ class Interrupted(UserError):
 
 class LostError(UserError):
     """Something died that the run needs: another attempt, from the last checkpoint, may well go on; exit code 4."""
+
+
+class ActorsLost(LostError):
+    """What died takes state with it: the driver starts all actors anew and goes on from the last checkpoint."""

@@ -17,6 +17,8 @@ from configs.errors import UserError
 from configs.schema import LearnerSection
 from learner.optimizer_state import apply_state, layout_of, read_state, write_state
 
+LOOPBACK = "127.0.0.1"
+
 T = TypeVar("T")
 
 
@@ -118,16 +120,30 @@ def _join_process_group(rank: LearnerRank | None) -> None:
     if torch.distributed.is_initialized():
         return
     if rank is None:
-        rank = LearnerRank(index=0, count=1, host="127.0.0.1", port=free_port("127.0.0.1"))
-    os.environ.update(
+        rank = LearnerRank(index=0, count=1, host=LOOPBACK, port=0)
+    os.environ.update(  # DeepSpeed reads them
         MASTER_ADDR=rank.host,
         MASTER_PORT=str(rank.port),
         RANK=str(rank.index),
         LOCAL_RANK="0",  # Ray shows each actor its own GPU alone
         WORLD_SIZE=str(rank.count),
     )
-    deepspeed.init_distributed(
-        dist_backend="nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False, verbose=False
+    if rank.host == LOOPBACK:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, store=_store(rank), rank=rank.index, world_size=rank.count)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def _store(rank: LearnerRank) -> torch.distributed.Store:
+    """Where the ranks meet; PyTorch's own way to it would listen on every interface."""
+    if rank.count == 1:
+        return torch.distributed.HashStore()
+    if rank.index > 0:
+        return torch.distributed.TCPStore(rank.host, rank.port, rank.count, is_master=False)
+    listener = socket.create_server((rank.host, rank.port))
+    return torch.distributed.TCPStore(
+        rank.host, rank.port, rank.count, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
     )
 
 

@@ -1,9 +1,13 @@
 """Fixtures that are costly and shared by the whole test run: one home, one smoke run."""
 
+import ipaddress
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -19,6 +23,7 @@ class SmokeRun:
     home: Path
     run_dir: Path
     output: str
+    open_servers: frozenset[str]  # addresses beyond the loopback interface at which one of its processes listened
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +37,34 @@ def home(tmp_path_factory) -> Path:
 def smoke_run(home, tmp_path_factory) -> SmokeRun:
     """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite."""
     run_dir = tmp_path_factory.mktemp("runs") / "smoke"
+    found: set[str] = set()
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch_servers, args=(found, ended), daemon=True)
+    watcher.start()
     done = floe(
         "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local", home=home
     )
+    ended.set()
+    watcher.join()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return SmokeRun(home=home, run_dir=run_dir, output=done.stdout)
+    return SmokeRun(home=home, run_dir=run_dir, output=done.stdout, open_servers=frozenset(found))
+
+
+def watch_servers(found: set[str], ended: threading.Event) -> None:
+    """Of this process's descendants, until `ended`."""
+    while not ended.wait(1.0):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                found |= {
+                    f"{one.laddr.ip}:{one.laddr.port} of {' '.join(process.cmdline())[:80]}"
+                    for one in process.net_connections("inet")
+                    if one.status == psutil.CONN_LISTEN and not is_loopback(one.laddr.ip)
+                }
+
+
+def is_loopback(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,12 @@ def complaint(home, *arguments: str) -> str:
     done = floe("train", "--config", config("smoke.yaml"), "cluster.address=local", *arguments, home=home)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("floe: ")]
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+    lines = done.stderr.splitlines()
+    sentences = [line for line in lines if line.startswith("floe: ")]
+    assert len(sentences) == 1, done.stderr
+    logs = [Path(line.removeprefix("  log: ")) for line in lines if line.startswith("  log: ")]
+    assert len(logs) <= 1 and all("Traceback" in log.read_text() for log in logs)
+    return sentences[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,18 @@ def test_busy_dashboard_port(home, smoke_run):
 @pytest.mark.engine
 def test_more_resources_than_the_cluster_has(home, smoke_run):
     assert "CPU" in complaint(home, "reward.num_workers=1000")
+
+
+@pytest.mark.engine
+def test_no_cluster_at_the_address(home, smoke_run):
+    with socket.socket() as unanswered:
+        unanswered.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{unanswered.getsockname()[1]}"
+        assert f"No Ray cluster answers at {address}" in complaint(home, f"cluster.address={address}")
+
+
+def test_prompts_that_are_all_too_long(home):
+    assert "exceeds 10 tokens" in complaint(home, "model.max_context_tokens=50", "rollout.max_new_tokens=40")
 
 
 @pytest.mark.engine

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -122,16 +121,32 @@ def test_exit_codes_of_errors(capsys, monkeypatch, config, error, code, sentence
     assert run_floe(capsys, monkeypatch, "train", "--config", config) == (code, "", sentence)
 
 
-def test_other_errors_and_debugging_keep_their_trace(monkeypatch, config):
-    def fail(resolved, run_dir):
-        raise UserError("x") if os.environ.get("FLOE_DEBUG") else RuntimeError("a bug")
+def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_is_in_a_file(capsys, monkeypatch, config, tmp_path):
+    def fail(*_):
+        raise RuntimeError("a bug")
 
     operation_that(monkeypatch, "train", fail)
-    monkeypatch.setattr(sys, "argv", ["floe", "train", "--config", str(config)])
-    with pytest.raises(RuntimeError, match="a bug"):
-        cli.main()
+    monkeypatch.setenv("FLOE_HOME", str(tmp_path))
+    code, out, err = run_floe(capsys, monkeypatch, "train", "--config", config, "--run-dir", tmp_path / "run")
+    log = tmp_path / "logs" / "failure.log"
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        "floe: RuntimeError: a bug: nothing in floe foresaw this, the log says where it arose.",
+        "  where: floe train",
+        f"  log: {log}",
+    ]
+    assert "in fail\n" in log.read_text() and "RuntimeError: a bug" in log.read_text()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), UserError("x")])
+def test_debugging_keeps_the_trace(monkeypatch, config, error, tmp_path):
+    def fail(*_):
+        raise error
+
+    operation_that(monkeypatch, "train", fail)
+    monkeypatch.setattr(sys, "argv", ["floe", "train", "--config", str(config), "--run-dir", str(tmp_path / "run")])
     monkeypatch.setenv("FLOE_DEBUG", "1")
-    with pytest.raises(UserError):
+    with pytest.raises(type(error)):
         cli.main()
 
 

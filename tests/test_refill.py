@@ -243,9 +243,7 @@ class SavingCluster(UselessAt):
 
 def test_log_and_metrics_hold_the_groups_of_every_round(tmp_path):
     cluster = SavingCluster({0, 1, 4})
-    with RunRecorder(
-        tmp_path, 1, cluster, cluster, cluster, NO_INTERIM, NoProgress(), max_log_bytes=2**30
-    ) as recorder:
+    with RunRecorder(tmp_path, 1, cluster, cluster, cluster, NO_INTERIM, NoProgress(), max_log_bytes=2**30) as recorder:
         cluster.record = recorder.record
         refilled(cluster, max_rounds=9)
     (record,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())

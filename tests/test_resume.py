@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+from ray._private import ray_constants
+from ray.cluster_utils import Cluster
 
 from cluster.soak.killer import kill_one
 from cluster.soak.run_records import difference
@@ -108,6 +111,41 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
     assert difference(undisturbed, run_dir).is_none
     log = (tmp_path / "run.log").read_text()
     assert "the learner died" in log and "goes on after step" in log
+
+
+@pytest.fixture
+def two_nodes(smoke_run):
+    """A head without room for actors and two nodes that each have room for all; the address and the nodes' raylets."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(2)]
+        cluster.wait_for_nodes()
+        yield cluster.address, [psutil.Process(raylet_pid(node)) for node in nodes]
+    finally:
+        cluster.shutdown()
+
+
+def raylet_pid(node) -> int:
+    return node.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process.pid
+
+
+def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, smoke_run, two_nodes, tmp_path):
+    address, raylets = two_nodes
+    run_dir = tmp_path / "run"
+    driver = floe(run_dir, smoke_run.home, *started(run_dir), f"cluster.address={address}")
+    wait_for(run_dir / "checkpoints" / "step-000002", driver)
+    families = [raylet.children(recursive=True) for raylet in raylets]
+    (lost,) = [number for number, family in enumerate(families) if any(is_learner(one) for one in family)]
+    for process in (raylets[lost], *families[lost]):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert driver.wait(timeout=300) == 0
+    assert difference(undisturbed, run_dir).is_none
+    assert "goes on after step" in (tmp_path / "run.log").read_text()
+
+
+def is_learner(process: psutil.Process) -> bool:
+    return any("ray::LearnerActor" in part for part in process.cmdline())
 
 
 def wait_for(folder: Path, driver: subprocess.Popen) -> None:

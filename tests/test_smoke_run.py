@@ -15,7 +15,7 @@ from cluster.reports.evaluation_record import read_evaluation
 from cluster.reports.submissions import NO_ANSWER
 from configs.loading import load_config
 from reward_service.statement import one_line
-from tests.command_line import config, floe
+from tests.command_line import SECRET, config, floe
 
 pytestmark = pytest.mark.engine
 
@@ -173,3 +173,13 @@ def test_a_run_ahead_of_its_updates_uses_the_versions_that_the_bound_allows(smok
     with sqlite3.connect(run_dir / "rollouts.sqlite") as connection:
         rows = connection.execute("SELECT DISTINCT step, adapter_version FROM rollouts ORDER BY step").fetchall()
     assert rows == [(1, 0), (2, 0), (3, 1)]
+
+
+def test_no_secret_of_the_environment_is_written(smoke_run):
+    written = [path.read_bytes() for path in smoke_run.run_dir.rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert not any(SECRET.encode() in one for one in (*written, smoke_run.output.encode()))
+
+
+def test_no_process_listens_beyond_the_loopback_interface(smoke_run):
+    assert smoke_run.open_servers == frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import ray
 
 from cluster.actor_start import await_start, resource_sentence
 from cluster.broadcast import Broadcast
-from cluster.learner_handle import LearnerHandle
+from cluster.learner_handle import LearnerHandle, LearnerLost, SupervisedHandle
 from cluster.messages import Outcome
 from cluster.placement import check_resources, put_blob, start_learner, start_reward_pool, start_rollout_pool
 from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
@@ -163,6 +164,18 @@ def test_a_learner_that_gives_no_answer_ends_the_run_with_one_sentence():
     with pytest.raises(WaitTooLong, match=r"waited 0\.3 s for the learner's update of step 7.*cluster\.step_timeout_s"):
         learner.update(7, [])
     learner.stop()
+
+
+def test_a_rank_that_dies_in_the_warm_start_is_a_lost_learner():
+    class Dying:
+        def train(self, *_):
+            yield "a report"
+            os._exit(1)
+
+    reports = SupervisedHandle([actor(Dying)], 30).train([], [], Path(), Path())
+    assert next(reports) == "a report"
+    with pytest.raises(LearnerLost, match="the warm start's next evaluation"):
+        next(reports)
 
 
 @pytest.fixture

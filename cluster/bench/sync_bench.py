@@ -31,6 +31,7 @@ from learner.adapter_files import write_adapter
 
 NUM_RECEIVERS = (1, 2, 4, 8)
 NUM_ROUNDS = 9
+EIGHT_BYTES = np.zeros(8, dtype=np.uint8)
 # Of Qwen2.5-Coder-3B: 29,933,568 parameters at rank 16 on all seven projections.
 QWEN_3B = {
     "hidden_size": 2048,
@@ -58,6 +59,8 @@ class SyncTimes:
     whole_ms: float  # wall time from the weights to the last receiver's proof
     receivers_wall_ms: float  # from the put to the last receiver's proof
     folder_ms: float  # wall time of the way through a folder on disk
+    ray_put_ms: float  # put and get of eight bytes: what no adapter's can be faster than
+    ray_calls_ms: float  # a call of every receiver without work
 
 
 def bench_sync(config: RunConfig, as_json: bool) -> None:
@@ -124,6 +127,8 @@ def _round(
     sent = replace(manifest, blob_ref=None)
     wall_s, parts = _timed(lambda: ray.get([one.install.remote(sent, reference) for one in receivers]))
     folder_s, _ = _timed(lambda: _by_folder(config, tensors, receivers, folder / f"v{version}", sent))
+    ray_put_s, _ = _timed(lambda: ray.get(put_blob(EIGHT_BYTES)))
+    ray_calls_s, _ = _timed(lambda: ray.get([one.ping.remote() for one in receivers]))
     means = {name: statistics.fmean(part[name] for part in parts) for name in parts[0]}
     return {
         "copy_ms": copy_s,
@@ -136,6 +141,8 @@ def _round(
         "whole_ms": export_s + wall_s,
         "receivers_wall_ms": wall_s,
         "folder_ms": folder_s,
+        "ray_put_ms": ray_put_s,
+        "ray_calls_ms": ray_calls_s,
     }
 
 
@@ -177,8 +184,9 @@ def _render(rows: Sequence[SyncTimes], targets: Sequence[Target]) -> None:
     from rich.table import Table
 
     console = make_console()
-    parts = ("copy", "export", "put", "get", "check", "install", "digest", "whole", "folder")
-    table = Table("ms", *parts, box=box.SIMPLE_HEAD, pad_edge=False)
+    parts = ("copy", "export", "put", "get", "check", "install", "digest", "whole", "folder", "ray_put", "ray_calls")
+    heads = (part.replace("_", " ") for part in parts)
+    table = Table("ms", *heads, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for row in rows:
         values = (f"{getattr(row, f'{part}_ms'):.1f}" for part in parts)
         table.add_row(f"{row.num_bytes / 1e6:.1f} MB to {row.num_receivers}", *values)
