@@ -314,3 +314,16 @@ def test_the_python_of_the_docs_runs(tmp_path):
     (code,) = doc_blocks("python")
     exec(code.replace("RUN_DIR", str(folder)).replace("timeout", "mismatch"), names)
     assert len(names["rows"]) == 13
+
+
+@pytest.mark.engine
+def test_the_page_of_a_real_run_lacks_nothing(smoke_run):
+    page = page_of(smoke_run.run_dir)
+    assert page.missing == []
+    assert {figure.name for figure in page.figures if figure.plot is None} == {"accuracy"}
+    assert page.changes is not None and page.databases
+    values = page.rollouts.values
+    assert len(values["groups"]) == 6 and values["schemas"]
+    assert all(question["golds"] for question in values["questions"])
+    assert any("rows" in result for result in values["results"])
+    document(page)
