@@ -21,7 +21,8 @@ from tests.tiny_models import save_tiny_llama
 pytestmark = pytest.mark.engine
 
 GROUPS = [group(2, (6, 5, 6, 7)), group(3, (7, 4, 6, 7))]
-NUM_BEFORE, NUM_STEPS = 3, 5
+# The first update after loading is the third: there the powers of beta as floats differ from the running product.
+NUM_BEFORE, NUM_STEPS = 1, 3
 CASES = {  # stage, type, offload: by number of ranks
     1: [
         (0, "float32", False),
