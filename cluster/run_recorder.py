@@ -19,6 +19,7 @@ from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, StepTimings, step_metrics
+from cluster.run_files import BEST_RESULT
 
 
 class RewardMeasures(Protocol):
@@ -30,7 +31,6 @@ class RolloutLosses(Protocol):
 
 
 LATEST_ADAPTER, BEST_ADAPTER, START_ADAPTER = "adapters/latest", "adapters/best", "adapters/start"
-BEST_RESULT = "adapters/best.json"
 
 
 def forget_after(run_dir: Path, step: int, metrics_position: int) -> None:
