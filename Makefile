@@ -12,7 +12,7 @@ train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/a
 	$(BIN)/floe train --config configs/quickstart.yaml
 
 test: $(READY) lint types  ## Set up, then lint, types and all tests
-	$(BIN)/python -m pytest tests $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(PYTEST_ARGUMENTS)
 
 ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(MAKE) test PYTEST_ARGUMENTS="-m ''"
