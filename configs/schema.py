@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.colocation import Colocation
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 
 
@@ -193,6 +194,11 @@ class EvaluationSection(Section):
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
     dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
+    colocation: Colocation | Literal["auto"] = Field(
+        "auto",
+        description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` takes "
+        "the first of them that the memory plan says fits.",
+    )
     start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
     step_timeout_s: float = Field(
         3600.0,
