@@ -196,8 +196,8 @@ class ClusterSection(Section):
     dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
     colocation: Colocation | Literal["auto"] = Field(
         "auto",
-        description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` takes "
-        "the first of them that the memory plan says fits.",
+        description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "
+        "takes the first of them that fits by the memory plan.",
     )
     start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
     step_timeout_s: float = Field(
