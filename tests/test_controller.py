@@ -125,14 +125,18 @@ def test_a_failing_install_stops_the_run_before_the_next_rollout():
         run(cluster, num_steps=4)
     assert cluster.kinds() == [
         "generate",
+        "to learner",
         "update",
         "export",
+        "to rollouts",
         "install",
         "record",
         "checkpoint",
         "generate",
+        "to learner",
         "update",
         "export",
+        "to rollouts",
     ]
 
 
