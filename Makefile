@@ -6,7 +6,7 @@ READY := $(VENV)/floe-ready
 .PHONY: help setup train test ci soak prove-24gb lint format types clean
 
 help:  ## What can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/after table
 	$(BIN)/floe train --config configs/quickstart.yaml
