@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +16,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 
 from tests.browser import LOAD_LIMIT_S, headless_browser
 from tests.command_line import REPOSITORY
@@ -26,6 +26,9 @@ RAY = str(Path(sys.executable).parent / "ray")
 START_LIMIT_S = 120
 STEP_LIMIT_S = 240
 JOB = "floe-test"
+TOKEN = secrets.token_hex(32)
+# Ray would take the user's own token for the head, but not for what talks to it.
+ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
 
 
@@ -46,7 +49,7 @@ def dashboard(tmp_path_factory, smoke_run):
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={tmp_path_factory.mktemp('r')}", "--object-store-memory=500000000", "--disable-usage-stats",
         ],
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -79,7 +82,7 @@ def actors(address: str) -> list[dict]:
     """All actors, dead ones included, as the dashboard lists them."""
     shown = subprocess.run(
         [RAY, "list", "actors", "--address", address, "--format", "json", "--limit", "1000", "--detail"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=60, check=True, env=ENVIRONMENT,
     ).stdout  # fmt: skip
     return json.loads(shown)
 
@@ -109,7 +112,7 @@ def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options
             RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(work), *options, "--",
             floe, "train", "--config", "configs/smoke.yaml", f"run.home={home}", "evaluation.enabled=false", *arguments,
         ],
-        capture_output=True, text=True, timeout=600, cwd=folder, env={**os.environ, "RAY_ADDRESS": dashboard},
+        capture_output=True, text=True, timeout=600, cwd=folder, env={**ENVIRONMENT, "RAY_ADDRESS": dashboard},
     )  # fmt: skip
 
 
@@ -130,13 +133,13 @@ def at_work(dashboard, home, tmp_path_factory):
 
 def job_command(dashboard: str, name: str) -> subprocess.CompletedProcess:
     command = [RAY, "job", name, f"--address={dashboard}", JOB]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
 
 
 def test_the_dashboard_lists_the_actors_with_their_roles_while_the_run_is_on(dashboard, at_work):
     with headless_browser(width=1700) as chrome:
         chrome.execute_cdp_cmd("Network.enable", {})
-        chrome.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": get_auth_headers_if_auth_enabled({})})
+        chrome.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Bearer {TOKEN}"}})
         chrome.get(f"{dashboard}/#/actors")
         deadline = time.monotonic() + LOAD_LIMIT_S
         while not all(role in (shown := chrome.find_element("tag name", "body").text) for role in ROLES):

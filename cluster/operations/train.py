@@ -13,6 +13,7 @@ from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.reports.progress import Progress, make_console
 from cluster.resume_checks import changed_libraries, check_resume
+from cluster.run_files import REPORT_FILE
 from cluster.run_folder import CONFIG_FILE
 from cluster.run_state import library_versions
 from cluster.run_watch import run_watch
@@ -75,7 +76,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
             losses.count(0 if newest is None else newest.state.step, fault)
             progress.note(f"{fault}")
     if report is not None:
-        (run_dir / "report.json").write_text(report.to_json())
+        (run_dir / REPORT_FILE).write_text(report.to_json())
         report.render(make_console())
     progress.note(f"files of the run: {run_dir}")
 
