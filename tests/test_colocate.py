@@ -7,15 +7,13 @@ from cluster.memory_plan.model_config import shape_of
 from configs.colocation import Colocation
 from configs.errors import UserError
 from configs.loading import load_config
-from tests.command_line import config as config_file
+from tests.command_line import REPOSITORY
 
 GB = 10**9
 
 
 def decided(budget_gb: float, *overrides: str) -> tuple[Colocation | str, str]:
-    config = load_config(
-        config_file("qwen25_coder_3b_24gb.yaml"), ["model.path=Qwen/Qwen2.5-Coder-3B-Instruct", *overrides]
-    )
+    config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", list(overrides))
     found, line = with_colocation(config, lambda: shape_of(config), lambda: int(budget_gb * GB))
     return found.cluster.colocation, line
 
