@@ -25,11 +25,11 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     """
     path = config.model.path
     if path == SMOLLM2:
-        return _made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
+        return made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
     if path == TINY_QWEN2:
         from cluster.tiny_model import write_tiny_qwen2
 
-        return _made_once(
+        return made_once(
             config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir)
         )
     if path.startswith("embedded:"):
@@ -40,7 +40,7 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     return _from_hub(path, weights)
 
 
-def _made_once(folder: Path, write) -> Path:
+def made_once(folder: Path, write) -> Path:
     """Write beside and rename, so that an interrupted conversion is never taken for a model."""
     if (folder / COMPLETE_MARK).exists():
         return folder

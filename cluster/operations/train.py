@@ -7,8 +7,11 @@ from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
 from cluster.checkpoint import CheckpointStore
+from cluster.colocate import with_colocation
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
+from cluster.memory_plan.model_config import shape_of
+from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.reports.progress import Progress, make_console
@@ -58,6 +61,8 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
+    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
+    progress.note(line)
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
