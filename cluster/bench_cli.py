@@ -71,3 +71,17 @@ def bench_sync(
         from cluster.bench import sync_bench as operation
 
     operation.bench_sync(resolved, as_json)
+
+
+@bench.command("memory")
+def bench_memory(
+    overrides: Overrides = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Of the model; several may be given. Else all four.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Memory that engine and learner hold on a CPU, beside what floe plan says; a quarter of an hour, up to 10 GiB."""
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import memory_bench as operation
+    resolved = load_config(None, [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ())])
+
+    operation.bench_memory(resolved, shape or (), as_json)

@@ -16,6 +16,7 @@ from configs.learning_sections import SEVEN_PROJECTIONS
 from configs.schema import RunConfig
 
 QWEN = "Qwen/Qwen2.5-Coder"
+INSTRUCT = "-Instruct"
 
 
 def _qwen2(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, **others: Any) -> dict[str, Any]:
@@ -58,11 +59,15 @@ def shape_of(config: RunConfig) -> ModelShape:
     Raises UserError for a model that can't be found or has no such dimensions.
     """
     path = config.model.path
-    published = PUBLISHED.get(path.removesuffix("-Instruct"))
-    if published is not None:
-        return count(path, AutoConfig.for_model(**published))
+    if path.removesuffix(INSTRUCT) in PUBLISHED:
+        return count_published(path)
     folder = model_folder(config, config.run.home_dir / "demo", weights=False)
     return count(path, _read(folder))
+
+
+def count_published(name: str) -> ModelShape:
+    """Of a model in `PUBLISHED`, base or instruct."""
+    return count(name, AutoConfig.for_model(**PUBLISHED[name.removesuffix(INSTRUCT)]))
 
 
 def _read(folder: Path) -> PreTrainedConfig:

@@ -188,9 +188,7 @@ class Placements:
 
 
 def _items(role: Role, parts: dict[str, int], count: int) -> tuple[Item, ...]:
-    return tuple(
-        Item(role=role, name=name, num_bytes=count * num_bytes) for name, num_bytes in parts.items() if num_bytes
-    )
+    return tuple(Item(role=role, name=name, num_bytes=count * num_bytes) for name, num_bytes in parts.items())
 
 
 def _largest(fits: Callable[[int], bool]) -> int:
