@@ -182,9 +182,7 @@ def _whose_row(facts: CardFacts) -> str:
         return f"The row `{WARM_START}` is about what this folder holds{as_it_was}."
     if facts.version == facts.config.run.num_steps:
         return f"The row `{GRPO}` is about what this folder holds{as_it_was}."
-    return (
-        f"The row `{GRPO}` is about the adapter after the last step, not known to be what this folder holds."
-    )
+    return f"The row `{GRPO}` is about the adapter after the last step, not known to be what this folder holds."
 
 
 def _licence_text(licence: Licence) -> str:
