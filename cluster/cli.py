@@ -12,6 +12,7 @@ import typer
 
 from cluster.bench_cli import bench
 from cluster.environment import environment_overrides, logs_dir
+from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
@@ -37,6 +38,8 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
 app.command()(report)
+app.command()(export)
+app.command()(ask)
 app.command()(runs)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
