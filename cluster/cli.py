@@ -14,6 +14,7 @@ import typer
 from cluster.environment import environment_overrides, logs_dir
 from cluster.failure_report import first_screen, note_failure
 from cluster.prepare_cli import prepare
+from cluster.report_cli import report, runs
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -36,6 +37,8 @@ app = typer.Typer(
 bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
+app.command()(report)
+app.command()(runs)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[

@@ -12,12 +12,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
 from cluster.waits import waits
-from configs.errors import LostError, UserError
+from configs.errors import ActorsLost, UserError
 
 LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
 
 
-class LearnerLost(LostError):
+class LearnerLost(ActorsLost):
     """A rank's process died, and with it the learner's state since the last checkpoint."""
 
 

@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayError, RayTaskError
 
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from cluster.waits import acquire, waits
-from configs.errors import AdapterProofError, LostError
+from configs.errors import ActorsLost, AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
 MAX_NAMED_QUESTIONS = 5
 REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
+
+
+class AdapterBlobLost(ActorsLost):
+    """What the object store held for the rollout actors died with its owner."""
 
 
 class RolloutActorLost(LostError):
@@ -225,8 +229,12 @@ def _check_receipt(manifest: AdapterManifest, receipt: AdapterReceipt) -> None:
 
 
 def _raise_unless_lost(fault: RayError) -> None:
-    """A proof that failed would fail again; any other fault of an engine ends with the engine."""
+    """A proof that failed would fail again, and so would a blob's fetch; any other fault of an engine ends with it."""
     cause = getattr(fault, "cause", None)
+    if isinstance(cause, ObjectLostError):
+        raise AdapterBlobLost(
+            "An adapter's blob is lost with the learner that exported it: go on from the last checkpoint with --resume."
+        ) from fault
     if isinstance(fault, RayTaskError) and isinstance(cause, AdapterProofError):
         raise cause from fault
 

@@ -129,6 +129,14 @@ def test_every_so_many_steps_the_version_just_published_is_evaluated_and_recorde
     assert cluster.num_metrics_taken == 1 + NUM_STEPS + len(cluster.evaluated)
 
 
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_outcomes_are_those_of_the_steps_own_candidates(tmp_path, max_staleness):
+    """Ahead of the updates the pool has scored the next step's too, and an evaluation takes what it has counted."""
+    records = run(tmp_path, EvaluatedCluster({0: 2, 2: 1, 4: 3, 6: 3}), 2, max_staleness)
+    counts = [{name: n for name, n in one.items() if name.startswith("outcome_") and n} for one in records]
+    assert counts == [{"outcome_match": 5, "outcome_mismatch": 5}] * NUM_STEPS
+
+
 def test_the_best_adapter_is_kept_and_of_equal_ones_the_earliest(tmp_path):
     cluster = EvaluatedCluster({0: 2, 2: 1, 4: 3, 6: 3})
     run(tmp_path, cluster, 2)
