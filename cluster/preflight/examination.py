@@ -39,19 +39,20 @@ def examine(config: RunConfig) -> Iterator[Finding]:
     sets = loaded[1]
     found_model, model_dir = _made("model", partial(model_folder, config, demo_dir, weights=False), str, logs_dir)
     yield found_model
-    is_usable = model_dir is not None
-    if model_dir is not None:
-        for one in model_checks(config, model_dir):
-            found = ask(*one)
-            is_usable = is_usable and found.level is not Level.FAULT
-            yield found
-    num_weights = model_files.num_adapter_weights(model_dir, config.lora) if is_usable and model_dir else 0
+    sound = {}
+    for name, check in () if model_dir is None else model_checks(config, model_dir):
+        found = ask(name, check)
+        sound[name] = found.level is not Level.FAULT
+        yield found
+    num_weights = 0
+    if model_dir is not None and sound["model configuration"]:
+        num_weights = model_files.num_adapter_weights(model_dir, config.lora)
     yield ask("disk", partial(machine.disk, config, config.run.home_dir / "runs", num_weights))
     if sets is None:
         yield _not_looked_at("databases, golds and prompts", "the questions can't be read")
     else:
         yield from (ask(*one) for one in data_checks_of(config, sets, NUM_GOLDS, config.reward.time_limit_s))
-        if is_usable and model_dir is not None:
+        if model_dir is not None and sound["tokenizer"] and sound["chat template"]:
             yield ask("prompts", partial(_prompt_lengths, config, model_dir, sets))
     yield from _cluster_findings(config, num_weights, logs_dir)
 
