@@ -180,6 +180,19 @@ def status(
 
 
 @app.command()
+def doctor(
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run; else the defaults.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
+    from cluster.operations import doctor as operation
+
+    raise typer.Exit(operation.doctor(resolved, as_json))
+
+
+@app.command()
 def plan(
     config: ConfigOption,
     overrides: Overrides = None,

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.schema import RunConfig
+from configs.schema import ModelSection, RunConfig
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
@@ -38,6 +38,11 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     if local.is_dir():
         return local.resolve()
     return _from_hub(path, weights)
+
+
+def is_of_hub(model: ModelSection) -> bool:
+    """Whether `model.path` is the name of a model that has to be fetched."""
+    return not model.path.startswith("embedded:") and not Path(model.path).expanduser().is_dir()
 
 
 def made_once(folder: Path, write) -> Path:

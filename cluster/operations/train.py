@@ -14,6 +14,7 @@ from cluster.memory_plan.model_config import shape_of
 from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
+from cluster.preflight.examination import Preflight
 from cluster.reports.progress import Progress, make_console
 from cluster.resume_checks import changed_libraries, check_resume
 from cluster.run_files import REPORT_FILE
@@ -57,14 +58,17 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
     progress.phase("set-up")
     progress.note(f"run folder {run_dir}")
+    preflight = Preflight(config, run_dir, progress.note)
+    preflight.machine()
     demo_dir = config.run.home_dir / "demo"
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
     progress.note(line)
-    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
-    sets = fitting_questions(sets, encoder, config, progress)
+    with preflight.files(model_dir, sets):
+        encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+        sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
     run = Run(config=config, run_dir=run_dir, model_dir=model_dir, encoder=encoder, sets=sets, progress=progress)
     store, losses = _store(config, run_dir, progress), Losses()
