@@ -12,8 +12,10 @@ import typer
 
 from cluster.bench_cli import bench
 from cluster.environment import environment_overrides, logs_dir
+from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
 from cluster.prepare_cli import prepare
+from cluster.report_cli import report, runs
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -35,6 +37,10 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
+app.command()(report)
+app.command()(export)
+app.command()(ask)
+app.command()(runs)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[
@@ -171,6 +177,19 @@ def status(
     from cluster.operations import status as operation
 
     operation.status(run_dir, as_json)
+
+
+@app.command()
+def doctor(
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run; else the defaults.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
+    from cluster.operations import doctor as operation
+
+    raise typer.Exit(operation.doctor(resolved, as_json))
 
 
 @app.command()

@@ -12,12 +12,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
 from cluster.waits import waits
-from configs.errors import LostError, UserError
+from configs.errors import ActorsLost, UserError
 
 LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
 
 
-class LearnerLost(LostError):
+class LearnerLost(ActorsLost):
     """A rank's process died, and with it the learner's state since the last checkpoint."""
 
 
@@ -32,6 +32,12 @@ class LearnerHandle:
         stored = ray.put(list(groups))
         refs = [rank.update.remote(step, stored) for rank in self._ranks]
         return self._wait(refs, f"the learner's update of step {step}")
+
+    def acquire(self) -> None:
+        self._wait([rank.acquire.remote() for rank in self._ranks], "the learner to come back to its device")
+
+    def release(self) -> None:
+        self._wait([rank.release.remote() for rank in self._ranks], "the learner to leave its device")
 
     def export_adapter(self, version: int) -> AdapterManifest:
         what = f"the learner's export of adapter version {version}"

@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayError, RayTaskError
 
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from cluster.waits import acquire, waits
-from configs.errors import AdapterProofError, LostError
+from configs.errors import ActorsLost, AdapterProofError, LostError
 
 MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
 MAX_NAMED_QUESTIONS = 5
 REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
+
+
+class AdapterBlobLost(ActorsLost):
+    """What the object store held for the rollout actors died with its owner."""
 
 
 class RolloutActorLost(LostError):
@@ -117,27 +121,44 @@ class RolloutPool:
             _check_receipt(manifest, receipt)
         return proved
 
+    def release(self) -> None:
+        """No engine works until `acquire`."""
+        self._each(lambda handle: handle.release.remote(), "leave its device")
+
+    def acquire(self) -> None:
+        """Raises AdapterProofError when an engine that was away doesn't hold what was installed."""
+        live = {manifest.version: manifest for manifest in self._live}
+        for receipts in self._each(lambda handle: handle.acquire.remote(), "come back to its device"):
+            for receipt in receipts:
+                if receipt.version in live:
+                    _check_receipt(live[receipt.version], receipt)
+
     def live_manifests(self) -> tuple[AdapterManifest, ...]:
         """Of the installed versions, the oldest first."""
         return tuple(self._live)
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
         """Every actor's, of a text's tokens but the first; for when nothing is being generated."""
+        return self._each(
+            lambda handle: handle.canary_logprobs.remote(token_ids, adapter_version), "compute the canary"
+        )
+
+    def stop(self) -> None:
+        for handle in self._handles:
+            ray.kill(handle)
+
+    def _each(self, call: Callable[[Any], Any], what: str) -> list:
+        """Every actor's answer to a call, a successor's in the place of one that is lost."""
         results = []
         for number in range(len(self._handles)):
             while True:
                 handle = self._handles[number]
                 try:
-                    ref = handle.canary_logprobs.remote(token_ids, adapter_version)
-                    results.append(self._answer(number, ref, "compute the canary"))
+                    results.append(self._answer(number, call(handle), what))
                     break
                 except RayError as fault:
                     self._replace(number, handle, fault)
         return results
-
-    def stop(self) -> None:
-        for handle in self._handles:
-            ray.kill(handle)
 
     def _await_one(self, streams: Mapping[Any, _Source]) -> Any:
         """A stream that has something, or one that is stuck."""
@@ -225,8 +246,12 @@ def _check_receipt(manifest: AdapterManifest, receipt: AdapterReceipt) -> None:
 
 
 def _raise_unless_lost(fault: RayError) -> None:
-    """A proof that failed would fail again; any other fault of an engine ends with the engine."""
+    """A proof that failed would fail again, and so would a blob's fetch; any other fault of an engine ends with it."""
     cause = getattr(fault, "cause", None)
+    if isinstance(cause, ObjectLostError):
+        raise AdapterBlobLost(
+            "An adapter's blob is lost with the learner that exported it: go on from the last checkpoint with --resume."
+        ) from fault
     if isinstance(fault, RayTaskError) and isinstance(cause, AdapterProofError):
         raise cause from fault
 

@@ -25,3 +25,7 @@ class Interrupted(UserError):
 
 class LostError(UserError):
     """Something died that the run needs: another attempt, from the last checkpoint, may well go on; exit code 4."""
+
+
+class ActorsLost(LostError):
+    """What died takes state with it: the driver starts all actors anew and goes on from the last checkpoint."""

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from configs.colocation import Colocation
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 
+NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
+
 
 class RunSection(Section):
     name: str = "run"
@@ -138,7 +140,9 @@ class RolloutSection(Section):
 
 
 class RewardSection(Section):
-    design: Literal["arctic"] = "arctic"
+    design: Literal["arctic", "proof"] = Field(
+        "arctic", description="`proof` rewards nothing of SQL and is for `make prove-24gb` alone."
+    )
     semantics: Literal["bird", "spider", "strict"] = "bird"
     suite: Path | None = Field(
         None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
@@ -226,6 +230,15 @@ class RunConfig(Section):
     def max_prompt_tokens(self) -> int:
         """What the context leaves for the prompt beside the longest completion."""
         return self.model.max_context_tokens - self.rollout.max_new_tokens
+
+    @model_validator(mode="after")
+    def _proof_is_of_memory_alone(self) -> Self:
+        if self.reward.design == "proof" and self.run.name != NAME_OF_PROOF:
+            raise ValueError(
+                "reward.design is 'proof', which is no reward of SQL and is for make prove-24gb alone: "
+                "use reward.design=arctic"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bfloat16_has_a_master(self) -> Self:

@@ -24,7 +24,7 @@ from cluster.soak.run_records import Difference, difference
 
 CONFIG = "configs/smoke.yaml"
 KILL_WAIT_S = (3.0, 9.0)
-MAX_RUN_S = 1800.0
+MAX_RUN_S = 3600.0
 MAX_GROWTH = 1.1  # of what must stay flat; the run folder may grow by its records
 
 
@@ -42,7 +42,7 @@ def main(
         _run(folder / "undisturbed", steps, 0).check()
         progress.phase("run that is hurt")
         hurt = _run(folder / "hurt", steps, 1000)
-        killer = Killer(hurt.pid, seed, KILL_WAIT_S, (folder / "hurt" / METRICS_FILE).is_file, list(KINDS))
+        killer = Killer(hurt.pid, seed, KILL_WAIT_S, lambda: _num_steps(folder / "hurt"))
         try:
             hurt.check()
         finally:
@@ -88,6 +88,11 @@ def _run(run_dir: Path, num_steps: int, retries: int) -> _Started:
     options = [f"run.num_steps={num_steps}", f"run.retries={retries}", "evaluation.enabled=false"]
     where = ["--config", CONFIG, "--run-dir", str(run_dir)]
     return _Started(run_dir, ["train", *where, "cluster.address=local", *options])
+
+
+def _num_steps(run_dir: Path) -> int:
+    path = run_dir / METRICS_FILE
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
 
 
 def _hurt_table(num_killed: Counter[str], found: Difference) -> Table:

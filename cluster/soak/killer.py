@@ -35,19 +35,22 @@ KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {
 }
 
 
-class Killer:
-    """A thread that kills one process every so many seconds until it is stopped."""
+COSTLY = frozenset({"rollout actor", "learner", "driver"})  # whose end costs the start of an engine
 
-    def __init__(
-        self, root_pid: int, seed: int, wait_s: tuple[float, float], is_open: Callable[[], bool], kinds: list[str]
-    ) -> None:
-        """Among the descendants of `root_pid`; only while `is_open()`. `wait_s` are the shortest and longest waits."""
+
+class Killer:
+    """A thread that kills one process every so many seconds until it is stopped.
+
+    A costly kind has its turn again only after a further step, or the run would start for ever.
+    """
+
+    def __init__(self, root_pid: int, seed: int, wait_s: tuple[float, float], num_steps: Callable[[], int]) -> None:
+        """Among the descendants of `root_pid`, from the first step on. `wait_s` are the shortest and longest waits."""
         self.num_killed: Counter[str] = Counter()
         self._root = psutil.Process(root_pid)
         self._rng = random.Random(seed)
         self._wait_s = wait_s
-        self._is_open = is_open
-        self._kinds = kinds
+        self._num_steps = num_steps
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer", daemon=True)
         self._thread.start()
@@ -57,10 +60,15 @@ class Killer:
         self._thread.join()
 
     def _run(self) -> None:
+        num_steps_before = 0
         while not self._stopped.wait(self._rng.uniform(*self._wait_s)):
-            if self._is_open():
-                kind = self._rng.choice(self._kinds)
-                self.num_killed[kind] += kill_one(self._root, kind, self._rng)
+            num_steps = self._num_steps()
+            if num_steps == 0:
+                continue
+            kind = self._rng.choice([one for one in KINDS if one not in COSTLY or num_steps > num_steps_before])
+            if kill_one(self._root, kind, self._rng):
+                self.num_killed[kind] += 1
+                num_steps_before = num_steps if kind in COSTLY else num_steps_before
 
 
 def kill_one(root: psutil.Process, kind: str, rng: random.Random) -> bool:
