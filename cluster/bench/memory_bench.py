@@ -203,8 +203,10 @@ def _scored_group(vocabulary: int) -> ScoredGroup:
 
 
 def _render(rows: Sequence[Measured]) -> None:
-    table = Table("shape", "role", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("planned, GiB", "measured", "planned / measured", "at the start", "within 15 %"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("shape", no_wrap=True)
+    table.add_column("role", no_wrap=True)
+    for heading in ("planned, GiB", "measured", "ratio", "at the start", "within 15 %"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(

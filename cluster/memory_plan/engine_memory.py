@@ -18,16 +18,17 @@ class EngineState:
     """All but the KV cache."""
 
     base_weights: int
+    packed_embeddings: int  # on a CPU
     adapter_slots: int
     activations: int
     sampler: int
 
     @property
     def num_bytes(self) -> int:
-        return self.base_weights + self.adapter_slots + self.activations + self.sampler
+        return self.base_weights + self.packed_embeddings + self.adapter_slots + self.activations + self.sampler
 
 
-def engine_state(config: RunConfig, shape: ModelShape) -> EngineState:
+def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineState:
     width = DTYPE_BYTES[config.model.dtype]
     rank = config.lora.rank
     # vLLM wraps the LM head too, whatever the adapter has.
@@ -37,6 +38,9 @@ def engine_state(config: RunConfig, shape: ModelShape) -> EngineState:
     per_token = width * (4 * shape.hidden + 3 * shape.intermediate)
     return EngineState(
         base_weights=shape.weight_bytes(config.model.dtype),
+        # On a CPU vLLM packs every matrix for oneDNN in the place of the original, but those of embedding and LM head
+        # beside it, and both even where they are tied (`UnquantizedEmbeddingMethod.process_weights_after_loading`).
+        packed_embeddings=2 * shape.vocabulary * shape.hidden * width if on_cpu else 0,
         adapter_slots=config.rollout.num_live_adapters * slot * width,
         activations=batched * per_token,
         sampler=config.rollout.max_num_seqs * shape.vocabulary * FLOAT32_BYTES * SAMPLER_COPIES,

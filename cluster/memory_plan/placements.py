@@ -51,12 +51,12 @@ class Placements:
 
     def __init__(self, config: RunConfig, shape: ModelShape, budget_bytes: int) -> None:
         self.sharing = Sharing.of(config)
-        self.engine = engine_state(config, shape)
+        self._on_host = self.sharing.device is Device.HOST
+        self.engine = engine_state(config, shape, self._on_host)
         self.learner = learner_state(config, shape)
         self._config = config
         self._shape = shape
         self._budget_bytes = budget_bytes
-        self._on_host = self.sharing.device is Device.HOST
         self.min_kv_bytes = kv_bytes(config, shape, config.model.max_context_tokens, self._on_host)
 
     def options(self) -> tuple[PlacementPlan, ...]:
@@ -125,6 +125,7 @@ class Placements:
             parts = {
                 "process" if self._on_host else "CUDA context and graphs": self.engine_overhead_bytes,
                 "base weights": self.engine.base_weights,
+                **({"packed embeddings": self.engine.packed_embeddings} if self._on_host else {}),
                 "adapter slots": self.engine.adapter_slots,
                 "activations and sampler": self.engine.activations + self.engine.sampler,
                 "KV cache": self.kv_bytes,

@@ -14,7 +14,7 @@ from configs.schema import RunConfig
 def process_bytes(config: RunConfig, shape: ModelShape, role: Role, prompt_tokens: int, completion_tokens: int) -> int:
     if role is Role.ENGINE:
         cache = config.rollout.kv_cache_gib * overheads.GIB
-        return overheads.ENGINE_PROCESS + engine_state(config, shape).num_bytes + cache
+        return overheads.ENGINE_PROCESS + engine_state(config, shape, on_cpu=True).num_bytes + cache
     pack = exact_pack(shape.num_heads, prompt_tokens, completion_tokens, config.rollout.group_size)
     state = learner_state(config, shape)
     work = int(learner_work(config, shape, pack).num_bytes * (1 + overheads.HEAP_SLACK_SHARE))
