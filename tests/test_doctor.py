@@ -13,7 +13,7 @@ from actors.slot_receiver import SlotReceiver
 from cluster import cli
 from cluster.messages import AdapterManifest
 from cluster.operations import doctor as operation
-from cluster.preflight import examination, ray_checks, versions
+from cluster.preflight import examination, machine, model_files, ray_checks, versions
 from cluster.preflight.finding import Finding, Level, outcome
 from cluster.preflight.round_trip import adapter_round_trip
 from configs.errors import UserError
@@ -234,3 +234,14 @@ def test_faults_are_lines_and_what_depends_on_them_is_named(home):
     assert (busy.level, str(port) in busy.what) == (Level.FAULT, True)
     skipped = [one.name for one in found.values() if one.what.startswith("not looked at")]
     assert skipped == ["databases, golds and prompts", "Ray resources, object store and adapter round trip"]
+
+
+@pytest.mark.engine
+def test_the_estimate_of_a_checkpoint_is_near_what_a_run_writes(smoke_run):
+    settings = load_config(smoke_run.run_dir / "config.yaml")
+    num_weights = model_files.num_adapter_weights(smoke_run.home / "models" / "tiny-qwen2", settings.lora)
+    folders = list((smoke_run.run_dir / "checkpoints").iterdir())
+    written = [sum(one.stat().st_size for one in folder.rglob("*") if one.is_file()) for folder in folders]
+    adapters = sum(one.stat().st_size for one in (smoke_run.run_dir / "adapters").rglob("*.safetensors"))
+    of_all = sum(written) + max(written) + adapters  # the estimate counts the checkpoint that is being written
+    assert of_all <= machine.checkpoint_bytes(settings, num_weights) <= 2 * of_all
