@@ -30,9 +30,12 @@ from cluster.placement import (
     start_rollout_pool,
     stored_adapter,
 )
+from cluster.record_sinks import record_sinks
 from cluster.refill import collect_step
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.progress import Progress
+from cluster.reports.ray_metrics import prometheus_endpoint
+from cluster.reports.role_memory import role_memory
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
@@ -79,6 +82,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         progress.phase("evaluation before")
         evaluation.before()
     progress.phase("GRPO")
+    progress.note(f"metrics for Prometheus at {prometheus_endpoint()}")
     forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
@@ -96,6 +100,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 interim,
                 progress,
                 max_log_bytes=config.run.max_rollout_log_bytes,
+                sinks=record_sinks(config, run_dir, progress.note),
+                memory=role_memory,
             )
         )
         if checkpoint is None:
