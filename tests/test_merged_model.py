@@ -156,7 +156,7 @@ def test_a_base_of_another_size_is_refused(tmp_path):
     pairs = pairs_by_weight(adapter_of(base_folder(tmp_path / "base")), RANK, ALPHA)
     other = base_folder(tmp_path / "other", hidden_size=16)
     (tmp_path / "merged").mkdir()
-    with pytest.raises(UserError, match="it has shape .* the adapter is for"):
+    with pytest.raises(UserError, match=r"it has shape .* the adapter is for"):
         write_merged(other, pairs, tmp_path / "merged")
 
 
