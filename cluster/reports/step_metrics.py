@@ -123,10 +123,9 @@ def step_metrics(
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
     `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
     counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
-    rollout actors lost since the record before, `ready_steps` the generated steps that waited after this one was taken.
-    `staleness` is the most steps that a group's adapter lagged behind the
-    learner's; `groups_by_staleness` counts those that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over
-    `rollout_s`.
+    rollout actors lost since the record before, `ready_steps` the generated steps that waited behind this one.
+    `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
+    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     usable = [score for group in groups for score in _usable(group)]
