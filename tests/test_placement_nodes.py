@@ -10,7 +10,7 @@ from tests.command_line import REPOSITORY
 PLACES = """
 import ray
 from ray.cluster_utils import Cluster
-from cluster.placement import _over_nodes
+from cluster.actor_start import over_nodes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=4, include_dashboard=False) for _ in range(2)]
@@ -22,7 +22,7 @@ class Actor:
         return ray.get_runtime_context().get_node_id()
 
 def num_nodes(count):
-    actors = [ray.remote(Actor).options(num_cpus=0.5, **_over_nodes(count)).remote() for _ in range(count)]
+    actors = [ray.remote(Actor).options(num_cpus=0.5, **over_nodes(count)).remote() for _ in range(count)]
     return len(set(ray.get([actor.node.remote() for actor in actors])))
 
 print(num_nodes(2), num_nodes(1))
