@@ -54,7 +54,10 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     },
     Rule.STEPS: {"run": "num_steps"},
     Rule.FREE: {
-        "run": "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes",
+        "run": (
+            "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes "
+            "wandb_project mlflow_uri"
+        ),
         "data": "max_eval_questions",
         "rollout": "adapter_transport num_cpus stuck_after_s",
         "reward": "num_workers num_cpus stuck_after_s",
@@ -63,7 +66,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "
             "num_timings every_steps num_interim_questions"
         ),
-        "cluster": "address dashboard_port start_timeout_s step_timeout_s min_free_memory_gib",
+        "cluster": "address dashboard_port colocation start_timeout_s step_timeout_s min_free_memory_gib",
     },
 }
 RULE_OF = {

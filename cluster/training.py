@@ -14,6 +14,7 @@ from cluster.answers import Harness
 from cluster.broadcast import Broadcast
 from cluster.checkpoint import Checkpoint, CheckpointStore
 from cluster.controller import train_grpo
+from cluster.device_turns import DeviceTurns
 from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
@@ -29,9 +30,12 @@ from cluster.placement import (
     start_rollout_pool,
     stored_adapter,
 )
+from cluster.record_sinks import record_sinks
 from cluster.refill import collect_step
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.progress import Progress
+from cluster.reports.ray_metrics import prometheus_endpoint
+from cluster.reports.role_memory import role_memory
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
@@ -39,6 +43,7 @@ from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.warm_start import warm_start_adapter
+from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
 
 MAX_CANARY_TOKENS = 96
@@ -64,7 +69,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     evaluation = RunEvaluation(harness, evaluated_questions(config, sets), sets.databases_dir, run_dir)
     if checkpoint is not None:
         learner.load_state(checkpoint.folder)
-    broadcast = Broadcast(learner, rollouts, _canary_ids(run.encoder, sets.train[0]))
+    device = DeviceTurns(rollouts, learner)
+    broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]))
     if checkpoint is None:
         start = broadcast.publish(0).manifest
         learner.save_adapter(run_dir / START_ADAPTER)
@@ -76,6 +82,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         progress.phase("evaluation before")
         evaluation.before()
     progress.phase("GRPO")
+    progress.note(f"metrics for Prometheus at {prometheus_endpoint()}")
     forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
@@ -93,6 +100,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 interim,
                 progress,
                 max_log_bytes=config.run.max_rollout_log_bytes,
+                sinks=record_sinks(config, run_dir, progress.note),
+                memory=role_memory,
             )
         )
         if checkpoint is None:
@@ -100,6 +109,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         train_grpo(
             generation=generation,
             learner=learner,
+            device=device,
             broadcast=broadcast,
             recorder=recorder,
             checkpoints=RunCheckpoints(store, config, learner, rollouts, recorder, fetch_blob),
@@ -131,8 +141,10 @@ def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPo
     run.progress.phase("start of the actors")
     with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
         rewards_start = starts.submit(start_reward_pool, run.config, run.sets.databases_dir)
-        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
         learner_start = starts.submit(start_learner, run.config, run.model_dir, initial)
+        if run.config.cluster.colocation in TAKE_TURNS:  # the engine measures what is left when it starts
+            learner_start.result().release()
+        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
     return rewards_start.result(), rollouts_start.result(), learner_start.result()
 
 
@@ -151,10 +163,12 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
 
     if config.rollout.max_staleness == 0:
         return InTurn(collect)
-    in_turns = not has_spare_cores(config)
+    shares_device = config.cluster.colocation in TAKE_TURNS
+    in_turns = shares_device or not has_spare_cores(config)
+    reason = "they share a device" if shares_device else "there are no cores to spare"
     run.progress.note(
         f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
-        + (", in turns with them: there are no cores to spare" if in_turns else "")
+        + (f", in turns with them: {reason}" if in_turns else "")
     )
     return Ahead(
         collect,

@@ -111,7 +111,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
             cluster.record = recorder.record
             recorder.note_start()
             train_grpo(
-                generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+                generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
                 checkpoints=cluster, stop=cluster,
                 num_steps=NUM_STEPS, max_dropped_share=0.2,
             )  # fmt: skip

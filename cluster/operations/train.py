@@ -7,12 +7,16 @@ from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
 from cluster.checkpoint import CheckpointStore
+from cluster.colocate import with_colocation
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
+from cluster.memory_plan.model_config import shape_of
+from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.preflight.examination import Preflight
 from cluster.reports.progress import Progress, make_console
+from cluster.reports.trackers import check_trackers
 from cluster.resume_checks import changed_libraries, check_resume
 from cluster.run_files import REPORT_FILE
 from cluster.run_folder import CONFIG_FILE
@@ -54,6 +58,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
     progress.phase("set-up")
+    check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
     preflight = Preflight(config, run_dir, progress.note)
     preflight.machine()
@@ -61,6 +66,8 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
+    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
+    progress.note(line)
     with preflight.files(model_dir, sets):
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
         sets = fitting_questions(sets, encoder, config, progress)
