@@ -19,7 +19,7 @@ from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
 from cluster.learner_handle import LearnerHandle
-from cluster.messages import Question
+from cluster.messages import AdapterManifest, Question
 from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.placement import (
     fetch_blob,
@@ -71,13 +71,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         learner.load_state(checkpoint.folder)
     device = DeviceTurns(rollouts, learner)
     broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]))
-    if checkpoint is None:
-        start = broadcast.publish(0).manifest
-        learner.save_adapter(run_dir / START_ADAPTER)
-    else:
-        restore(checkpoint, rollouts, broadcast.publish, put_blob)
-        start = stored_adapter(config, run_dir / START_ADAPTER)
-        progress.note(f"goes on after step {last_step}")
+    start = _install_versions(run, checkpoint, learner, rollouts, broadcast)
     if config.evaluation.enabled:
         progress.phase("evaluation before")
         evaluation.before()
@@ -122,6 +116,19 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(start, sets.tune)
+
+
+def _install_versions(
+    run: Run, checkpoint: Checkpoint | None, learner: LearnerHandle, rollouts: RolloutPool, broadcast: Broadcast
+) -> AdapterManifest:
+    """Every adapter that the next steps are generated with; returns the one of the run's start."""
+    if checkpoint is None:
+        start = broadcast.publish(0).manifest
+        learner.save_adapter(run.run_dir / START_ADAPTER)
+        return start
+    restore(checkpoint, rollouts, broadcast.publish, put_blob)
+    run.progress.note(f"goes on after step {checkpoint.state.step}")
+    return stored_adapter(run.config, run.run_dir / START_ADAPTER)
 
 
 def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:

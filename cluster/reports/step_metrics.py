@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
 from cluster.broadcast import Published
@@ -134,6 +134,7 @@ def step_metrics(
     learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
     return StepMetrics(
         **learned,
+        **asdict(timings),
         reward_mean=_mean([score.reward for score in usable if score.reward is not None]),
         correct_share=_mean([score.outcome is Outcome.MATCH for score in usable]),
         executes_share=_mean([score.outcome.executes for score in usable]),
@@ -152,14 +153,6 @@ def step_metrics(
         mean_completion_tokens=_mean(num_tokens),
         truncated_share=_mean([completion.truncated for completion in completions]),
         entropy_estimate=entropy_estimate(groups),
-        rollout_s=timings.rollout_s,
-        reward_s=timings.reward_s,
-        learn_s=timings.learn_s,
-        sync_s=timings.sync_s,
-        handover_s=timings.handover_s,
-        step_s=timings.step_s,
-        learner_wait_s=timings.learner_wait_s,
-        rollouts_wait_s=timings.rollouts_wait_s,
         sync_bytes=published.manifest.num_bytes,
         sync_export_s=published.export_s,
         sync_install_s=published.install_s,
