@@ -3,22 +3,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/floe-ready
 
-.PHONY: help setup train test ci soak lint format types clean
+.PHONY: help setup train test ci soak prove-24gb lint format types clean
 
 help:  ## What can be made
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/after table
 	$(BIN)/floe train --config configs/quickstart.yaml
 
 test: $(READY) lint types  ## Set up, then lint, types and all tests
-	$(BIN)/python -m pytest tests $(PYTEST_ARGUMENTS)
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(PYTEST_ARGUMENTS)
 
 ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(MAKE) test PYTEST_ARGUMENTS="-m ''"
 
 soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; a quarter of an hour
 	$(BIN)/python -m cluster.soak
+
+prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
+	$(BIN)/python -m cluster.prove
 
 setup: $(READY)  ## Create .venv and install everything
 

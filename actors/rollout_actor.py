@@ -9,6 +9,7 @@ import numpy as np
 
 from actors.prompts import stop_texts
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
+from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
 
 
@@ -23,7 +24,8 @@ class RolloutActor:
         if config.rollout.num_threads:
             torch.set_num_threads(config.rollout.num_threads)
         stop = stop_texts(config.prompt.style)
-        self._engine = VllmEngine(model_dir, config.model, config.rollout, config.lora, stop)
+        self._sleeps = config.cluster.colocation in TAKE_TURNS
+        self._engine = VllmEngine(model_dir, config.model, config.rollout, config.lora, stop, can_sleep=self._sleeps)
 
     def ping(self) -> bool:
         return True
@@ -31,6 +33,15 @@ class RolloutActor:
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
         """`blob` is the manifest's reference resolved: a read-only uint8 view of the object store."""
         return self._engine.install(manifest, blob.data)
+
+    def release(self) -> None:
+        """Nothing is asked for until `acquire`."""
+        if self._sleeps:
+            self._engine.sleep()
+
+    def acquire(self) -> list[AdapterReceipt]:
+        """What the engine holds of each installed version, where it was away."""
+        return self._engine.wake_up() if self._sleeps else []
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         yield from self._engine.generate(requests, adapter_version)

@@ -62,10 +62,13 @@ class AdapterSlots:
         """Not by vLLM's choice, the least recently used: that may be one that is still to be used."""
         installed_ids = self._installed_ids()
         while len(installed_ids) >= slots.capacity:
-            slots.remove_adapter(installed_ids.pop(0))
+            oldest = installed_ids.pop(0)
+            slots.remove_adapter(oldest)
+            del self._names_by_id()[oldest]
 
     def _note_installed(self, slots, adapter_id: int, names: set[str]) -> dict:
         self._installed_ids().append(adapter_id)
+        self._names_by_id()[adapter_id] = names
         installed = dict(_active_pairs(slots, adapter_id, names))
         unbound = sorted(names - set(installed))
         if unbound:
@@ -79,6 +82,21 @@ class AdapterSlots:
         if not hasattr(self, "floe_installed_ids"):
             self.floe_installed_ids: list[int] = []
         return self.floe_installed_ids
+
+    def read_adapters(self) -> dict[int, dict]:
+        """By id, `num_modules` and `installed` of each installed adapter as its active slots hold it now."""
+        slots = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
+        found = {}
+        for adapter_id in self._installed_ids():
+            pairs = dict(_active_pairs(slots, adapter_id, self._names_by_id()[adapter_id]))
+            found[adapter_id] = {"num_modules": len(pairs), "installed": digest_of(pairs)}
+        return found
+
+    def _names_by_id(self) -> dict[int, set[str]]:
+        """Modules that each installed adapter's blob named."""
+        if not hasattr(self, "floe_names_by_id"):
+            self.floe_names_by_id: dict[int, set[str]] = {}
+        return self.floe_names_by_id
 
     def compute_lone_rows_in_pairs(self) -> int:
         return compute_lone_rows_in_pairs(self.model_runner.model)  # type: ignore[attr-defined]

@@ -39,7 +39,13 @@ class VllmEngine:
     """Samples groups from the base model or from an installed adapter version."""
 
     def __init__(
-        self, model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, stop: tuple[str, ...]
+        self,
+        model_dir: Path,
+        model: ModelSection,
+        rollout: RolloutSection,
+        lora: LoraSection,
+        stop: tuple[str, ...],
+        can_sleep: bool = False,
     ) -> None:
         self._model_dir = model_dir
         self._lora = lora
@@ -49,7 +55,7 @@ class VllmEngine:
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             install_single_adapter_path()
-        self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu))
+        self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep))
         if on_cpu:
             self._engine.collective_rpc("compute_lone_rows_in_pairs")
         self._tokenizer = self._engine.get_tokenizer()
@@ -129,6 +135,26 @@ class VllmEngine:
                 if isinstance(output, RequestOutput) and output.finished:
                     yield self._group(waiting.pop(output.request_id), output, adapter_version)
 
+    def sleep(self) -> None:
+        """Weights, adapters among them, go to the host and the KV cache is given up: vLLM's level 1.
+
+        For when nothing is being generated. On CPU vLLM has nowhere to put them and gives up the cache alone.
+        """
+        self._engine.sleep(level=1)
+
+    def wake_up(self) -> list[AdapterReceipt]:
+        """What the active slots of each installed version hold after the way back, the oldest first."""
+        started = time.perf_counter()
+        self._engine.wake_up()
+        found = self._engine.collective_rpc("read_adapters")[0]
+        woken_s = time.perf_counter() - started
+        return [
+            AdapterReceipt(
+                version=adapter_id - 1, num_modules=one["num_modules"], digest=one["installed"], install_s=woken_s
+            )
+            for adapter_id, one in sorted(found.items())
+        ]
+
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
         """[T - 1] of every token of a text but the first, at temperature 1. Raises AdapterProofError as `generate`.
 
@@ -205,7 +231,12 @@ class VllmEngine:
 
 
 def engine_args(
-    model_dir: Path, model: ModelSection, rollout: RolloutSection, lora: LoraSection, on_cpu: bool
+    model_dir: Path,
+    model: ModelSection,
+    rollout: RolloutSection,
+    lora: LoraSection,
+    on_cpu: bool,
+    can_sleep: bool = False,
 ) -> EngineArgs:
     arguments = EngineArgs(
         model=str(model_dir),
@@ -227,6 +258,7 @@ def engine_args(
         kv_transfer_config=_prompt_sharing() if _version() in VERSIONS_OF_PROMPT_SHARING else None,
         disable_log_stats=True,
         enforce_eager=on_cpu,
+        enable_sleep_mode=can_sleep and not on_cpu,
         seed=0,
     )
     if on_cpu:

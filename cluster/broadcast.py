@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
+from cluster.device_turns import DeviceTurns
 from cluster.messages import AdapterManifest, AdapterReceipt
 from configs.errors import AdapterProofError
 
@@ -58,37 +59,75 @@ class CanaryScale:
         return math.sqrt(max(self.noise, MIN_NOISE) * self.effect)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """One version on its way: what travels, and the learner's log-probabilities of the canary."""
+
+    manifest: AdapterManifest
+    canary_logprobs: tuple[float, ...]
+    export_s: float
+    canary_s: float
+
+
 class Broadcast:
     """Sends adapter versions to every rollout actor; raises AdapterProofError before one rollout is used."""
 
-    def __init__(self, learner: ExportingLearner, rollouts: InstallingRollouts, canary_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        learner: ExportingLearner,
+        rollouts: InstallingRollouts,
+        device: DeviceTurns,
+        canary_ids: Sequence[int],
+    ) -> None:
         """Measures the canary's scale with `canary_ids`, a text of 2 tokens at least."""
         self._learner = learner
         self._rollouts = rollouts
+        self._device = device
         self._canary_ids = tuple(canary_ids)
         self.scale = self._measure()
 
     def publish(self, version: int) -> Published:
-        """Export once, install everywhere, and see that it acts."""
+        """Both halves, with the device handed over to the learner and back."""
+        self._device.to_learner()
+        exported = self.export(version)
+        self._device.to_rollouts()
+        return self.install(exported)
+
+    def export(self, version: int) -> Exported:
+        """In the learner's turn."""
         started_s = time.perf_counter()
         manifest = self._learner.export_adapter(version)
         exported_s = time.perf_counter()
-        self._rollouts.install(manifest)
-        installed_s = time.perf_counter()
-        canary_kl = self._check(version)
-        return Published(
+        expected = self._learner.canary_logprobs(self._canary_ids, with_adapter=True)
+        return Exported(
             manifest=manifest,
-            canary_kl=canary_kl,
+            canary_logprobs=tuple(expected),
             export_s=exported_s - started_s,
-            install_s=installed_s - exported_s,
-            canary_s=time.perf_counter() - installed_s,
+            canary_s=time.perf_counter() - exported_s,
+        )
+
+    def install(self, exported: Exported) -> Published:
+        """Install it everywhere, and see that it acts; in the rollouts' turn."""
+        started_s = time.perf_counter()
+        self._rollouts.install(exported.manifest)
+        installed_s = time.perf_counter()
+        canary_kl = self._check(exported)
+        return Published(
+            manifest=exported.manifest,
+            canary_kl=canary_kl,
+            export_s=exported.export_s,
+            install_s=installed_s - started_s,
+            canary_s=exported.canary_s + time.perf_counter() - installed_s,
         )
 
     def _measure(self) -> CanaryScale:
-        base = self._rollouts.canary_logprobs(self._canary_ids, None)
+        self._device.to_learner()
         expected = self._learner.canary_logprobs(self._canary_ids, with_adapter=False)
+        probe = self._learner.export_probe(PROBE_VERSION)
+        self._device.to_rollouts()
+        base = self._rollouts.canary_logprobs(self._canary_ids, None)
         noise = max(_mean_difference(found, expected) for found in base)
-        self._rollouts.install(self._learner.export_probe(PROBE_VERSION))
+        self._rollouts.install(probe)
         probed = self._rollouts.canary_logprobs(self._canary_ids, PROBE_VERSION)
         effect = min(_mean_difference(*pair) for pair in zip(probed, base, strict=True))
         # Negated, so that a NaN fails.
@@ -99,8 +138,8 @@ class Broadcast:
             )
         return CanaryScale(noise=noise, effect=effect)
 
-    def _check(self, version: int) -> float:
-        expected = self._learner.canary_logprobs(self._canary_ids, with_adapter=True)
+    def _check(self, exported: Exported) -> float:
+        version, expected = exported.manifest.version, exported.canary_logprobs
         largest_kl = 0.0
         for number, found in enumerate(self._rollouts.canary_logprobs(self._canary_ids, version)):
             difference = _mean_difference(found, expected)

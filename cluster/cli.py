@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cluster.bench_cli import bench
 from cluster.environment import environment_overrides, logs_dir
+from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
 from cluster.prepare_cli import prepare
+from cluster.report_cli import report, runs
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -33,9 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
+app.command()(report)
+app.command()(export)
+app.command()(ask)
+app.command()(runs)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[
@@ -174,58 +179,33 @@ def status(
     operation.status(run_dir, as_json)
 
 
-@bench.command("reward")
-def bench_reward(
+@app.command()
+def doctor(
     overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run; else the defaults.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
-    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
-    from cluster.bench import reward_bench as operation
+    """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
+    from cluster.operations import doctor as operation
 
-    operation.bench_reward(resolved, as_json)
+    raise typer.Exit(operation.doctor(resolved, as_json))
 
 
-@bench.command("learner")
-def bench_learner(
+@app.command()
+def plan(
+    config: ConfigOption,
     overrides: Overrides = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="As 24GB or 24GiB; else of the GPU that is found. Without GPUs: of the host.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Completion tokens that the learner trains per second, beside unshared prompts and trl; a quarter of an hour."""
-    from cluster.bench.learner_cases import MAX_PACK_TOKENS
+    """Print what a run will hold in memory, and whether it fits. Ends with 3 when it doesn't."""
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
+    from cluster.operations import plan as operation
 
-    packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
-    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ())])
-    with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
-        from cluster.bench import learner_bench as operation
-
-    operation.bench_learner(resolved, as_json)
-
-
-@bench.command("rollout")
-def bench_rollout(
-    overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
-) -> None:
-    """Tokens that a rollout actor generates per second, beside vLLM and transformers; a quarter of an hour."""
-    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
-    with redirect_stdout(sys.stderr):
-        from cluster.bench import rollout_bench as operation
-
-    operation.bench_rollout(resolved, as_json)
-
-
-@bench.command("sync")
-def bench_sync(
-    overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
-) -> None:
-    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
-    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
-    with redirect_stdout(sys.stderr):
-        from cluster.bench import sync_bench as operation
-
-    operation.bench_sync(resolved, as_json)
+    raise typer.Exit(operation.plan(resolved, gpu_memory, as_json))
 
 
 @app.command()

@@ -16,14 +16,14 @@ rollout actors     adapter k - 1 - max_staleness       the learner's export
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cluster.broadcast import Published
+from cluster.broadcast import Exported, Published
 from cluster.generation import Generation, Taken
 from cluster.messages import ScoredGroup, StepReport
+from cluster.reports.step_clock import StepClock
 from cluster.reports.step_metrics import StepTimings
 from configs.errors import UserError
 
@@ -34,7 +34,15 @@ class Learner(Protocol):
 
 
 class Broadcaster(Protocol):
-    def publish(self, version: int) -> Published: ...
+    def export(self, version: int) -> Exported: ...
+    def install(self, exported: Exported) -> Published: ...
+
+
+class Device(Protocol):
+    """What rollout engines and learner share, or nothing: each act is for one of them to work undisturbed."""
+
+    def to_learner(self) -> None: ...
+    def to_rollouts(self) -> None: ...
 
 
 class Recorder(Protocol):
@@ -66,6 +74,7 @@ def train_grpo(
     *,
     generation: Generation,
     learner: Learner,
+    device: Device,
     broadcast: Broadcaster,
     recorder: Recorder,
     checkpoints: Checkpoints,
@@ -76,24 +85,29 @@ def train_grpo(
 ) -> None:
     """Steps `first_step` to `num_steps`; the version before must be installed. Step k publishes version k."""
     for step in range(first_step, num_steps + 1):
-        started = time.perf_counter()
+        clock = StepClock()
         taken = generation.take(step)
         usable = usable_groups(step, taken.collected.groups, max_dropped_share)
         with generation.learners_turn():
-            before_update = time.perf_counter()
+            clock.lap()
+            device.to_learner()
+            clock.lap("handover_s")
             report = learner.update(step, usable)
-            before_sync = time.perf_counter()
-            published = broadcast.publish(step)  # the actors' proofs raise before one rollout is used
+            clock.lap("learn_s")
+            exported = broadcast.export(step)
+            clock.lap("sync_s")
+            device.to_rollouts()
+            clock.lap("handover_s")
+            published = broadcast.install(exported)  # the actors' proofs raise before one rollout is used
+            clock.lap("sync_s")
         generation.note_published(step)
-        finished = time.perf_counter()
         timings = StepTimings(
             rollout_s=taken.collected.rollout_s,
             reward_s=taken.collected.reward_s,
-            learn_s=before_sync - before_update,
-            sync_s=finished - before_sync,
-            step_s=finished - started,
             learner_wait_s=taken.learner_waited_s,
             rollouts_wait_s=taken.rollouts_waited_s,
+            step_s=clock.whole_s,
+            **clock.laps_s,
         )
         recorder.record(taken, len(taken.collected.groups) - len(usable), report, published, timings)
         checkpoints.write(step)

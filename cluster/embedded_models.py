@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.schema import RunConfig
+from configs.schema import ModelSection, RunConfig
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
+LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
 
 
 def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> Path:
@@ -25,11 +26,11 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     """
     path = config.model.path
     if path == SMOLLM2:
-        return _made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
+        return made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
     if path == TINY_QWEN2:
         from cluster.tiny_model import write_tiny_qwen2
 
-        return _made_once(
+        return made_once(
             config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir)
         )
     if path.startswith("embedded:"):
@@ -40,7 +41,12 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     return _from_hub(path, weights)
 
 
-def _made_once(folder: Path, write) -> Path:
+def is_of_hub(model: ModelSection) -> bool:
+    """Whether `model.path` is the name of a model that has to be fetched."""
+    return not model.path.startswith("embedded:") and not Path(model.path).expanduser().is_dir()
+
+
+def made_once(folder: Path, write) -> Path:
     """Write beside and rename, so that an interrupted conversion is never taken for a model."""
     if (folder / COMPLETE_MARK).exists():
         return folder
@@ -88,7 +94,7 @@ def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + WEIGHT_FILES * weights))
+        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "

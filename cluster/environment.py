@@ -16,3 +16,8 @@ def environment_overrides() -> list[str]:
 def logs_dir() -> Path:
     """For failures of commands that have no run folder."""
     return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"
+
+
+def compiled_extensions_dir() -> Path:
+    """Where PyTorch keeps the C++ extensions that it has compiled for this user."""
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser()

@@ -33,6 +33,12 @@ class LearnerHandle:
         refs = [rank.update.remote(step, stored) for rank in self._ranks]
         return self._wait(refs, f"the learner's update of step {step}")
 
+    def acquire(self) -> None:
+        self._wait([rank.acquire.remote() for rank in self._ranks], "the learner to come back to its device")
+
+    def release(self) -> None:
+        self._wait([rank.release.remote() for rank in self._ranks], "the learner to leave its device")
+
     def export_adapter(self, version: int) -> AdapterManifest:
         what = f"the learner's export of adapter version {version}"
         return self._wait([self._ranks[0].export_adapter.remote(version)], what)

@@ -137,6 +137,21 @@ class GoldInspection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryResult:
+    """Reward service to a person: what a statement returned, cut to be shown; `match` says that it ran.
+
+    A cell is text, or None for NULL.
+    """
+
+    outcome: Outcome
+    message: str = ""
+    num_rows: int = 0
+    num_columns: int = 0
+    columns: tuple[str, ...] = ()  # the first names
+    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RewardWorkerStats:
     """Reward worker to driver: counts since the worker started."""
 

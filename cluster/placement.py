@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,27 +13,22 @@ import psutil
 import ray
 
 from cluster.actor_start import await_start, over_nodes, starting
+from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
+from cluster.ray_address import LOOPBACK, check_answers, check_dashboard_port, cluster_address
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
 
-LOOPBACK = "127.0.0.1"
-PROBE_TIMEOUT_S = 10.0
 LOCAL_OBJECT_STORE_BYTES = 2**30
 
 
 @contextmanager
 def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
     """Join the running cluster, or start an own local Ray and stop only that one. Yields a line that says which."""
-    free_gib = psutil.virtual_memory().available / 2**30
-    if free_gib < cluster.min_free_memory_gib:
-        raise UserError(
-            f"This machine has {free_gib:.1f} GiB of free memory, the run needs {cluster.min_free_memory_gib:g}: "
-            "free some, or lower cluster.min_free_memory_gib if you know better."
-        )
+    check_free_memory(cluster.min_free_memory_gib, free_memory_bytes())
     line = _connect(cluster, namespace)
     try:
         yield line
@@ -44,9 +38,9 @@ def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
 
 def _connect(cluster: ClusterSection, namespace: str) -> str:
     shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
-    address = _recorded_cluster() if cluster.address == "auto" else cluster.address
-    if address is not None and address != "local":
-        _check_answers(address)
+    address = cluster_address(cluster)
+    if address is not None:
+        check_answers(address)
         try:
             ray.init(address=address, **shared)
             return f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}"
@@ -56,8 +50,7 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
                 "or set cluster.address=local."
             ) from fault
     port = cluster.dashboard_port
-    if port is not None and not _is_free(port):
-        raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")
+    check_dashboard_port(cluster)
     with _loopback_only():
         ray.init(
             address="local",
@@ -87,50 +80,10 @@ def _loopback_only() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def _check_answers(address: str) -> None:
-    """Raises UserError. Ray itself would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"cluster.address is {address!r}: use 'auto', 'local' or host:port, as ray start printed it.")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_S).close()
-    except OSError as fault:
-        raise UserError(
-            f"No Ray cluster answers at {address} ({fault.strerror or fault}): start one with 'ray start --head', "
-            "or set cluster.address=local."
-        ) from fault
-
-
-def _recorded_cluster() -> str | None:
-    """RAY_ADDRESS, which a Ray job has set, or the cluster of `ray start`; None when there is neither.
-
-    Ray's own `auto` would also join the private Ray of another run on this machine, and die with it.
-    """
-    from ray._private.services import get_ray_address_from_environment
-
-    return get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
 def check_resources(config: RunConfig) -> None:
     """Raise UserError naming the resource that the cluster lacks, instead of waiting for it for ever."""
-    needed = {
-        "CPU": config.rollout.num_actors * config.rollout.num_cpus
-        + config.reward.num_workers * config.reward.num_cpus
-        + config.learner.num_ranks * config.learner.num_cpus,
-        "GPU": config.rollout.num_actors * config.rollout.num_gpus + config.learner.num_ranks * config.learner.num_gpus,
-    }
     found = ray.cluster_resources()
-    for name, amount in needed.items():
+    for name, amount in needed_resources(config).items():
         if found.get(name, 0.0) < amount:
             raise UserError(
                 f"The run needs {amount:g} Ray {name}s, the cluster has {found.get(name, 0.0):g}: "
@@ -144,6 +97,17 @@ def check_resources(config: RunConfig) -> None:
                 f"A {role} needs {asks} on one node, and none of the cluster's {len(nodes)} nodes has as much: "
                 f"lower {role}.num_cpus or {role}.num_gpus, or add a larger node."
             )
+
+
+def needed_resources(config: RunConfig) -> dict[str, float]:
+    """Ray resources of all actors of a run."""
+    counts = {
+        "rollout": config.rollout.num_actors,
+        "reward": config.reward.num_workers,
+        "learner": config.learner.num_ranks,
+    }
+    asked = _asked_by_role(config)
+    return {name: sum(counts[role] * asked[role].get(name, 0.0) for role in counts) for name in ("CPU", "GPU")}
 
 
 def _asked_by_role(config: RunConfig) -> dict[str, dict[str, float]]:

@@ -66,7 +66,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "
             "num_timings every_steps num_interim_questions"
         ),
-        "cluster": "address dashboard_port start_timeout_s step_timeout_s min_free_memory_gib",
+        "cluster": "address dashboard_port colocation start_timeout_s step_timeout_s min_free_memory_gib",
     },
 }
 RULE_OF = {

@@ -121,27 +121,44 @@ class RolloutPool:
             _check_receipt(manifest, receipt)
         return proved
 
+    def release(self) -> None:
+        """No engine works until `acquire`."""
+        self._each(lambda handle: handle.release.remote(), "leave its device")
+
+    def acquire(self) -> None:
+        """Raises AdapterProofError when an engine that was away doesn't hold what was installed."""
+        live = {manifest.version: manifest for manifest in self._live}
+        for receipts in self._each(lambda handle: handle.acquire.remote(), "come back to its device"):
+            for receipt in receipts:
+                if receipt.version in live:
+                    _check_receipt(live[receipt.version], receipt)
+
     def live_manifests(self) -> tuple[AdapterManifest, ...]:
         """Of the installed versions, the oldest first."""
         return tuple(self._live)
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
         """Every actor's, of a text's tokens but the first; for when nothing is being generated."""
+        return self._each(
+            lambda handle: handle.canary_logprobs.remote(token_ids, adapter_version), "compute the canary"
+        )
+
+    def stop(self) -> None:
+        for handle in self._handles:
+            ray.kill(handle)
+
+    def _each(self, call: Callable[[Any], Any], what: str) -> list:
+        """Every actor's answer to a call, a successor's in the place of one that is lost."""
         results = []
         for number in range(len(self._handles)):
             while True:
                 handle = self._handles[number]
                 try:
-                    ref = handle.canary_logprobs.remote(token_ids, adapter_version)
-                    results.append(self._answer(number, ref, "compute the canary"))
+                    results.append(self._answer(number, call(handle), what))
                     break
                 except RayError as fault:
                     self._replace(number, handle, fault)
         return results
-
-    def stop(self) -> None:
-        for handle in self._handles:
-            ray.kill(handle)
 
     def _await_one(self, streams: Mapping[Any, _Source]) -> Any:
         """A stream that has something, or one that is stuck."""

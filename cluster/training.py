@@ -14,6 +14,7 @@ from cluster.answers import Harness
 from cluster.broadcast import Broadcast
 from cluster.checkpoint import Checkpoint, CheckpointStore
 from cluster.controller import train_grpo
+from cluster.device_turns import DeviceTurns
 from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
@@ -42,6 +43,7 @@ from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.warm_start import warm_start_adapter
+from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
 
 MAX_CANARY_TOKENS = 96
@@ -67,7 +69,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     evaluation = RunEvaluation(harness, evaluated_questions(config, sets), sets.databases_dir, run_dir)
     if checkpoint is not None:
         learner.load_state(checkpoint.folder)
-    broadcast = Broadcast(learner, rollouts, _canary_ids(run.encoder, sets.train[0]))
+    device = DeviceTurns(rollouts, learner)
+    broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]))
     if checkpoint is None:
         start = broadcast.publish(0).manifest
         learner.save_adapter(run_dir / START_ADAPTER)
@@ -106,6 +109,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         train_grpo(
             generation=generation,
             learner=learner,
+            device=device,
             broadcast=broadcast,
             recorder=recorder,
             checkpoints=RunCheckpoints(store, config, learner, rollouts, recorder, fetch_blob),
@@ -137,8 +141,10 @@ def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPo
     run.progress.phase("start of the actors")
     with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
         rewards_start = starts.submit(start_reward_pool, run.config, run.sets.databases_dir)
-        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
         learner_start = starts.submit(start_learner, run.config, run.model_dir, initial)
+        if run.config.cluster.colocation in TAKE_TURNS:  # the engine measures what is left when it starts
+            learner_start.result().release()
+        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
     return rewards_start.result(), rollouts_start.result(), learner_start.result()
 
 
@@ -157,10 +163,12 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
 
     if config.rollout.max_staleness == 0:
         return InTurn(collect)
-    in_turns = not has_spare_cores(config)
+    shares_device = config.cluster.colocation in TAKE_TURNS
+    in_turns = shares_device or not has_spare_cores(config)
+    reason = "they share a device" if shares_device else "there are no cores to spare"
     run.progress.note(
         f"generation is up to {config.rollout.max_staleness} steps ahead of the updates"
-        + (", in turns with them: there are no cores to spare" if in_turns else "")
+        + (f", in turns with them: {reason}" if in_turns else "")
     )
     return Ahead(
         collect,

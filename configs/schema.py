@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.colocation import Colocation
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
+
+NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
 
 
 class RunSection(Section):
@@ -150,7 +153,9 @@ class RolloutSection(Section):
 
 
 class RewardSection(Section):
-    design: Literal["arctic"] = "arctic"
+    design: Literal["arctic", "proof"] = Field(
+        "arctic", description="`proof` rewards nothing of SQL and is for `make prove-24gb` alone."
+    )
     semantics: Literal["bird", "spider", "strict"] = "bird"
     suite: Path | None = Field(
         None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
@@ -206,6 +211,11 @@ class EvaluationSection(Section):
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
     dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
+    colocation: Colocation | Literal["auto"] = Field(
+        "auto",
+        description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "
+        "takes the first of them that fits by the memory plan.",
+    )
     start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
     step_timeout_s: float = Field(
         3600.0,
@@ -233,6 +243,15 @@ class RunConfig(Section):
     def max_prompt_tokens(self) -> int:
         """What the context leaves for the prompt beside the longest completion."""
         return self.model.max_context_tokens - self.rollout.max_new_tokens
+
+    @model_validator(mode="after")
+    def _proof_is_of_memory_alone(self) -> Self:
+        if self.reward.design == "proof" and self.run.name != NAME_OF_PROOF:
+            raise ValueError(
+                "reward.design is 'proof', which is no reward of SQL and is for make prove-24gb alone: "
+                "use reward.design=arctic"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bfloat16_has_a_master(self) -> Self:

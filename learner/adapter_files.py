@@ -57,6 +57,8 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
         raise UserError(
             f"'{folder / WEIGHTS}' is not a safetensors file ({fault}): give a folder written by PEFT or floe."
         ) from fault
+    if not isinstance(config, dict):
+        raise UserError(f"'{folder / CONFIG}' holds no JSON object: give a folder written by PEFT or floe.")
     odd = [name for name, plain in PLAIN_OPTIONS.items() if (config.get(name) or plain) != plain]
     if odd:
         raise UserError(f"The adapter in '{folder}' sets {', '.join(odd)}, but floe goes on from plain LoRA only.")

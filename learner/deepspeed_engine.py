@@ -37,7 +37,9 @@ class DeepSpeedEngine:
         _join_process_group(rank)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=model, model_parameters=trainable, config=_deepspeed_config(settings, dtype)
+            model=model,
+            model_parameters=trainable,
+            config=_deepspeed_config(settings, dtype, sum(one.numel() for one in trainable)),
         )
         self._adam: torch.optim.Optimizer = self._engine.basic_optimizer  # its parameters are the float32 partition
         self._layout = layout_of(model, self.rank_index, self.num_ranks, settings.zero_stage)
@@ -147,11 +149,12 @@ def _store(rank: LearnerRank) -> torch.distributed.Store:
     )
 
 
-def _deepspeed_config(settings: LearnerSection, dtype: str) -> dict:
+def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) -> dict:
     optimizer = {"lr": settings.learning_rate, "betas": settings.adam_betas, "weight_decay": settings.weight_decay}
     # torch_adam: off the GPU DeepSpeed's fused Adam has no kernel; with offload it brings its own CPU Adam.
     optimizer["torch_adam"] = not settings.offload_optimizer
-    zero: dict = {"stage": settings.zero_stage}
+    # The bucket is allocated whole: at its default of 5e8 elements it would take 1 to 2 GB of a GPU.
+    zero: dict = {"stage": settings.zero_stage, "reduce_bucket_size": num_trained}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {

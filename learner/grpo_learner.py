@@ -13,11 +13,13 @@ import torch
 from peft import PeftModel
 
 from cluster.messages import AdapterManifest, LearnerRank, ScoredGroup, StepReport
+from configs.colocation import Colocation
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
+from learner.frozen_weights import FrozenWeights
 from learner.grpo_loss import LossTerms, grpo_loss
 from learner.offenders import largest_losses
 from learner.packing import Pack, PrefixGroup, empty_pack
@@ -67,6 +69,8 @@ class GrpoLearner:
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
         self._export = AdapterExport(config.lora, config.model.dtype, adapter_tensors(self._policy))
+        offloads = config.cluster.colocation is Colocation.LEARNER_OFFLOADS
+        self._base = FrozenWeights(self._policy) if offloads else None
         self._num_steps_done = 0
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
@@ -97,6 +101,16 @@ class GrpoLearner:
         self._num_steps_done += 1
         whole = StepMeter.joined(self._engine.gather(meter))
         return whole.report(step=step, learning_rate=rate, num_groups=len(useful))
+
+    def acquire(self) -> None:
+        """The base weights are on the device again."""
+        if self._base is not None:
+            self._base.to_device()
+
+    def release(self) -> None:
+        """Where learner and engine take turns in that, the base weights go to the host until `acquire`."""
+        if self._base is not None:
+            self._base.to_host()
 
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""

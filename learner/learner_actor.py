@@ -50,6 +50,12 @@ class LearnerActor(_Rank):
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         return self._learner.update(step, groups)
 
+    def acquire(self) -> None:
+        self._learner.acquire()
+
+    def release(self) -> None:
+        self._learner.release()
+
     def export_adapter(self, version: int) -> AdapterManifest:
         return self._learner.export_adapter(version)
 

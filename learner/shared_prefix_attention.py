@@ -43,7 +43,8 @@ def shared_prefix_attention(module, query, key, value, attention_mask, scaling, 
 def _is_large(query, group: GroupLayout) -> bool:
     num_branches, width = group.branch_index.shape
     num_scores = query.shape[1] * num_branches * width * (group.prefix_end - group.prefix_start + width)
-    return query.device.type == "cpu" and num_scores * FLOAT32_BYTES > MAX_SCORES_BYTES
+    has_kernel = query.device.type == "cpu" or query.dtype in (torch.bfloat16, torch.float16)
+    return has_kernel and num_scores * FLOAT32_BYTES > MAX_SCORES_BYTES
 
 
 def _merged_branch_attention(query, key, value, group: GroupLayout, scaling: float) -> torch.Tensor:

@@ -21,6 +21,7 @@ from reward_service.gold import Gold, failed_gold
 from reward_service.guard import is_of_the_fast_way
 from reward_service.inspection import inspection_marks
 from reward_service.result_profile import result_profile, time_ratio_without_outliers
+from reward_service.shown_result import shown_result
 from reward_service.statement import has_outermost_order_by, rejection_reason
 from reward_service.verdict import (
     STATEMENT_ERRORS,
@@ -102,7 +103,7 @@ class Executor:
                 yield _frame("statement", index, verdict)
 
     def _inspections(self, request: Frame) -> Iterator[Frame]:
-        """`golds` are run twice and must agree; of `texts` the first row that is no UTF-8 is wanted."""
+        """`golds` are run twice and must agree; of `texts` the first row that is no UTF-8 is wanted, of `rows` some."""
         path = self._paths(request["database_id"])[0]
         for index, sql in request["statements"]:
             reason = rejection_reason(sql)
@@ -111,8 +112,11 @@ class Executor:
                 verdict, answer, _ = self._run(path, sql, None)
             if answer is not None and request["inspect"] == "golds":
                 verdict = self._run(path, sql, [answer])[0]
-            rows = [] if answer is None else answer.rows
-            yield _frame("inspection", index, verdict, **inspection_marks(rows, sql, request["inspect"]))
+            if request["inspect"] == "rows":
+                marks = {} if answer is None else shown_result(answer, request["max_rows"])
+            else:
+                marks = inspection_marks([] if answer is None else answer.rows, sql, request["inspect"])
+            yield _frame("inspection", index, verdict, **marks)
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.messages import GoldInspection, Outcome
 from configs.schema import RewardSection
-from reward_service.executor_process import ChildEnded, ExecutorProcess
+from reward_service.executor_process import ExecutorProcess
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame
-from reward_service.group_run import MAX_ATTEMPTS, run_groups
+from reward_service.group_run import run_groups
+from reward_service.statements_run import StatementsRun
 
 
 class GoldInspector:
@@ -41,49 +41,13 @@ class GoldInspector:
         self._process.close()
 
     def _run(self, database_id: str, queries: Sequence[str], kind: str) -> list[GoldInspection]:
-        run = _InspectionRun(database_id, queries, kind, self._settings.hard_limit_s)
+        run = StatementsRun(database_id, queries, {"inspect": kind}, self._settings.hard_limit_s)
         if queries:
             run_groups(self._process, [run])
-        return [run.inspections[index] for index in range(len(queries))]
+        return [_inspection(run.answers[index]) for index in range(len(queries))]
 
 
-class _InspectionRun:
-    """What is known of each query, in the way of `GroupRun`."""
-
-    def __init__(self, database_id: str, queries: Sequence[str], kind: str, hard_limit_s: float) -> None:
-        self._database_id = database_id
-        self._queries = queries
-        self._kind = kind
-        self._hard_limit_s = hard_limit_s
-        self._steps: list[int] = []  # indices of the request sent last
-        self._deaths: Counter[int] = Counter()
-        self.inspections: dict[int, GoldInspection] = {}
-        self.is_over = False
-
-    def request(self) -> Frame:
-        self._steps = [index for index in range(len(self._queries)) if index not in self.inspections]
-        statements = [(index, self._queries[index]) for index in self._steps]
-        return {"database_id": self._database_id, "inspect": self._kind, "statements": statements}
-
-    def note(self, answer: Frame) -> None:
-        if answer["kind"] == "done":
-            self.is_over = True
-            return
-        fields = {name: answer[name] for name in ("message", "num_rows", "is_degenerate", "changes_by", "broken_row")}
-        fields["changes_by"] = tuple(answer["changes_by"])
-        self.inspections[answer["index"]] = GoldInspection(outcome=Outcome(answer["outcome"]), **fields)
-
-    @property
-    def num_steps(self) -> int:
-        return len(self._steps)
-
-    def blame(self, num_done: int, end: ChildEnded) -> None:
-        index = self._steps[min(num_done, len(self._steps) - 1)]
-        self._deaths[index] += 1
-        if end.by_cpu_timer:
-            text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
-            self.inspections[index] = GoldInspection(outcome=Outcome.TIMEOUT, message=text)
-        elif self._deaths[index] >= MAX_ATTEMPTS:
-            outcome = Outcome.KILLED if end.by_signal else Outcome.INFRASTRUCTURE
-            self.inspections[index] = GoldInspection(outcome=outcome, message=f"{end}, {MAX_ATTEMPTS} times")
-        self.is_over = len(self.inspections) == len(self._queries)
+def _inspection(answer: Frame) -> GoldInspection:
+    marks = {name: answer[name] for name in ("num_rows", "is_degenerate", "broken_row") if name in answer}
+    changes_by = tuple(answer.get("changes_by", ()))
+    return GoldInspection(outcome=Outcome(answer["outcome"]), message=answer["message"], changes_by=changes_by, **marks)

@@ -13,6 +13,8 @@ from hypothesis import settings
 
 from tests.command_line import REPOSITORY, config, floe
 
+COSTLY_FIXTURES = {"home", "smoke_run"}
+
 # A busy machine makes single examples slow, which says nothing about the code.
 settings.register_profile("floe", deadline=None)
 settings.load_profile("floe")
@@ -74,6 +76,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the data sets are not at ../shared/data")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With two workers, all that starts engines stays with one of them: it shares the costly fixtures and the cores."""
+    for item in items:
+        if item.get_closest_marker("engine") or COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.hookimpl(hookwrapper=True)

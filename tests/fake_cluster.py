@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cluster.broadcast import Published
+from cluster.broadcast import Exported, Published
 from cluster.controller import Stop, train_grpo
 from cluster.generation import InTurn, Taken
 from cluster.messages import (
     AdapterManifest,
-    AdapterReceipt,
     Completion,
     GroupRequest,
     Outcome,
@@ -100,12 +99,6 @@ class FakeCluster:
         self.events.append(("generate", [one.question.question_id for one in requests], adapter_version))
         yield from self._arrival([group_of(one) for one in requests])
 
-    def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
-        if manifest.version == self._failing_install:
-            raise InstallFailed(f"version {manifest.version} did not arrive")
-        self.events.append(("install", manifest.version))
-        return [AdapterReceipt(version=manifest.version, num_modules=1, digest="", install_s=0.0)]
-
     # rewards
 
     def submit(self, request: ScoreRequest) -> ScoreRequest:
@@ -150,10 +143,23 @@ class FakeCluster:
 
     # broadcast
 
-    def publish(self, version: int) -> Published:
-        manifest = self.export_adapter(version)
-        self.install(manifest)
+    def export(self, version: int) -> Exported:
+        return Exported(manifest=self.export_adapter(version), canary_logprobs=(), export_s=0.1, canary_s=0.1)
+
+    def install(self, exported: Exported) -> Published:
+        manifest = exported.manifest
+        if manifest.version == self._failing_install:
+            raise InstallFailed(f"version {manifest.version} did not arrive")
+        self.events.append(("install", manifest.version))
         return Published(manifest=manifest, canary_kl=0.001, export_s=0.1, install_s=0.2, canary_s=0.3)
+
+    # device
+
+    def to_learner(self) -> None:
+        self.events.append(("to learner",))
+
+    def to_rollouts(self) -> None:
+        self.events.append(("to rollouts",))
 
     # recorder
 
@@ -207,6 +213,7 @@ def run(
     train_grpo(
         generation=InTurn(collect),
         learner=cluster,
+        device=cluster,
         broadcast=cluster,
         recorder=cluster,
         checkpoints=cluster,

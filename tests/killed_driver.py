@@ -52,8 +52,8 @@ def exporting(learner: LearnerHandle, version: int) -> Any:
     return manifest
 
 
-def installing(broadcast: Broadcast, version: int) -> Any:
-    published = real_publish(broadcast, version)
+def installing(broadcast: Broadcast, exported: Any) -> Any:
+    published, version = real_install(broadcast, exported), exported.manifest.version
     if is_due("installing", version):
         die()
     the_step[0] = version + 1
@@ -76,13 +76,13 @@ def is_due(phase: str, step: int) -> bool:
 the_step = [1]
 real_generate, real_result = RolloutPool.generate, RewardPool.result
 real_update, real_export = LearnerHandle.update, LearnerHandle.export_adapter
-real_publish, real_write = Broadcast.publish, CheckpointStore.write
+real_install, real_write = Broadcast.install, CheckpointStore.write
 
 if __name__ == "__main__":
     RolloutPool.generate = generating  # type: ignore[method-assign]
     RewardPool.result = scoring  # type: ignore[method-assign]
     LearnerHandle.update = learning  # type: ignore[method-assign]
     LearnerHandle.export_adapter = exporting  # type: ignore[method-assign]
-    Broadcast.publish = installing  # type: ignore[method-assign]
+    Broadcast.install = installing  # type: ignore[method-assign]
     CheckpointStore.write = checkpointing  # type: ignore[method-assign]
     cli.main()

@@ -98,6 +98,12 @@ class Exporter:
             blob_ref=self._put_blob(np.zeros(self._num_bytes, dtype=np.uint8)),
         )
 
+    def acquire(self) -> None:
+        """Was never away."""
+
+    def release(self) -> None:
+        """Stays."""
+
     def export_probe(self, version: int) -> AdapterManifest:
         return self.export_adapter(version)
 
@@ -110,6 +116,12 @@ class Exporter:
 
 class Receiver:
     """Stands for a rollout actor that takes every adapter; a probe alone changes what it computes."""
+
+    def acquire(self) -> list[AdapterReceipt]:
+        return []
+
+    def release(self) -> None:
+        """Stays."""
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
         return AdapterReceipt(

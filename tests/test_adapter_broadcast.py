@@ -23,7 +23,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def config(smoke_run):
-    overrides = [f"run.home={smoke_run.home}", "cluster.address=local"]
+    overrides = [f"run.home={smoke_run.home}", "cluster.address=local", "cluster.colocation=engine_sleeps"]
     return load_config(REPOSITORY / "configs" / "smoke.yaml", overrides)
 
 
@@ -202,6 +202,36 @@ def test_an_old_version_in_place_of_the_new_is_noticed(pool, config, tensors, br
     broken(lambda engine, manifest, blob: type(engine)._installed(engine, manifest, old_blob.data))
     with pytest.raises(AdapterProofError, match=r"version 33: .* slots hold version 32, must hold"):
         pool.install(export_blob(louder(tensors, 8), config.lora, 33, put_blob, config.model.dtype))
+
+
+def test_an_engine_that_was_away_generates_the_same_and_proves_every_version(pool, config, tensors, request_for):
+    for version in (40, 41):
+        pool.install(export_blob(louder(tensors, version / 10), config.lora, version, put_blob, config.model.dtype))
+    before = [list(pool.generate([request_for(0)], version)) for version in (40, 41)]
+    pool.release()
+    pool.acquire()
+    assert [list(pool.generate([request_for(0)], version)) for version in (40, 41)] == before
+    receipts = ray.get(pool._handles[0].acquire.remote())
+    assert [one.digest for one in receipts] == [manifest.slots_digest for manifest in pool.live_manifests()]
+
+
+def test_an_adapter_that_is_lost_while_the_engine_is_away_is_noticed(pool, config, tensors):
+    pool.install(export_blob(louder(tensors, 5), config.lora, 42, put_blob, config.model.dtype))
+    pool.release()
+    ray.get(pool._handles[0].__ray_call__.remote(lose_adapters))
+    with pytest.raises(AdapterProofError, match=r"adapter version 4[12]: the receipt is for"):
+        pool.acquire()
+
+
+def lose_adapters(actor) -> None:
+    """As vLLM has been seen to (vllm#53888): awake again, and the slots hold nothing."""
+
+    def clear(worker) -> None:
+        for module in worker.model_runner.lora_manager._adapter_manager.modules.values():
+            for stacked in (*module.lora_a_stacked, *module.lora_b_stacked):
+                stacked.zero_()
+
+    actor._engine._engine.collective_rpc(clear)
 
 
 def test_a_receipt_for_something_else_is_noticed(pool, config, tensors):

@@ -24,6 +24,8 @@ HOMES_OF_LIBRARIES = {
     "mlflow": ["cluster/reports/mlflow_run.py"],
     "sqlglot": ["actors/data/*.py", "cluster/reports/*.py"],
     "bm25s": ["actors/data/value_index.py"],
+    "plotly": ["cluster/reports/page/figure_parts.py"],
+    "jinja2": ["cluster/reports/page/document.py"],
     "sqlalchemy": ["reward_service/*.py", "actors/data/*.py", "cluster/reports/*.py"],
 }
 # What a role may import from the project, beside its own package.

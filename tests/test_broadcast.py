@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cluster.broadcast import PROBE_VERSION, Broadcast
+from cluster.device_turns import DeviceTurns
 from cluster.messages import AdapterManifest, AdapterReceipt
 from configs.errors import AdapterProofError
 from tests.fake_cluster import FakeCluster
@@ -50,19 +51,27 @@ class Sides:
         self.events.append(("install", manifest.version))
         return []
 
+    def acquire(self) -> None:
+        self.events.append(("acquire",))
+
+    def release(self) -> None:
+        self.events.append(("release",))
+
 
 def test_publishing_exports_once_installs_that_version_and_measures_the_difference():
     sides = Sides()
-    broadcast = Broadcast(sides, sides, TEXT)
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
     sides.events.clear()
     published = broadcast.publish(4)
-    assert sides.events == [("export", 4), ("install", 4)]
+    handover = [("release",), ("acquire",)]
+    assert sides.events == [*handover, ("export", 4), *handover, ("install", 4)]
     assert published.manifest.version == 4
     assert published.canary_kl == pytest.approx(math.expm1(0.01) - 0.01)
 
 
 def test_the_limit_lies_between_noise_and_effect():
-    scale = Broadcast(Sides(noise=0.01, probe_effect=4.0), Sides(noise=0.01, probe_effect=4.0), TEXT).scale
+    sides = Sides(noise=0.01, probe_effect=4.0)
+    scale = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT).scale
     assert (scale.noise, scale.effect) == (pytest.approx(0.01), pytest.approx(4.0))
     assert scale.limit == pytest.approx(0.2)
 
@@ -70,13 +79,13 @@ def test_the_limit_lies_between_noise_and_effect():
 @pytest.mark.parametrize("sides", [Sides(probe_effect=0.05), Sides(noise=0.5), Sides(noise=math.nan)])
 def test_a_probe_that_does_not_stand_out_stops_the_run(sides):
     with pytest.raises(AdapterProofError, match="can't tell an adapter from none"):
-        Broadcast(sides, sides, TEXT)
+        Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
 
 
 @pytest.mark.parametrize("found", [shifted(2.0), [math.nan] * 3])
 def test_an_engine_that_computes_something_else_stops_the_run(found):
     sides = Sides(engine={2: found})
-    broadcast = Broadcast(sides, sides, TEXT)
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
     broadcast.publish(1)
     with pytest.raises(AdapterProofError, match=r"version 2.*rollout actor 0"):
         broadcast.publish(2)
@@ -84,6 +93,6 @@ def test_an_engine_that_computes_something_else_stops_the_run(found):
 
 def test_every_actor_is_looked_at():
     sides = Sides(second_actor_lags=True)
-    broadcast = Broadcast(sides, sides, TEXT)
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
     with pytest.raises(AdapterProofError, match="rollout actor 1"):
         broadcast.publish(1)

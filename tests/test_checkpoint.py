@@ -216,7 +216,7 @@ def test_staging_folders_go_when_their_driver_is_dead(tmp_path):
 # Damage
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path_factory, data):
     run_dir = tmp_path_factory.mktemp("run")

@@ -15,7 +15,7 @@ from cluster import cli
 from cluster.messages import Outcome, Score
 from configs.errors import UserError
 
-HEAVY = ("torch", "ray", "vllm", "transformers", "sqlalchemy", "deepspeed", "peft", "numpy", "tensorboard")
+HEAVY = ("torch", "ray", "vllm", "transformers", "sqlalchemy", "deepspeed", "peft", "numpy", "tensorboard", "plotly")
 
 
 def run_floe(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:

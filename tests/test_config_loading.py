@@ -174,6 +174,12 @@ def test_a_punishment_needs_a_buffer_within_the_limit(tmp_path, buffer_tokens):
     assert load_config(None, ["algorithm.overlong=punish", "algorithm.overlong_buffer_tokens=64"])
 
 
+def test_bfloat16_without_a_float32_accumulation_is_refused(tmp_path):
+    said = refusal(tmp_path, "learner: {zero_stage: 0}\n")
+    assert "learner.zero_stage is 0" in said and "model.dtype=float32" in said
+    assert load_config(None, ["learner.zero_stage=0", "model.dtype=float32"])
+
+
 def test_a_mask_that_drops_every_sequence_is_refused(tmp_path):
     said = refusal(tmp_path, "algorithm: {importance: mask_sequence, importance_cap: 0.5}\n")
     assert "algorithm.importance_cap is 0.5" in said and "at least 1" in said

@@ -27,8 +27,10 @@ def test_each_step_generates_with_the_version_before_it_trains_and_publishes_its
     for step in (1, 2, 3):
         expected += [
             ("generate", names_of_step(step), step - 1),
+            ("to learner",),
             ("update", step),
             ("export", step),
+            ("to rollouts",),
             ("install", step),
             ("record", step),
             ("checkpoint", step),
@@ -123,14 +125,18 @@ def test_a_failing_install_stops_the_run_before_the_next_rollout():
         run(cluster, num_steps=4)
     assert cluster.kinds() == [
         "generate",
+        "to learner",
         "update",
         "export",
+        "to rollouts",
         "install",
         "record",
         "checkpoint",
         "generate",
+        "to learner",
         "update",
         "export",
+        "to rollouts",
     ]
 
 
@@ -143,6 +149,6 @@ def test_a_request_without_a_group_stops_the_run_before_the_update():
 
 def test_the_phases_of_a_step_are_timed():
     (timings,) = run(FakeCluster()).timings
-    phases = (timings.rollout_s, timings.reward_s, timings.learn_s, timings.sync_s)
+    phases = (timings.rollout_s, timings.reward_s, timings.learn_s, timings.sync_s, timings.handover_s)
     assert all(seconds >= 0 for seconds in phases)
     assert sum(phases) <= timings.step_s

@@ -54,7 +54,7 @@ def run_ahead(cluster: FakeCluster, num_steps: int, max_staleness: int, *, in_tu
     generation = Ahead(collect, num_steps=num_steps, max_staleness=max_staleness, in_turns=in_turns, timeout_s=60)
     try:
         train_grpo(
-            generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+            generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
             checkpoints=cluster, stop=cluster,
             num_steps=num_steps, max_dropped_share=0.2,
         )  # fmt: skip

@@ -111,7 +111,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
             cluster.record = recorder.record
             recorder.note_start()
             train_grpo(
-                generation=generation, learner=cluster, broadcast=cluster, recorder=cluster,
+                generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
                 checkpoints=cluster, stop=cluster,
                 num_steps=NUM_STEPS, max_dropped_share=0.2,
             )  # fmt: skip
@@ -127,6 +127,14 @@ def test_every_so_many_steps_the_version_just_published_is_evaluated_and_recorde
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     # Before the first step, for each step's record, and after each evaluation, whose scores are no step's.
     assert cluster.num_metrics_taken == 1 + NUM_STEPS + len(cluster.evaluated)
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_outcomes_are_those_of_the_steps_own_candidates(tmp_path, max_staleness):
+    """Ahead of the updates the pool has scored the next step's too, and an evaluation takes what it has counted."""
+    records = run(tmp_path, EvaluatedCluster({0: 2, 2: 1, 4: 3, 6: 3}), 2, max_staleness)
+    counts = [{name: n for name, n in one.items() if name.startswith("outcome_") and n} for one in records]
+    assert counts == [{"outcome_match": 5, "outcome_mismatch": 5}] * NUM_STEPS
 
 
 def test_the_best_adapter_is_kept_and_of_equal_ones_the_earliest(tmp_path):

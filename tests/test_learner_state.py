@@ -21,7 +21,8 @@ from tests.tiny_models import save_tiny_llama
 pytestmark = pytest.mark.engine
 
 GROUPS = [group(2, (6, 5, 6, 7)), group(3, (7, 4, 6, 7))]
-NUM_BEFORE, NUM_STEPS = 3, 5
+# The first update after loading is the third: there the powers of beta as floats differ from the running product.
+NUM_BEFORE, NUM_STEPS = 1, 3
 CASES = {  # stage, type, offload: by number of ranks
     1: [
         (0, "float32", False),
@@ -30,7 +31,7 @@ CASES = {  # stage, type, offload: by number of ranks
         (2, "bfloat16", True),
         (2, "bfloat16", False),
     ],
-    2: [(2, "float32", False), (1, "bfloat16", False), (2, "bfloat16", True)],
+    2: [(2, "bfloat16", True)],
 }
 OTHER_CASES = {
     1: [
@@ -40,7 +41,13 @@ OTHER_CASES = {
         (2, "float32", True),
         (1, "bfloat16", True),
     ],
-    2: [(0, "float32", False), (1, "float32", True), (1, "bfloat16", True), (2, "bfloat16", False)],
+    2: [
+        (0, "float32", False),
+        (2, "float32", False),
+        (1, "float32", True),
+        (1, "bfloat16", True),
+        (2, "bfloat16", False),
+    ],
 }
 Steps = list[tuple[StepReport, bytes]]  # with the adapter after it
 
@@ -83,6 +90,12 @@ def learn(learner, steps: range) -> Steps:
     return done
 
 
+def adapters_of(policy: torch.nn.Module, name: str) -> dict[str, list]:
+    weights = {key: weight.tolist() for key, weight in policy.named_parameters() if f".{name}." in key}
+    assert weights
+    return {key.replace(f".{name}.", "."): values for key, values in weights.items()}
+
+
 def both_ways(
     rank: LearnerRank, cases: list, model_dir: Path, initial: Path, folder: Path
 ) -> list[tuple[Steps, Steps, str]]:
@@ -91,9 +104,9 @@ def both_ways(
 
     from learner.grpo_learner import GrpoLearner
 
-    # DeepSpeed's CPU Adam asks it each time it is made, and it starts processes for seconds.
+    # Each of DeepSpeed's CPU Adams asks it anew, by processes; each of its BF16 optimisers collects four times.
     cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
-    gc.freeze()  # nor need its BF16 optimiser collect all of torch four times over
+    gc.freeze()
 
     def learner_of(case: tuple) -> GrpoLearner:
         return GrpoLearner(config_of(*case), model_dir, initial, lambda blob: blob.tobytes(), rank)
@@ -105,7 +118,10 @@ def both_ways(
         first.save_state(folder / str(number))
         whole = before + learn(first, range(NUM_BEFORE + 1, NUM_STEPS + 1))
         second = learner_of(case)
+        reference = adapters_of(second._policy, "reference")
+        assert reference == adapters_of(second._policy, "default")
         second.load_state(folder / str(number))
+        assert reference == adapters_of(second._policy, "reference") != adapters_of(second._policy, "default")
         parts = before + learn(second, range(NUM_BEFORE + 1, NUM_STEPS + 1))
         refusal = ""
         try:
@@ -131,39 +147,17 @@ def test_a_loaded_learner_goes_on_as_the_undisturbed_one(tmp_path, num_ranks, ca
     model_dir = save_tiny_llama(tmp_path / "model")
     initial = write_initial(tmp_path / "initial", model_dir)
     port = free_port("127.0.0.1")
+    places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
     with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
-        places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
         running = [pool.submit(both_ways, place, cases, model_dir, initial, tmp_path / "states") for place in places]
         by_rank = [done.result(timeout=300) for done in running]
     for found in by_rank:
         for case, (whole, parts, refusal) in zip(cases, found, strict=True):
             assert [asdict(report) for report, _ in parts] == [asdict(report) for report, _ in whole], case
             assert [blob for _, blob in parts] == [blob for _, blob in whole], case
-            assert all(report.grad_norm > 0 and report.kl is not None for report, _ in whole), case
+            assert all(report.grad_norm > 0 for report, _ in whole), case
+            assert all(report.kl > 0 for report, _ in whole[1:]), case  # the reference is not the policy
             assert len({blob for _, blob in whole}) == NUM_STEPS, case
             assert ("another learner's" in refusal) == (case[:2] != cases[0][:2]), case
     names = {path.name for path in (tmp_path / "states" / "0").iterdir()}
     assert names == {f"optimizer-rank-{rank}-of-{num_ranks}.safetensors" for rank in range(num_ranks)}
-
-
-def test_the_reference_of_a_loaded_learner_is_the_initial_adapter(tmp_path):
-    """And not the loaded policy: a KL of 0 would show that."""
-    from learner.grpo_learner import GrpoLearner
-
-    model_dir = save_tiny_llama(tmp_path / "model")
-    initial = write_initial(tmp_path / "initial", model_dir)
-    config = config_of(2, "bfloat16", False)
-    first = GrpoLearner(config, model_dir, initial, lambda blob: blob)
-    learn(first, range(1, NUM_BEFORE + 1))
-    first.save_state(tmp_path / "state")
-    second = GrpoLearner(config, model_dir, initial, lambda blob: blob)
-    reference = {n: p.clone() for n, p in second._policy.named_parameters() if ".reference." in n}
-    second.load_state(tmp_path / "state")
-    after = dict(second._policy.named_parameters())
-    assert reference
-    assert all(torch.equal(after[name], value) for name, value in reference.items())
-    changed = [
-        not torch.equal(after[name.replace(".reference.", ".default.")], value) for name, value in reference.items()
-    ]
-    assert all(changed)
-    assert second.update(NUM_BEFORE + 1, GROUPS).kl > 0

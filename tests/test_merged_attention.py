@@ -52,3 +52,12 @@ def test_scores_are_kept_out_of_memory_where_they_are_large(monkeypatch):
     assert not _is_large(query, layout)
     monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", num_bytes - 1)
     assert _is_large(query, layout)
+
+
+def test_the_way_of_a_gpu_keeps_shapes_and_types():
+    """Its kernel can't run here; its shapes are worked out without a device."""
+    shapes = [(4, 16, 20, 128), (4, 2, 20, 128), (4, 2, 20, 128), (2, 50, 128), (2, 50, 128)]
+    tensors = [torch.empty(one, device="meta", dtype=torch.bfloat16, requires_grad=True) for one in shapes]
+    out = merged_attention(*tensors, 0.1)
+    assert (out.shape, out.dtype) == (shapes[0], torch.bfloat16)
+    assert [one.shape for one in torch.autograd.grad(out.sum(), tensors)] == shapes

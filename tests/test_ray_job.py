@@ -1,8 +1,9 @@
-"""`ray start --head`, then `ray job submit`: the run ends SUCCEEDED and its files outlive the job."""
+"""`ray start --head`, then `ray job submit`: a run that ends well, one that is stopped, and the dashboard's pages."""
 
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -10,16 +11,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.browser import LOAD_LIMIT_S, headless_browser
 from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_LIMIT_S = 120
+STEP_LIMIT_S = 240
+JOB = "floe-test"
+TOKEN = secrets.token_hex(32)
+# Ray would take the user's own token for the head, but not for what talks to it.
+ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
 
 
 def free_port() -> int:
@@ -39,7 +49,7 @@ def dashboard(tmp_path_factory, smoke_run):
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={tmp_path_factory.mktemp('r')}", "--object-store-memory=500000000", "--disable-usage-stats",
         ],
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -68,33 +78,100 @@ def answers(url: str) -> bool:
         return False
 
 
-def actor_names(address: str) -> set[str]:
-    """Names of all actors, dead ones included, as the dashboard lists them."""
+def actors(address: str) -> list[dict]:
+    """All actors, dead ones included, as the dashboard lists them."""
     shown = subprocess.run(
-        [RAY, "list", "actors", "--address", address, "--format", "json", "--limit", "1000"],
-        capture_output=True, text=True, timeout=60, check=True,
+        [RAY, "list", "actors", "--address", address, "--format", "json", "--limit", "1000", "--detail"],
+        capture_output=True, text=True, timeout=60, check=True, env=ENVIRONMENT,
     ).stdout  # fmt: skip
-    return {actor["name"] for actor in json.loads(shown)}
+    return json.loads(shown)
+
+
+def names(found: list[dict]) -> set[str]:
+    return {actor["name"] for actor in found}
 
 
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     """The job's working directory is a copy of a clone; the run folder must not be inside it."""
-    work = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(work)], check=True)
-    floe = str(Path(sys.executable).parent / "floe")
-    done = subprocess.run(
-        [
-            RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(work), "--",
-            floe, "train", "--config", "configs/smoke.yaml", f"run.home={home}", "run.num_steps=1",
-            "evaluation.enabled=false",
-        ],
-        capture_output=True, text=True, timeout=600, cwd=tmp_path,
-        env={**os.environ, "RAY_ADDRESS": dashboard},
-    )  # fmt: skip
+    done = submitted(dashboard, home, tmp_path, "run.num_steps=1")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "succeeded" in done.stdout.lower()
     assert "joined the Ray cluster" in done.stdout
     run_dir = Path(re.search(r"files of the run: (\S+)", done.stdout).group(1))
     assert run_dir.is_absolute() and home in run_dir.parents
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
-    assert {"rollout-0", "reward-0", "reward-1", "learner"} <= actor_names(dashboard)
+    assert names(actors(dashboard)) >= ROLES
+
+
+def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options: tuple[str, ...] = ()):
+    work = folder / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(work)], check=True)
+    floe = str(Path(sys.executable).parent / "floe")
+    return subprocess.run(
+        [
+            RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(work), *options, "--",
+            floe, "train", "--config", "configs/smoke.yaml", f"run.home={home}", "evaluation.enabled=false", *arguments,
+        ],
+        capture_output=True, text=True, timeout=600, cwd=folder, env={**ENVIRONMENT, "RAY_ADDRESS": dashboard},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def at_work(dashboard, home, tmp_path_factory):
+    """A job that would run for days, in its second step; its name and the run's folder."""
+    folder = tmp_path_factory.mktemp("job")
+    run_dir = folder / "run"
+    arguments = ("--run-dir", str(run_dir), "run.num_steps=100000")
+    begun = submitted(dashboard, home, folder, *arguments, options=("--no-wait", "--submission-id", JOB))
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    deadline = time.monotonic() + STEP_LIMIT_S
+    while not (run_dir / "checkpoints" / "step-000001").is_dir():
+        assert time.monotonic() < deadline, job_command(dashboard, "logs").stdout[-4000:]
+        time.sleep(0.5)
+    return run_dir
+
+
+def job_command(dashboard: str, name: str) -> subprocess.CompletedProcess:
+    command = [RAY, "job", name, f"--address={dashboard}", JOB]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+
+
+def test_the_dashboard_lists_the_actors_with_their_roles_while_the_run_is_on(dashboard, at_work):
+    with headless_browser(width=1700) as chrome:
+        chrome.execute_cdp_cmd("Network.enable", {})
+        chrome.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Bearer {TOKEN}"}})
+        chrome.get(f"{dashboard}/#/actors")
+        deadline = time.monotonic() + LOAD_LIMIT_S
+        while not all(role in (shown := chrome.find_element("tag name", "body").text) for role in ROLES):
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.5)
+        if folder := os.environ.get("FLOE_SCREENSHOTS"):
+            chrome.save_screenshot(str(Path(folder) / "ray_actors.png"))
+    assert "ALIVE" in shown
+
+
+def test_the_jobs_log_is_the_runs_lines(dashboard, at_work):
+    shown = job_command(dashboard, "logs").stdout
+    assert "step      1/100000" in shown and f"run folder {at_work}" in shown
+
+
+def test_a_job_that_is_stopped_leaves_no_actor_no_process_and_no_lock(dashboard, at_work):
+    alive = [actor for actor in actors(dashboard) if actor["state"] == "ALIVE" and actor["name"] in ROLES]
+    family = [psutil.Process(actor["pid"]) for actor in alive]
+    family += [child for process in family for child in process.children(recursive=True)]
+    assert names(alive) == ROLES
+    assert holders(at_work) != []
+    assert job_command(dashboard, "stop").returncode == 0
+    assert "stopped" in job_command(dashboard, "status").stdout.lower()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert not [actor for actor in actors(dashboard) if actor["state"] == "ALIVE" and actor["name"] in ROLES]
+    assert holders(at_work) == []
+
+
+def holders(folder: Path) -> list[str]:
+    """Processes with a file of the folder open, and so with any lock on it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            found += [one.path for one in process.open_files() if folder in Path(one.path).parents]
+    return found

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.engine
 
 REQUIRED_METRICS = {
     "step", "reward_mean", "correct_share", "executes_share", "zero_variance_share", "kl", "loss", "grad_norm",
-    "ratio_clip_share", "adapter_version", "rollout_s", "reward_s", "learn_s", "sync_s", "generated_tokens",
-    "trained_tokens",
+    "ratio_clip_share", "adapter_version", "rollout_s", "reward_s", "learn_s", "sync_s", "handover_s",
+    "generated_tokens", "trained_tokens",
 }  # fmt: skip
 
 

@@ -21,8 +21,9 @@ from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group, step_report
 
 TIMINGS = StepTimings(
-    rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, step_s=5.5, learner_wait_s=2.5, rollouts_wait_s=0.0
-)
+    rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, handover_s=0.0, step_s=5.5, learner_wait_s=2.5,
+    rollouts_wait_s=0.0,
+)  # fmt: skip
 MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.NO_SQL, 0.0), (Outcome.INFRASTRUCTURE, None)]
 MANIFEST = replace(FakeCluster().export_adapter(3), num_bytes=1000)
 PUBLISHED = Published(manifest=MANIFEST, canary_kl=0.002, export_s=0.01, install_s=0.02, canary_s=0.03)

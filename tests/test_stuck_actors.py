@@ -17,6 +17,7 @@ import ray
 
 from cluster.actor_start import await_start, resource_sentence
 from cluster.broadcast import Broadcast
+from cluster.device_turns import DeviceTurns
 from cluster.learner_handle import LearnerHandle, LearnerLost, SupervisedHandle
 from cluster.messages import Outcome
 from cluster.placement import check_resources, put_blob, start_learner, start_reward_pool, start_rollout_pool
@@ -257,7 +258,7 @@ def test_adapters_of_retired_versions_leave_the_object_store():
     learner = LearnerHandle([actor(Exporter, put_blob, BLOB_BYTES)], 60)
     rollouts = RolloutPool([actor(Receiver), actor(Receiver)], 60, lambda *_: actor(Receiver), num_live)
     before = num_stored_bytes()
-    broadcast = Broadcast(learner, rollouts, (1, 2, 3))
+    broadcast = Broadcast(learner, rollouts, DeviceTurns(rollouts, learner), (1, 2, 3))
     groups = [scored_group([(Outcome.MATCH, 1.0)], text="x" * 2**20)]
     for version in range(1, 11):
         learner.update(version, groups)

@@ -47,3 +47,41 @@ def _give_back_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
         if trim is not None:
             trim(0)
+
+
+class ResidentPeak:
+    """The most that one process holds in memory while this is open, files that it has mapped included; sampled."""
+
+    def __init__(self, find: Callable[[], psutil.Process | None]) -> None:
+        """`find` is asked until there is a process."""
+        self.num_bytes = 0
+        self._find = find
+        self._done = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+
+    @classmethod
+    def of_children(cls, title: str) -> ResidentPeak:
+        """Of the process below this one whose command line begins so."""
+        return cls(lambda: next(filter(lambda one: _is_titled(one, title), psutil.Process().children(True)), None))
+
+    def __enter__(self) -> ResidentPeak:
+        self._sampler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._sampler.join()
+
+    def _sample(self) -> None:
+        process = None
+        while not self._done.wait(SAMPLE_EVERY_S):
+            process = process or self._find()
+            if process is not None:
+                self.num_bytes = max(self.num_bytes, process.memory_info().rss)
+
+
+def _is_titled(process: psutil.Process, title: str) -> bool:
+    try:
+        return " ".join(process.cmdline()).startswith(title)
+    except psutil.NoSuchProcess:
+        return False

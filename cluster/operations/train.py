@@ -7,13 +7,18 @@ from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
 from cluster.checkpoint import CheckpointStore
+from cluster.colocate import with_colocation
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
+from cluster.memory_plan.model_config import shape_of
+from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
+from cluster.preflight.examination import Preflight
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.trackers import check_trackers
 from cluster.resume_checks import changed_libraries, check_resume
+from cluster.run_files import REPORT_FILE
 from cluster.run_folder import CONFIG_FILE
 from cluster.run_state import library_versions
 from cluster.run_watch import run_watch
@@ -55,12 +60,17 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     progress.phase("set-up")
     check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
+    preflight = Preflight(config, run_dir, progress.note)
+    preflight.machine()
     demo_dir = config.run.home_dir / "demo"
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
-    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
-    sets = fitting_questions(sets, encoder, config, progress)
+    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
+    progress.note(line)
+    with preflight.files(model_dir, sets):
+        encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+        sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
     run = Run(config=config, run_dir=run_dir, model_dir=model_dir, encoder=encoder, sets=sets, progress=progress)
     store, losses = _store(config, run_dir, progress), Losses()
@@ -77,7 +87,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
             losses.count(0 if newest is None else newest.state.step, fault)
             progress.note(f"{fault}")
     if report is not None:
-        (run_dir / "report.json").write_text(report.to_json())
+        (run_dir / REPORT_FILE).write_text(report.to_json())
         report.render(make_console())
     progress.note(f"files of the run: {run_dir}")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.messages import Outcome, RewardWorkerStats, Score
+from cluster.messages import Outcome, RewardWorkerStats, Score, ScoredGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,11 @@ class RewardMetrics:
     folded_scores: int  # candidates whose text another of their group had too
     lost_children: int  # executor children that died or were ended
     replaced_workers: int
+
+
+def outcomes_of(groups: Sequence[ScoredGroup]) -> dict[str, int]:
+    """Candidates by outcome."""
+    return dict(Counter(score.outcome.value for group in groups for score in group.scores))
 
 
 class RewardMeter:

@@ -20,7 +20,7 @@ rollouts = sa.Table(
     "rollouts",
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("step", sa.Integer, nullable=False, index=True),
+    sa.Column("step", sa.Integer, nullable=False),
     sa.Column("group_index", sa.Integer, nullable=False),
     sa.Column("question_id", sa.Text, nullable=False, index=True),
     sa.Column("database_id", sa.Text, nullable=False),
@@ -37,6 +37,8 @@ rollouts = sa.Table(
     sa.Column("num_tokens", sa.Integer, nullable=False),
     sa.Column("truncated", sa.Boolean, nullable=False),
     sa.Column("advantage", sa.Float),
+    # Finds a step's rows, and alone holds what counts of outcomes over a whole run need.
+    sa.Index("ix_rollouts_step_outcome", "step", "outcome"),
 )
 dropped = sa.Table(  # of steps whose rollouts made room: the pass rates of the run need them
     "dropped_rollouts",

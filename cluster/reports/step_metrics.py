@@ -22,6 +22,7 @@ class StepTimings:
     reward_s: float
     learn_s: float
     sync_s: float
+    handover_s: float  # of a device that engine and learner share
     step_s: float
     learner_wait_s: float
     rollouts_wait_s: float
@@ -68,6 +69,7 @@ class StepMetrics:
     reward_s: float
     learn_s: float
     sync_s: float
+    handover_s: float
     step_s: float
     learner_wait_s: float
     rollouts_wait_s: float
@@ -154,6 +156,7 @@ def step_metrics(
         reward_s=timings.reward_s,
         learn_s=timings.learn_s,
         sync_s=timings.sync_s,
+        handover_s=timings.handover_s,
         step_s=timings.step_s,
         learner_wait_s=timings.learner_wait_s,
         rollouts_wait_s=timings.rollouts_wait_s,

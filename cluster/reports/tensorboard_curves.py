@@ -40,7 +40,13 @@ def _mark_restart(folder: str, first_step: int) -> None:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+    _wait_for_next_second()  # TensorBoard reads files in the order of their names, which are of whole seconds
     marks = EventFileWriter(folder)
     for _ in range(2):  # TensorBoard takes the first of all for the run's own start
         marks.add_event(Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
     marks.close()
+    _wait_for_next_second()
+
+
+def _wait_for_next_second() -> None:
+    time.sleep(1 - time.time() % 1)

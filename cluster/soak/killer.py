@@ -35,7 +35,7 @@ KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {
 }
 
 
-COSTLY = frozenset({"learner", "driver"})  # whose end costs the actors' start
+COSTLY = frozenset({"rollout actor", "learner", "driver"})  # whose end costs the start of an engine
 
 
 class Killer:

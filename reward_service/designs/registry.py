@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cluster.messages import Outcome
-from reward_service.designs import arctic
+from reward_service.designs import arctic, proof
 
 RewardDesign = Callable[[Outcome, str | None], float | None]
 
-DESIGNS: Mapping[str, RewardDesign] = {"arctic": arctic.reward}
+DESIGNS: Mapping[str, RewardDesign] = {"arctic": arctic.reward, "proof": proof.reward}
 
 
 def reward_design(name: str) -> RewardDesign:

@@ -1,0 +1,87 @@
+"""`floe bench`: one command per part that is measured; each imports its bench only when it runs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from cluster.environment import environment_overrides
+from configs.loading import load_config
+
+bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace the defaults."),
+]
+
+
+@bench.command("reward")
+def bench_reward(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from cluster.bench import reward_bench as operation
+
+    operation.bench_reward(resolved, as_json)
+
+
+@bench.command("learner")
+def bench_learner(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Completion tokens that the learner trains per second, beside unshared prompts and trl; a quarter of an hour."""
+    from cluster.bench.learner_cases import MAX_PACK_TOKENS
+
+    packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
+    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
+        from cluster.bench import learner_bench as operation
+
+    operation.bench_learner(resolved, as_json)
+
+
+@bench.command("rollout")
+def bench_rollout(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Tokens that a rollout actor generates per second, beside vLLM and transformers; a quarter of an hour."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import rollout_bench as operation
+
+    operation.bench_rollout(resolved, as_json)
+
+
+@bench.command("sync")
+def bench_sync(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import sync_bench as operation
+
+    operation.bench_sync(resolved, as_json)
+
+
+@bench.command("memory")
+def bench_memory(
+    overrides: Overrides = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Of the model; several may be given. Else all four.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Memory that engine and learner hold on a CPU, beside what floe plan says; a quarter of an hour, up to 10 GiB."""
+    with redirect_stdout(sys.stderr):
+        from cluster.bench import memory_bench as operation
+    resolved = load_config(None, [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ())])
+
+    operation.bench_memory(resolved, shape or (), as_json)

@@ -1,0 +1,55 @@
+"""What the rollout engine holds: weights, adapter slots, KV cache, and the working memory of one batch (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.memory_plan.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
+from configs.schema import RunConfig
+
+MIN_BATCHED_TOKENS = 2048  # of actors/vllm_engine.py
+KV_BLOCK_TOKENS = {True: 32, False: 16}  # on CPU or not
+# Float32 logits, their log-softmax and a copy for sampling, of each sequence.
+SAMPLER_COPIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """All but the KV cache."""
+
+    base_weights: int
+    adapter_slots: int
+    activations: int
+    sampler: int
+
+    @property
+    def num_bytes(self) -> int:
+        return self.base_weights + self.adapter_slots + self.activations + self.sampler
+
+
+def engine_state(config: RunConfig, shape: ModelShape) -> EngineState:
+    width = DTYPE_BYTES[config.model.dtype]
+    rank = config.lora.rank
+    # vLLM wraps the LM head too, whatever the adapter has.
+    slot = shape.num_adapter_parameters(rank, config.lora.target_modules) + rank * (shape.hidden + shape.vocabulary)
+    batched = max(MIN_BATCHED_TOKENS, config.model.max_context_tokens)
+    # Hidden state, residual, norm and attention beside the MLP's two factors and their product.
+    per_token = width * (4 * shape.hidden + 3 * shape.intermediate)
+    return EngineState(
+        base_weights=shape.weight_bytes(config.model.dtype),
+        adapter_slots=config.rollout.num_live_adapters * slot * width,
+        activations=batched * per_token,
+        sampler=config.rollout.max_num_seqs * shape.vocabulary * FLOAT32_BYTES * SAMPLER_COPIES,
+    )
+
+
+def kv_bytes(config: RunConfig, shape: ModelShape, num_tokens: int, on_cpu: bool) -> int:
+    """Of one sequence, in whole blocks (arXiv 2309.06180, section 4.1)."""
+    block = KV_BLOCK_TOKENS[on_cpu]
+    return -(-num_tokens // block) * block * shape.kv_bytes_per_token(config.model.dtype)
+
+
+def group_kv_bytes(config: RunConfig, shape: ModelShape, on_cpu: bool) -> int:
+    """Of the longest prompt once and `rollout.group_size` of the longest completions."""
+    completions = config.rollout.group_size * kv_bytes(config, shape, config.rollout.max_new_tokens, on_cpu)
+    return kv_bytes(config, shape, config.max_prompt_tokens, on_cpu) + completions

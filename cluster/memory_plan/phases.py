@@ -1,0 +1,72 @@
+"""The plan's parts: what a role holds in a phase of a step, and what a placement comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from configs.colocation import Colocation
+
+
+class Phase(StrEnum):
+    GENERATING = "generating"
+    LEARNING = "learning"  # updates, export and the learner's canary
+    BROADCAST = "broadcast"  # the engine installs the adapter and computes its canary
+
+
+class Role(StrEnum):
+    ENGINE = "engine"
+    LEARNER = "learner"
+    OTHERS = "others"  # driver, Ray, reward workers: on the host only
+
+
+class Device(StrEnum):
+    SHARED_GPU = "shared_gpu"
+    OWN_GPUS = "own_gpus"  # engine and learner never meet on one
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    role: Role
+    name: str
+    num_bytes: int  # of all the role's processes on the device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhasePlan:
+    phase: Phase
+    device: Device
+    items: tuple[Item, ...]
+
+    def role_bytes(self, role: Role) -> int:
+        return sum(item.num_bytes for item in self.items if item.role is role)
+
+    @property
+    def num_bytes(self) -> int:
+        """On the device that holds most."""
+        by_role = [self.role_bytes(role) for role in Role]
+        return max(by_role) if self.device is Device.OWN_GPUS else sum(by_role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPlan:
+    """One placement with its configuration as it is, and the largest pack and cache that it would have room for."""
+
+    colocation: Colocation
+    phases: tuple[PhasePlan, ...]
+    budget_bytes: int
+    pack_tokens: int  # of the largest pack that the configuration makes
+    kv_bytes: int  # of one engine's cache
+    min_kv_bytes: int  # for one sequence of the whole context, without which vLLM refuses to start
+    max_pack_tokens: int
+    max_kv_bytes: int
+    host_bytes: int  # pinned, beside the GPU: weights of who sleeps or is offloaded, an offloaded optimiser
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(phase.num_bytes for phase in self.phases)
+
+    @property
+    def fits(self) -> bool:
+        return self.peak_bytes <= self.budget_bytes and self.kv_bytes >= self.min_kv_bytes

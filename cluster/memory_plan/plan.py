@@ -1,0 +1,43 @@
+"""The memory plan of a run: its placements, the one that would be taken, and what to change when none fits (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.memory_plan.model_shape import ModelShape
+from cluster.memory_plan.phases import Device, PlacementPlan
+from cluster.memory_plan.placements import Placements
+from cluster.memory_plan.remedies import Remedy, remedy_for
+from configs.colocation import Colocation
+from configs.schema import RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    shape: ModelShape
+    device: Device
+    budget_bytes: int  # of the device
+    options: tuple[PlacementPlan, ...]  # in the order of preference
+    remedy: Remedy | None  # None when one fits
+
+    @property
+    def chosen(self) -> PlacementPlan | None:
+        return next((option for option in self.options if option.fits), None)
+
+    @property
+    def colocation(self) -> Colocation | None:
+        """The first placement that fits; None when nothing does."""
+        return None if self.chosen is None else self.chosen.colocation
+
+
+def plan_memory(config: RunConfig, model_shape: ModelShape, budget_bytes: int) -> MemoryPlan:
+    """`budget_bytes` is the memory of the GPU that engine and learner share, of each GPU, or of a host without one."""
+    placements = Placements(config, model_shape, budget_bytes)
+    options = placements.options()
+    return MemoryPlan(
+        shape=model_shape,
+        device=placements.sharing.device,
+        budget_bytes=budget_bytes,
+        options=options,
+        remedy=None if any(option.fits for option in options) else remedy_for(config, model_shape, budget_bytes),
+    )

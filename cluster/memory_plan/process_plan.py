@@ -1,0 +1,21 @@
+"""The plan of one process on the CPU with one group as its pack, to be held against a measurement (pure)."""
+
+from __future__ import annotations
+
+from cluster.memory_plan import overheads
+from cluster.memory_plan.engine_memory import engine_state
+from cluster.memory_plan.learner_memory import learner_state, learner_work
+from cluster.memory_plan.model_shape import ModelShape
+from cluster.memory_plan.packs import exact_pack
+from cluster.memory_plan.phases import Role
+from configs.schema import RunConfig
+
+
+def process_bytes(config: RunConfig, shape: ModelShape, role: Role, prompt_tokens: int, completion_tokens: int) -> int:
+    if role is Role.ENGINE:
+        cache = config.rollout.kv_cache_gib * overheads.GIB
+        return overheads.ENGINE_PROCESS + engine_state(config, shape).num_bytes + cache
+    pack = exact_pack(shape.num_heads, prompt_tokens, completion_tokens, config.rollout.group_size)
+    state = learner_state(config, shape)
+    work = int(learner_work(config, shape, pack).num_bytes * (1 + overheads.HEAP_SLACK_SHARE))
+    return overheads.LEARNER_PROCESS + state.device_bytes + state.optimizer_on_host + work

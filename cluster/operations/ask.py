@@ -1,0 +1,124 @@
+"""`floe ask`: a policy's SQL for a question about one database, and the rows that it returns."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.data.random_streams import stream_seed
+from actors.prompts import prefill
+from cluster.embedded_models import model_folder
+from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
+from cluster.operations.question_budget import encoder_of_run
+from cluster.placement import check_resources, ray_session, start_rollout_pool, stored_adapter
+from cluster.reports.answer_table import Asked
+from cluster.reports.progress import Progress, make_console
+from cluster.single_database import SingleDatabase, single_database
+from configs.errors import UserError
+from configs.schema import RunConfig
+from reward_service.extraction import extract_sql
+from reward_service.result_reader import ResultReader
+
+EXIT_CODE_NO_ROWS = 3
+MAX_ROWS = 20  # shown of a result
+QUESTION_ID = "asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskOptions:
+    """`adapter` is a PEFT folder, None for the base model."""
+
+    question: str
+    database: Path
+    adapter: Path | None
+    evidence: str = ""
+    as_json: bool = False
+
+
+def ask(config: RunConfig, options: AskOptions) -> int:
+    """Print the SQL and its rows on stdout; progress and an error of the SQL go to stderr.
+
+    The exit code is 0, or 3 when the SQL could not be run to its end. Raises UserError for bad input.
+    """
+    if not options.question.strip():
+        raise UserError("The question is empty: write what you want to know of the database.")
+    if options.adapter is not None and not options.adapter.is_dir():
+        raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
+    progress = Progress(make_console(stderr=True))
+    with single_database(options.database) as database:
+        completion = _complete(_of_one_engine(config), database, options, progress)
+        text = prefill(config.prompt.style) + completion.text
+        sql = extract_sql(text)
+        asked = Asked(
+            question=options.question,
+            database=str(options.database),
+            adapter=None if options.adapter is None else str(options.adapter),
+            sql=sql,
+            completion=text,
+            is_truncated=completion.truncated,
+            result=_run(config, database, sql),
+        )
+    if options.as_json:
+        print(asked.to_json(), end="")
+    else:
+        asked.render(make_console())
+        if fault := asked.fault():
+            make_console(stderr=True).print(fault, markup=False, soft_wrap=True)
+    return EXIT_CODE_NO_ROWS if asked.fault() else 0
+
+
+def _of_one_engine(config: RunConfig) -> RunConfig:
+    """Nothing but an engine is started: the machine need not have room for what training needs."""
+    changes = {
+        "rollout": config.rollout.model_copy(update={"num_actors": 1}),
+        "reward": config.reward.model_copy(update={"num_workers": 1, "num_cpus": 0.0}),
+        "learner": config.learner.model_copy(update={"num_ranks": 1, "num_cpus": 0.0, "num_gpus": 0.0}),
+    }
+    return config.model_copy(update=changes)
+
+
+def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, progress: Progress) -> Completion:
+    """The greedy answer to the prompt that training would have made of the question."""
+    progress.phase("set-up")
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    question = Question(
+        question_id=QUESTION_ID,
+        database_id=database.database_id,
+        text=options.question,
+        gold_sql=(),
+        evidence=options.evidence,
+    )
+    prompt = encoder_of_run(config, model_dir, database.databases_dir).encoded(question)
+    if prompt.refused:
+        raise UserError(
+            f"The question's prompt has {prompt.num_tokens:,} tokens, and {config.max_prompt_tokens:,} fit: "
+            "raise model.max_context_tokens, or ask about a database with fewer tables."
+        )
+    request = GroupRequest(
+        question=question,
+        prompt_token_ids=prompt.token_ids,
+        num_samples=1,
+        temperature=0.0,
+        max_new_tokens=config.rollout.max_new_tokens,
+        seed=stream_seed(config.run.seed, "greedy", QUESTION_ID),
+    )
+    with ray_session(config.cluster, namespace="floe-ask") as line:
+        progress.note(line)
+        check_resources(config)
+        rollouts = start_rollout_pool(config, model_dir)
+        version = None
+        if options.adapter is not None:
+            rollouts.install(stored_adapter(config, options.adapter))
+            version = 0
+        progress.phase(f"answer to a prompt of {prompt.num_tokens:,} tokens")
+        (group,) = rollouts.generate([request], version)
+        return group.completions[0]
+
+
+def _run(config: RunConfig, database: SingleDatabase, sql: str | None) -> QueryResult:
+    """Under the limits of judging, and read-only as there."""
+    if sql is None:
+        return QueryResult(outcome=Outcome.NO_SQL, message="the completion holds no SQL")
+    with closing(ResultReader(database.databases_dir, config.reward, MAX_ROWS)) as reader:
+        return reader.read(database.database_id, [sql])[0]

@@ -1,0 +1,183 @@
+"""`floe plan`: what a run will hold in memory, whether it fits, and what to change when it doesn't."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import psutil
+import torch
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich import box
+from rich.table import Table
+
+from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
+from cluster.memory_plan.model_config import shape_of
+from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
+from cluster.reports.progress import make_console
+from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
+from configs.schema import RunConfig
+
+GIB = 2**30
+DEFAULT_GPU_BYTES = 24 * 10**9  # what a card of "24 GB" has at least
+DEVICES = {
+    Device.SHARED_GPU: "one GPU for engine and learner",
+    Device.OWN_GPUS: "a GPU each for engine and learner",
+    Device.HOST: "no GPU: the host's memory",
+}
+
+
+def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
+    """Print the plan, as tables or as JSON; returns the exit code. Raises UserError for an amount that is none."""
+    made = plan_memory(config, shape_of(config), budget_bytes(config, gpu_memory))
+    if as_json:
+        print(json.dumps(record(made, config), indent=2))
+    else:
+        _render(made, config)
+    return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
+
+
+def budget_bytes(config: RunConfig, given: str | None) -> int:
+    """As given, else of the first GPU, else 24 GB; of this machine for a configuration without GPUs."""
+    if given is not None:
+        return _bytes_of(given)
+    if config.rollout.num_gpus == 0:
+        return psutil.virtual_memory().total
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    return DEFAULT_GPU_BYTES
+
+
+def record(made: MemoryPlan, config: RunConfig) -> dict:
+    """What `--json` prints: bytes and tokens throughout."""
+    shape, dtype = made.shape, config.model.dtype
+    options = [
+        {
+            "colocation": str(option.colocation),
+            "fits": option.fits,
+            "peak_bytes": option.peak_bytes,
+            "host_bytes": option.host_bytes,
+            "pack_tokens": option.pack_tokens,
+            "max_pack_tokens": option.max_pack_tokens,
+            "kv_cache_bytes": option.kv_bytes,
+            "min_kv_cache_bytes": option.min_kv_bytes,
+            "max_kv_cache_bytes": option.max_kv_bytes,
+            "phases": [
+                {"phase": str(phase.phase), "num_bytes": phase.num_bytes, "items": [asdict(one) for one in phase.items]}
+                for phase in option.phases
+            ],
+        }
+        for option in made.options
+    ]
+    return {
+        "model": {
+            "name": shape.name,
+            "num_parameters": shape.num_parameters,
+            "num_adapter_parameters": _num_adapter_parameters(shape, config),
+            "weight_bytes": shape.weight_bytes(dtype),
+            "kv_bytes_per_token": shape.kv_bytes_per_token(dtype),
+            "logits_bytes_per_token": shape.logits_bytes_per_token,
+        },
+        "device": str(made.device),
+        "budget_bytes": made.budget_bytes,
+        "colocation": None if made.colocation is None else str(made.colocation),
+        "options": options,
+        "remedy": None if made.remedy is None else asdict(made.remedy),
+        "verdict": verdict(made),
+    }
+
+
+def verdict(made: MemoryPlan) -> str:
+    """One sentence."""
+    budget = f"{made.budget_bytes / GIB:.2f} GiB"
+    chosen = made.chosen
+    if chosen is not None:
+        how = f" with {chosen.colocation}" if made.device is Device.SHARED_GPU else ""
+        return f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {budget} at the peak."
+    least = min(made.options, key=lambda option: option.peak_bytes)
+    if least.peak_bytes > made.budget_bytes:
+        lack = f"at the peak it takes {least.peak_bytes / GIB:.2f} GiB at least, of {budget}"
+    else:
+        lack = (
+            f"the engine's share leaves {least.kv_bytes / GIB:.2f} GiB for its KV cache, and one sequence of "
+            f"model.max_context_tokens takes {least.min_kv_bytes / GIB:.2f}"
+        )
+    remedy = made.remedy
+    if remedy is not None and remedy.changes:
+        changes = " ".join(f"{key}={_shown(value)}" for key, value in remedy.changes.items())
+        return f"It does not fit: {lack}; it would with {changes}."
+    needed = "" if remedy is None else f" of {remedy.needed_bytes / GIB:.0f} GiB"
+    return f"It does not fit: {lack}, and no settings would do: take a smaller model or a larger device{needed}."
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _bytes_of(given: str) -> int:
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(given))
+    except ValidationError:
+        found = 0
+    if found <= 0:
+        raise UserError(f"--gpu-memory is '{given}', which is no amount of memory: give one like 24GB or 24GiB.")
+    return found
+
+
+def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
+    return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
+
+
+def _render(made: MemoryPlan, config: RunConfig) -> None:
+    console = make_console()
+    shape, dtype = made.shape, config.model.dtype
+    adapter = _num_adapter_parameters(shape, config)
+    console.print(
+        f"{shape.name}, {dtype}: {shape.num_parameters:,} parameters; adapter of rank {config.lora.rank}: {adapter:,} "
+        f"({adapter / shape.num_parameters:.3%}); KV cache: {shape.kv_bytes_per_token(dtype):,} bytes a token; "
+        f"logits in float32: {shape.logits_bytes_per_token:,}."
+    )
+    console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB\n")
+    console.print(_parts_table(made.chosen or made.options[-1]))
+    console.print(_options_table(made))
+    console.print(verdict(made), soft_wrap=True)
+
+
+def _parts_table(option: PlacementPlan) -> Table:
+    table = Table(f"{option.colocation}, GiB", box=box.SIMPLE_HEAD, pad_edge=False)
+    for phase in Phase:
+        table.add_column(str(phase), justify="right")
+    amounts: dict[tuple[Role, str], dict[Phase, int]] = {}
+    for planned in option.phases:
+        for item in planned.items:
+            amounts.setdefault((item.role, item.name), {})[planned.phase] = item.num_bytes
+    for role in Role:
+        for (of, name), by_phase in amounts.items():
+            if of is role:
+                table.add_row(f"{role}: {name}", *(_gib(by_phase.get(phase)) for phase in Phase))
+    table.add_section()
+    table.add_row("together", *(_gib(planned.num_bytes) for planned in option.phases))
+    return table
+
+
+def _options_table(made: MemoryPlan) -> Table:
+    headings = ("placement, GiB", "peak", "fits", "KV cache", "at most", "pack, tokens", "at most", "host")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number == 0 else "right")
+    for option in made.options:
+        table.add_row(
+            str(option.colocation),
+            _gib(option.peak_bytes),
+            "yes" if option.fits else "no",
+            _gib(option.kv_bytes),
+            _gib(option.max_kv_bytes),
+            f"{option.pack_tokens:,}",
+            f"{option.max_pack_tokens:,}",
+            _gib(option.host_bytes),
+        )
+    return table
+
+
+def _gib(num_bytes: int | None) -> str:
+    return "-" if num_bytes is None else f"{num_bytes / GIB:.2f}"

@@ -1,0 +1,30 @@
+"""`floe report`: one HTML page of a run, from what its folder holds."""
+
+from __future__ import annotations
+
+import os
+import time
+import webbrowser
+from pathlib import Path
+
+from cluster.reports.page.document import document
+from cluster.run_page_parts import collect_page
+from configs.errors import UserError
+
+PAGE_FILE = "report.html"
+
+
+def report(run_dir: Path, out: Path | None, opens: bool) -> None:
+    """Write the page and print where. Raises UserError for a folder without a run, and where it can't be written."""
+    run_dir = run_dir.expanduser().resolve()
+    path = run_dir / PAGE_FILE if out is None else out.expanduser().resolve()
+    html = document(collect_page(run_dir, time.time()))
+    draft = path.with_name(f"{path.name}.draft")
+    try:
+        draft.write_text(html, encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as fault:
+        raise UserError(f"Can't write {path} ({fault.strerror}): choose another --out.") from fault
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if opens and not webbrowser.open(path.as_uri()):
+        print("No browser could be opened: open the file by hand.")

@@ -1,0 +1,102 @@
+"""`floe runs`: the runs of some folders, the newest first."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cluster.reports.metrics_log import METRICS_FILE
+from cluster.reports.progress import make_console
+from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
+from cluster.run_files import found_status, read_best, read_report
+from cluster.run_folder import CONFIG_FILE, config_of_run
+from cluster.run_watch import is_driver_alive
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+TAIL_BYTES = 65_536  # of a metrics file: its last records
+
+
+def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
+    """Print those of the folders, else of `home_runs`. Raises UserError for a given folder that is not there."""
+    default = [home_runs] if home_runs.is_dir() else []
+    found = [summary_of(run_dir) for run_dir in run_dirs(folders or default)]
+    found.sort(key=lambda run: (-run.started, run.name))
+    if as_json:
+        print(to_json(found))
+    elif found:
+        render(found, make_console())
+    else:
+        print(f"There is no run in {', '.join(map(str, folders or [home_runs]))}.")
+
+
+def run_dirs(folders: Iterable[Path]) -> list[Path]:
+    """Each folder that holds a run's configuration, or its subfolders that do. Raises UserError for one that is no
+    folder."""
+    found = []
+    for folder in folders:
+        path = folder.expanduser().resolve()
+        if not path.is_dir():
+            raise UserError(f"There is no folder {path}: give a run's folder, or one that holds runs.")
+        choices = [path] if (path / CONFIG_FILE).is_file() else sorted(path.iterdir())
+        found += [one for one in choices if (one / CONFIG_FILE).is_file()]
+    return list(dict.fromkeys(found))
+
+
+def summary_of(run_dir: Path) -> RunSummary:
+    """What can't be read is left open: a list of runs is no place to stop at one."""
+    status, config = found_status(run_dir), _config(run_dir)
+    num_steps = None if config is None else config.run.num_steps
+    return RunSummary(
+        name=run_dir.name,
+        folder=str(run_dir),
+        state="not known" if status is None else status.state.value,
+        is_driver_alive=None if status is None else is_driver_alive(status),
+        num_steps_done=last_step(run_dir / METRICS_FILE),
+        num_steps=num_steps if status is None else status.num_steps,
+        best=_best(run_dir, config),
+        started=(run_dir / CONFIG_FILE).stat().st_mtime if status is None else status.started,
+    )
+
+
+def last_step(metrics: Path) -> int:
+    """Of the last whole record; 0 where there is none."""
+    if not metrics.is_file():
+        return 0
+    with metrics.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+def _config(run_dir: Path) -> RunConfig | None:
+    try:
+        return config_of_run(run_dir, ())
+    except UserError:
+        return None
+
+
+def _best(run_dir: Path, config: RunConfig | None) -> Accuracy | None:
+    """While training where the run looked, else the table's last greedy row."""
+    best = read_best(run_dir)
+    if best is not None and math.isfinite(best.greedy):
+        return Accuracy(
+            value=best.greedy, num_questions=best.num_questions, split="tune", adapter_version=best.adapter_version
+        )
+    try:
+        report = read_report(run_dir)
+    except ValueError:
+        return None
+    asked = [] if report is None else [row.greedy for row in report.rows if row.greedy is not None]
+    if not asked:
+        return None
+    split = "test" if config is None else config.evaluation.split
+    return Accuracy(value=asked[-1].mean, num_questions=asked[-1].num_questions, split=split)

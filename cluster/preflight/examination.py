@@ -1,0 +1,174 @@
+"""Which checks there are, in their order: all of them for `floe doctor`, the quick ones for `floe train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from actors.data.question_sets import QuestionSets, load_question_sets
+from cluster.embedded_models import model_folder
+from cluster.environment import compiled_extensions_dir
+from cluster.operations.question_budget import encoder_of_run
+from cluster.placement import ray_session
+from cluster.preflight import data_checks, machine, model_files, ray_checks, versions
+from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
+from cluster.preflight.gpus import gpus, read_gpus
+from cluster.preflight.round_trip import adapter_round_trip
+from cluster.ray_address import check_dashboard_port, cluster_address
+from configs.schema import RunConfig
+
+NUM_GOLDS, NUM_PROMPTS = 50, 50
+NUM_QUICK_GOLDS, QUICK_LIMIT_S = 3, 0.5
+
+T = TypeVar("T")
+Named = tuple[str, Check]
+
+
+def examine(config: RunConfig) -> Iterator[Finding]:
+    """Every check's finding, as it is known. Starts a Ray of its own, or joins the configured one, and leaves it."""
+    logs_dir = config.run.home_dir / "logs"
+    ask = partial(outcome, logs_dir=logs_dir)
+    yield from (ask(*one) for one in machine_checks(config))
+    demo_dir = config.run.home_dir / "demo"
+    loaded = _made("questions", partial(load_question_sets, config.data, demo_dir), _said_of_sets, logs_dir)
+    yield loaded[0]
+    sets = loaded[1]
+    found_model, model_dir = _made("model", partial(model_folder, config, demo_dir, weights=False), str, logs_dir)
+    yield found_model
+    sound = {}
+    for name, check in () if model_dir is None else model_checks(config, model_dir):
+        found = ask(name, check)
+        sound[name] = found.level is not Level.FAULT
+        yield found
+    num_weights = 0
+    if model_dir is not None and sound["model configuration"]:
+        num_weights = model_files.num_adapter_weights(model_dir, config.lora)
+    yield ask("disk", partial(machine.disk, config, config.run.home_dir / "runs", num_weights))
+    if sets is None:
+        yield _not_looked_at("databases, golds and prompts", "the questions can't be read")
+    else:
+        yield from (ask(*one) for one in data_checks_of(config, sets, NUM_GOLDS, config.reward.time_limit_s))
+        if model_dir is not None and sound["tokenizer"] and sound["chat template"]:
+            yield ask("prompts", partial(_prompt_lengths, config, model_dir, sets))
+    yield from _cluster_findings(config, num_weights, logs_dir)
+
+
+def machine_checks(config: RunConfig) -> tuple[Named, ...]:
+    """Quick ones that need nothing but the configuration."""
+    installed = versions.installed_versions()
+    needs_operators = config.learner.num_gpus == 0 or config.learner.offload_optimizer
+    return (
+        ("Python", versions.python_version),
+        ("engine", partial(versions.engine, installed)),
+        ("libraries", partial(versions.libraries, installed)),
+        ("builds", partial(versions.builds_beside_torch, installed)),
+        ("operators", partial(versions.deepspeed_operators, compiled_extensions_dir(), needs_operators)),
+        ("processor", machine.processor),
+        ("threads", partial(machine.threads, config)),
+        ("GPU", lambda: gpus(config, read_gpus(), cluster_address(config.cluster) is not None)),
+        ("memory", partial(machine.memory, config)),
+        ("shared memory", machine.shared_memory),
+        ("dashboard port", partial(_dashboard_port, config)),
+    )
+
+
+def model_checks(config: RunConfig, model_dir: Path) -> tuple[Named, ...]:
+    return (
+        ("model configuration", partial(model_files.model_config, model_dir, config.model)),
+        ("model weights", partial(model_files.weights, model_dir, config)),
+        ("tokenizer", partial(model_files.tokenizer, model_dir)),
+        ("chat template", partial(model_files.chat_template, config, model_dir)),
+    )
+
+
+def data_checks_of(config: RunConfig, sets: QuestionSets, num_golds: int, time_limit_s: float) -> tuple[Named, ...]:
+    golds = partial(data_checks.golds, sets, config.reward, config.run.max_dropped_share, num_golds, time_limit_s)
+    return (("databases", partial(data_checks.databases, sets)), ("golds", golds))
+
+
+class Preflight:
+    """The quick checks of a run: warnings are told, a fault ends it."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._note = note
+
+    def machine(self) -> None:
+        """Raises UserError."""
+        self._stop_at_fault(machine_checks(self._config))
+
+    @contextmanager
+    def files(self, model_dir: Path, sets: QuestionSets) -> Iterator[None]:
+        """Around the reading of the prompts, beside which a few golds run. Raises UserError."""
+        config = self._config
+        databases, golds = data_checks_of(config, sets, NUM_QUICK_GOLDS, QUICK_LIMIT_S)
+        self._stop_at_fault((*model_checks(config, model_dir), databases))
+        num_weights = model_files.num_adapter_weights(model_dir, config.lora)
+        self._stop_at_fault((("disk", partial(machine.disk, config, self._run_dir, num_weights)),))
+        with ThreadPoolExecutor(1) as beside:
+            found = beside.submit(outcome, *golds, self._run_dir)
+            yield
+            stop_at_fault([found.result()], self._note)
+
+    def _stop_at_fault(self, checks: tuple[Named, ...]) -> None:
+        stop_at_fault([outcome(name, check, self._run_dir) for name, check in checks], self._note)
+
+
+def _cluster_findings(config: RunConfig, num_adapter_weights: int, logs_dir: Path) -> Iterator[Finding]:
+    # Memory and port have their own lines.
+    section = config.cluster.model_copy(update={"min_free_memory_gib": 0.0, "dashboard_port": None})
+    with ExitStack() as stack:
+        found, line = _made("Ray", lambda: stack.enter_context(ray_session(section, "floe-doctor")), str, logs_dir)
+        yield found
+        if line is None:
+            yield _not_looked_at("Ray resources, object store and adapter round trip", "there is no Ray")
+            return
+        for name, check in (
+            ("Ray resources", ray_checks.resources),
+            ("free resources", ray_checks.free_resources),
+            ("object store", partial(ray_checks.object_store, num_adapter_weights=num_adapter_weights)),
+            ("adapter round trip", adapter_round_trip),
+        ):
+            yield outcome(name, partial(check, config), logs_dir)
+
+
+def _made(name: str, make: Callable[[], T], said: Callable[[T], str], logs_dir: Path) -> tuple[Finding, T | None]:
+    """What later checks need, and how the making of it went."""
+    made: list[T] = []
+
+    def check() -> Finding:
+        made.append(make())
+        return ok(said(made[0]))
+
+    return outcome(name, check, logs_dir), made[0] if made else None
+
+
+def _not_looked_at(what: str, why: str) -> Finding:
+    return Finding(
+        name=what, level=Level.WARNING, what=f"not looked at, since {why}", remedy="mend that, and run it again"
+    )
+
+
+def _said_of_sets(sets: QuestionSets) -> str:
+    return f"{len(sets.train)} to train on, {len(sets.tune)} and {len(sets.test)} held back"
+
+
+def _prompt_lengths(config: RunConfig, model_dir: Path, sets: QuestionSets) -> Finding:
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+    return data_checks.prompt_lengths(sets, encoder, config.max_prompt_tokens, NUM_PROMPTS)
+
+
+def _dashboard_port(config: RunConfig) -> Finding:
+    """Raises UserError."""
+    port = config.cluster.dashboard_port
+    if cluster_address(config.cluster) is not None:
+        return ok("the joined cluster's own")
+    if port is None:
+        return ok("no dashboard is asked for")
+    check_dashboard_port(config.cluster)
+    return ok(f"{port} is free")

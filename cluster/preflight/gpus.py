@@ -1,0 +1,109 @@
+"""Checks of NVIDIA GPUs and their driver, read through NVML. The reading has not run on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.preflight.finding import Finding, Level, ok
+from configs.schema import RunConfig
+
+BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    name: str
+    total_bytes: int
+    free_bytes: int
+    capability: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """What NVML and PyTorch say; `fault` is NVML's own word where it could not be asked."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver: str = ""
+    driver_cuda: str = ""  # newest that the driver runs
+    torch_cuda: str | None = None  # that PyTorch is built for; None: for the CPU
+    torch_sees_gpus: bool = False
+    fault: str = ""
+
+
+def read_gpus() -> GpuReading:
+    """Of this machine."""
+    import torch
+
+    torch_cuda, sees = torch.version.cuda, torch.cuda.is_available()
+    try:
+        import pynvml
+    except ImportError:
+        return GpuReading(torch_cuda=torch_cuda, torch_sees_gpus=sees, fault="the package nvidia-ml-py is missing")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return GpuReading(torch_cuda=torch_cuda, torch_sees_gpus=sees, fault=f"NVML: {error}")
+    try:
+        gpus = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+            name = _text(pynvml.nvmlDeviceGetName(handle))
+            gpus.append(Gpu(name=name, total_bytes=memory.total, free_bytes=memory.free, capability=(major, minor)))
+        newest = pynvml.nvmlSystemGetCudaDriverVersion()  # 12040 for 12.4
+        return GpuReading(
+            gpus=tuple(gpus),
+            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+            driver_cuda=f"{newest // 1000}.{newest % 1000 // 10}",
+            torch_cuda=torch_cuda,
+            torch_sees_gpus=sees,
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
+    """On a cluster that is joined the GPUs may be another machine's, so what is wrong here is a warning there."""
+    asks = config.rollout.num_gpus > 0 or config.learner.num_gpus > 0
+    shown = ", ".join(f"{one.name} ({one.total_bytes / 2**30:.0f} GiB)" for one in found.gpus)
+    if not asks:
+        return ok(f"{shown}, which the run does not use" if found.gpus else "the run asks for no GPU")
+    what, remedy = _fault(config, found)
+    if what:
+        level = Level.WARNING if joins_cluster else Level.FAULT
+        return Finding(level=level, what=f"{what}{', on this machine' if joins_cluster else ''}", remedy=remedy)
+    return ok(f"{shown}, driver {found.driver}, CUDA {found.torch_cuda}")
+
+
+def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
+    """What keeps the run from the GPUs that it asks for, and the remedy; both empty for nothing."""
+    on_cpu = "set rollout.num_gpus=0 learner.num_gpus=0"
+    if not found.gpus and not found.torch_sees_gpus:
+        why = f" ({found.fault})" if found.fault else ""
+        return f"the run asks for a GPU and none is found{why}", f"install NVIDIA's driver, or {on_cpu}"
+    if found.torch_cuda is None:
+        return (
+            "the run asks for a GPU and PyTorch is a build for the CPU",
+            f"'pip install -e .[cuda]' in a new virtual environment, or {on_cpu}",
+        )
+    if not found.torch_sees_gpus:
+        return (
+            f"PyTorch, built for CUDA {found.torch_cuda}, can't use the GPU with driver {found.driver}, which runs "
+            f"CUDA {found.driver_cuda} at most",
+            "install a newer driver, or see whether CUDA_VISIBLE_DEVICES hides the GPU",
+        )
+    for one in found.gpus:
+        if config.model.dtype == "bfloat16" and one.capability < BFLOAT16_SINCE:
+            return f"{one.name} does not compute in bfloat16", "set model.dtype=float32, or take an Ampere or later"
+        share_bytes = config.rollout.gpu_memory_share * one.total_bytes
+        if config.rollout.num_gpus > 0 and one.free_bytes < share_bytes:
+            return (
+                f"{one.name} has {one.free_bytes / 2**30:.1f} GiB free, the engine takes {share_bytes / 2**30:.1f}",
+                "end what else uses it, or lower rollout.gpu_memory_share",
+            )
+    return "", ""
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,166 @@
+"""Checks of the model's folder: configuration, weights, tokenizer and chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from actors import prompts
+from cluster.bench.learner_flops import projection_sizes
+from cluster.embedded_models import is_of_hub
+from cluster.preflight.finding import Finding, fault, ok, warning
+from configs.schema import LoraSection, ModelSection, RunConfig
+
+INDEX = "model.safetensors.index.json"
+GIT_LFS = b"version https"
+MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
+WHOLE_MODEL = "give a whole model folder"
+
+
+def model_config(model_dir: Path, model: ModelSection) -> Finding:
+    """Whether the learner can compute it, and whether it was made for texts as long as the run's."""
+    if not (model_dir / "config.json").is_file():
+        return fault(f"{model_dir} has no config.json", WHOLE_MODEL)
+    try:
+        config = read_model_config(model_dir)
+    except (ValueError, OSError) as error:
+        return fault(f"{model_dir / 'config.json'} can't be used ({_first_line(error)})", WHOLE_MODEL)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        return fault(
+            f"The model in {model_dir} uses sliding-window attention, which the learner does not compute",
+            "use a model without, Qwen2.5-Coder say",
+        )
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and limit < model.max_context_tokens:
+        return fault(
+            f"model.max_context_tokens is {model.max_context_tokens}, the model was made for {limit} at most",
+            f"set model.max_context_tokens={limit}",
+        )
+    return ok(f"{config.model_type}, {config.num_hidden_layers} layers, up to {limit} tokens")
+
+
+def weights(model_dir: Path, config: RunConfig) -> Finding:
+    """Every file is there and as long as its header says, and has the modules that the adapter belongs to."""
+    try:
+        paths = _weight_files(model_dir)
+    except ValueError as error:
+        return fault(f"{model_dir / INDEX} is no index of weights ({_first_line(error)})", WHOLE_MODEL)
+    if is_of_hub(config.model) and not (paths and all(path.is_file() for path in paths)):
+        return warning("the weights are not here yet", "floe train fetches them, which may take long")
+    if not paths:
+        return fault(f"{model_dir} has no *.safetensors file", WHOLE_MODEL)
+    modules: set[str] = set()
+    num_bytes = 0
+    for path in paths:
+        why, names = _read_header(path)
+        if why:
+            return fault(f"{path} {why}", "fetch it again")
+        num_bytes += path.stat().st_size
+        modules |= {name.rsplit(".", 2)[-2] for name in names if name.count(".") >= 2}
+    absent = [name for name in config.lora.target_modules if name not in modules]
+    if absent:
+        return fault(f"the model has no {', '.join(absent)} to adapt", "leave it out of lora.target_modules")
+    return ok(f"{num_bytes / 1e9:.2f} GB in {len(paths)} file{'s' if len(paths) > 1 else ''}")
+
+
+def tokenizer(model_dir: Path) -> Finding:
+    """It loads, has an end token, and no token that the model has no row for."""
+    try:
+        loaded = _load_tokenizer(model_dir)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        return fault(f"the tokenizer in {model_dir} can't be loaded ({_first_line(error)})", WHOLE_MODEL)
+    if loaded.eos_token_id is None:
+        return fault(f"the tokenizer in {model_dir} has no end token", "use an instruct model")
+    rows = getattr(read_model_config(model_dir), "vocab_size", None)
+    largest = max(loaded.get_vocab().values())
+    if rows is not None and largest >= rows:
+        return fault(
+            f"the tokenizer in {model_dir} has tokens up to number {largest}, the model has {rows} rows",
+            "use the tokenizer that came with the model",
+        )
+    return ok(f"{len(loaded)} tokens, ends with {loaded.eos_token}")
+
+
+def chat_template(config: RunConfig, model_dir: Path) -> Finding:
+    """It takes the run's messages, shows the question, and ends a turn with the token that the warm start teaches."""
+    loaded = _load_tokenizer(model_dir)
+    if loaded.chat_template is None:
+        return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")
+    question = "How many are there?"
+    chat = prompts.messages(question, "", "CREATE TABLE t (a INT)", config.prompt.style)
+    try:
+        shown = str(loaded.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        answered = str(loaded.apply_chat_template([*chat, {"role": "assistant", "content": "A"}], tokenize=False))
+    except Exception as error:  # Jinja's, or whatever the template raises itself
+        return fault(f"the chat template in {model_dir} refuses the run's messages ({_first_line(error)})", WHOLE_MODEL)
+    if question not in shown:
+        return fault(f"the chat template in {model_dir} leaves out the question", "use another instruct model")
+    if loaded.eos_token not in answered.rpartition("A")[2]:
+        return warning(
+            f"the chat template ends no turn with {loaded.eos_token}, which the warm start teaches as the end",
+            "check eos_token in tokenizer_config.json: an instruct model's is its template's",
+        )
+    return ok(f"{len(loaded(shown, add_special_tokens=False)['input_ids'])} tokens for a question over one table")
+
+
+def num_adapter_weights(model_dir: Path, lora: LoraSection) -> int:
+    """A [rank, in] and B [out, rank] of every target module of every layer."""
+    config = read_model_config(model_dir)
+    sizes = projection_sizes(config)
+    return config.num_hidden_layers * sum(lora.rank * sum(sizes[name]) for name in lora.target_modules)
+
+
+def read_model_config(model_dir: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(model_dir)
+
+
+def _load_tokenizer(model_dir: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_dir)
+
+
+def _weight_files(model_dir: Path) -> list[Path]:
+    index = model_dir / INDEX
+    if not index.is_file():
+        return sorted(model_dir.glob("*.safetensors"))
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError("it has no weight_map") from error
+    return [model_dir / name for name in sorted(names)]
+
+
+def _read_header(path: Path) -> tuple[str, list[str]]:
+    """What is wrong with the file, empty for nothing, and the names of its tensors."""
+    if not path.is_file():
+        return "is missing", []
+    with path.open("rb") as file:
+        start = file.read(8)
+        if (start + file.read(len(GIT_LFS))).startswith(GIT_LFS):
+            return "is a pointer of Git LFS, not the weights themselves", []
+        num_header_bytes = int.from_bytes(start, "little")
+        if len(start) < 8 or num_header_bytes > MAX_HEADER_BYTES:
+            return "is no safetensors file", []
+        file.seek(8)
+        try:
+            header = json.loads(file.read(num_header_bytes))
+        except ValueError:
+            return "is no safetensors file", []
+    header.pop("__metadata__", None)
+    wanted = 8 + num_header_bytes + max(_ends(header), default=0)
+    found = path.stat().st_size
+    return (f"has {found} of {wanted} bytes" if found != wanted else ""), list(header)
+
+
+def _ends(header: dict[str, Any]) -> Iterator[int]:
+    yield from (entry["data_offsets"][1] for entry in header.values())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

