@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from configs.loading import load_config
 from configs.schema import RunSection
 
 SECRET = "5ecre7" * 6 + "abcd"  # as long as a key of W&B
+
+WRITTEN_LIMIT_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +108,10 @@ def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, mon
     run_id = json.loads((tmp_path / TRACKERS_FILE).read_text())["wandb"]
     stored = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert [path.name for path in stored] == [f"run-{run_id}.wandb"] * 2
+    deadline = time.monotonic() + WRITTEN_LIMIT_S
+    while not all(is_whole(path) for path in stored):
+        assert time.monotonic() < deadline, "a record of the end is missing"
+        time.sleep(0.1)
     history = [records_of(path) for path in stored]
     assert [steps for steps, _ in history] == [[1], [2]]
     assert all(values == {"reward_mean": 0.25} for _, one in history for values in one)
@@ -113,17 +120,24 @@ def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, mon
 
 def records_of(path: Path) -> tuple[list[int], list[dict]]:
     """Steps, and their other values, of a file that wandb wrote."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     steps, values = [], []
-    for data in stored_records(path.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
+    for record in wandb_records(path):
         if record.WhichOneof("record_type") == "history":
             items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
             steps.append(items["step"])
             values.append({key: value for key, value in items.items() if key != "step" and not key.startswith("_")})
     return steps, values
+
+
+def is_whole(path: Path) -> bool:
+    """W&B's own process may still write when its `finish` returns."""
+    return any(record.WhichOneof("record_type") == "exit" for record in wandb_records(path))
+
+
+def wandb_records(path: Path) -> list:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    return [Record.FromString(data) for data in stored_records(path.read_bytes())]
 
 
 def stored_records(data: bytes) -> list[bytes]:
