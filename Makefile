@@ -1,6 +1,7 @@
 # One command trains, one command tests; each does its own set-up.
 VENV := .venv
 BIN := $(VENV)/bin
+AND := $(empty) and not long
 READY := $(VENV)/floe-ready
 
 .PHONY: help setup train test ci soak prove-24gb lint format types clean
@@ -11,11 +12,14 @@ help:  ## What can be made
 train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/after table
 	$(BIN)/floe train --config configs/quickstart.yaml
 
-test: $(READY) lint types  ## Set up, then lint, types and all tests
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(PYTEST_ARGUMENTS)
+test: $(READY) lint types  ## Set up, then lint, types and all tests; those without an engine run beside the others
+	@$(BIN)/python -m pytest tests -m "not engine$(AND)" > $(VENV)/tests-without-engines.log 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest tests -m "engine$(AND)"; engines=$$?; \
+	wait $$beside; others=$$?; cat $(VENV)/tests-without-engines.log; \
+	[ $$engines -eq 0 ] && [ $$others -eq 0 ]
 
 ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
-	FLOE_CI=1 $(MAKE) test PYTEST_ARGUMENTS="-m ''"
+	FLOE_CI=1 $(MAKE) test AND=
 
 soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; a quarter of an hour
 	$(BIN)/python -m cluster.soak

@@ -14,6 +14,11 @@ from configs.errors import UserError
 from configs.schema import ClusterSection
 
 
+def over_nodes(num_actors: int) -> dict[str, Any]:
+    """Several of a role go to different nodes as far as there are such with room."""
+    return {"scheduling_strategy": "SPREAD"} if num_actors > 1 else {}
+
+
 def await_start(handles: Sequence[Any], role: str, asked: Mapping[str, float], cluster: ClusterSection) -> None:
     """Returns when every actor answers. `role` and `asked` are of one actor; raises UserError."""
     with starting(handles, role, asked, cluster) as wait:

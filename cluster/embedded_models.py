@@ -16,6 +16,7 @@ TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
+LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
 
 
 def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> Path:
@@ -93,7 +94,7 @@ def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + WEIGHT_FILES * weights))
+        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "

@@ -57,7 +57,7 @@ def ask(
 ) -> None:
     """Answer a question about a database: the SQL of a policy, and its rows. Ends with 3 when the SQL fails."""
     folder = None if adapter is None else adapter.expanduser().resolve()
-    resolved, folder = _policy(folder, config, overrides or [])
+    resolved, folder = policy_of(folder, config, overrides or [])
     from cluster.operations import ask as operation
 
     options = operation.AskOptions(
@@ -66,7 +66,7 @@ def ask(
     raise typer.Exit(operation.ask(resolved, options))
 
 
-def _policy(folder: Path | None, config: Path | None, overrides: list[str]) -> tuple[RunConfig, Path | None]:
+def policy_of(folder: Path | None, config: Path | None, overrides: list[str]) -> tuple[RunConfig, Path | None]:
     """The configuration, and the adapter's folder. A run's folder stands for its best adapter, else its latest."""
     run_dir = None if folder is None else next((one for one in (folder, folder.parent.parent) if is_run(one)), None)
     if config is None and run_dir is None:

@@ -22,6 +22,7 @@ class Taken:
     version: int  # of the adapter that generated it
     learner_waited_s: float  # until the groups were there
     rollouts_waited_s: float  # for a version that is not too old, or for their turn
+    ready_steps: int = 0  # generated ones that wait behind it
 
 
 class Generation(Protocol):
@@ -100,12 +101,14 @@ class Ahead:
                 assert self._fault is not None
                 raise self._fault
             version, collected, rollouts_waited_s = self._ready.popleft()
+            num_behind = len(self._ready)
         assert step - 1 - version <= self._max_staleness
         return Taken(
             collected=collected,
             version=version,
             learner_waited_s=time.perf_counter() - started_s,
             rollouts_waited_s=rollouts_waited_s,
+            ready_steps=num_behind,
         )
 
     def note_published(self, version: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import ray
 
-from cluster.actor_start import await_start, starting
+from cluster.actor_start import await_start, over_nodes, starting
 from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
@@ -128,7 +128,7 @@ def start_rollout_pool(config: RunConfig, model_dir: Path, name: str = "rollout"
 
     def create(number: int, num_before: int) -> Any:
         """A successor's name says how many were lost: its predecessor's own may still be taken."""
-        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
+        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], **over_nodes(config.rollout.num_actors)}
         full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
         actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)
         return actor.remote(config, model_dir)
@@ -236,6 +236,7 @@ def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
             num_cpus=config.learner.num_cpus,
             num_gpus=config.learner.num_gpus,
             runtime_env={"env_vars": _threads(threads)},
+            **over_nodes(num_ranks),
         )
         .remote(config, *args)
         for index in range(num_ranks)

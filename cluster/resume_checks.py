@@ -54,7 +54,10 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     },
     Rule.STEPS: {"run": "num_steps"},
     Rule.FREE: {
-        "run": "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes",
+        "run": (
+            "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes "
+            "wandb_project mlflow_uri"
+        ),
         "data": "max_eval_questions",
         "rollout": "adapter_transport num_cpus stuck_after_s",
         "reward": "num_workers num_cpus stuck_after_s",

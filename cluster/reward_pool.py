@@ -49,7 +49,7 @@ class RewardPool:
         """Start scoring a group; the ticket is for `result`. Waits while the queue is full. Raises WaitTooLong."""
         job = Job(request, Future(), time.perf_counter())
         self._longest_limit_s = max(self._longest_limit_s, self._limit_s([request]))
-        self._queue.put(job, self._limit_behind_s)
+        self._meter.note_waiting(self._queue.put(job, self._limit_behind_s))
         return job.scores
 
     def result(self, ticket: Future[tuple[Score, ...]]) -> tuple[Score, ...]:

@@ -37,8 +37,11 @@ class GroupQueue:
         self._group_s = BATCH_S  # running mean; at first one group a call
         self._is_closed = False
 
-    def put(self, job: Job, limit_s: float) -> None:
-        """Waits while the queue is full. Raises WaitTooLong when no worker gives an answer for `limit_s`."""
+    def put(self, job: Job, limit_s: float) -> int:
+        """How many groups wait now, this one included.
+
+        Waits while the queue is full. Raises WaitTooLong when no worker gives an answer for `limit_s`.
+        """
         with self._changed:
             with waits.behind("generation", "room in the queue of the reward workers", limit_s) as wait:
                 while not self._changed.wait_for(
@@ -48,9 +51,10 @@ class GroupQueue:
                         raise wait.too_long()
             if self._is_closed:
                 job.scores.cancel()  # nobody would take it
-                return
+                return 0
             self._waiting.append(job)
             self._changed.notify_all()
+            return len(self._waiting)
 
     def take(self, worker: int) -> list[Job] | None:
         """The worker's next groups; what it took before is done. None when the queue was closed."""

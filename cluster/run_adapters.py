@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.model_card import Selection, Which
-from cluster.run_files import found_status, read_best
+from cluster.run_files import last_step, read_best
 from configs.errors import UserError
 
 FOLDER = "adapters"
@@ -41,5 +42,4 @@ def find_adapter(run_dir: Path, which: Which | None) -> FoundAdapter:
         return FoundAdapter(which=chosen, folder=folder, version=best.adapter_version, selection=selection)
     if chosen == "start":
         return FoundAdapter(which=chosen, folder=folder, version=0)
-    status = found_status(run_dir)
-    return FoundAdapter(which=chosen, folder=folder, version=None if status is None else status.step)
+    return FoundAdapter(which=chosen, folder=folder, version=last_step(run_dir / METRICS_FILE) or None)

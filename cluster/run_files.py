@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -15,6 +16,7 @@ from configs.errors import UserError
 
 REPORT_FILE = "report.json"
 BEST_RESULT = "adapters/best.json"
+TAIL_BYTES = 65_536  # of a metrics file: its last records
 
 
 def found_status(run_dir: Path) -> RunStatus | None:
@@ -41,3 +43,18 @@ def read_report(run_dir: Path) -> EvaluationReport | None:
     """The run's before/after table, None before there is one. Raises ValueError for a file that holds none."""
     path = run_dir / REPORT_FILE
     return TypeAdapter(EvaluationReport).validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def last_step(metrics: Path) -> int:
+    """Of the last whole record; 0 where there is none."""
+    if not metrics.is_file():
+        return 0
+    with metrics.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0

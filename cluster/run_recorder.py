@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, Self
 
 from cluster.broadcast import Published
@@ -15,10 +17,11 @@ from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
+from cluster.reports.record_sink import RecordSink
 from cluster.reports.reward_metrics import RewardMetrics, outcomes_of
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
-from cluster.reports.step_metrics import InterimResult, StepTimings, step_metrics
+from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
 from cluster.run_files import BEST_RESULT
 
 
@@ -61,8 +64,10 @@ class RunRecorder:
         progress: Progress,
         *,
         max_log_bytes: int,
+        sinks: Sequence[RecordSink] = (),
+        memory: Callable[[], RoleMemory | None] = lambda: None,
     ) -> None:
-        """`max_log_bytes` is about what rollouts.sqlite may grow to."""
+        """`max_log_bytes` is about what rollouts.sqlite may grow to; `sinks` get each record, and are closed."""
         self._run_dir = run_dir
         self._losses = rollouts
         self._num_lost_before = rollouts.num_replaced
@@ -71,7 +76,8 @@ class RunRecorder:
         self._learner = learner
         self._interim = interim
         self._progress = progress
-        self._metrics = MetricsLog(run_dir)
+        self._metrics = MetricsLog(run_dir, sinks)
+        self._memory = memory
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
@@ -90,13 +96,14 @@ class RunRecorder:
             num_dropped_groups=num_dropped,
             refill_rounds=taken.collected.num_rounds - 1,
             replaced_actors=self._losses.num_replaced - self._num_lost_before,
+            ready_steps=taken.ready_steps,
             published=published,
         )
         self._num_lost_before = self._losses.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.
         rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(taken.collected.groups))
         evaluated = self._evaluate(report.step)
-        self._metrics.write(record, rewards, evaluated)
+        self._metrics.write(record, rewards, evaluated, self._memory())
         self._rollouts.append(report.step, taken.collected.groups)
         self._pass_rates.add(taken.collected.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
@@ -130,6 +137,6 @@ class RunRecorder:
         self._rewards.metrics()  # what was scored before the first step is not the first step's
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._metrics.close()
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
+        self._metrics.close(failed=fault is not None)
         self._rollouts.close()

@@ -19,7 +19,7 @@ from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
 from cluster.learner_handle import LearnerHandle
-from cluster.messages import Question
+from cluster.messages import AdapterManifest, Question
 from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.placement import (
     fetch_blob,
@@ -30,9 +30,12 @@ from cluster.placement import (
     start_rollout_pool,
     stored_adapter,
 )
+from cluster.record_sinks import record_sinks
 from cluster.refill import collect_step
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.progress import Progress
+from cluster.reports.ray_metrics import prometheus_endpoint
+from cluster.reports.role_memory import role_memory
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
@@ -68,17 +71,12 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         learner.load_state(checkpoint.folder)
     device = DeviceTurns(rollouts, learner)
     broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]))
-    if checkpoint is None:
-        start = broadcast.publish(0).manifest
-        learner.save_adapter(run_dir / START_ADAPTER)
-    else:
-        restore(checkpoint, rollouts, broadcast.publish, put_blob)
-        start = stored_adapter(config, run_dir / START_ADAPTER)
-        progress.note(f"goes on after step {last_step}")
+    start = _install_versions(run, checkpoint, learner, rollouts, broadcast)
     if config.evaluation.enabled:
         progress.phase("evaluation before")
         evaluation.before()
     progress.phase("GRPO")
+    progress.note(f"metrics for Prometheus at {prometheus_endpoint()}")
     forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
@@ -96,6 +94,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 interim,
                 progress,
                 max_log_bytes=config.run.max_rollout_log_bytes,
+                sinks=record_sinks(config, run_dir, progress.note),
+                memory=role_memory,
             )
         )
         if checkpoint is None:
@@ -116,6 +116,19 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(start, sets.tune)
+
+
+def _install_versions(
+    run: Run, checkpoint: Checkpoint | None, learner: LearnerHandle, rollouts: RolloutPool, broadcast: Broadcast
+) -> AdapterManifest:
+    """Every adapter that the next steps are generated with; returns the one of the run's start."""
+    if checkpoint is None:
+        start = broadcast.publish(0).manifest
+        learner.save_adapter(run.run_dir / START_ADAPTER)
+        return start
+    restore(checkpoint, rollouts, broadcast.publish, put_blob)
+    run.progress.note(f"goes on after step {checkpoint.state.step}")
+    return stored_adapter(run.config, run.run_dir / START_ADAPTER)
 
 
 def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:

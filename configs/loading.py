@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         key, value = _parse_override(override)
         section, _, field = key.partition(".")
         values.setdefault(section, {})[field] = value
-        origins[key] = f"the override {override}"
+        origins[key] = f"the override {_without_credentials(override)}"
     _refuse_switches(values, origins, source)
     try:
         config = RunConfig.model_validate(values)
@@ -117,9 +118,14 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} is not valid YAML ({_yaml_reason(error)}): correct that line.") from None
 
 
+def _without_credentials(override: str) -> str:
+    """What stands before the @ of an address is for nobody's screen or log."""
+    return re.sub(r"://[^/@\s]*@", "://...@", override)
+
+
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    origin = f"the override {override}"
+    origin = f"the override {_without_credentials(override)}"
     if not equals or not key.strip():
         raise ConfigError(f"'{override}' is no override: write section.field=value, as in rollout.group_size=16.")
     key = key.strip()

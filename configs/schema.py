@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.colocation import Colocation
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
@@ -28,6 +29,18 @@ class RunSection(Section):
     max_rollout_log_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
     )
+    wandb_project: str | None = Field(None, description="Records go to this project of Weights & Biases too.")
+    mlflow_uri: str | None = Field(None, description="Records go to this MLflow server, or folder, too.")
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).password is not None:
+            raise ValueError(
+                "run.mlflow_uri holds a password, which would be written to the run folder: take it out and set the "
+                "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
 
     @property
     def home_dir(self) -> Path:

@@ -17,12 +17,16 @@ class FrozenWeights:
     def to_host(self) -> None:
         for parameter, host in zip(self._parameters, self._host, strict=True):
             parameter.data = host
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # else PyTorch keeps for itself what the engine is to have
 
     def to_device(self) -> None:
         for parameter, host, device in zip(self._parameters, self._host, self._devices, strict=True):
             parameter.data = host.to(device, non_blocking=True)
+
+
+def give_back_cached_blocks() -> None:
+    """Else PyTorch keeps for itself what the engine is to have."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,13 +13,13 @@ import torch
 from peft import PeftModel
 
 from cluster.messages import AdapterManifest, LearnerRank, ScoredGroup, StepReport
-from configs.colocation import Colocation
+from configs.colocation import TAKE_TURNS, Colocation
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
-from learner.frozen_weights import FrozenWeights
+from learner.frozen_weights import FrozenWeights, give_back_cached_blocks
 from learner.grpo_loss import LossTerms, grpo_loss
 from learner.offenders import largest_losses
 from learner.packing import Pack, PrefixGroup, empty_pack
@@ -111,6 +111,8 @@ class GrpoLearner:
         """Where learner and engine take turns in that, the base weights go to the host until `acquire`."""
         if self._base is not None:
             self._base.to_host()
+        if self._config.cluster.colocation in TAKE_TURNS:
+            give_back_cached_blocks()
 
     def export_adapter(self, version: int) -> AdapterManifest:
         """The adapter in the object store, and what it must look like when it arrives."""

@@ -80,10 +80,10 @@ def shared_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two workers, all that starts engines stays with one of them: it shares the costly fixtures and the cores."""
+    """What needs a model or a run is with the engines, which `make test` runs beside the others in one process."""
     for item in items:
-        if item.get_closest_marker("engine") or COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("engine"))
+        if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.engine)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -20,6 +20,8 @@ HOMES_OF_LIBRARIES = {
     "deepspeed": ["learner/deepspeed_*.py"],
     "ray": ["cluster/*.py"],
     "trl": ["cluster/bench/trl_way.py"],
+    "wandb": ["cluster/reports/wandb_run.py"],
+    "mlflow": ["cluster/reports/mlflow_run.py"],
     "sqlglot": ["actors/data/*.py", "cluster/reports/*.py"],
     "bm25s": ["actors/data/value_index.py"],
     "plotly": ["cluster/reports/page/figure_parts.py"],
@@ -32,7 +34,13 @@ SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child.
 READS_ENVIRONMENT = ["cluster/cli.py", "cluster/environment.py", "reward_service/executor_process.py"]
 # These start processes or libraries that take their settings from variables.
-WRITES_ENVIRONMENT = ["cluster/cli.py", "cluster/placement.py", "actors/vllm_*.py", "learner/deepspeed_*.py"]
+WRITES_ENVIRONMENT = [
+    "cluster/cli.py",
+    "cluster/placement.py",
+    "actors/vllm_*.py",
+    "learner/deepspeed_*.py",
+    "cluster/reports/*_run.py",
+]
 ENVIRONMENT_WRITERS = ("setdefault", "update", "pop")
 
 

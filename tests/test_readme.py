@@ -47,12 +47,13 @@ def floe_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", floe_commands())
-def test_floe_command_runs(command, own_data, smoke_run):
+def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
     given = command.replace("PREPARED_DIR", str(own_data / "prepared")).replace(" DIR ", f" {own_data}/databases ")
     given = given.replace("QUESTIONS.json", str(own_data / "train.json")).replace("=DIR", f"={own_data}/databases")
     given = given.replace("--databases DIR", f"--databases {own_data}/databases")
     given = given.replace("PREDICTIONS.jsonl", str(own_data / "predictions.jsonl"))
     given = given.replace("ADAPTER_DIR", str(smoke_run.run_dir / "adapters" / "latest"))
+    given = given.replace("RUN_DIR", str(smoke_run.run_dir)).replace("MODEL_DIR", str(tmp_path / "model"))
     given = given.replace("configs/", f"{REPOSITORY}/configs/")
     arguments = shlex.split(given)[1:]
     done = floe(*arguments, *([] if arguments[0] in ("score", "prepare") else SMALL), home=smoke_run.home)

@@ -16,6 +16,7 @@ from cluster.messages import Outcome
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress, duration
 from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
+from cluster.reports.tensorboard_curves import TensorBoardCurves
 from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group, step_report
 
@@ -33,6 +34,7 @@ def metrics_of(*groups, **changes):
         "num_dropped_groups": 0,
         "refill_rounds": 2,
         "replaced_actors": 1,
+        "ready_steps": 0,
         "published": PUBLISHED,
     }
     return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
@@ -110,12 +112,12 @@ def test_a_step_without_verdicts_has_no_means():
 
 def test_records_are_valid_json_lines_and_curves(tmp_path):
     metrics = metrics_of(scored_group(MIXED))
-    with MetricsLog(tmp_path / "run") as log:
+    with MetricsLog(tmp_path / "run", [TensorBoardCurves(tmp_path / "run")]) as log:
         log.write(metrics)
         # Readable while the run goes on.
         assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
         log.write(dataclasses.replace(metrics, step=4, loss=math.inf))
-    with MetricsLog(tmp_path / "run") as log:
+    with MetricsLog(tmp_path / "run", [TensorBoardCurves(tmp_path / "run")]) as log:
         log.write(dataclasses.replace(metrics, step=5))
 
     def refuse(name):
@@ -136,14 +138,14 @@ def test_records_are_valid_json_lines_and_curves(tmp_path):
 def test_a_resumed_log_holds_each_step_once(tmp_path):
     metrics = metrics_of(scored_group(MIXED))
     position = 0
-    with MetricsLog(tmp_path) as log:
+    with MetricsLog(tmp_path, [TensorBoardCurves(tmp_path)]) as log:
         for step in (1, 2, 3, 4):
             log.write(dataclasses.replace(metrics, step=step, loss=0.5))
             position = log.position if step == 2 else position
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 5, "lo')  # killed while it wrote
     forget_metrics_after(tmp_path, 2, position)
-    with MetricsLog(tmp_path) as log:
+    with MetricsLog(tmp_path, [TensorBoardCurves(tmp_path)]) as log:
         log.write(dataclasses.replace(metrics, step=3, loss=0.25))
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["step"], record["loss"]) for record in records] == [(1, 0.5), (2, 0.5), (3, 0.25)]

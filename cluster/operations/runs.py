@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import make_console
 from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
-from cluster.run_files import found_status, read_best, read_report
+from cluster.run_files import found_status, last_step, read_best, read_report
 from cluster.run_folder import CONFIG_FILE, config_of_run
 from cluster.run_watch import is_driver_alive
 from configs.errors import UserError
 from configs.schema import RunConfig
-
-TAIL_BYTES = 65_536  # of a metrics file: its last records
 
 
 def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
@@ -60,21 +56,6 @@ def summary_of(run_dir: Path) -> RunSummary:
         best=_best(run_dir, config),
         started=(run_dir / CONFIG_FILE).stat().st_mtime if status is None else status.started,
     )
-
-
-def last_step(metrics: Path) -> int:
-    """Of the last whole record; 0 where there is none."""
-    if not metrics.is_file():
-        return 0
-    with metrics.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-        lines = file.read().split(b"\n")[:-1]
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0
 
 
 def _config(run_dir: Path) -> RunConfig | None:

@@ -16,6 +16,7 @@ from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.preflight.examination import Preflight
 from cluster.reports.progress import Progress, make_console
+from cluster.reports.trackers import check_trackers
 from cluster.resume_checks import changed_libraries, check_resume
 from cluster.run_files import REPORT_FILE
 from cluster.run_folder import CONFIG_FILE
@@ -57,6 +58,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
     """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
     progress.phase("set-up")
+    check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
     preflight = Preflight(config, run_dir, progress.note)
     preflight.machine()

@@ -1,100 +1,85 @@
-"""Writes each step's record to `metrics.jsonl` and to TensorBoard."""
+"""Writes each step's record to `metrics.jsonl`, and hands it on to the other places that show it."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 from cluster.messages import Outcome
+from cluster.reports.record_sink import RecordSink
 from cluster.reports.reward_metrics import RewardMetrics
-from cluster.reports.step_metrics import InterimResult, StepMetrics
+from cluster.reports.step_metrics import InterimResult, RoleMemory, StepMetrics
+from cluster.reports.tensorboard_curves import forget_curves_after
 
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 class MetricsLog:
     """Appends to a run folder, which it makes; a record is on disk when `write` returns."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, sinks: Sequence[RecordSink] = ()) -> None:
+        """Closes the sinks with itself."""
         run_dir.mkdir(parents=True, exist_ok=True)
-        # Imported late, since only a training run needs it; this writer needs neither torch nor TensorFlow.
-        from tensorboard.summary import Writer
-
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
-        self._curves = Writer(str(run_dir / TENSORBOARD_FOLDER))
+        self._sinks = sinks
 
     def write(
-        self, record: StepMetrics, rewards: RewardMetrics | None = None, evaluated: InterimResult | None = None
+        self,
+        record: StepMetrics,
+        rewards: RewardMetrics | None = None,
+        evaluated: InterimResult | None = None,
+        memory: RoleMemory | None = None,
     ) -> None:
-        """One JSON line, where a value that is not finite is null, and one TensorBoard scalar per finite value; of
+        """One JSON line, where a value that is not finite is null. The sinks get the same numbers, but in place of
         `groups_by_staleness` one for each staleness.
 
-        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`, and
-        after a step with an evaluation its numbers under `eval_...`.
+        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`, the roles'
+        memory under `memory_...`, and after a step with an evaluation its numbers under `eval_...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
-        if evaluated is not None:
-            numbers |= {f"eval_{name}": value for name, value in asdict(evaluated).items()}
+        for prefix, part in (("memory", memory), ("eval", evaluated)):
+            if part is not None:
+                numbers |= {f"{prefix}_{name}": value for name, value in asdict(part).items()}
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
         self._file.flush()
-        counts = {f"groups_of_staleness_{staleness}": count for staleness, count in enumerate(by_staleness)}
-        for name, value in (values | counts).items():
-            if name != "step" and value is not None:
-                self._curves.add_scalar(name, value, step=record.step)
-        self._curves.flush()
+        values |= {f"groups_of_staleness_{staleness}": count for staleness, count in enumerate(by_staleness)}
+        del values["step"]
+        for sink in self._sinks:
+            sink.write(record.step, values)
 
     @property
     def position(self) -> int:
         """Bytes of the file up to the last record's end."""
         return self._file.tell()
 
-    def close(self) -> None:
-        """Close both files; a second call does nothing."""
+    def close(self, *, failed: bool = False) -> None:
+        """Close the file and the sinks; a second call does nothing."""
         if not self._file.closed:
             self._file.close()
-            self._curves.close()
+            for sink in self._sinks:
+                sink.close(failed=failed)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
+        self.close(failed=fault is not None)
 
 
 def forget_metrics_after(run_dir: Path, step: int, position: int) -> None:
-    """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing.
-
-    TensorBoard's files can only grow: a mark in a new one has it drop the later points of those before.
-    """
+    """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing."""
     path = run_dir / METRICS_FILE
     if path.is_file() and path.stat().st_size > position:
         os.truncate(path, position)
-    if (run_dir / TENSORBOARD_FOLDER).is_dir():
-        _mark_restart(str(run_dir / TENSORBOARD_FOLDER), step + 1)
-
-
-def _mark_restart(folder: str, first_step: int) -> None:
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    _wait_for_next_second()  # TensorBoard reads files in the order of their names, which are of whole seconds
-    marks = EventFileWriter(folder)
-    for _ in range(2):  # TensorBoard takes the first of all for the run's own start
-        marks.add_event(Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
-    marks.close()
-    _wait_for_next_second()
-
-
-def _wait_for_next_second() -> None:
-    time.sleep(1 - time.time() % 1)
+    forget_curves_after(run_dir, step)
 
 
 def _flat(rewards: RewardMetrics) -> dict[str, float]:

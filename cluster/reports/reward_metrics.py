@@ -22,6 +22,7 @@ class RewardMetrics:
     scores_per_s: float  # while any worker was scoring
     busy_s: float  # worker seconds spent on groups, all workers together
     scores_per_busy_s: float
+    max_waiting: int  # groups in the queue at one time
     queue_wait_p50_s: float
     queue_wait_p99_s: float
     execution_p50_s: float  # CPU seconds of a candidate that was run
@@ -50,6 +51,7 @@ class RewardMeter:
         self._waits_s: list[float] = []
         self._executions_s: list[float] = []
         self._num_scores = 0
+        self._max_waiting = 0
         self._outcomes: Counter[Outcome] = Counter()
         self._busy: list[tuple[float, float]] = []  # from when until when, for each group
         self._num_lost_workers = 0
@@ -62,6 +64,10 @@ class RewardMeter:
             self._executions_s += [score.seconds for score in scores if score.seconds > 0]
             self._num_scores += len(scores)
             self._outcomes.update(score.outcome for score in scores)
+
+    def note_waiting(self, num_groups: int) -> None:
+        with self._lock:
+            self._max_waiting = max(self._max_waiting, num_groups)
 
     def note_lost_worker(self) -> None:
         with self._lock:
@@ -77,6 +83,7 @@ class RewardMeter:
                 scores_per_s=_rate(self._num_scores, covered_s(self._busy)),
                 busy_s=busy_s,
                 scores_per_busy_s=_rate(self._num_scores, busy_s),
+                max_waiting=self._max_waiting,
                 queue_wait_p50_s=_percentile(self._waits_s, 50),
                 queue_wait_p99_s=_percentile(self._waits_s, 99),
                 execution_p50_s=_percentile(self._executions_s, 50),

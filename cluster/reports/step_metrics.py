@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
 from cluster.broadcast import Published
@@ -54,6 +54,7 @@ class StepMetrics:
     num_groups: int
     refill_rounds: int
     replaced_actors: int
+    ready_steps: int
     staleness: int
     groups_by_staleness: tuple[int, ...]
     trained_groups: int
@@ -92,6 +93,19 @@ class InterimResult:
     is_best: bool  # of the versions so far; of equal ones the earlier is
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleMemory:
+    """Resident bytes on the driver's node, each process with its children; None for a role without a process there.
+
+    Pages of the object store that a process has touched count for each such process.
+    """
+
+    driver_bytes: int | None
+    rollout_bytes: int | None
+    reward_bytes: int | None
+    learner_bytes: int | None
+
+
 def step_metrics(
     groups: tuple[ScoredGroup, ...],
     report: StepReport,
@@ -100,6 +114,7 @@ def step_metrics(
     num_dropped_groups: int,
     refill_rounds: int,
     replaced_actors: int,
+    ready_steps: int,
     published: Published,
 ) -> StepMetrics:
     """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
@@ -108,9 +123,9 @@ def step_metrics(
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
     `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
     counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
-    rollout actors lost since the record before. `staleness` is the most steps that a group's adapter lagged behind the
-    learner's; `groups_by_staleness` counts those that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over
-    `rollout_s`.
+    rollout actors lost since the record before, `ready_steps` the generated steps that waited behind this one.
+    `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
+    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     usable = [score for group in groups for score in _usable(group)]
@@ -119,6 +134,7 @@ def step_metrics(
     learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
     return StepMetrics(
         **learned,
+        **asdict(timings),
         reward_mean=_mean([score.reward for score in usable if score.reward is not None]),
         correct_share=_mean([score.outcome is Outcome.MATCH for score in usable]),
         executes_share=_mean([score.outcome.executes for score in usable]),
@@ -128,6 +144,7 @@ def step_metrics(
         num_groups=len(groups),
         refill_rounds=refill_rounds,
         replaced_actors=replaced_actors,
+        ready_steps=ready_steps,
         staleness=len(by_staleness) - 1,
         groups_by_staleness=by_staleness,
         generated_tokens=sum(num_tokens),
@@ -136,14 +153,6 @@ def step_metrics(
         mean_completion_tokens=_mean(num_tokens),
         truncated_share=_mean([completion.truncated for completion in completions]),
         entropy_estimate=entropy_estimate(groups),
-        rollout_s=timings.rollout_s,
-        reward_s=timings.reward_s,
-        learn_s=timings.learn_s,
-        sync_s=timings.sync_s,
-        handover_s=timings.handover_s,
-        step_s=timings.step_s,
-        learner_wait_s=timings.learner_wait_s,
-        rollouts_wait_s=timings.rollouts_wait_s,
         sync_bytes=published.manifest.num_bytes,
         sync_export_s=published.export_s,
         sync_install_s=published.install_s,

@@ -18,6 +18,7 @@ TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
 # Counted since a process's start, or of losses, or of what a process still knew.
 OF_THE_PROCESSES = (
     "reward_num_", "reward_cached_", "reward_lost_", "reward_replaced_", "replaced_actors", "cached_prompt_share",
+    "reward_max_", "ready_steps", "memory_",
 )  # fmt: skip
 CANDIDATE = "step, question_id, sample_index, completion, sql, reward, outcome, adapter_version, num_tokens"
 

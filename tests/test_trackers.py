@@ -1,0 +1,182 @@
+"""Weights & Biases (offline) and MLflow (a folder, and servers that are not there) get the records of a run."""
+
+import importlib.util
+import json
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.reports.mlflow_run import MlflowRun
+from cluster.reports.trackers import TRACKERS_FILE, check_trackers, tracker_id
+from configs.errors import UserError
+from configs.loading import load_config
+from configs.schema import RunSection
+
+SECRET = "5ecre7" * 6 + "abcd"  # as long as a key of W&B
+
+WRITTEN_LIMIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+
+
+def config(*overrides: str):
+    return load_config(None, overrides)
+
+
+def files_with(secret: str, folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
+def test_mlflow_gets_records_and_goes_on_with_the_same_run(tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    run_dir, store = tmp_path / "small-1", tmp_path / "store"
+    run_dir.mkdir()
+    given = config(f"run.mlflow_uri={store}", "run.name=small")
+    notes: list[str] = []
+    first = MlflowRun(given, run_dir, notes.append)
+    first.write(1, {"reward_mean": 0.25, "kl": None})
+    first.write(2, {"reward_mean": 0.5})
+    first.close(failed=True)
+    first.close(failed=True)
+    run_id = tracker_id(run_dir, "mlflow")
+    client = MlflowClient(tracking_uri=str(store))
+    assert client.get_run(run_id).info.status == "FAILED"
+    second = MlflowRun(given, run_dir, notes.append)
+    second.write(3, {"reward_mean": 0.75})
+    second.close(failed=False)
+    assert tracker_id(run_dir, "mlflow") == run_id and not notes
+    found = client.get_run(run_id)
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "small-1")
+    assert found.data.params["rollout.group_size"] == "16"
+    points = [(point.step, point.value) for point in client.get_metric_history(run_id, "reward_mean")]
+    assert sorted(points) == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert "kl" not in found.data.metrics
+    assert len(client.search_runs([found.info.experiment_id])) == 1
+    assert not files_with(SECRET, tmp_path)
+
+
+def test_what_mlflow_refuses_is_said_and_sent_again(tmp_path, monkeypatch):
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    run_dir, notes = tmp_path / "run", []
+    run_dir.mkdir()
+    sink = MlflowRun(config(f"run.mlflow_uri={tmp_path / 'store'}"), run_dir, notes.append)
+    log_batch, num_calls = MlflowClient.log_batch, 0
+
+    def refuse_once(self, *args, **kwargs):
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 1:
+            raise MlflowException("the server is being restarted")
+        return log_batch(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse_once)
+    sink.write(1, {"loss": 0.5})
+    sink.close(failed=False)
+    assert len(notes) == 1 and "the server is being restarted" in notes[0]
+    history = MlflowClient(tracking_uri=str(tmp_path / "store")).get_metric_history(
+        tracker_id(run_dir, "mlflow"), "loss"
+    )
+    assert [point.value for point in history] == [0.5]
+
+
+def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9"):
+        MlflowRun(config("run.mlflow_uri=http://127.0.0.1:9"), tmp_path, print)
+
+
+def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    from cluster.reports.wandb_run import WandbRun
+
+    given = config("run.wandb_project=sql")
+    for step in (1, 2):
+        sink = WandbRun(given, tmp_path)
+        sink.write(step, {"reward_mean": 0.25, "kl": None})
+        sink.close(failed=step == 1)
+        sink.close(failed=False)
+    run_id = json.loads((tmp_path / TRACKERS_FILE).read_text())["wandb"]
+    stored = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert [path.name for path in stored] == [f"run-{run_id}.wandb"] * 2
+    deadline = time.monotonic() + WRITTEN_LIMIT_S
+    while not all(is_whole(path) for path in stored):
+        assert time.monotonic() < deadline, "a record of the end is missing"
+        time.sleep(0.1)
+    history = [records_of(path) for path in stored]
+    assert [steps for steps, _ in history] == [[1], [2]]
+    assert all(values == {"reward_mean": 0.25} for _, one in history for values in one)
+    assert not files_with(SECRET, tmp_path)
+
+
+def records_of(path: Path) -> tuple[list[int], list[dict]]:
+    """Steps, and their other values, of a file that wandb wrote."""
+    steps, values = [], []
+    for record in wandb_records(path):
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            steps.append(items["step"])
+            values.append({key: value for key, value in items.items() if key != "step" and not key.startswith("_")})
+    return steps, values
+
+
+def is_whole(path: Path) -> bool:
+    """W&B's own process may still write when its `finish` returns."""
+    return any(record.WhichOneof("record_type") == "exit" for record in wandb_records(path))
+
+
+def wandb_records(path: Path) -> list:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    return [Record.FromString(data) for data in stored_records(path.read_bytes())]
+
+
+def stored_records(data: bytes) -> list[bytes]:
+    """Of LevelDB's log format (its doc/log_format.md): pieces in blocks of 32 KiB, each behind its checksum (4 bytes),
+    length (2) and kind (1: whole, 2 to 4: first, middle, last). W&B's own 7 bytes come first."""
+    found, place, begun = [], 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        begun += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            found.append(begun)
+            begun = b""
+    return found
+
+
+@pytest.mark.parametrize(("key", "value", "package"), [
+    ("wandb_project", "sql", "wandb"),
+    ("mlflow_uri", "http://localhost:5000", "mlflow"),
+])  # fmt: skip
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, key, value, package):
+    check_trackers(RunSection(**{key: value}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_trackers(RunSection())
+    with pytest.raises(UserError, match=rf"run\.{key} .*pip install 'floe-rl\[{package}\]'"):
+        check_trackers(RunSection(**{key: value}))
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated():
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
+        config(f"run.mlflow_uri=https://me:{SECRET}@tracking.example.org")
+    assert SECRET not in str(refusal.value)
+
+
+def test_the_trackers_cost_nothing_when_they_are_not_used():
+    assert os.environ.get("WANDB_API_KEY") == SECRET  # set, and yet not a reason to start
+    code = "import sys, cluster.record_sinks; assert not {'wandb', 'mlflow'} & set(sys.modules)"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
