@@ -1,9 +1,11 @@
 """Which placement a run takes: from the memory plan, and never by hand where a GPU is shared."""
 
 import pytest
+import ray
 
 from cluster.colocate import with_colocation
 from cluster.memory_plan.model_config import shape_of
+from cluster.placement import check_resources
 from configs.colocation import Colocation
 from configs.errors import UserError
 from configs.loading import load_config
@@ -44,3 +46,26 @@ def test_what_is_configured_is_taken_without_a_plan():
     assert (on_cpu.cluster.colocation, line) == (Colocation.RESIDENT, "engine and learner share no GPU")
     own = load_config(None, ["rollout.num_gpus=1", "learner.num_gpus=1"])
     assert with_colocation(own, unasked, unasked)[0].cluster.colocation is Colocation.RESIDENT
+
+
+class Where:
+    """Says which GPUs Ray gave it."""
+
+    def gpu_ids(self) -> list:
+        return ray.get_gpu_ids()
+
+
+@pytest.mark.engine
+def test_on_declared_gpus_engine_and_learner_get_the_same_card():
+    config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", [])
+    ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        check_resources(config)
+        asked = [(role.num_cpus, role.num_gpus) for role in (config.rollout, config.learner)]
+        handles = [ray.remote(Where).options(num_cpus=cpus, num_gpus=gpus).remote() for cpus, gpus in asked]
+        engine, learner = ray.get([handle.gpu_ids.remote() for handle in handles])
+        assert len(engine) == 1 and engine == learner
+        with pytest.raises(UserError, match="GPU"):
+            check_resources(load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", ["rollout.num_actors=8"]))
+    finally:
+        ray.shutdown()

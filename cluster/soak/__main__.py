@@ -101,7 +101,8 @@ def _hurt_table(num_killed: Counter[str], found: Difference) -> Table:
         table.add_row(f"killed: {kind}", str(num_killed[kind]))
     table.add_row("steps, questions", f"{found.num_steps}, {found.num_questions}")
     table.add_row("candidates lost, doubled", f"{found.num_lost}, {found.num_doubled}")
-    table.add_row("metrics that differ, times aside", str(found.num_metrics))
+    differing = f"{found.num_metrics}{': ' if found.metric_names else ''}{', '.join(found.metric_names)}"
+    table.add_row("metrics that differ, times aside", differing)
     table.add_row("final adapter, largest difference", f"{found.adapter:g}")
     return table
 

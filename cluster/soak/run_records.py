@@ -32,6 +32,7 @@ class Difference:
     num_lost: int  # candidates that the undisturbed run has and the disturbed one has not
     num_doubled: int  # candidates that are there more than once
     num_metrics: int  # values that differ, times and counts of processes aside
+    metric_names: tuple[str, ...]  # of those, each once
     adapter: float  # largest absolute difference of a weight
 
     @property
@@ -43,17 +44,19 @@ def difference(undisturbed: Path, disturbed: Path) -> Difference:
     """Of two run folders that have ended."""
     before, after = (_candidates(run_dir) for run_dir in (undisturbed, disturbed))
     steps, other_steps = (_metrics(run_dir) for run_dir in (undisturbed, disturbed))
-    num_metrics = sum(
-        one.get(name) != other.get(name)
+    names = [
+        name
         for one, other in zip(steps, other_steps, strict=False)
         for name in one.keys() | other.keys()
-    )
+        if one.get(name) != other.get(name)
+    ]
     return Difference(
         num_steps=len(other_steps),
         num_questions=len({row[:2] for row in before}),
         num_lost=sum((before - after).values()),
         num_doubled=sum(count - 1 for count in after.values()),
-        num_metrics=num_metrics + abs(len(steps) - len(other_steps)),
+        num_metrics=len(names) + abs(len(steps) - len(other_steps)),
+        metric_names=tuple(sorted(set(names))),
         adapter=_adapter_difference(undisturbed, disturbed),
     )
 
