@@ -132,8 +132,8 @@ def test_a_question_is_answered_by_the_adapter_and_by_the_merged_model(smoke_run
     database = home / "demo" / "databases" / question["db_id"] / f"{question['db_id']}.sqlite"
     given = ["--database", str(database), question["question"], "--json", "cluster.address=local"]
     by_adapter = floe("ask", "--adapter", str(smoke_run.run_dir), *given, home=home)
-    merged = ["--config", config("smoke.yaml"), f"model.path={tmp_path / 'merged'}"]
-    by_merged = floe("ask", *merged, *given, home=home)
+    merged = f"model.path={tmp_path / 'merged'}"
+    by_merged = floe("ask", "--config", config("smoke.yaml"), *given, merged, home=home)
     for done in (by_adapter, by_merged):
         answered = json.loads(done.stdout)
         assert done.returncode == (0 if answered["outcome"] == "match" else 3), done.stderr
