@@ -58,7 +58,7 @@ class Where:
 @pytest.mark.engine
 def test_on_declared_gpus_engine_and_learner_get_the_same_card():
     config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", [])
-    ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
     try:
         check_resources(config)
         asked = [(role.num_cpus, role.num_gpus) for role in (config.rollout, config.learner)]
