@@ -21,7 +21,7 @@ test: $(READY) lint types  ## Set up, then lint, types and all tests; those with
 ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(MAKE) test AND=
 
-soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; a quarter of an hour
+soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; half an hour
 	$(BIN)/python -m cluster.soak
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
