@@ -15,7 +15,7 @@ ENGINE_ASLEEP = 5 * GIB // 4
 # PyTorch's allocator can't use every gap between what it holds: of the working memory. An assumption.
 ALLOCATOR_SLACK_SHARE = 0.05
 
-# On a CPU, estimates that the rows of `floe bench memory` agree with: the process with its libraries and before the model (docs/memory.md).
+# On a CPU, of the process with its libraries and before the model: estimates that `floe bench memory` agrees with.
 ENGINE_PROCESS = 1000 * MIB
 LEARNER_PROCESS = 900 * MIB
 # Driver, Ray's own processes and reward workers of a local run.
