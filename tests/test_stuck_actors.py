@@ -167,14 +167,19 @@ def test_a_learner_that_gives_no_answer_ends_the_run_with_one_sentence():
     learner.stop()
 
 
-def test_a_rank_that_dies_in_the_warm_start_is_a_lost_learner():
+def test_a_rank_that_dies_in_the_warm_start_is_a_lost_learner(tmp_path):
+    has_report = tmp_path / "the driver has the report"
+
     class Dying:
         def train(self, *_):
             yield "a report"
+            while not has_report.exists():
+                time.sleep(0.01)
             os._exit(1)
 
     reports = SupervisedHandle([actor(Dying)], 30).train([], [], Path(), Path())
     assert next(reports) == "a report"
+    has_report.touch()
     with pytest.raises(LearnerLost, match="the warm start's next evaluation"):
         next(reports)
 
