@@ -131,7 +131,7 @@ class Harness:
     ) -> tuple[ScoredGroup, ...]:
         profiles = Profiles(num_timings=self.num_timings) if with_profiles else None
         glued = prefill(self.config.prompt.style)
-        return collect(self.rollouts, self.rewards, requests, version, glued, profiles).groups
+        return collect(self.rollouts, self.rewards, requests, version, glued, profiles, correctness_only=True).groups
 
 
 def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question], version: int, target: float) -> float:

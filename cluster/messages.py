@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     KILLED = "killed"  # the executor child died twice on it
     TOO_LARGE = "too_large"
+    NOT_EXECUTED = "not_executed"  # the run's reward design judges without running
     GOLD_FAILED = "gold_failed"  # nobody's fault: carries no reward
     INFRASTRUCTURE = "infrastructure"  # nobody's fault: carries no reward
 
@@ -29,6 +30,11 @@ class Outcome(StrEnum):
     @property
     def executes(self) -> bool:
         return self in (Outcome.MATCH, Outcome.MISMATCH)
+
+    @property
+    def says_correctness(self) -> bool:
+        """Whether it tells a right candidate from a wrong one."""
+        return self.carries_reward and self is not Outcome.NOT_EXECUTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,9 @@ class ScoreRequest:
     database_id: str
     gold_sql: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    question: str = ""  # its text, and the evidence's: for designs that read them
+    evidence: str = ""
+    correctness_only: bool = False  # evaluation's: outcomes by the run's semantics, whatever its reward design
     with_profiles: bool = False  # evaluation's; known verdicts are then made again
     num_timings: int = 0  # of gold and match in turn, for their ratio; needs profiles
 
@@ -118,10 +127,12 @@ class Score:
 
     outcome: Outcome
     reward: float | None
-    seconds: float
+    seconds: float  # of CPU time, of running it
     message: str = ""
     sql: str | None = None  # what was executed, after extraction
     profile: ResultProfile | None = None  # asked for, and of a result that is not too large for one
+    terms: dict[str, float] | None = None  # what the reward is made of, in the designs that add terms up
+    design_s: float = 0.0  # wall time of the reward design's own work on it, beside running it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

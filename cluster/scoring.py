@@ -60,14 +60,19 @@ def collect(
     adapter_version: int | None,
     prefill: str,
     profiles: Profiles | None = None,
+    *,
+    correctness_only: bool = False,
 ) -> Collected:
-    """Every request's group with its scores; `prefill` is glued back in front of each completion."""
+    """Every request's group with its scores; `prefill` is glued back in front of each completion.
+
+    With `correctness_only` scores are of correctness, whatever the run's reward design.
+    """
     started = time.perf_counter()
     waiting = []
     held_up_s = 0.0
     for group in rollouts.generate(requests, adapter_version):
         before_submit = time.perf_counter()
-        waiting.append((group, rewards.submit(_score_request(group, prefill, profiles))))
+        waiting.append((group, rewards.submit(_score_request(group, prefill, profiles, correctness_only))))
         held_up_s += time.perf_counter() - before_submit
     generated = time.perf_counter()
     scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
@@ -78,12 +83,17 @@ def collect(
     )
 
 
-def _score_request(group: RolloutGroup, prefill: str, profiles: Profiles | None) -> ScoreRequest:
+def _score_request(
+    group: RolloutGroup, prefill: str, profiles: Profiles | None, correctness_only: bool
+) -> ScoreRequest:
     return ScoreRequest(
         question_id=group.question.question_id,
         database_id=group.question.database_id,
         gold_sql=group.question.gold_sql,
         candidates=tuple(Candidate(completion=prefill + completion.text) for completion in group.completions),
+        question=group.question.text,
+        evidence=group.question.evidence,
+        correctness_only=correctness_only,
         with_profiles=profiles is not None,
         num_timings=profiles.num_timings if profiles is not None and group.temperature == 0 else 0,
     )

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.colocation import Colocation
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
+from configs.reward_sections import RewardSection
 
 NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
 
@@ -150,46 +151,6 @@ class RolloutSection(Section):
     def num_live_adapters(self) -> int:
         """Versions that may still be asked for, and the one being installed."""
         return self.max_staleness + 2
-
-
-class RewardSection(Section):
-    design: Literal["arctic", "proof"] = Field(
-        "arctic", description="`proof` rewards nothing of SQL and is for `make prove-24gb` alone."
-    )
-    semantics: Literal["bird", "spider", "strict"] = "bird"
-    suite: Path | None = Field(
-        None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
-    )
-    empty_gold: Literal["score", "skip", "down_weight"] = Field(
-        "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
-    )
-    empty_gold_weight: float = Field(
-        0.5, ge=0.1, le=1, description="Of a match where every gold is empty, for `down_weight`; 0.1 is a mismatch's."
-    )
-    num_workers: int = Field(2, ge=1)
-    time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
-    max_rows: int = Field(500_000, ge=1)
-    max_result_bytes: int = Field(64 * 2**20, ge=1024)
-    max_memory_bytes: int = Field(
-        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary file."
-    )
-    float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
-    num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
-    stuck_after_s: float = Field(
-        120.0,
-        gt=0,
-        description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
-        "replaced.",
-    )
-
-    @model_validator(mode="after")
-    def _a_suite_is_judged_by_spider(self) -> Self:
-        if self.suite is not None and self.semantics != "spider":
-            raise ValueError(
-                f"reward.suite is set but reward.semantics is '{self.semantics}', which judges on one database: "
-                "set reward.semantics=spider, or leave out the suite"
-            )
-        return self
 
 
 class EvaluationSection(Section):

@@ -38,7 +38,7 @@ VERDICT_CACHE_BYTES = 16 * 2**20
 KEY_BYTES = 512  # digests, golds and objects of one cache entry, roughly: a group's entries share the longer ones
 
 Digests = tuple[str, ...]  # of the databases that a question is judged on
-JudgedBy = tuple[Digests, tuple[str, ...]]  # and its golds
+JudgedBy = tuple[str, Digests, tuple[str, ...]]  # the semantics before, and its golds
 
 
 class Executor:
@@ -51,13 +51,16 @@ class Executor:
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
         self._armed_s = -math.inf  # when the CPU timer was set last
+        self._semantics = settings.semantics  # of the group that is being run
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
-        With `profiles` each result is profiled (`result_profile`), and no verdict is taken from an earlier group. With
-        `inspect` one `inspection` frame per statement. A gold that meets an infrastructure fault ends the group.
+        `semantics` replaces the settings' for this group. With `profiles` each result is profiled (`result_profile`),
+        and no verdict is taken from an earlier group. With `inspect` one `inspection` frame per statement. A gold that
+        meets an infrastructure fault ends the group.
         """
+        self._semantics = request.get("semantics", self._settings.semantics)
         try:
             yield from self._inspections(request) if "inspect" in request else self._frames(request)
         finally:
@@ -84,7 +87,7 @@ class Executor:
                 return
         if not ready:
             return
-        judged_by = (digests, tuple(ready))
+        judged_by = (self._semantics, digests, tuple(ready))
         profiles = request.get("profiles")
         golds = list(ready.values())
         for index, sql in request["statements"]:
@@ -120,7 +123,7 @@ class Executor:
 
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
-        if settings.semantics != "spider":
+        if self._semantics != "spider":
             paths = self._paths_by_id.get(database_id)
             if paths is None:
                 paths = [database_path(Path(settings.databases_dir), database_id)]
@@ -197,7 +200,7 @@ class Executor:
         try:
             answer = self._answer(database, sql, is_gold=golds is None)
             if golds is None:
-                prepare_gold(self._settings.semantics, answer)
+                prepare_gold(self._semantics, answer)
             outcome = Outcome.MATCH if golds is None or self._matches(golds, answer) else Outcome.MISMATCH
             is_constant = not database.last_used_changeable
         except STATEMENT_ERRORS as error:
@@ -265,8 +268,8 @@ class Executor:
         return time_ratio_without_outliers(ratios)
 
     def _matches(self, golds: list[Answer], answer: Answer) -> bool:
-        settings = self._settings
-        return any(answers_match(settings.semantics, gold, answer, settings.float_tolerance) for gold in golds)
+        tolerance = self._settings.float_tolerance
+        return any(answers_match(self._semantics, gold, answer, tolerance) for gold in golds)
 
     def _explain(self, error: BaseException, outcome: Outcome) -> str:
         if outcome is Outcome.TIMEOUT:

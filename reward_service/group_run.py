@@ -36,8 +36,12 @@ Step = tuple[str, int]  # "gold" or "statement", and its index
 class GroupRun:
     """The verdicts of one group's statements; `failure` is set instead when no gold could be had."""
 
-    def __init__(self, asked: ScoreRequest, statements: Sequence[str], hard_limit_s: float) -> None:
+    def __init__(
+        self, asked: ScoreRequest, statements: Sequence[str], hard_limit_s: float, semantics: str | None = None
+    ) -> None:
+        """`semantics` in place of the executor's own."""
         self._asked = asked
+        self._semantics = semantics
         self._golds = asked.gold_sql
         self._statements = statements
         self._hard_limit_s = hard_limit_s
@@ -63,6 +67,8 @@ class GroupRun:
         statements = [(index, sql) for index, sql in enumerate(self._statements) if index not in self.verdicts]
         self._steps = [("gold", index) for index, _ in golds] + [("statement", index) for index, _ in statements]
         request: Frame = {"database_id": self._asked.database_id, "golds": golds, "statements": statements}
+        if self._semantics is not None:
+            request["semantics"] = self._semantics
         if self._asked.with_profiles:
             request["profiles"] = {"num_timings": self._asked.num_timings}
         return request

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
 from configs.schema import RewardSection
-from reward_service.designs.registry import reward_design
+from reward_service.designs.arctic import Arctic
+from reward_service.designs.interface import (
+    Design,
+    GoldUnusable,
+    GroupUnscorable,
+    JudgedCandidate,
+    JudgedGroup,
+    Reward,
+)
+from reward_service.designs.registry import make_design
 from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.extraction import extract_sql
@@ -16,13 +26,15 @@ from reward_service.group_run import GroupRun, run_groups
 from reward_service.statement import rejection_reason
 from reward_service.verdict import Verdict, message_of
 
+CORRECTNESS = Design(rewards=Arctic())
+
 
 class Scorer:
     """Owns one executor process, where all SQL runs; calls from several threads take turns."""
 
     def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
-        """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises ValueError."""
-        self._design = reward_design(settings.design)
+        """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises UserError."""
+        self._design = make_design(settings, databases_dir)
         self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
         self._settings = ExecutorSettings.from_section(databases_dir, settings)
@@ -41,7 +53,10 @@ class Scorer:
 
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """`score` of each; several at once keep the executor from waiting between them."""
-        groups = [_Group(request, self._settings.hard_limit_s) for request in requests]
+        groups = [
+            _Group(request, self._settings.hard_limit_s, CORRECTNESS if request.correctness_only else self._design)
+            for request in requests
+        ]
         with self._lock:
             runs = [group.run for group in groups if group.run is not None]
             fault = self._run(runs)
@@ -70,32 +85,23 @@ class Scorer:
                 failure = group.run.failure
                 match_weight = self._empty_gold_weight if group.run.has_empty_golds else 1.0
             group.fill(fault)
-        scores = []
-        for candidate, sql in zip(group.request.candidates, group.texts, strict=True):
-            verdict = failure or group.verdicts[sql]
-            assert verdict is not None
-            profile = None if failure is not None else group.profiles.get(sql)
-            scores.append(self._score(candidate, sql, verdict, match_weight, profile))
-        return tuple(scores)
-
-    def _score(
-        self,
-        candidate: Candidate,
-        sql: str | None,
-        verdict: Verdict,
-        match_weight: float,
-        profile: ResultProfile | None,
-    ) -> Score:
-        reward = self._design(verdict.outcome, candidate.completion)
-        if reward is not None and verdict.outcome is Outcome.MATCH:
-            reward *= match_weight
-        return Score(
-            outcome=verdict.outcome,
-            reward=reward,
-            seconds=verdict.seconds,
-            message=verdict.message,
-            sql=sql,
-            profile=profile,
+        verdicts = [failure or group.verdict_of(sql) for sql in group.texts]
+        rewards, design_s = group.rewards(verdicts)
+        if isinstance(rewards, Verdict):  # the design couldn't judge the group
+            failure = rewards
+            verdicts, rewards = [failure] * len(verdicts), [None] * len(verdicts)
+        return tuple(
+            Score(
+                outcome=verdict.outcome,
+                reward=None if reward is None else _weighted(reward.value, verdict.outcome, match_weight),
+                seconds=verdict.seconds,
+                message=verdict.message,
+                sql=sql,
+                profile=None if failure is not None else group.profiles.get(sql),
+                terms=None if reward is None else reward.terms or None,
+                design_s=design_s,
+            )
+            for sql, verdict, reward in zip(group.texts, verdicts, rewards, strict=True)
         )
 
     def ping(self) -> bool:
@@ -129,8 +135,9 @@ class Scorer:
 class _Group:
     """A request, its distinct SQL, and what is known of each; `run` is None when there is nothing to be run."""
 
-    def __init__(self, request: ScoreRequest, hard_limit_s: float) -> None:
+    def __init__(self, request: ScoreRequest, hard_limit_s: float, design: Design) -> None:
         self.request = request
+        self._design = design
         self.texts = [_sql_of(candidate) for candidate in request.candidates]
         self.verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(self.texts)}
         self.profiles: dict[str | None, ResultProfile] = {}
@@ -140,8 +147,8 @@ class _Group:
         if request.candidates and not request.gold_sql:
             text = f"question {request.question_id!r} has no gold SQL: complete the data"
             self.failure = Verdict(Outcome.GOLD_FAILED, text)
-        elif request.candidates:
-            self.run = GroupRun(request, self._statements, hard_limit_s)
+        elif request.candidates and design.executes:
+            self.run = GroupRun(request, self._statements, hard_limit_s, design.semantics)
 
     def fill(self, fault: Verdict | None) -> None:
         """Enters what was run; `fault` where it was not."""
@@ -150,6 +157,55 @@ class _Group:
             self.verdicts[sql] = self.run.verdicts.get(index, fault)
             if index in self.run.profiles:
                 self.profiles[sql] = self.run.profiles[index]
+
+    def verdict_of(self, sql: str | None) -> Verdict:
+        """After `fill`, or of a design that runs nothing."""
+        verdict = self.verdicts[sql]
+        if verdict is None:
+            assert not self._design.executes
+            return Verdict(Outcome.NOT_EXECUTED)
+        return verdict
+
+    def rewards(self, verdicts: Sequence[Verdict]) -> tuple[list[Reward | None] | Verdict, float]:
+        """One for each candidate, None where the verdict carries none; or why the design could judge none of them.
+
+        The second value is the design's wall time in seconds for each candidate that it judged.
+        """
+        judged = [number for number, verdict in enumerate(verdicts) if verdict.outcome.carries_reward]
+        found: list[Reward | None] = [None] * len(verdicts)
+        if not judged:
+            return found, 0.0
+        started_s = time.perf_counter()
+        try:
+            values = self._design.rewards(self._judged_group(judged, verdicts))
+        except GroupUnscorable as error:
+            return Verdict(Outcome.INFRASTRUCTURE, message_of(error)), 0.0
+        except GoldUnusable as error:
+            return Verdict(Outcome.GOLD_FAILED, message_of(error)), 0.0
+        for number, value in zip(judged, values, strict=True):
+            found[number] = value
+        return found, (time.perf_counter() - started_s) / len(judged)
+
+    def _judged_group(self, judged: Sequence[int], verdicts: Sequence[Verdict]) -> JudgedGroup:
+        request = self.request
+        return JudgedGroup(
+            question=request.question,
+            evidence=request.evidence,
+            database_id=request.database_id,
+            gold_sql=request.gold_sql,
+            candidates=tuple(
+                JudgedCandidate(
+                    outcome=verdicts[number].outcome,
+                    sql=self.texts[number],
+                    completion=request.candidates[number].completion,
+                )
+                for number in judged
+            ),
+        )
+
+
+def _weighted(reward: float, outcome: Outcome, match_weight: float) -> float:
+    return reward * match_weight if outcome is Outcome.MATCH else reward
 
 
 def _sql_of(candidate: Candidate) -> str | None:

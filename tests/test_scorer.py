@@ -13,7 +13,6 @@ import pytest
 
 from cluster.messages import Candidate, Outcome, ScoreRequest
 from reward_service.databases import MAX_OPEN
-from reward_service.designs.registry import reward_design
 from reward_service.scorer import Scorer
 from tests.score_requests import ENDLESS, GOLD, ONE_OPCODE, MakeScorer, make_database, new_scorer, outcomes, score
 
@@ -219,8 +218,3 @@ def test_semantics_by_name(folder: Path, make_scorer: MakeScorer, semantics: str
 def test_no_candidates_and_a_ping(scorer: Scorer) -> None:
     assert score(scorer, GOLD) == ()
     assert scorer.ping()
-
-
-def test_an_unknown_design_is_named() -> None:
-    with pytest.raises(ValueError, match="arctic"):
-        reward_design("nope")

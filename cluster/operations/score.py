@@ -108,6 +108,8 @@ def score_predictions(
             question_id=question.question_id,
             database_id=question.database_id,
             gold_sql=question.gold_sql,
+            question=question.text,
+            evidence=question.evidence,
             candidates=tuple(predictions[position].candidate for position in positions[question.question_id]),
         )
         for question in asked

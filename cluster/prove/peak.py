@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-ROLES = {"ray::RolloutActor": "rollout engine", "ray::LearnerActor": "learner", "ray::Scorer": "reward workers"}
+ROLES = {"RolloutActor": "rollout engine", "LearnerActor": "learner", "Scorer": "reward workers"}  # by Ray's titles
 DRIVER, REST = "driver", "Ray and the rest"
 
 
@@ -72,4 +72,4 @@ def _role(process: psutil.Process, driver_pid: int) -> str:
     if process.pid == driver_pid:
         return DRIVER
     title = " ".join(process.cmdline())
-    return next((role for start, role in ROLES.items() if title.startswith(start)), REST)
+    return next((role for name, role in ROLES.items() if title.startswith("ray::") and name in title), REST)

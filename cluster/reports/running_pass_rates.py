@@ -10,10 +10,10 @@ from cluster.messages import Outcome, ScoredGroup
 
 
 def with_groups(rates: Mapping[str, PassRate], groups: Sequence[ScoredGroup]) -> dict[str, PassRate]:
-    """`rates` by question id with the candidates of `groups`, those without a reward left out."""
+    """`rates` by question id with the candidates of `groups`, those that nobody judged left out."""
     result = dict(rates)
     for group in groups:
-        outcomes = [score.outcome for score in group.scores if score.outcome.carries_reward]
+        outcomes = [score.outcome for score in group.scores if score.outcome.says_correctness]
         if outcomes:
             question_id = group.rollout.question.question_id
             found = PassRate(num_samples=len(outcomes), num_correct=outcomes.count(Outcome.MATCH))

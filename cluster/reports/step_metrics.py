@@ -121,9 +121,10 @@ def step_metrics(
 
     `groups` are all that were sampled: those of refill rounds too, and those without a gradient.
     Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
-    `match`, never a reward. `adapter_version` is the one that `published` brought, `sync_bytes` its blob. A prompt is
-    counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
-    rollout actors lost since the record before, `ready_steps` the generated steps that waited behind this one.
+    `match`, never a reward; NaN under a reward design that runs nothing. `adapter_version` is the one that `published`
+    brought, `sync_bytes` its blob. A prompt is counted once per group; `cached_prompt_share` is over all candidates'
+    prompt tokens. `replaced_actors` are the rollout actors lost since the record before, `ready_steps` the generated
+    steps that waited behind this one.
     `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
     that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`.
     """
@@ -136,8 +137,8 @@ def step_metrics(
         **learned,
         **asdict(timings),
         reward_mean=_mean([score.reward for score in usable if score.reward is not None]),
-        correct_share=_mean([score.outcome is Outcome.MATCH for score in usable]),
-        executes_share=_mean([score.outcome.executes for score in usable]),
+        correct_share=_mean([score.outcome is Outcome.MATCH for score in usable if score.outcome.says_correctness]),
+        executes_share=_mean([score.outcome.executes for score in usable if score.outcome.says_correctness]),
         zero_variance_share=_zero_variance_share(groups),
         dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
         adapter_version=published.manifest.version,

@@ -1,14 +1,43 @@
-"""The reward of the original method: 1.0 for a match, 0.1 for what executes but differs, 0.0 for all else."""
+"""The reward of Arctic-Text2SQL-R1 (arXiv 2505.20315, section on the reward): correctness by execution, little else.
+
+    1.0   the result is the gold's
+    0.1   the query runs, with another result
+    0.0   all else: it fails, is refused, runs out of its limits, or there is none
+
+Range 0 to 1. With `reward.arctic_format_floor` as in the vendor's later recipe (Snowflake-AI-Research/Arctic-Platform,
+recipes/rl/verl/txt2sql/bird_reward.py): max(reward, 0.1) for a well-formed reply, which is there exactly one `<think>`
+and one `</think>`, in this order, and some SQL. A failing query then earns what a running one does.
+
+Deviations from that recipe: a gold that fails carries no reward, where it pays 0; no LIMIT is appended to queries; the
+semantics are `reward.semantics`.
+"""
 
 from __future__ import annotations
 
 from cluster.messages import Outcome
+from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+
+RIGHT, RUNS, FAILS = 1.0, 0.1, 0.0
 
 
-def reward(outcome: Outcome, completion: str | None) -> float | None:
-    """The reward of one candidate; None where none is due. The completion's form plays no part."""
-    if not outcome.carries_reward:
-        return None
-    if outcome is Outcome.MATCH:
-        return 1.0
-    return 0.1 if outcome.executes else 0.0
+class Arctic:
+    def __init__(self, *, format_floor: bool = False) -> None:
+        self._has_floor = format_floor
+
+    def __call__(self, group: JudgedGroup) -> list[Reward]:
+        return [Reward(self._value(one)) for one in group.candidates]
+
+    def _value(self, one: JudgedCandidate) -> float:
+        if one.outcome is Outcome.MATCH:
+            return RIGHT
+        if one.outcome.executes or (self._has_floor and is_well_formed(one)):
+            return RUNS
+        return FAILS
+
+
+def is_well_formed(one: JudgedCandidate) -> bool:
+    """One thought, closed, and some SQL."""
+    reply = one.completion or ""
+    if one.sql is None or reply.count("<think>") != 1 or reply.count("</think>") != 1:
+        return False
+    return reply.index("<think>") < reply.index("</think>")

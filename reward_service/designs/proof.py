@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from cluster.messages import Outcome
+from reward_service.designs.interface import JudgedGroup, Reward
 
 
-def reward(outcome: Outcome, completion: str | None) -> float | None:
-    """1.0 or 0.0 by a hash of the completion; None where no reward is due."""
-    if not outcome.carries_reward:
-        return None
-    return float(crc32((completion or "").encode("utf-8", "backslashreplace")) % 2)
+class Proof:
+    """1.0 or 0.0 by a hash of the completion."""
+
+    def __call__(self, group: JudgedGroup) -> list[Reward]:
+        texts = [(one.completion or "").encode("utf-8", "backslashreplace") for one in group.candidates]
+        return [Reward(float(crc32(text) % 2)) for text in texts]

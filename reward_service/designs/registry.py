@@ -1,23 +1,26 @@
-"""The reward designs by name; a new one is a file of this folder and a line here."""
+"""The reward designs by name; a new one is a file of this folder, a section of the configuration and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from cluster.messages import Outcome
-from reward_service.designs import arctic, proof
-
-RewardDesign = Callable[[Outcome, str | None], float | None]
-
-DESIGNS: Mapping[str, RewardDesign] = {"arctic": arctic.reward, "proof": proof.reward}
+from configs.reward_sections import RewardSection
+from reward_service.designs.interface import Design
 
 
-def reward_design(name: str) -> RewardDesign:
-    """The design called `name`: outcome and completion text (None for bare SQL) to a reward or None.
+def make_design(section: RewardSection, databases_dir: Path) -> Design:
+    """The design that the configuration names. Imports what that one needs. Raises UserError."""
+    match section.design:
+        case "arctic":
+            from reward_service.designs import arctic
 
-    Raises ValueError when there is none of that name.
-    """
-    try:
-        return DESIGNS[name]
-    except KeyError:
-        raise ValueError(f"reward.design is {name!r}, which does not exist: use one of {sorted(DESIGNS)}") from None
+            return Design(rewards=arctic.Arctic(format_floor=section.arctic_format_floor))
+        case "sql_r1":
+            from reward_service.designs import sql_r1
+
+            return Design(rewards=sql_r1.SqlR1(section.sql_r1_variant), semantics=sql_r1.SEMANTICS)
+        case "proof":
+            from reward_service.designs import proof
+
+            return Design(rewards=proof.Proof())
+    raise ValueError(f"reward.design is {section.design!r}, which has no line in the registry")

@@ -38,6 +38,7 @@ OUTCOME_COLOURS: Mapping[Outcome, str] = {
     Outcome.TIMEOUT: BLUE,
     Outcome.KILLED: "#4f6fa8",
     Outcome.TOO_LARGE: "#5fb3cf",
+    Outcome.NOT_EXECUTED: "#8fa876",
     Outcome.GOLD_FAILED: "#b9a98c",
     Outcome.INFRASTRUCTURE: "#6b6257",
 }

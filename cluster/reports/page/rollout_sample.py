@@ -54,7 +54,7 @@ class Ranked:
 
 
 def kind_of(outcomes: Mapping[Outcome, int]) -> Kind:
-    judged = {outcome: count for outcome, count in outcomes.items() if outcome.carries_reward and count}
+    judged = {outcome: count for outcome, count in outcomes.items() if outcome.says_correctness and count}
     if not judged:
         return Kind.NO_VERDICT
     if Outcome.MATCH in judged:

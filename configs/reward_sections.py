@@ -1,0 +1,81 @@
+"""What a candidate is worth: the comparator, its limits, and the four reward designs' own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from configs.learning_sections import Section
+
+
+class RewardSection(Section):
+    design: Literal["arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"] = Field(
+        "arctic",
+        description="What a verdict is worth in training; `proof` rewards nothing of SQL and is for `make prove-24gb` "
+        "alone.",
+    )
+    semantics: Literal["bird", "spider", "strict"] = "bird"
+    suite: Path | None = Field(
+        None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
+    )
+    empty_gold: Literal["score", "skip", "down_weight"] = Field(
+        "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
+    )
+    empty_gold_weight: float = Field(
+        0.5, ge=0.1, le=1, description="Of a match where every gold is empty, for `down_weight`; 0.1 is a mismatch's."
+    )
+    num_workers: int = Field(2, ge=1)
+    time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
+    max_rows: int = Field(500_000, ge=1)
+    max_result_bytes: int = Field(64 * 2**20, ge=1024)
+    max_memory_bytes: int = Field(
+        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary file."
+    )
+    float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
+    num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
+    stuck_after_s: float = Field(
+        120.0,
+        gt=0,
+        description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
+        "replaced.",
+    )
+
+    arctic_format_floor: bool = Field(
+        False,
+        description="The successor recipe's: a well-formed reply gets at least 0.1, also where its SQL fails.",
+    )
+    sql_r1_variant: Literal["paper", "code"] = Field(
+        "code", description="`code` pays the length term to right answers alone, `paper` to every well-formed one."
+    )
+    reasoning_execution_weight: float = Field(3.0, ge=0, description="Terms of `reasoning_sql`.")
+    reasoning_judge_weight: float = Field(2.0, ge=0, description="0 asks no judge.")
+    reasoning_syntax_weight: float = Field(1.0, ge=0)
+    reasoning_schema_weight: float = Field(1.0, ge=0)
+    reasoning_ngram_weight: float = Field(1.0, ge=0)
+    reasoning_format_weight: float = Field(1.0, ge=0)
+    reasoning_partial_terms: Literal["full_when_right", "sum"] = Field(
+        "full_when_right",
+        description="`full_when_right` grants a right query every partial term in full, so that no wrong one earns "
+        "more; `sum` adds up what each term gives.",
+    )
+    judge_url: str | None = Field(None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8000/v1.")
+    judge_model: str = Field("", description="The name that the endpoint serves the judge under.")
+    judge_key_variable: str = Field("", description="Environment variable with the key; empty: no key is sent.")
+    judge_time_limit_s: float = Field(30.0, gt=0, description="Of one request.")
+    judge_num_retries: int = Field(2, ge=0, description="After an attempt that failed.")
+    judge_num_parallel: int = Field(8, ge=1, description="Requests at a time of each reward worker.")
+    judge_max_cached: int = Field(100_000, ge=0, description="Judgements that each reward worker remembers.")
+    graph_network: Path | None = Field(None, description="Folder that `floe train-graph-reward` wrote.")
+    graph_outcome_weight: float = Field(1.0, ge=0, description="Of the graph matching network's score.")
+    graph_stepwise_weight: float = Field(0.0, ge=0, description="Of the stepwise CTE matching; needs no network.")
+
+    @model_validator(mode="after")
+    def _a_suite_is_judged_by_spider(self) -> Self:
+        if self.suite is not None and self.semantics != "spider":
+            raise ValueError(
+                f"reward.suite is set but reward.semantics is '{self.semantics}', which judges on one database: "
+                "set reward.semantics=spider, or leave out the suite"
+            )
+        return self

@@ -1,0 +1,62 @@
+"""What a reward design is given and gives back (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from cluster.messages import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCandidate:
+    """One candidate; `completion` is None where bare SQL is scored, `sql` where the completion holds none."""
+
+    outcome: Outcome  # by the design's semantics; `not_executed` where the design runs nothing
+    sql: str | None
+    completion: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedGroup:
+    """All candidates of one question. Each of them carries a reward: a group without a verdict comes to no design."""
+
+    question: str
+    evidence: str
+    database_id: str
+    gold_sql: tuple[str, ...]
+    candidates: tuple[JudgedCandidate, ...]
+
+
+class Reward(NamedTuple):
+    """`terms` are what `value` is made of, by name; empty where it is not a sum."""
+
+    value: float
+    terms: dict[str, float] = {}  # noqa: RUF012 - never changed
+
+
+class GroupUnscorable(Exception):
+    """The design can't do its work on the group, by no candidate's fault: the whole group carries no reward."""
+
+
+class GoldUnusable(Exception):
+    """No gold of the question is of use to the design: the whole group carries no reward."""
+
+
+class RewardDesign(Protocol):
+    """Rewards of a group, in the order of its candidates. Called from several threads.
+
+    Raises GroupUnscorable and GoldUnusable, each with a sentence for the log.
+    """
+
+    def __call__(self, group: JudgedGroup) -> Sequence[Reward]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A design as the scorer uses it."""
+
+    rewards: RewardDesign
+    executes: bool = True  # whether candidates are run for it
+    semantics: str | None = None  # its own comparator; None: the run's, reward.semantics
