@@ -20,7 +20,7 @@ of rows where the gold orders them; two empty results are equal.
 Deviations from the code: a gold that fails carries no reward, where it makes every query that runs a right one; the
 order of rows counts where the gold's outermost statement has ORDER BY, not where the words stand anywhere; DISTINCT
 stays in both queries, which are run as they are written; nothing that a candidate runs can write; further databases
-are judged on where `reward.suite` names them. What the paper makes of L for SQL that fails is not known: `paper` pays it.
+are judged on where `reward.suite` names them. Whether the paper pays L for SQL that fails is not known: `paper` does.
 """
 
 from __future__ import annotations
