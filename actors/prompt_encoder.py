@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from actors import prompts
 from actors.data.descriptions import described, read_descriptions
-from actors.data.gold_columns import gold_columns
+from actors.data.gold_columns import gold_columns, what_is_read
 from actors.data.schemas import ColumnName, TableSchema, read_schema
 from actors.data.value_index import ValueIndex, value_index
 from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
@@ -74,7 +74,8 @@ class PromptEncoder:
 
     def answer(self, sql: str) -> tuple[int, ...]:
         """Tokens of the answer that the warm start teaches, the end token included."""
-        text = prompts.answer_text(sql, self._settings.style)
+        style = self._settings.style
+        text = prompts.answer_text(sql, style, what_is_read(sql) if style == "tagged" else "")
         return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id)
 
     def text(self, token_ids: tuple[int, ...]) -> str:

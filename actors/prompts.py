@@ -7,11 +7,16 @@ from typing import Literal
 
 from actors.data.schemas import RESERVED_WORDS, Column, TableSchema
 
-Style = Literal["compact", "arctic"]
+Style = Literal["compact", "tagged", "arctic"]
 
 MAX_SHOWN_VALUES = 6  # of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
 
 _COMPACT_SYSTEM = "You write one SQLite query that answers the question."
+
+_TAGGED_SYSTEM = (
+    "You write one SQLite query that answers the question: in one line what you read, within <think>, then the query "
+    "within <answer>."
+)
 
 _ARCTIC_SYSTEM = (
     "You are a data science expert. You are given a database schema and a question in natural language. "
@@ -49,9 +54,9 @@ the query
 def messages(question: str, evidence: str, schema: str, style: Style) -> list[dict[str, str]]:
     """The chat of one question over a `schema_text`; external knowledge before the question, as the method has it."""
     asked = f"{evidence}\n{question}" if evidence else question
-    if style == "compact":
+    if style != "arctic":
         return [
-            {"role": "system", "content": _COMPACT_SYSTEM},
+            {"role": "system", "content": _COMPACT_SYSTEM if style == "compact" else _TAGGED_SYSTEM},
             {"role": "user", "content": f"{schema}\n{asked}"},
         ]
     return [
@@ -62,21 +67,25 @@ def messages(question: str, evidence: str, schema: str, style: Style) -> list[di
 
 def schema_text(tables: Sequence[TableSchema], style: Style) -> str:
     """The tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
-    if style == "compact":
+    if style != "arctic":
         return "\n".join(f"{table.name}({', '.join(column.name for column in table.columns)})" for table in tables)
     return "\n\n".join(_create_table(table) for table in tables)
 
 
 def prefill(style: Style) -> str:
     """What stands at the start of the answer already; glued back before extraction."""
-    return "" if style == "compact" else "<think>\n"
+    return {"compact": "", "tagged": "<think>", "arctic": "<think>\n"}[style]
 
 
-def answer_text(sql: str, style: Style) -> str:
-    """The answer that the warm start teaches, after the prefill."""
-    if style == "compact":
-        return sql
-    return f"I read the schema and write the query.\n</think>\n<answer>\n```sql\n{sql}\n```\n</answer>"
+def answer_text(sql: str, style: Style, reads: str = "") -> str:
+    """The answer that the warm start teaches, after the prefill; `reads` is the thought of the tagged style."""
+    match style:
+        case "compact":
+            return sql
+        case "tagged":
+            return f"{reads}</think><answer>```sql\n{sql}\n```</answer>"
+        case "arctic":
+            return f"I read the schema and write the query.\n</think>\n<answer>\n```sql\n{sql}\n```\n</answer>"
 
 
 def stop_texts(style: Style) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from cluster.generation import Generation, Taken
 from cluster.messages import ScoredGroup, StepReport
 from cluster.reports.step_clock import StepClock
 from cluster.reports.step_metrics import StepTimings
+from cluster.token_budget import TokenBudget
 from configs.errors import UserError
 
 
@@ -57,8 +58,8 @@ class Recorder(Protocol):
 
 
 class Checkpoints(Protocol):
-    def write(self, step: int) -> None:
-        """All of the run up to `step` is safe when it returns."""
+    def write(self, step: int, *, is_last: bool) -> None:
+        """All of the run up to `step` is safe when it returns; only the last step's must be written each time."""
 
 
 class Stop(Protocol):
@@ -81,10 +82,15 @@ def train_grpo(
     stop: Stop,
     first_step: int = 1,
     num_steps: int,
+    budget: TokenBudget,
     max_dropped_share: float,
-) -> None:
-    """Steps `first_step` to `num_steps`; the version before must be installed. Step k publishes version k."""
+) -> int:
+    """Steps `first_step` to `num_steps`, or until the budget is spent; the version before must be installed. Step k
+    publishes version k. Returns the last step done.
+    """
     for step in range(first_step, num_steps + 1):
+        if budget.is_spent:
+            return step - 1
         clock = StepClock()
         taken = generation.take(step)
         usable = usable_groups(step, taken.collected.groups, max_dropped_share)
@@ -110,8 +116,10 @@ def train_grpo(
             **clock.laps_s,
         )
         recorder.record(taken, len(taken.collected.groups) - len(usable), report, published, timings)
-        checkpoints.write(step)
+        budget.spend(taken.collected.groups)
+        checkpoints.write(step, is_last=step == num_steps or budget.is_spent)
         stop.end_if_made(step)
+    return num_steps
 
 
 def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: float) -> list[ScoredGroup]:

@@ -30,7 +30,10 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
         "prompt": "style example_values descriptions retrieved_values evidence",
         "rollout": "group_size questions_per_step temperature max_new_tokens max_staleness",
         "reward": (
-            "design semantics suite empty_gold empty_gold_weight time_limit_s max_rows max_result_bytes "
+            "design arctic_format_floor sql_r1_variant reasoning_execution_weight reasoning_judge_weight "
+            "reasoning_syntax_weight reasoning_schema_weight reasoning_ngram_weight reasoning_format_weight "
+            "reasoning_partial_terms judge_model graph_network graph_outcome_weight graph_stepwise_weight "
+            "semantics suite empty_gold empty_gold_weight time_limit_s max_rows max_result_bytes "
             "max_memory_bytes float_tolerance"
         ),
         "lora": "rank alpha dropout target_modules",
@@ -43,8 +46,8 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "kl_coefficient importance importance_cap overlong overlong_buffer_tokens"
         ),
         "warm_start": (
-            "enabled learning_rate lora_dropout batch_questions max_epochs evals_per_epoch patience min_improvement "
-            "max_train_questions max_held_back_questions"
+            "enabled seed learning_rate lora_dropout batch_questions max_epochs evals_per_epoch patience "
+            "min_improvement max_train_questions max_held_back_questions"
         ),
     },
     Rule.MAY_CHANGE_BITS: {
@@ -56,11 +59,14 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     Rule.FREE: {
         "run": (
             "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes "
-            "wandb_project mlflow_uri"
+            "wandb_project mlflow_uri max_generated_tokens"
         ),
         "data": "max_eval_questions",
         "rollout": "adapter_transport num_cpus stuck_after_s",
-        "reward": "num_workers num_cpus stuck_after_s",
+        "reward": (
+            "num_workers num_cpus stuck_after_s judge_url judge_key_variable judge_time_limit_s judge_num_retries "
+            "judge_num_parallel judge_max_cached"
+        ),
         "learner": "num_cpus",
         "evaluation": (
             "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "

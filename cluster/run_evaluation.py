@@ -36,10 +36,9 @@ class RunEvaluation:
             self._evaluate(BASE_MODEL, None, "base_model")
         self._evaluate(WARM_START, 0, "start")
 
-    def after(self, start: AdapterManifest, tune: Sequence[Question]) -> EvaluationReport:
-        """The trained policy, and in front of it the warm start sampled at the trained policy's entropy."""
-        last = self._config.run.num_steps
-        self._evaluate("GRPO", last, TRAINED)
+    def after(self, last: int, start: AdapterManifest, tune: Sequence[Question]) -> EvaluationReport:
+        """The trained policy, version `last`, and in front of it the warm start sampled at the same entropy."""
+        self._evaluate("GRPO", last, TRAINED, is_known=False)
         if self._config.evaluation.include_entropy_control:
             self._policies.insert(-1, self._control(start, tune, last))
         return evaluation_report(
@@ -49,9 +48,10 @@ class RunEvaluation:
             num_asked=len(self._questions),
         )
 
-    def _evaluate(self, name: str, version: int | None, name_of_folder: str) -> None:
+    def _evaluate(self, name: str, version: int | None, name_of_folder: str, *, is_known: bool = True) -> None:
+        """With `is_known` an earlier attempt's evaluation is as good."""
         folder = self._run_dir / EVALUATIONS_FOLDER / name_of_folder
-        if version != self._config.run.num_steps and (folder / POLICY_FILE).is_file():
+        if is_known and (folder / POLICY_FILE).is_file():
             self._policies.append(PolicyAnswers.read(folder / POLICY_FILE))
             return
         answered = self._harness.answers(name, self._questions, version, self._config.evaluation.temperature)

@@ -18,7 +18,7 @@ from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
 from cluster.reports.record_sink import RecordSink
-from cluster.reports.reward_metrics import RewardMetrics, outcomes_of
+from cluster.reports.reward_metrics import RewardMetrics, outcomes_of, terms_of
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
@@ -101,7 +101,8 @@ class RunRecorder:
         )
         self._num_lost_before = self._losses.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.
-        rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(taken.collected.groups))
+        groups = taken.collected.groups
+        rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
         self._metrics.write(record, rewards, evaluated, self._memory())
         self._rollouts.append(report.step, taken.collected.groups)

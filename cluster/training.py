@@ -42,6 +42,7 @@ from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.scoring import Collected, Rewards, Rollouts
+from cluster.token_budget import TokenBudget, tokens_generated
 from cluster.warm_start import warm_start_adapter
 from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
@@ -100,7 +101,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         )
         if checkpoint is None:
             recorder.note_start()
-        train_grpo(
+        last = train_grpo(
             generation=generation,
             learner=learner,
             device=device,
@@ -110,12 +111,13 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             stop=stack.enter_context(StopRequest(progress.note)),
             first_step=last_step + 1,
             num_steps=config.run.num_steps,
+            budget=TokenBudget(config.run.max_generated_tokens, tokens_generated(run_dir)),
             max_dropped_share=config.run.max_dropped_share,
         )
     if not config.evaluation.enabled:
         return None
     progress.phase("evaluation after")
-    return evaluation.after(start, sets.tune)
+    return evaluation.after(last, start, sets.tune)
 
 
 def _install_versions(

@@ -70,9 +70,12 @@ def _key(
     weights = sorted((path.name, path.stat().st_size) for path in model_dir.glob("*.safetensors"))
     made_by = {
         "recipe": RECIPE_VERSION,
-        "seed": config.run.seed,
+        "seed": config.warm_start_seed,
         "model": [str(model_dir), weights, config.model.model_dump(mode="json")],
-        "sections": [getattr(config, name).model_dump(mode="json") for name in ("warm_start", "lora")],
+        "sections": [
+            config.warm_start.model_dump(mode="json", exclude={"seed"}),
+            config.lora.model_dump(mode="json"),
+        ],
         "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),
         "examples": [asdict(example) for example in (*examples, *held_back)],
     }

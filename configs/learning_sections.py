@@ -110,6 +110,7 @@ class AlgorithmSection(Section):
 
 class WarmStartSection(Section):
     enabled: bool = True
+    seed: int | None = Field(None, ge=0, description="Its random streams'; None: run.seed, which runs then differ by.")
     learning_rate: float = Field(5e-4, gt=0)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
     batch_questions: int = Field(32, ge=1)

@@ -20,6 +20,9 @@ class RunSection(Section):
     seed: int = Field(1, ge=0, description="Every random stream of the run derives from it.")
     num_steps: int = Field(20, ge=1, description="GRPO steps.")
     home: Path = Field(Path("~/.floe"), description="Holds runs, models, demo data and the warm-start cache.")
+    max_generated_tokens: int | None = Field(
+        None, ge=1, description="The run ends with the step that reaches so many, where that is before num_steps."
+    )
     max_dropped_share: float = Field(
         0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
     )
@@ -102,8 +105,10 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    style: Literal["compact", "arctic"] = Field(
-        "compact", description="`compact`: tables, columns and the question, for small models; `arctic`: the method's."
+    style: Literal["compact", "tagged", "arctic"] = Field(
+        "compact",
+        description="`compact`: tables, columns and the question, for small models; `tagged`: the same, with a line of "
+        "thought before the answer; `arctic`: the method's.",
     )
     example_values: int = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
     descriptions: Literal["none", "columns", "values"] = Field(
@@ -119,9 +124,9 @@ class PromptSection(Section):
     def _compact_shows_names_alone(self) -> Self:
         for field in ("example_values", "descriptions", "retrieved_values"):
             value = getattr(self, field)
-            if self.style == "compact" and value not in (0, "none"):
+            if self.style != "arctic" and value not in (0, "none"):
                 raise ValueError(
-                    f"prompt.{field} is {value}, but prompt.style 'compact' shows nothing but names: "
+                    f"prompt.{field} is {value}, but prompt.style '{self.style}' shows nothing but names: "
                     "set prompt.style=arctic, or leave it out"
                 )
         return self
@@ -199,6 +204,10 @@ class RunConfig(Section):
     warm_start: WarmStartSection = WarmStartSection()
     evaluation: EvaluationSection = EvaluationSection()
     cluster: ClusterSection = ClusterSection()
+
+    @property
+    def warm_start_seed(self) -> int:
+        return self.run.seed if self.warm_start.seed is None else self.warm_start.seed
 
     @property
     def max_prompt_tokens(self) -> int:

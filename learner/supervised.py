@@ -38,7 +38,7 @@ class SupervisedLearner:
             config.model,
             config.lora,
             dropout=config.warm_start.lora_dropout,
-            seed=config.run.seed,
+            seed=config.warm_start_seed,
             initial=None,
             with_reference=False,
         )
@@ -112,12 +112,12 @@ class SupervisedLearner:
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
         """Epochs of shuffled batches, each from one database so that its schema's tokens are computed once a batch.
 
-        The order derives from the run's seed and the epoch alone.
+        The order derives from the warm start's seed and the epoch alone.
         """
         size = self._config.warm_start.batch_questions
         produced, epoch = 0, 0
         while produced < num_batches:
-            order = random.Random(f"{self._config.run.seed}/warm-start/{epoch}")
+            order = random.Random(f"{self._config.warm_start_seed}/warm-start/{epoch}")
             batches = []
             for same_database in _by_database(examples):
                 order.shuffle(same_database)
@@ -138,7 +138,7 @@ class SupervisedLearner:
     def _step(self, batch: Sequence[WarmStartExample], number: int, rate: float) -> float:
         self._policy.train()
         # The dropout of a batch derives from its number, so that a resumed warm start draws the same.
-        stream = f"{self._config.run.seed}/dropout/{number}/{self._engine.rank_index}"
+        stream = f"{self._config.warm_start_seed}/dropout/{number}/{self._engine.rank_index}"
         torch.manual_seed(random.Random(stream).getrandbits(63))
         share = self._share(batch)
         total = 0.0

@@ -21,6 +21,7 @@ from cluster.messages import (
 from cluster.refill import Refill, collect_step
 from cluster.reports.step_metrics import StepTimings
 from cluster.scoring import Collected
+from cluster.token_budget import TokenBudget
 from tests.scored_groups import step_report
 
 PREFILL = "SELECT "
@@ -88,6 +89,7 @@ class FakeCluster:
         self.recorded: list[tuple[list[str], int, int, int]] = []  # questions, dropped, step, version
         self.timings: list[StepTimings] = []
         self.refill_rounds: list[int] = []
+        self.last_steps: list[int] = []  # that must have a checkpoint
         self.score_requests: list[ScoreRequest] = []
         self._arrival = arrival
         self._verdicts = verdicts or {}
@@ -179,8 +181,9 @@ class FakeCluster:
 
     # checkpoints
 
-    def write(self, step: int) -> None:
+    def write(self, step: int, *, is_last: bool) -> None:
         self.events.append(("checkpoint", step))
+        self.last_steps += [step] * is_last
 
     # the user, who lets it run
 
@@ -206,6 +209,7 @@ def run(
     refill: Refill = NO_REFILL,
     first_step: int = 1,
     stop: Stop | None = None,
+    max_tokens: int | None = None,
 ) -> FakeCluster:
     def collect(step: int, version: int) -> Collected:
         return collect_step(cluster, cluster, requests_of_step(step), step, version, PREFILL, refill)
@@ -220,6 +224,7 @@ def run(
         stop=stop or cluster,
         first_step=first_step,
         num_steps=num_steps,
+        budget=TokenBudget(max_tokens),
         max_dropped_share=max_dropped_share,
     )
     return cluster

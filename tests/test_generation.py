@@ -12,6 +12,7 @@ from cluster.controller import TooManyDroppedGroups, train_grpo
 from cluster.generation import Ahead, InTurn
 from cluster.refill import collect_step
 from cluster.scoring import Collected
+from cluster.token_budget import TokenBudget
 from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, names_of, names_of_step, requests_of_step
 
 
@@ -56,7 +57,7 @@ def run_ahead(cluster: FakeCluster, num_steps: int, max_staleness: int, *, in_tu
         train_grpo(
             generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
             checkpoints=cluster, stop=cluster,
-            num_steps=num_steps, max_dropped_share=0.2,
+            num_steps=num_steps, budget=TokenBudget(), max_dropped_share=0.2,
         )  # fmt: skip
     finally:
         generation.close()

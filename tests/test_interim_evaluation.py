@@ -21,6 +21,7 @@ from cluster.refill import collect_step
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
 from cluster.run_recorder import RunRecorder
 from cluster.scoring import Collected
+from cluster.token_budget import TokenBudget
 from configs.errors import UserError
 from configs.schema import EvaluationSection, RunConfig
 from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, requests_of_step
@@ -113,7 +114,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
             train_grpo(
                 generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
                 checkpoints=cluster, stop=cluster,
-                num_steps=NUM_STEPS, max_dropped_share=0.2,
+                num_steps=NUM_STEPS, budget=TokenBudget(), max_dropped_share=0.2,
             )  # fmt: skip
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 

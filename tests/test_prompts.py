@@ -23,6 +23,7 @@ from actors.trimming import Trimming, by_relevance, column_names, key_columns, w
 from actors.value_matching import best_named, is_named
 from configs.errors import UserError
 from configs.schema import DataSection
+from reward_service.designs.sql_r1 import length_term
 from reward_service.extraction import extract_sql
 
 TABLES = (
@@ -168,6 +169,9 @@ def test_the_methods_prompt_has_schema_comments_values_and_evidence_before_the_q
 def test_the_prefill_is_glued_back_before_extraction():
     answer = prompts.answer_text("SELECT 1", "arctic")
     assert extract_sql(prompts.prefill("arctic") + answer) == "SELECT 1"
+    tagged = prompts.answer_text("SELECT 1", "tagged", "singer: name")
+    assert length_term(prompts.prefill("tagged") + tagged) is not None  # well formed for every reward design
+    assert extract_sql(prompts.prefill("tagged") + tagged) == "SELECT 1"
     assert prompts.prefill("compact") == ""
     # Reasoning that was cut off holds no answer, which shows only with the tag in front.
     unfinished = "Perhaps SELECT 2 does it"

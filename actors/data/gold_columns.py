@@ -24,6 +24,18 @@ def gold_columns(golds: Sequence[str], tables: Sequence[TableSchema]) -> frozens
     return frozenset(name for gold in golds for name in _used(gold, tables))
 
 
+def what_is_read(gold: str) -> str:
+    """The query's tables and columns, as one line of thought; empty for SQL that can't be parsed."""
+    try:
+        tree = sqlglot.parse_one(gold, dialect="sqlite")
+    except SqlglotError:
+        return ""
+    aliases = {one.alias_or_name.lower() for one in tree.find_all(exp.CTE, exp.Subquery)}
+    tables = dict.fromkeys(one.name for one in tree.find_all(exp.Table) if one.name.lower() not in aliases)
+    columns = dict.fromkeys(one.name for one in tree.find_all(exp.Column) if isinstance(one.this, exp.Identifier))
+    return f"{', '.join(tables)}: {', '.join(columns)}" if columns else ", ".join(tables)
+
+
 def _used(gold: str, tables: Sequence[TableSchema]) -> set[ColumnName]:
     try:
         tree = sqlglot.parse_one(gold, dialect="sqlite")

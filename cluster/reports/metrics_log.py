@@ -84,10 +84,12 @@ def forget_metrics_after(run_dir: Path, step: int, position: int) -> None:
 
 def _flat(rewards: RewardMetrics) -> dict[str, float]:
     numbers = asdict(rewards)
-    outcomes = numbers.pop("outcomes")
-    return {f"reward_{name}": value for name, value in numbers.items()} | {
-        f"outcome_{outcome.value}": outcomes.get(outcome.value, 0) for outcome in Outcome
-    }
+    outcomes, terms = numbers.pop("outcomes"), numbers.pop("terms")
+    return (
+        {f"reward_{name}": value for name, value in numbers.items()}
+        | {f"reward_term_{name}": value for name, value in terms.items()}
+        | {f"outcome_{outcome.value}": outcomes.get(outcome.value, 0) for outcome in Outcome}
+    )
 
 
 def _finite_or_none(value: float | None) -> float | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,11 +32,22 @@ class RewardMetrics:
     folded_scores: int  # candidates whose text another of their group had too
     lost_children: int  # executor children that died or were ended
     replaced_workers: int
+    terms: dict[str, float] = field(default_factory=dict)  # mean of each term of the reward, in designs with terms
 
 
 def outcomes_of(groups: Sequence[ScoredGroup]) -> dict[str, int]:
     """Candidates by outcome."""
     return dict(Counter(score.outcome.value for group in groups for score in group.scores))
+
+
+def terms_of(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Mean of each term over the candidates that have it."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        for score in group.scores:
+            for name, value in (score.terms or {}).items():
+                found[name].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 class RewardMeter:

@@ -37,6 +37,7 @@ rollouts = sa.Table(
     sa.Column("num_tokens", sa.Integer, nullable=False),
     sa.Column("truncated", sa.Boolean, nullable=False),
     sa.Column("advantage", sa.Float),
+    sa.Column("design_s", sa.Float),  # wall time of the reward design beside running the SQL
     # Finds a step's rows, and alone holds what counts of outcomes over a whole run need.
     sa.Index("ix_rollouts_step_outcome", "step", "outcome"),
 )
@@ -66,6 +67,7 @@ class RolloutLog:
             # With a write-ahead log a person's open query never makes the run wait.
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         _metadata.create_all(self._engine)
+        _add_missing_columns(self._engine)
 
     def append(self, step: int, scored_groups: Sequence[ScoredGroup], advantages: Advantages | None = None) -> None:
         """Write the candidates of a step; `advantages` runs parallel to the groups and their completions.
@@ -124,6 +126,16 @@ class RolloutLog:
         self.close()
 
 
+def _add_missing_columns(engine: sa.Engine) -> None:
+    """A run may go on that an earlier floe began."""
+    present = {column["name"] for column in sa.inspect(engine).get_columns(rollouts.name)}
+    with engine.begin() as connection:
+        for column in rollouts.columns:
+            if column.name not in present:
+                kind = column.type.compile(engine.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {rollouts.name} ADD COLUMN {column.name} {kind}")
+
+
 def _counts(*more: sa.ColumnElement) -> sa.Select:
     """Question id, candidates that carry a reward, right ones; `more` are columns to group by."""
     num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
@@ -166,6 +178,7 @@ def _row(
         "num_tokens": len(completion.token_ids),
         "truncated": completion.truncated,
         "advantage": advantage,
+        "design_s": score.design_s,
     }
 
 

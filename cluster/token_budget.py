@@ -1,0 +1,34 @@
+"""How many tokens a run may generate (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.messages import ScoredGroup
+from cluster.reports.metrics_log import METRICS_FILE
+
+
+class TokenBudget:
+    """A step that begins within the budget is finished."""
+
+    def __init__(self, max_tokens: int | None = None, num_spent: int = 0) -> None:
+        """No limit without `max_tokens`."""
+        self._max_tokens = max_tokens
+        self.num_spent = num_spent
+
+    def spend(self, groups: Sequence[ScoredGroup]) -> None:
+        self.num_spent += sum(len(one.token_ids) for group in groups for one in group.rollout.completions)
+
+    @property
+    def is_spent(self) -> bool:
+        return self._max_tokens is not None and self.num_spent >= self._max_tokens
+
+
+def tokens_generated(run_dir: Path) -> int:
+    """In the steps that the run's metrics record."""
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        return 0
+    return sum(json.loads(line)["generated_tokens"] for line in path.read_text(encoding="utf-8").splitlines())
