@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.ablate_cli import ablate
 from cluster.bench_cli import bench
 from cluster.environment import environment_overrides, logs_dir
 from cluster.export_cli import ask, export
@@ -37,6 +38,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
+app.command()(ablate)
 app.command()(report)
 app.command()(export)
 app.command()(ask)
@@ -122,6 +124,12 @@ def score(
     questions: Annotated[Path, typer.Option(help="Spider- or BIRD-layout JSON, or JSON lines.")],
     databases: Annotated[Path, typer.Option(help="Folder of <db_id>/<db_id>.sqlite.")],
     predictions: Annotated[Path, typer.Option(help="JSON lines: question_id, and sql or completion.")],
+    reward: Annotated[
+        str | None, typer.Option(help="Design: arctic (default), sql_r1, reasoning_sql or graph_reward.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="reward.FIELD=VALUE, for the design's own settings.")
+    ] = None,
     semantics: Annotated[str | None, typer.Option(help="bird (default), spider or strict.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="CPU seconds of one candidate.")] = None,
     workers: Annotated[int | None, typer.Option(help="Candidates scored at a time.")] = None,
@@ -135,6 +143,7 @@ def score(
 ) -> None:
     """Score given SQL by running it; needs no model. Ends with 3 when a prediction could not be judged."""
     options = {
+        "design": reward,
         "semantics": semantics,
         "time_limit_s": time_limit,
         "num_workers": workers,
@@ -143,10 +152,10 @@ def score(
         "suite": None if suite is None else str(suite),
     }
     given = [f"reward.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
-    reward = load_config(None, given).reward
+    resolved = load_config(None, [*given, *(overrides or ())]).reward
     from cluster.operations import score as operation
 
-    raise typer.Exit(operation.score(questions, databases, predictions, reward, as_json, allow_missing_databases))
+    raise typer.Exit(operation.score(questions, databases, predictions, resolved, as_json, allow_missing_databases))
 
 
 @app.command()

@@ -1,0 +1,100 @@
+"""Trains each arm with each seed in a process of its own; what is finished stays, what was broken off goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.ablation.arms import Arm
+from cluster.reports.evaluation_record import EVALUATIONS_FOLDER
+from cluster.resume_checks import changed_keys
+from cluster.run_evaluation import POLICY_FILE
+from cluster.run_files import REPORT_FILE
+from cluster.run_folder import config_of_run, is_run
+from configs.errors import UserError
+from configs.loading import load_config
+from configs.schema import RunConfig
+
+START = "start"  # the warm start's folder among a run's evaluations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRun:
+    arm: Arm
+    seed: int
+    config: RunConfig
+    run_dir: Path
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.run_dir / REPORT_FILE).is_file()
+
+
+def planned_runs(
+    config_file: Path, overrides: Sequence[str], arms: Sequence[Arm], num_seeds: int, out: Path
+) -> list[ArmRun]:
+    """Seed by seed, so that a broken-off ablation has whole seeds; seeds count up from the configuration's.
+
+    Raises UserError for a configuration that has no budget of tokens or no evaluation, and for a folder that holds
+    another ablation's run.
+    """
+    base = load_config(config_file, overrides)
+    if base.run.max_generated_tokens is None:
+        raise UserError(
+            "run.max_generated_tokens is not set, but an ablation gives every design the same number of tokens: set it."
+        )
+    if not base.evaluation.enabled:
+        raise UserError("evaluation.enabled is false, but an ablation compares accuracies: set it to true.")
+    runs = []
+    for seed in range(base.run.seed, base.run.seed + num_seeds):
+        for arm in arms:
+            given = [*overrides, *arm.overrides, f"run.seed={seed}"]
+            run = ArmRun(arm=arm, seed=seed, config=load_config(config_file, given), run_dir=_folder(out, arm, seed))
+            _check_same_run(run)
+            runs.append(run)
+    return runs
+
+
+def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: Sequence[str]) -> None:
+    """Raises UserError when it fails; what the process prints goes to this one's standard error."""
+    if run.is_finished:
+        return
+    if is_run(run.run_dir):
+        arguments = ["--resume", str(run.run_dir)]
+    else:
+        _copy_start(run, others)
+        given = [*overrides, *run.arm.overrides, f"run.seed={run.seed}"]
+        arguments = ["--config", str(config_file), "--run-dir", str(run.run_dir), *given]
+    done = subprocess.run([sys.executable, "-m", "cluster.cli", "train", *arguments], stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise UserError(
+            f"The run of {run.arm.name} with seed {run.seed} ended with {done.returncode}, see above: mend that, and "
+            "give the same command again, which goes on from there."
+        )
+
+
+def _folder(out: Path, arm: Arm, seed: int) -> Path:
+    return (out / f"{arm.name}-seed{seed}").expanduser().resolve()
+
+
+def _check_same_run(run: ArmRun) -> None:
+    if not is_run(run.run_dir):
+        return
+    saved = config_of_run(run.run_dir, ()).model_dump(mode="json")
+    if changed := [change for change in changed_keys(saved, run.config) if change.is_refused]:
+        raise UserError(
+            f"{run.run_dir} holds another run ({', '.join(map(str, changed))}): choose another --out, or remove it."
+        )
+
+
+def _copy_start(run: ArmRun, others: Sequence[ArmRun]) -> None:
+    """Every arm of a seed starts from the same adapter, whose answers are the same too: they are made once."""
+    for other in others:
+        evaluated = other.run_dir / EVALUATIONS_FOLDER / START
+        if other.seed == run.seed and (evaluated / POLICY_FILE).is_file():
+            shutil.copytree(evaluated, run.run_dir / EVALUATIONS_FOLDER / START, dirs_exist_ok=True)
+            return

@@ -1,0 +1,99 @@
+"""What a finished arm came to: its evaluation, and its rollouts judged anew by execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from cluster.ablation.arm_runs import START, ArmRun
+from cluster.ablation.measures import (
+    ArmMeasures,
+    Rollout,
+    correlation,
+    equal_share,
+    score_seconds,
+    steps_of,
+    wrong_share,
+)
+from cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
+from cluster.reports.evaluation_table import PolicyAnswers
+from cluster.reports.rollout_log import ROLLOUTS_FILE, rollouts
+from cluster.run_evaluation import POLICY_FILE
+from cluster.run_questions import questions_of_run
+from configs.errors import UserError
+from configs.schema import RunConfig
+from reward_service.scorer import Scorer
+
+GROUPS_AT_ONCE = 64
+
+
+def measures_of(run: ArmRun) -> ArmMeasures:
+    """Runs the SQL of every rollout once more, outside of what is timed. Raises UserError without questions."""
+    groups = list(_judged_groups(run.config, run.run_dir))
+    candidates = [one for group in groups for one in group]
+    evaluations = run.run_dir / EVALUATIONS_FOLDER
+    return ArmMeasures(
+        arm=run.arm.name,
+        seed=run.seed,
+        start=PolicyAnswers.read(evaluations / START / POLICY_FILE),
+        trained=PolicyAnswers.read(evaluations / TRAINED / POLICY_FILE),
+        steps=steps_of(candidates),
+        reward_correlation=correlation(candidates),
+        wrong_reward_share=wrong_share(candidates),
+        score_s=score_seconds(candidates),
+        equal_group_share=equal_share(groups),
+    )
+
+
+def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
+    """Groups whose candidates carry rewards and can be judged, each as its candidates."""
+    known = questions_of_run(config)
+    if known.databases_dir is None:
+        raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
+    groups = _stored_groups(run_dir)
+    judge = config.reward.model_copy(update={"design": "arctic"})
+    with closing(Scorer(known.databases_dir, judge)) as scorer:
+        for start in range(0, len(groups), GROUPS_AT_ONCE):
+            chunk = groups[start : start + GROUPS_AT_ONCE]
+            requests = [_request(group, known.by_name[group[0].question_id, group[0].database_id]) for group in chunk]
+            for group, scores in zip(chunk, scorer.score_all(requests), strict=True):
+                if not all(score.outcome.says_correctness for score in scores):
+                    continue
+                yield [
+                    Rollout(
+                        step=row.step,
+                        reward=row.reward,
+                        is_right=score.outcome is Outcome.MATCH,
+                        num_tokens=row.num_tokens,
+                        execution_s=row.seconds or 0.0,
+                        design_s=row.design_s or 0.0,
+                    )
+                    for row, score in zip(group, scores, strict=True)
+                ]
+
+
+def _stored_groups(run_dir: Path) -> list[list[Any]]:
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(run_dir / ROLLOUTS_FILE)))
+    order = (rollouts.c.step, rollouts.c.group_index, rollouts.c.sample_index)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(rollouts).where(rollouts.c.reward.is_not(None)).order_by(*order)).all()
+    engine.dispose()
+    groups: dict[tuple[int, int], list[Any]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.group_index), []).append(row)
+    return list(groups.values())
+
+
+def _request(group: Sequence[Any], question: Question) -> ScoreRequest:
+    return ScoreRequest(
+        question_id=question.question_id,
+        database_id=question.database_id,
+        gold_sql=question.gold_sql,
+        candidates=tuple(Candidate(completion="") if row.sql is None else Candidate(sql=row.sql) for row in group),
+        correctness_only=True,
+    )

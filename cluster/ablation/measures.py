@@ -1,0 +1,89 @@
+"""What an arm's rollouts say of its reward (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.reports.evaluation_table import PolicyAnswers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One candidate of training; `is_right` by execution, under the run's semantics."""
+
+    step: int
+    reward: float
+    is_right: bool
+    num_tokens: int
+    execution_s: float  # of CPU time; 0 where nothing was run or the verdict was known
+    design_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    step: int
+    generated_tokens: int  # in all steps up to this
+    right_share: float
+    mean_tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmMeasures:
+    """One arm with one seed. Shares lie between 0 and 1; None where nothing defines the number."""
+
+    arm: str
+    seed: int
+    start: PolicyAnswers
+    trained: PolicyAnswers
+    steps: tuple[StepOutcome, ...]
+    reward_correlation: float | None  # Pearson's, of reward and correctness over all candidates
+    wrong_reward_share: float | None  # of all reward above 0, what wrong candidates earned
+    score_s: float  # a candidate's mean execution, where it was run, and the design's own mean work
+    equal_group_share: float  # groups whose rewards are all equal
+
+
+def correlation(candidates: Sequence[Rollout]) -> float | None:
+    """Pearson's of reward and correctness; None where one of them never changes."""
+    rewards = np.array([one.reward for one in candidates])
+    right = np.array([one.is_right for one in candidates], float)
+    if len(candidates) < 2 or np.ptp(rewards) == 0 or np.ptp(right) == 0:
+        return None
+    return float(np.corrcoef(rewards, right)[0, 1])
+
+
+def wrong_share(candidates: Sequence[Rollout]) -> float | None:
+    """Of the reward above 0; None where there is none."""
+    paid = [(max(0.0, one.reward), one.is_right) for one in candidates]
+    total = sum(reward for reward, _ in paid)
+    return sum(reward for reward, is_right in paid if not is_right) / total if total > 0 else None
+
+
+def score_seconds(candidates: Sequence[Rollout]) -> float:
+    run = [one.execution_s for one in candidates if one.execution_s > 0]
+    design = [one.design_s for one in candidates]
+    return (float(np.mean(run)) if run else 0.0) + (float(np.mean(design)) if design else 0.0)
+
+
+def steps_of(candidates: Sequence[Rollout]) -> tuple[StepOutcome, ...]:
+    found, generated = [], 0
+    for step in sorted({one.step for one in candidates}):
+        of_step = [one for one in candidates if one.step == step]
+        num_tokens = sum(one.num_tokens for one in of_step)
+        generated += num_tokens
+        found.append(
+            StepOutcome(
+                step=step,
+                generated_tokens=generated,
+                right_share=sum(one.is_right for one in of_step) / len(of_step),
+                mean_tokens=num_tokens / len(of_step),
+            )
+        )
+    return tuple(found)
+
+
+def equal_share(groups: Sequence[Sequence[Rollout]]) -> float:
+    """Of the groups, those whose rewards are all equal."""
+    return float(np.mean([len({one.reward for one in group}) == 1 for group in groups]))
