@@ -157,8 +157,8 @@ def _table(report: AblationReport) -> Table:
         table.add_row(*_cells(row))
     table.caption = (
         "to the start, to the first arm: paired differences of the sampled accuracy, in points. r: correlation of "
-        "reward and correctness. wrong %: of the reward above 0, what wrong candidates earned. equal %: groups with equal "
-        "rewards. length: mean tokens of a completion, first and last quarter of the steps. ms: of a score."
+        "reward and correctness. wrong %: of the reward above 0, what wrong candidates earned. equal %: groups with "
+        "equal rewards. length: mean tokens of a completion, first and last quarter of the steps. ms: of a score."
     )
     table.caption_justify = "left"
     return table
