@@ -80,10 +80,11 @@ def shared_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a model or a run is with the engines, which `make test` runs beside the others in one process."""
+    """What needs a model or a run goes to one process, which `make test` runs beside another with all the rest."""
     for item in items:
         if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.engine)
+            item.add_marker(pytest.mark.trained)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -39,12 +39,17 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory, smoke_run):
+def head_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory, head_port, smoke_run):
     """An own head node, ended by its process group."""
     port = free_port()
     head = subprocess.Popen(
         [
-            RAY, "start", "--head", "--block", f"--port={free_port()}", f"--dashboard-port={port}",
+            RAY, "start", "--head", "--block", f"--port={head_port}", f"--dashboard-port={port}",
             "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={tmp_path_factory.mktemp('r')}", "--object-store-memory=500000000", "--disable-usage-stats",
@@ -60,11 +65,36 @@ def dashboard(tmp_path_factory, smoke_run):
             time.sleep(1)
         yield address
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
+        end_group(head)
+
+
+@pytest.fixture(scope="module")
+def second_node(dashboard, head_port):
+    """Joins the head, of whose cores no actor that asks for three quarters of them leaves enough for another one."""
+    node = subprocess.Popen(
+        [
+            RAY, "start", f"--address=127.0.0.1:{head_port}", "--block", "--node-ip-address=127.0.0.1",
+            f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=300000000", "--disable-usage-stats",
+        ],
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while len(listed(dashboard, "nodes", "state=ALIVE")) < 2:
+            assert node.poll() is None, node.stdout.read()
+            assert time.monotonic() < deadline, "the second node did not join"
+            time.sleep(1)
+        yield node
+    finally:
+        end_group(node)
+
+
+def end_group(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def answers(url: str) -> bool:
@@ -80,8 +110,13 @@ def answers(url: str) -> bool:
 
 def actors(address: str) -> list[dict]:
     """All actors, dead ones included, as the dashboard lists them."""
+    return listed(address, "actors")
+
+
+def listed(address: str, kind: str, *filters: str) -> list[dict]:
+    chosen = [part for one in filters for part in ("--filter", one)]
     shown = subprocess.run(
-        [RAY, "list", "actors", "--address", address, "--format", "json", "--limit", "1000", "--detail"],
+        [RAY, "list", kind, "--address", address, "--format", "json", "--limit", "1000", "--detail", *chosen],
         capture_output=True, text=True, timeout=60, check=True, env=ENVIRONMENT,
     ).stdout  # fmt: skip
     return json.loads(shown)
@@ -117,11 +152,14 @@ def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options
 
 
 @pytest.fixture(scope="module")
-def at_work(dashboard, home, tmp_path_factory):
-    """A job that would run for days, in its second step; its name and the run's folder."""
+def at_work(dashboard, second_node, home, tmp_path_factory):
+    """A job on two nodes that would run for days, in its second step; the run's folder."""
     folder = tmp_path_factory.mktemp("job")
     run_dir = folder / "run"
-    arguments = ("--run-dir", str(run_dir), "run.num_steps=100000")
+    much = 0.75 * os.cpu_count()
+    arguments = (
+        "--run-dir", str(run_dir), "run.num_steps=100000", f"rollout.num_cpus={much}", f"learner.num_cpus={much}",
+    )  # fmt: skip
     begun = submitted(dashboard, home, folder, *arguments, options=("--no-wait", "--submission-id", JOB))
     assert begun.returncode == 0, begun.stdout + begun.stderr
     deadline = time.monotonic() + STEP_LIMIT_S
@@ -129,6 +167,11 @@ def at_work(dashboard, home, tmp_path_factory):
         assert time.monotonic() < deadline, job_command(dashboard, "logs").stdout[-4000:]
         time.sleep(0.5)
     return run_dir
+
+
+def test_a_job_on_two_nodes_has_its_engine_on_one_and_its_learner_on_the_other(dashboard, at_work):
+    node_of = {actor["name"]: actor["node_id"] for actor in actors(dashboard) if actor["state"] == "ALIVE"}
+    assert node_of["rollout-0"] != node_of["learner"]
 
 
 def job_command(dashboard: str, name: str) -> subprocess.CompletedProcess:
