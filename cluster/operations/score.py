@@ -180,12 +180,14 @@ def _write(text: str, stream: TextIO) -> None:
 
 
 def _json_line(prediction: Prediction, verdict: Score) -> str:
-    line = {
+    line: dict[str, Any] = {
         "question_id": prediction.shown_id,
         "reward": verdict.reward,
         "outcome": verdict.outcome.value,
         "seconds": round(verdict.seconds, 6),
     }
+    if verdict.terms:
+        line["terms"] = {name: round(value, 6) for name, value in verdict.terms.items()}
     return json.dumps(line)
 
 
