@@ -12,7 +12,7 @@ from tests.score_requests import make_database
 
 GOLD = "SELECT name FROM emp WHERE dept = 'it'"
 SAME = "SELECT name FROM emp WHERE id IN (1, 3)"
-RUNS, FAILS = "SELECT name FROM emp", "SELECT nothing FROM emp"
+RUNS, FAILS = "SELECT name FROM emp", "SELECT wages FROM emp"
 
 
 def reply(sql: str) -> str:

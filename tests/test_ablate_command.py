@@ -1,0 +1,39 @@
+"""`floe ablate` with real runs: two designs from one start, and a second call that has nothing left to train."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.command_line import config, floe
+
+SMALL = [
+    "run.max_generated_tokens=1", "prompt.style=tagged", "rollout.max_new_tokens=64", "evaluation.max_questions=4",
+    "evaluation.include_base=false", "evaluation.include_entropy_control=false", "cluster.address=local",
+    "warm_start.seed=1", "warm_start.max_train_questions=32", "warm_start.max_held_back_questions=8",
+]  # fmt: skip
+
+
+@pytest.mark.long
+def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(home, tmp_path):
+    arguments = [
+        "ablate",
+        "--config",
+        config("smoke.yaml"),
+        "--rewards",
+        "arctic,sql_r1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = floe(*arguments, *SMALL, home=home)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    report = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert [row["arm"] for row in report["rows"]] == ["arctic", "sql_r1"]
+    assert all(row["num_steps"] == 1 and row["generated_tokens"] > 0 for row in report["rows"])
+    starts = [tmp_path / "out" / f"{arm}-seed1" / "adapters" / "start" for arm in ("arctic", "sql_r1")]
+    assert len({(start / "adapter_model.safetensors").read_bytes() for start in starts}) == 1
+    assert (tmp_path / "out" / "ablation.html").stat().st_size > 1000
+    again = floe(*arguments, *SMALL, home=home)
+    assert again.returncode == 0 and "GRPO" not in again.stderr
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == report
