@@ -18,7 +18,17 @@ from learner.adapter_merge import LoraPair, is_plain_float, merged_weight
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 CONFIG = "config.json"
-BESIDE_WEIGHTS = ("*.json", "*.txt", "*.jinja", "*.model", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+BESIDE_WEIGHTS = (
+    "*.json",
+    "*.txt",
+    "*.jinja",
+    "*.model",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "USE_POLICY*",
+    "additional_chat_templates/*.jinja",
+)
 
 
 def write_merged(model_dir: Path, pairs: Mapping[str, LoraPair], folder: Path) -> None:
@@ -43,7 +53,8 @@ def write_merged(model_dir: Path, pairs: Mapping[str, LoraPair], folder: Path) -
     dtype = {name: "bfloat16" for name in ("dtype", "torch_dtype") if name in config} or {"dtype": "bfloat16"}
     _write_json(folder / CONFIG, config | dtype)
     for path in _beside_weights(model_dir):
-        shutil.copyfile(path, folder / path.name)
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(model_dir / path, folder / path)
 
 
 def weight_files(model_dir: Path) -> tuple[str, ...]:
@@ -125,8 +136,10 @@ def _opened(path: Path) -> Any:
 
 
 def _beside_weights(model_dir: Path) -> list[Path]:
+    """Relative to the folder."""
     found = {path for pattern in BESIDE_WEIGHTS for path in model_dir.glob(pattern) if path.is_file()}
-    return sorted(path for path in found if path.name != CONFIG and not path.name.endswith(".index.json"))
+    kept = (path for path in found if path.name != CONFIG and not path.name.endswith(".index.json"))
+    return sorted(path.relative_to(model_dir) for path in kept)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def base_folder(folder: Path, *, sharded: bool = False, dtype: torch.dtype = tor
     save_tiny_llama(folder, **options)
     save_word_tokenizer(folder, 64)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
     model = AutoModelForCausalLM.from_pretrained(folder).to(dtype)
     (folder / SINGLE).unlink()
     model.save_pretrained(folder, max_shard_size="10KB" if sharded else "5GB")
@@ -119,7 +121,13 @@ def test_what_lies_beside_the_weights_comes_along(tmp_path):
     merge(base, tmp_path / "merged")
     names = {path.name for path in (tmp_path / "merged").iterdir()}
     assert names == {path.name for path in base.iterdir()} - {"README.md", "pytorch_model.bin.index.json"}
-    for name in ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json", "LICENSE"):
+    for name in (
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "LICENSE",
+    ):
         assert (tmp_path / "merged" / name).read_bytes() == (base / name).read_bytes()
     before, after = (json.loads((one / "config.json").read_text()) for one in (base, tmp_path / "merged"))
     assert after == before | {"dtype": "bfloat16"} and before["dtype"] == "float32"
