@@ -136,7 +136,7 @@ def file_digest(path: Path) -> str:
 
 def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
     deadline, authorizer = CpuDeadline(), Authorizer()
-    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=StaticPool)
+    engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
     connection = None
     try:
         # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
@@ -153,7 +153,8 @@ def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
     return Database(connection, digest, deadline, authorizer)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Nothing can be written through it, nor beside the file. Raises sqlite3.Error and OSError."""
     # Reading a file in WAL mode would create files beside it, unless it is declared immutable. That is sound
     # while there is no log, and a later change of the file changes its digest.
     unused_wal = _is_wal_mode(path) and not _wal_of(path).exists()

@@ -1,0 +1,56 @@
+"""Reads tables and columns from the databases of one folder, read-only (sqlite3)."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from reward_service.databases import connect_read_only, database_path, file_digest
+from reward_service.verdict import DatabaseUnavailable, message_of
+
+# Table or view -> column -> its declared type, which may be empty; in the database's order and spelling.
+Schema = Mapping[str, Mapping[str, str]]
+
+_COLUMNS = """
+SELECT entry.name, field.name, field.type
+FROM sqlite_master AS entry JOIN pragma_table_xinfo(entry.name) AS field
+WHERE entry.type IN ('table', 'view') AND entry.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND field.hidden <> 1
+ORDER BY entry.rowid, field.cid
+"""
+
+
+class SchemaReader:
+    """Each database's schema, read once for each state of its file; for several threads."""
+
+    def __init__(self, databases_dir: Path) -> None:
+        self._databases_dir = databases_dir
+        self._known: dict[str, tuple[str, Schema]] = {}  # database id -> digest of the file, schema
+        self._lock = threading.Lock()
+
+    def schema(self, database_id: str) -> Schema:
+        """Raises DatabaseUnavailable."""
+        path = database_path(self._databases_dir, database_id)
+        digest = file_digest(path)
+        with self._lock:
+            known = self._known.get(database_id)
+            if known is None or known[0] != digest:
+                known = self._known[database_id] = (digest, read_schema(path))
+            return known[1]
+
+
+def read_schema(path: Path) -> Schema:
+    """Raises DatabaseUnavailable."""
+    try:
+        with closing(connect_read_only(path)) as connection:
+            connection.text_factory = lambda text: text.decode("utf-8", "replace")
+            rows = connection.execute(_COLUMNS).fetchall()
+    except (sqlite3.Error, OSError) as error:
+        reason = message_of(error)
+        raise DatabaseUnavailable(f"the schema of {path} can't be read ({reason}): check the file") from error
+    schema: dict[str, dict[str, str]] = {}
+    for table, column, declared in rows:
+        schema.setdefault(table, {})[column] = declared
+    return schema
