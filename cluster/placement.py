@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
 
 def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "reward") -> RewardPool:
     """Workers that Ray restarts when they die."""
+    from reward_service.judge_protocol import longest_s
     from reward_service.scorer import Scorer
 
     handles = [
@@ -169,7 +171,8 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
         for index in range(config.reward.num_workers)
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
-    return RewardPool(handles, config.reward.stuck_after_s, config.reward.time_limit_s)
+    judging_limit_s = partial(longest_s, config.reward)
+    return RewardPool(handles, config.reward.stuck_after_s, config.reward.time_limit_s, judging_limit_s)
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from cluster.messages import Outcome, RewardWorkerStats, Score, ScoreRequest
 from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
-from cluster.reward_queue import GroupQueue, Job
+from cluster.reward_queue import MAX_BATCH, GroupQueue, Job
 from cluster.waits import waits
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
@@ -30,9 +30,19 @@ class RewardPool:
     Ray restarts a worker that died (`max_restarts`) or was ended for being stuck, and its group is scored again.
     """
 
-    def __init__(self, handles: Sequence[Any], stuck_after_s: float, time_limit_s: float) -> None:
-        """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to."""
+    def __init__(
+        self,
+        handles: Sequence[Any],
+        stuck_after_s: float,
+        time_limit_s: float,
+        judging_limit_s: Callable[[int], float] = lambda num_candidates: 0.0,
+    ) -> None:
+        """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to.
+
+        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds.
+        """
         self._handles = list(handles)
+        self._judging_limit_s = judging_limit_s
         self._stuck_after_s = stuck_after_s
         self._time_limit_s = time_limit_s
         self._longest_limit_s = stuck_after_s
@@ -48,7 +58,7 @@ class RewardPool:
     def submit(self, request: ScoreRequest) -> Future[tuple[Score, ...]]:
         """Start scoring a group; the ticket is for `result`. Waits while the queue is full. Raises WaitTooLong."""
         job = Job(request, Future(), time.perf_counter())
-        self._longest_limit_s = max(self._longest_limit_s, self._limit_s([request]))
+        self._longest_limit_s = max(self._longest_limit_s, self._limit_s([request] * MAX_BATCH))
         self._meter.note_waiting(self._queue.put(job, self._limit_behind_s))
         return job.scores
 
@@ -163,7 +173,9 @@ class RewardPool:
     def _limit_s(self, requests: Sequence[ScoreRequest]) -> float:
         """Of a call: several groups go together only where they are expected to be short."""
         num_statements = max(len(request.candidates) + len(request.gold_sql) for request in requests)
-        return self._stuck_after_s + BUSY_FACTOR * self._time_limit_s * num_statements
+        # The groups of a call are judged one after the other.
+        judging_s = sum(self._judging_limit_s(len(request.candidates)) for request in requests)
+        return self._stuck_after_s + BUSY_FACTOR * self._time_limit_s * num_statements + judging_s
 
     @property
     def _limit_behind_s(self) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.learning_sections import Section
 
@@ -79,3 +80,26 @@ class RewardSection(Section):
                 "set reward.semantics=spider, or leave out the suite"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_judge_has_an_address(self) -> Self:
+        if self.asks_judge and not (self.judge_url and self.judge_model):
+            raise ValueError(
+                "reward.design is 'reasoning_sql' with a judge, but reward.judge_url or reward.judge_model is not set: "
+                "give both, as in reward.judge_url=http://127.0.0.1:8000/v1 reward.judge_model=NAME, or set "
+                "reward.reasoning_judge_weight=0"
+            )
+        return self
+
+    @field_validator("judge_url")
+    @classmethod
+    def _an_address_of_the_web(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError(
+                f"reward.judge_url is {value!r}, which is no address of an endpoint: give one as http://127.0.0.1:8000/v1"
+            )
+        return value
+
+    @property
+    def asks_judge(self) -> bool:
+        return self.design == "reasoning_sql" and self.reasoning_judge_weight > 0

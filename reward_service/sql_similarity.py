@@ -29,7 +29,7 @@ class QueryParts:
     ngrams: frozenset[tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KnownSchema:
     """A database's tables and columns in lower case, and the same as sqlglot takes it."""
 

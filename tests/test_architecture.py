@@ -22,7 +22,8 @@ HOMES_OF_LIBRARIES = {
     "trl": ["cluster/bench/trl_way.py"],
     "wandb": ["cluster/reports/wandb_run.py"],
     "mlflow": ["cluster/reports/mlflow_run.py"],
-    "sqlglot": ["actors/data/*.py", "cluster/reports/*.py"],
+    "sqlglot": ["actors/data/*.py", "cluster/reports/*.py", "reward_service/sql_similarity.py"],
+    "openai": ["reward_service/judge.py"],
     "bm25s": ["actors/data/value_index.py"],
     "plotly": ["cluster/reports/page/figure_parts.py"],
     "jinja2": ["cluster/reports/page/document.py"],
@@ -31,8 +32,14 @@ HOMES_OF_LIBRARIES = {
 # What a role may import from the project, beside its own package.
 ROLES = ("actors", "learner", "reward_service")
 SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
-# The command line alone takes settings from variables; the executor hands all of them on to its child.
-READS_ENVIRONMENT = ["cluster/cli.py", "cluster/environment.py", "reward_service/executor_process.py"]
+# The command line alone takes settings from variables; the executor hands all of them on to its child, and a key is
+# to stand nowhere else.
+READS_ENVIRONMENT = [
+    "cluster/cli.py",
+    "cluster/environment.py",
+    "reward_service/executor_process.py",
+    "reward_service/judge.py",
+]
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = [
     "cluster/cli.py",

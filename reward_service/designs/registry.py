@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.reward_sections import RewardSection
-from reward_service.designs.interface import Design
+from reward_service.designs.interface import Design, RewardDesign
 
 
 def make_design(section: RewardSection, databases_dir: Path) -> Design:
@@ -19,8 +19,22 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
             from reward_service.designs import sql_r1
 
             return Design(rewards=sql_r1.SqlR1(section.sql_r1_variant), semantics=sql_r1.SEMANTICS)
+        case "reasoning_sql":
+            return Design(rewards=_reasoning_sql(section, databases_dir))
         case "proof":
             from reward_service.designs import proof
 
             return Design(rewards=proof.Proof())
     raise ValueError(f"reward.design is {section.design!r}, which has no line in the registry")
+
+
+def _reasoning_sql(section: RewardSection, databases_dir: Path) -> RewardDesign:
+    from reward_service.designs.reasoning_sql import ReasoningSql
+    from reward_service.schema_reader import SchemaReader
+
+    read_schema = SchemaReader(databases_dir).schema
+    if not section.asks_judge:
+        return ReasoningSql(section, read_schema, None)
+    from reward_service.judge import Judge
+
+    return ReasoningSql(section, read_schema, Judge(section).scores)

@@ -1,0 +1,132 @@
+"""The reward of Reasoning-SQL (arXiv 2503.23157, section on the reward): a weighted sum of six terms, each 0 to 1.
+
+    execution  3   1 where the result is the gold's
+    judge      2   a language model's grade by a rubric
+    syntax     1   1 where the query runs
+    schema     1   Jaccard similarity of the tables and columns that query and gold use
+    ngram      1   Jaccard similarity of the n-grams of their tokens
+    format     1   1 where the reply has its tags
+
+Range 0 to 9. `reward.reasoning_partial_terms`: with `full_when_right` a right query is granted judge, syntax, schema
+and n-grams in full, so that with these weights no wrong one (at most 6) earns as much as a right one (at least 8);
+with `sum` each adds what it gives, and a right query in other words can earn less than a wrong one in the gold's.
+
+The publication's code is not public. Not known, and set here: whether a right query is granted the partial terms; the
+judge and its rubric (`judge_protocol.RUBRIC`, our own); the comparator (`reward.semantics`); n, which is 2; what an
+item is: a table, or a column as table.column, behind `*` every column. Items and tokens are those of the query resolved
+on the database's schema: aliases of tables are replaced, those of results dropped, case and layout don't count
+(`sql_similarity`). The tags are those of SQL-R1: `<think>`, `</think>`, `<answer>`, `</answer>`, once each, in this
+order, and a fenced `sql` block in the answer; bare SQL earns no format point.
+
+Of several golds the best similarity counts; the judge sees them all. What can't be parsed, or is too long for it
+(`sql_similarity.MAX_CHARS`), has no similarity. The judge is not asked about a reply without a query or with one that
+is too long, whose grade is 0, nor, with `full_when_right`, about a right query. A judge that gives no usable answer
+leaves the whole group without a reward: a 0 in its place would teach something false.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from cluster.messages import Outcome
+from configs.reward_sections import RewardSection
+from reward_service.designs.interface import GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
+from reward_service.designs.sql_r1 import length_term
+from reward_service.judge_protocol import JudgedQuery
+from reward_service.schema_reader import Schema
+from reward_service.sql_similarity import MAX_CHARS, KnownSchema, QueryParts, jaccard, query_parts
+from reward_service.verdict import DatabaseUnavailable
+
+MAX_SCHEMAS = 64
+MAX_GOLDS = 10_000
+NOT_A_QUERY = (Outcome.NO_SQL, Outcome.REJECTED)
+
+AskJudge = Callable[[Sequence[JudgedQuery]], Sequence[float]]
+ReadSchema = Callable[[str], Schema]
+
+
+class ReasoningSql:
+    """`ask_judge` raises GroupUnscorable; it is None exactly where the judge's weight is 0."""
+
+    def __init__(self, section: RewardSection, read_schema: ReadSchema, ask_judge: AskJudge | None) -> None:
+        self._section = section
+        self._grants_all = section.reasoning_partial_terms == "full_when_right"
+        self._read_schema = read_schema
+        self._ask_judge = ask_judge
+        self._schemas: dict[str, tuple[Schema, KnownSchema]] = {}
+        self._lock = threading.Lock()
+        self._parts_of_gold = lru_cache(MAX_GOLDS)(query_parts)
+
+    def __call__(self, group: JudgedGroup) -> list[Reward]:
+        grades = self._grades(group)
+        similarities = self._similarities(group)
+        return [self._reward(one, grades.get(one.sql, 0.0), similarities.get(one.sql)) for one in group.candidates]
+
+    def _reward(self, one: JudgedCandidate, grade: float, similarity: tuple[float, float] | None) -> Reward:
+        is_right = one.outcome is Outcome.MATCH
+        schema, ngram = similarity or (0.0, 0.0)
+        if is_right and self._grants_all:
+            grade = schema = ngram = 1.0
+        section = self._section
+        terms = {
+            "execution": section.reasoning_execution_weight * is_right,
+            "judge": section.reasoning_judge_weight * grade,
+            "syntax": section.reasoning_syntax_weight * one.outcome.executes,
+            "schema": section.reasoning_schema_weight * schema,
+            "ngram": section.reasoning_ngram_weight * ngram,
+            "format": section.reasoning_format_weight * (length_term(one.completion or "") is not None),
+        }
+        return Reward(sum(terms.values()), terms)
+
+    def _grades(self, group: JudgedGroup) -> dict[str | None, float]:
+        """The judge's, 0 to 1, by SQL; of those that it is asked about. Raises GroupUnscorable."""
+        if self._ask_judge is None:
+            return {}
+        asked = [sql for one in group.candidates if (sql := self._sql_to_judge(one)) is not None]
+        if not asked:
+            return {}
+        queries = [JudgedQuery.of(group.question, group.evidence, group.gold_sql, sql) for sql in asked]
+        return dict(zip(asked, self._ask_judge(queries), strict=True))
+
+    def _sql_to_judge(self, one: JudgedCandidate) -> str | None:
+        if one.sql is None or one.outcome in NOT_A_QUERY or len(one.sql) > MAX_CHARS:
+            return None
+        return None if one.outcome is Outcome.MATCH and self._grants_all else one.sql
+
+    def _similarities(self, group: JudgedGroup) -> dict[str | None, tuple[float, float]]:
+        """Of schema items and n-grams, the best over the golds each; by SQL. Raises GroupUnscorable."""
+        schema = self._schema(group.database_id)
+        golds = [parts for sql in group.gold_sql if (parts := self._parts_of_gold(sql, schema)) is not None]
+        found: dict[str | None, tuple[float, float]] = {}
+        for one in group.candidates:
+            is_granted = one.outcome is Outcome.MATCH and self._grants_all
+            if one.sql is None or one.sql in found or is_granted:
+                continue
+            parts = query_parts(one.sql, schema)
+            if parts is not None:
+                found[one.sql] = similarity(parts, golds)
+        return found
+
+    def _schema(self, database_id: str) -> KnownSchema:
+        """Raises GroupUnscorable."""
+        try:
+            schema = self._read_schema(database_id)
+        except DatabaseUnavailable as error:
+            raise GroupUnscorable(str(error)) from error
+        with self._lock:
+            known = self._schemas.get(database_id)
+            if known is None or known[0] is not schema:
+                if len(self._schemas) >= MAX_SCHEMAS:
+                    self._schemas.pop(next(iter(self._schemas)))
+                known = self._schemas[database_id] = (schema, KnownSchema.of(schema))
+            return known[1]
+
+
+def similarity(parts: QueryParts, golds: Sequence[QueryParts]) -> tuple[float, float]:
+    """Jaccard of schema items and of n-grams, the best over the golds each; 0 without any."""
+    return (
+        max((jaccard(parts.schema_items, gold.schema_items) for gold in golds), default=0.0),
+        max((jaccard(parts.ngrams, gold.ngrams) for gold in golds), default=0.0),
+    )
