@@ -31,6 +31,18 @@ def bench_reward(
     operation.bench_reward(resolved, as_json)
 
 
+@bench.command("reasoning")
+def bench_reasoning(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """How often a wrong query outscores a right one under Reasoning-SQL's plain sum, on the questions of `data`."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from cluster.bench import reasoning_bench as operation
+
+    operation.bench_reasoning(resolved, as_json)
+
+
 @bench.command("learner")
 def bench_learner(
     overrides: Overrides = None,

@@ -22,7 +22,12 @@ HOMES_OF_LIBRARIES = {
     "trl": ["cluster/bench/trl_way.py"],
     "wandb": ["cluster/reports/wandb_run.py"],
     "mlflow": ["cluster/reports/mlflow_run.py"],
-    "sqlglot": ["actors/data/*.py", "cluster/reports/*.py", "reward_service/sql_similarity.py"],
+    "sqlglot": [
+        "actors/data/*.py",
+        "cluster/reports/*.py",
+        "cluster/bench/query_variants.py",
+        "reward_service/sql_similarity.py",
+    ],
     "openai": ["reward_service/judge.py"],
     "bm25s": ["actors/data/value_index.py"],
     "plotly": ["cluster/reports/page/figure_parts.py"],
