@@ -17,6 +17,7 @@ from cluster.placement import ray_session
 from cluster.preflight import data_checks, machine, model_files, ray_checks, versions
 from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
 from cluster.preflight.gpus import gpus, read_gpus
+from cluster.preflight.judge_check import judge_checks
 from cluster.preflight.round_trip import adapter_round_trip
 from cluster.ray_address import check_dashboard_port, cluster_address
 from configs.schema import RunConfig
@@ -58,7 +59,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
 
 
 def machine_checks(config: RunConfig) -> tuple[Named, ...]:
-    """Quick ones that need nothing but the configuration."""
+    """Ones that need nothing but the configuration; quick, but where a judge is slow."""
     installed = versions.installed_versions()
     needs_operators = config.learner.num_gpus == 0 or config.learner.offload_optimizer
     return (
@@ -73,6 +74,7 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
         ("memory", partial(machine.memory, config)),
         ("shared memory", machine.shared_memory),
         ("dashboard port", partial(_dashboard_port, config)),
+        *judge_checks(config),
     )
 
 

@@ -1,0 +1,101 @@
+"""A group judged by vLLM's own OpenAI-compatible server with the embedded small model."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from cluster.embedded_models import model_folder
+from cluster.messages import Candidate, Outcome, ScoreRequest
+from cluster.preflight.finding import Level
+from cluster.preflight.judge_check import judge_checks
+from configs.loading import load_config
+from configs.reward_sections import RewardSection
+from configs.schema import RunConfig
+from reward_service.scorer import Scorer
+from tests.command_line import config
+from tests.score_requests import GOLD, make_database
+
+pytestmark = pytest.mark.engine
+
+START_LIMIT_S, STOP_LIMIT_S = 300.0, 60.0
+NAME = "small-judge"
+SERVER = "vllm.entrypoints.openai.api_server"
+# The rubric is longer than the contexts that the model was made for; how well it grades is not the question.
+CONTEXT = ("--max-model-len", "2048", "--hf-overrides", '{"max_position_embeddings": 2048}')
+# It would fill its reply with the line breaks that JSON allows before a bracket.
+NO_SPACES = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
+
+
+@pytest.fixture(scope="module")
+def judge_url(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = load_config(Path(config("smoke.yaml")), [f"run.home={home}"])
+    folder = model_folder(settings, home / "demo")
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    log = tmp_path_factory.mktemp("judge") / "server.log"
+    command = [sys.executable, "-m", SERVER, "--model", str(folder), "--served-model-name", NAME]
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    small = ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8", *CONTEXT, *NO_SPACES]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    with log.open("wb") as lines:
+        server = subprocess.Popen([*command, *address, *small], stdout=lines, stderr=lines, env=environment)
+    try:
+        await_answer(server, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        try:
+            server.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def await_answer(server: subprocess.Popen, url: str, log: Path) -> None:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s and server.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(1)
+    raise AssertionError(f"vLLM's server did not come up:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def test_vllms_server_grades_a_group(judge_url: str, tmp_path: Path) -> None:
+    make_database(tmp_path)
+    section = RewardSection(
+        design="reasoning_sql", judge_url=judge_url, judge_model=NAME, judge_time_limit_s=60, judge_num_parallel=4
+    )
+    wrong = ["SELECT dept FROM emp", "SELECT id FROM emp", "SELECT x FROM emp", "SELECT count(*) FROM emp"]
+    request = ScoreRequest(
+        question_id="q",
+        question="What are the names of all employees?",
+        database_id="emp",
+        gold_sql=(GOLD,),
+        candidates=tuple(Candidate(sql=sql) for sql in (GOLD, *wrong)),
+    )
+    with closing(Scorer(tmp_path, section)) as scorer:
+        right, *others = scorer.score(request)
+    assert right.outcome is Outcome.MATCH, right.message
+    assert right.reward == 8.0
+    for score in others:
+        assert score.terms is not None, score.message
+        assert score.terms["judge"] in (0.0, 0.5, 1.0, 1.5, 2.0)
+        assert score.reward == pytest.approx(sum(score.terms.values()))
+    unknown = section.model_copy(update={"judge_model": "another"})
+    with closing(Scorer(tmp_path, unknown)) as scorer:
+        masked = scorer.score(request)
+    assert {score.outcome for score in masked} == {Outcome.INFRASTRUCTURE}
+    assert all(score.reward is None and "404" in score.message for score in masked)
+    ((_, check),) = judge_checks(RunConfig(reward=section))
+    assert check().level is Level.OK
