@@ -26,6 +26,7 @@ from cluster.waits import WaitTooLong, waits
 from configs.errors import UserError
 from configs.schema import ClusterSection, LearnerSection, RewardSection, RolloutSection, RunConfig
 from tests.fake_cluster import request
+from tests.judge_server import judge_server, said
 from tests.mortal_actor import Exporter, Mortal, Receiver, Slow, Stopping
 from tests.score_requests import GOLD, make_database, score_request
 from tests.scored_groups import scored_group
@@ -154,6 +155,25 @@ def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_
     worker.send_signal(signal.SIGSTOP)
     assert pool.metrics().replaced_workers == 1  # met while its counts were asked for
     pool.stop()
+
+
+def test_a_reward_worker_whose_judge_is_slow_is_not_stuck(tmp_path):
+    make_database(tmp_path)
+
+    def late(_: dict) -> tuple[int, bytes]:
+        time.sleep(3.0)
+        return said({"score": 0.5})
+
+    with judge_server(late) as server:
+        judge = {"judge_url": server.url, "judge_model": "judge", "judge_time_limit_s": 20}
+        section = {"design": "reasoning_sql", "num_workers": 1, "num_cpus": 0, "stuck_after_s": 1.0, **judge}
+        config = RunConfig(reward=RewardSection.model_validate({**section, "time_limit_s": 0.1}))
+        pool = start_reward_pool(config, tmp_path, name="slow-judge")
+        (score,) = pool.result(pool.submit(score_request(GOLD, "SELECT dept FROM emp")))
+        assert score.terms is not None and score.terms["judge"] == 1.0
+        assert pool.metrics().replaced_workers == 0
+        assert len(server.asked) == 1
+        pool.stop()
 
 
 def test_a_learner_that_gives_no_answer_ends_the_run_with_one_sentence():

@@ -56,7 +56,9 @@ def _change(node: exp.Expression) -> bool:
     elif (aggregate := _OTHER_AGGREGATE.get(type(node))) is not None:
         node.replace(aggregate(this=node.this))
     elif isinstance(node, exp.Ordered):
-        node.set("desc", not node.args.get("desc"))
+        is_ascending = bool(node.args.get("desc"))
+        node.set("desc", not is_ascending)
+        node.set("nulls_first", is_ascending)  # as SQLite has it by itself
     elif isinstance(node, exp.Distinct | exp.Where | exp.Limit | exp.Having) and node.parent is not None:
         is_of_select = isinstance(node.parent, exp.Select)
         if is_of_select:
