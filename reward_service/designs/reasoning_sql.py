@@ -102,7 +102,7 @@ class ReasoningSql:
         found: dict[str | None, tuple[float, float]] = {}
         for one in group.candidates:
             is_granted = one.outcome is Outcome.MATCH and self._grants_all
-            if one.sql is None or one.sql in found or is_granted:
+            if one.sql is None or one.outcome in NOT_A_QUERY or one.sql in found or is_granted:
                 continue
             parts = query_parts(one.sql, schema)
             if parts is not None:
