@@ -95,6 +95,6 @@ def _copy_start(run: ArmRun, others: Sequence[ArmRun]) -> None:
     """Every arm of a seed starts from the same adapter, whose answers are the same too: they are made once."""
     for other in others:
         evaluated = other.run_dir / EVALUATIONS_FOLDER / START
-        if other.seed == run.seed and (evaluated / POLICY_FILE).is_file():
+        if other is not run and other.seed == run.seed and (evaluated / POLICY_FILE).is_file():
             shutil.copytree(evaluated, run.run_dir / EVALUATIONS_FOLDER / START, dirs_exist_ok=True)
             return
