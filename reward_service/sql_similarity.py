@@ -45,7 +45,8 @@ class KnownSchema:
         }
         columns = {table: frozenset(names) for table, names in lower.items()}
         # Types don't matter here, and a declared one may be none that sqlglot knows.
-        return cls(columns, MappingSchema(lower, dialect=DIALECT, normalize=False))
+        typed: dict[str, object] = dict(lower)
+        return cls(columns, MappingSchema(typed, dialect=DIALECT, normalize=False))
 
 
 def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
@@ -163,8 +164,9 @@ def _aliases_around(column: exp.Column) -> Iterator[str]:
     above = column.parent
     while above is not None:
         for shown in above.selects if isinstance(above, exp.Query) else ():
-            is_itself = isinstance(shown.unalias(), exp.Column) and not shown.unalias().table
-            if isinstance(shown, exp.Alias) and not (is_itself and shown.unalias().name == shown.alias):
+            meant = shown.unalias()
+            is_itself = isinstance(meant, exp.Column) and not meant.table and meant.name == shown.alias
+            if isinstance(shown, exp.Alias) and not is_itself:
                 yield shown.alias.lower()
         above = above.parent
 

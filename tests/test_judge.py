@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from cluster.preflight.finding import Level
+from cluster.preflight.judge_check import judge_checks
 from configs.errors import UserError
 from configs.reward_sections import RewardSection
+from configs.schema import RunConfig
 from reward_service import judge_protocol
 from reward_service.judge import Judge, JudgeUnavailable
 from reward_service.judge_protocol import BadReply, JudgedQuery, longest_s, score_of
@@ -211,6 +214,20 @@ def test_a_judge_that_is_down_masks_the_whole_group(databases: Path, answer: tup
         assert all(score.reward is None and url in score.message for score in scores)
         # Where nothing is to be graded, nobody is asked.
         assert scores_of(databases, section_of(url), RIGHT)[0].reward == 8.0
+
+
+def test_floe_doctor_asks_the_judge_where_there_is_one() -> None:
+    assert judge_checks(RunConfig()) == ()
+    with judge_server(lambda _: said({"score": 0.25})) as server:
+        ((name, check),) = judge_checks(RunConfig(reward=section_of(server.url)))
+        found = check()
+        assert (name, found.level) == ("judge", Level.OK)
+        assert server.url in found.what and "0.25" in found.what
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    ((_, check),) = judge_checks(RunConfig(reward=section_of(url)))
+    found = check()
+    assert found.level is Level.FAULT
+    assert url in found.what and "reward.reasoning_judge_weight=0" in found.remedy
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-_OTHER_COMPARISON: dict[type[exp.Expression], type[exp.Binary]] = {
+_OTHER_COMPARISON: dict[type[exp.Expr], type[exp.Binary]] = {
     exp.EQ: exp.NEQ,
     exp.NEQ: exp.EQ,
     exp.GT: exp.GTE,
@@ -18,7 +18,7 @@ _OTHER_COMPARISON: dict[type[exp.Expression], type[exp.Binary]] = {
     exp.And: exp.Or,
     exp.Or: exp.And,
 }
-_OTHER_AGGREGATE: dict[type[exp.Expression], type[exp.Func]] = {
+_OTHER_AGGREGATE: dict[type[exp.Expr], type[exp.Func]] = {
     exp.Max: exp.Min,
     exp.Min: exp.Max,
     exp.Sum: exp.Avg,
@@ -42,14 +42,14 @@ def mutated(sql: str) -> list[str]:
         return []
 
 
-def _changed_at(tree: exp.Expression, place: int) -> Iterator[str]:
+def _changed_at(tree: exp.Expr, place: int) -> Iterator[str]:
     copy = tree.copy()
     node = next(one for number, one in enumerate(copy.walk()) if number == place)
     if _change(node):
         yield copy.sql(dialect="sqlite")
 
 
-def _change(node: exp.Expression) -> bool:
+def _change(node: exp.Expr) -> bool:
     """Whether anything was changed."""
     if (comparison := _OTHER_COMPARISON.get(type(node))) is not None:
         node.replace(comparison(this=node.this, expression=node.expression))
