@@ -108,9 +108,7 @@ class RunRecorder:
         self._rollouts.append(report.step, taken.collected.groups)
         self._pass_rates.add(taken.collected.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
-        self._progress.step(
-            report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s
-        )
+        self._progress.step(record, self._num_steps)
 
     def _evaluate(self, step: int) -> InterimResult | None:
         """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""
@@ -121,8 +119,7 @@ class RunRecorder:
         if result.is_best:
             self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
             (self._run_dir / BEST_RESULT).write_text(json.dumps(asdict(result), indent=2) + "\n")
-        shown = f"{100 * result.greedy:.1f} % of {result.num_questions} held-back questions right"
-        self._progress.note(f"version {step}: {shown}{', best so far' if result.is_best else ''}")
+        self._progress.evaluated(result)
         return result
 
     def note_start(self) -> None:

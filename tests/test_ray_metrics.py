@@ -13,7 +13,8 @@ from cluster.reports.ray_metrics import METRICS, RAY_PREFIX
 from cluster.reports.reward_metrics import RewardMeter
 from cluster.reports.step_metrics import InterimResult, RoleMemory
 from tests.command_line import REPOSITORY
-from tests.test_step_metrics import MIXED, metrics_of, scored_group
+from tests.scored_groups import scored_group
+from tests.step_records import MIXED, metrics_of
 
 NAMES = {RAY_PREFIX + metric.name for metric in METRICS}
 MEMORY = RoleMemory(driver_bytes=1000, rollout_bytes=2000, reward_bytes=None, learner_bytes=4000)
