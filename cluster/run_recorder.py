@@ -17,7 +17,7 @@ from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
-from cluster.reports.record_sink import RecordSink
+from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics, outcomes_of, terms_of
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
@@ -136,5 +136,5 @@ class RunRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
-        self._metrics.close(failed=fault is not None)
+        self._metrics.close(RunEnd.of(fault))
         self._rollouts.close()
