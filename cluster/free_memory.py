@@ -20,6 +20,15 @@ def free_memory_bytes(container: Path = CONTAINER) -> float:
     return free_bytes
 
 
+def total_memory_bytes(container: Path = CONTAINER) -> int:
+    """Of the machine, or the limit of its container."""
+    total: int = psutil.virtual_memory().total
+    limit = container / "memory.max"
+    if limit.is_file() and (limit_text := limit.read_text().strip()) != "max":
+        total = min(total, int(limit_text))
+    return total
+
+
 def check_free_memory(needed_gib: float, free_bytes: float) -> None:
     """Raises UserError."""
     if free_bytes < needed_gib * 2**30:

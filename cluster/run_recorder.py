@@ -17,7 +17,7 @@ from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
-from cluster.reports.record_sink import RecordSink
+from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics, outcomes_of, terms_of
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
@@ -108,9 +108,7 @@ class RunRecorder:
         self._rollouts.append(report.step, taken.collected.groups)
         self._pass_rates.add(taken.collected.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
-        self._progress.step(
-            report.step, self._num_steps, record.reward_mean, record.correct_share, record.tokens_per_s, timings.step_s
-        )
+        self._progress.step(record, self._num_steps)
 
     def _evaluate(self, step: int) -> InterimResult | None:
         """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""
@@ -121,8 +119,7 @@ class RunRecorder:
         if result.is_best:
             self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
             (self._run_dir / BEST_RESULT).write_text(json.dumps(asdict(result), indent=2) + "\n")
-        shown = f"{100 * result.greedy:.1f} % of {result.num_questions} held-back questions right"
-        self._progress.note(f"version {step}: {shown}{', best so far' if result.is_best else ''}")
+        self._progress.evaluated(result)
         return result
 
     def note_start(self) -> None:
@@ -139,5 +136,5 @@ class RunRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
-        self._metrics.close(failed=fault is not None)
+        self._metrics.close(RunEnd.of(fault))
         self._rollouts.close()

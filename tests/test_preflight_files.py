@@ -92,6 +92,20 @@ def test_a_context_longer_than_the_models(model):
     assert is_fault(found, "is 4096", "1024 at most", "set model.max_context_tokens=1024")
 
 
+@pytest.mark.parametrize(
+    ("kind", "original", "limit"),
+    [("yarn", 512, 2048), ("yarn", 1024, 4096), ("linear", None, 4096), ("dynamic", None, 4096), ("llama3", 256, 1024)],
+)
+def test_a_context_that_is_extended(model, kind, original, limit):
+    path = model / "config.json"
+    scaling = {"rope_type": kind, "factor": 4.0, "rope_theta": 10000.0}
+    scaling |= {} if original is None else {"original_max_position_embeddings": original}
+    scaling |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_parameters": scaling}))
+    assert is_ok(model_files.model_config(model, ModelSection(max_context_tokens=limit)))
+    assert is_fault(model_files.model_config(model, ModelSection(max_context_tokens=limit + 1)), f"{limit} at most")
+
+
 def test_sliding_windows(model):
     path = model / "config.json"
     shape = {"model_type": "qwen2", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}

@@ -9,10 +9,14 @@ import pytest
 from packaging.requirements import Requirement
 
 from cluster import free_memory
+from cluster.memory_plan import plan_memory
+from cluster.memory_plan.model_config import count_published
 from cluster.preflight import machine, versions
 from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
-from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus
+from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus, visible
+from cluster.preflight.planned_memory import judge, planned_memory
 from configs.errors import UserError
+from configs.loading import load_config
 from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
 from tests.command_line import REPOSITORY
 
@@ -189,7 +193,7 @@ def test_a_run_folder_below_a_file_is_a_fault(tmp_path):
 # GPUs
 
 
-GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9))
+GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9), uuid="GPU-11112222")
 SOUND = GpuReading(gpus=(GPU,), driver="570.86", driver_cuda="12.8", torch_cuda="12.8", torch_sees_gpus=True)
 ASKS = RunConfig(rollout=RolloutSection(num_gpus=0.5, gpu_memory_share=0.5), learner=LearnerSection(num_gpus=0.5))
 
@@ -219,6 +223,62 @@ def test_a_sound_gpu():
     assert "NVIDIA L4 (24 GiB), driver 570.86" in found.sentence
     old = replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),))
     assert is_ok(gpus(ASKS.model_copy(update={"model": ModelSection(dtype="float32")}), old, joins_cluster=False))
+
+
+def test_a_busy_gpu_that_is_hidden_does_not_count():
+    busy = replace(GPU, free_bytes=GIB, uuid="GPU-busy")
+    both = (busy, GPU)
+    assert is_fault(gpus(ASKS, replace(SOUND, gpus=visible(both, None)), joins_cluster=False), "1.0 GiB free")
+    assert is_ok(gpus(ASKS, replace(SOUND, gpus=visible(both, "1")), joins_cluster=False))
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (None, "abc"), ("0,1,2", "abc"), ("2,0", "ca"), ("GPU-b", "b"), (" 1 , GPU-c", "bc"), ("", ""), ("-1", ""),
+        ("0,-1,1", "a"), ("0,7,1", "a"), ("GPU-", ""), ("MIG-GPU-b/1/0", "abc"),
+    ],
+)  # fmt: skip
+def test_gpus_are_visible_as_cuda_reads_it(devices, expected):
+    found = [replace(GPU, uuid=f"GPU-{name}") for name in "abc"]
+    assert [one.uuid for one in visible(found, devices)] == [f"GPU-{name}" for name in expected]
+
+
+# The memory plan
+
+
+CODER_3B_ON_24 = [
+    "model.path=Qwen/Qwen2.5-Coder-3B", "model.dtype=bfloat16", "rollout.num_gpus=0.5", "learner.num_gpus=0.5",
+]  # fmt: skip
+CODER_3B = load_config(None, CODER_3B_ON_24)
+
+
+def test_a_run_that_its_gpu_has_no_room_for():
+    small = replace(SOUND, gpus=(replace(GPU, total_bytes=10 * GIB),))
+    assert is_fault(planned_memory(CODER_3B, small), "does not fit", "of 10.00 GiB", "floe plan")
+    assert is_ok(planned_memory(CODER_3B, replace(SOUND, gpus=(replace(GPU, total_bytes=80 * GIB),))))
+
+
+def test_the_remedy_of_the_plan_mends_it():
+    small = replace(SOUND, gpus=(replace(GPU, total_bytes=24 * GIB),))
+    given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
+    found = planned_memory(given, small)
+    assert is_fault(found, "set ", "rollout.gpu_memory_share=")
+    changes = found.remedy.removeprefix("set ").partition(";")[0].split()
+    assert is_ok(planned_memory(load_config(None, [*CODER_3B_ON_24, *changes]), small))
+
+
+def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
+    assert is_warning(
+        planned_memory(load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"]), GpuReading()),
+        "on an assumed GPU",
+    )
+
+
+def test_a_plan_above_what_is_free_now_is_a_warning():
+    made = plan_memory(RunConfig(), count_published("HuggingFaceTB/SmolLM2-135M-Instruct"), 64 * GIB)
+    assert is_warning(judge(made, GIB, is_assumed=False), "1.0 are free now")
+    assert is_ok(judge(made, 64 * GIB, is_assumed=False))
 
 
 class FakeNvml:
@@ -253,6 +313,9 @@ class FakeNvml:
     def nvmlDeviceGetName(self, handle):
         return b"NVIDIA L4"
 
+    def nvmlDeviceGetUUID(self, handle):
+        return "GPU-11112222"
+
     def nvmlSystemGetCudaDriverVersion(self):
         return 12080
 
@@ -269,8 +332,11 @@ def test_reading_by_nvml(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr("torch.version.cuda", "12.8")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert read_gpus() == SOUND
     assert not nvml.is_open
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert read_gpus().gpus == ()
 
 
 def test_reading_without_a_driver(monkeypatch):

@@ -10,10 +10,12 @@ import pytest
 
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.ray_metrics import METRICS, RAY_PREFIX
+from cluster.reports.record_sink import RunEnd
 from cluster.reports.reward_metrics import RewardMeter
 from cluster.reports.step_metrics import InterimResult, RoleMemory
 from tests.command_line import REPOSITORY
-from tests.test_step_metrics import MIXED, metrics_of, scored_group
+from tests.scored_groups import scored_group
+from tests.step_records import MIXED, metrics_of
 
 NAMES = {RAY_PREFIX + metric.name for metric in METRICS}
 MEMORY = RoleMemory(driver_bytes=1000, rollout_bytes=2000, reward_bytes=None, learner_bytes=4000)
@@ -23,6 +25,7 @@ ENDPOINT = """
 import json, sys, time, urllib.request
 import ray
 from cluster.reports.ray_metrics import RayMetrics, prometheus_endpoint
+from cluster.reports.record_sink import RunEnd
 from cluster.reports.role_memory import role_memory
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=10**8, log_to_driver=False,
          _system_config={"metrics_report_interval_ms": 1000})
@@ -42,8 +45,8 @@ text = ""
 while time.monotonic() < deadline and not all(name + "{" in text for name in names):
     time.sleep(1)
     text = urllib.request.urlopen(prometheus_endpoint(), timeout=10).read().decode()
-sink.close(failed=False)
-sink.close(failed=False)
+sink.close(RunEnd.FINISHED)
+sink.close(RunEnd.FINISHED)
 print(json.dumps([memory.driver_bytes, memory.rollout_bytes, memory.learner_bytes]))
 print(text)
 """
@@ -56,8 +59,8 @@ class Kept:
     def write(self, step, values):
         self.records.append((step, dict(values)))
 
-    def close(self, *, failed):
-        self.failed = failed
+    def close(self, end):
+        self.end = end
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def values(tmp_path):
     with MetricsLog(tmp_path, [sink]) as log:
         log.write(RECORD, RewardMeter().take([]), EVALUATED, MEMORY)
     ((step, found),) = sink.records
-    assert step == 3 and sink.failed is False
+    assert step == 3 and sink.end is RunEnd.FINISHED
     return found
 
 
@@ -87,7 +90,7 @@ def test_sinks_are_told_of_a_run_that_fails(tmp_path):
     sink = Kept()
     with pytest.raises(ZeroDivisionError), MetricsLog(tmp_path, [sink]):
         raise ZeroDivisionError
-    assert sink.failed is True
+    assert sink.end is RunEnd.FAILED
 
 
 def dashboard() -> dict:

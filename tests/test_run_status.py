@@ -23,6 +23,7 @@ from cluster.run_watch import is_driver_alive, read_status, run_watch
 from cluster.waits import Waits
 from configs.errors import UserError
 from tests.command_line import REPOSITORY, floe
+from tests.step_records import step_record
 
 DRIVER = """
 import sys, time
@@ -72,8 +73,8 @@ def test_the_file_follows_phases_steps_and_waits(tmp_path, progress):
             (wait,) = found.waits
             assert (found.step, wait.owner, wait.what, wait.limit_s) == (1, "learner", "the groups of step 1", 900)
             assert abs(time.time() - wait.since) < 30
-        progress.step(1, 2, 0.5, 0.5, 100.0, 1.0)
-        progress.step(2, 2, 0.5, 0.5, 100.0, 1.0)
+        progress.step(step_record(1), 2)
+        progress.step(step_record(2), 2)
         progress.phase("evaluation after")
         assert settled(RunState.EVALUATING).step == 2
     done = read_status(tmp_path)
@@ -103,10 +104,10 @@ def test_waits_of_minutes_are_said_in_the_log(tmp_path, progress):
     with register.on("learner", "the groups of step 1", 900), run_watch(tmp_path, 2, progress, register, 0.01):
         clock_s[0] = 130.0
         deadline_s = time.monotonic() + 10
-        while not progress._console.file.getvalue() and time.monotonic() < deadline_s:
+        while not progress.console.file.getvalue() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         time.sleep(0.05)
-    lines = progress._console.file.getvalue().splitlines()
+    lines = progress.console.file.getvalue().splitlines()
     assert lines == ["  learner has waited 2 min for the groups of step 1 (limit 15 min)"]
 
 
@@ -114,7 +115,7 @@ def test_a_run_that_can_not_write_its_status_goes_on_and_says_so_once(tmp_path, 
     gone = tmp_path / "gone"
     with run_watch(gone, 2, progress, period_s=0.01):
         time.sleep(0.1)
-    assert progress._console.file.getvalue().count("status file can't be written") == 1
+    assert progress.console.file.getvalue().count("status file can't be written") == 1
 
 
 def test_the_status_of_a_killed_driver_names_step_wait_and_remedy(tmp_path):

@@ -11,33 +11,14 @@ from rich.console import Console
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.broadcast import Published
 from cluster.messages import Outcome
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
-from cluster.reports.progress import Progress, duration
-from cluster.reports.step_metrics import StepTimings, entropy_estimate, step_metrics
+from cluster.reports.progress import Progress
+from cluster.reports.run_view import duration
+from cluster.reports.step_metrics import entropy_estimate
 from cluster.reports.tensorboard_curves import TensorBoardCurves
-from tests.fake_cluster import FakeCluster
-from tests.scored_groups import scored_group, step_report
-
-TIMINGS = StepTimings(
-    rollout_s=2.0, reward_s=0.5, learn_s=3.0, sync_s=0.1, handover_s=0.0, step_s=5.5, learner_wait_s=2.5,
-    rollouts_wait_s=0.0,
-)  # fmt: skip
-MIXED = [(Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.1), (Outcome.NO_SQL, 0.0), (Outcome.INFRASTRUCTURE, None)]
-MANIFEST = replace(FakeCluster().export_adapter(3), num_bytes=1000)
-PUBLISHED = Published(manifest=MANIFEST, canary_kl=0.002, export_s=0.01, install_s=0.02, canary_s=0.03)
-
-
-def metrics_of(*groups, **changes):
-    given = {
-        "num_dropped_groups": 0,
-        "refill_rounds": 2,
-        "replaced_actors": 1,
-        "ready_steps": 0,
-        "published": PUBLISHED,
-    }
-    return step_metrics(groups, step_report(), TIMINGS, **(given | changes))
+from tests.scored_groups import scored_group
+from tests.step_records import MIXED, metrics_of, step_record
 
 
 def test_shares_are_over_candidates_that_carry_a_reward():
@@ -160,8 +141,9 @@ def test_progress_writes_plain_lines_where_there_is_no_terminal():
     progress = Progress(console)
     progress.phase("GRPO")
     progress.note("adapter [v1] published to /a/long/path/that/is/not/to/be/wrapped")
-    progress.step(1, 20, 0.25, 0.125, 812.3, 10.0)
-    progress.step(2, 20, 0.25, 0.125, 812.3, 20.0)
+    figures = {"reward_mean": 0.25, "correct_share": 0.125, "tokens_per_s": 812.3}
+    progress.step(step_record(1, step_s=10.0, **figures), 20)
+    progress.step(step_record(2, step_s=20.0, **figures), 20)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 4
     assert not any(ord(character) < 32 for line in lines for character in line)

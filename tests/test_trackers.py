@@ -6,13 +6,16 @@ import os
 import struct
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.mlflow_run import MlflowRun
+from cluster.reports.record_sink import RunEnd
 from cluster.reports.trackers import TRACKERS_FILE, check_trackers, tracker_id
-from configs.errors import UserError
+from configs.errors import Interrupted, UserError
 from configs.loading import load_config
 from configs.schema import RunSection
 
@@ -45,14 +48,14 @@ def test_mlflow_gets_records_and_goes_on_with_the_same_run(tmp_path):
     first = MlflowRun(given, run_dir, notes.append)
     first.write(1, {"reward_mean": 0.25, "kl": None})
     first.write(2, {"reward_mean": 0.5})
-    first.close(failed=True)
-    first.close(failed=True)
+    first.close(RunEnd.FAILED)
+    first.close(RunEnd.FAILED)
     run_id = tracker_id(run_dir, "mlflow")
     client = MlflowClient(tracking_uri=str(store))
     assert client.get_run(run_id).info.status == "FAILED"
     second = MlflowRun(given, run_dir, notes.append)
     second.write(3, {"reward_mean": 0.75})
-    second.close(failed=False)
+    second.close(RunEnd.FINISHED)
     assert tracker_id(run_dir, "mlflow") == run_id and not notes
     found = client.get_run(run_id)
     assert (found.info.status, found.info.run_name) == ("FINISHED", "small-1")
@@ -62,6 +65,23 @@ def test_mlflow_gets_records_and_goes_on_with_the_same_run(tmp_path):
     assert "kl" not in found.data.metrics
     assert len(client.search_runs([found.info.experiment_id])) == 1
     assert not files_with(SECRET, tmp_path)
+
+
+@pytest.mark.parametrize(("fault", "state"), [
+    (None, "FINISHED"),
+    (Interrupted("stopped after step 2"), "KILLED"),
+    (KeyboardInterrupt(), "KILLED"),
+    (UserError("no room"), "FAILED"),
+])  # fmt: skip
+def test_mlflow_says_how_the_run_ended(tmp_path, fault, state):
+    from mlflow.tracking import MlflowClient
+
+    sink = MlflowRun(config(f"run.mlflow_uri={tmp_path / 'store'}"), tmp_path, print)
+    with suppress(type(fault) if fault else ()), MetricsLog(tmp_path / "run", [sink]):
+        if fault:
+            raise fault
+    client = MlflowClient(tracking_uri=str(tmp_path / "store"))
+    assert client.get_run(tracker_id(tmp_path, "mlflow")).info.status == state
 
 
 def test_what_mlflow_refuses_is_said_and_sent_again(tmp_path, monkeypatch):
@@ -82,7 +102,7 @@ def test_what_mlflow_refuses_is_said_and_sent_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(MlflowClient, "log_batch", refuse_once)
     sink.write(1, {"loss": 0.5})
-    sink.close(failed=False)
+    sink.close(RunEnd.FINISHED)
     assert len(notes) == 1 and "the server is being restarted" in notes[0]
     history = MlflowClient(tracking_uri=str(tmp_path / "store")).get_metric_history(
         tracker_id(run_dir, "mlflow"), "loss"
@@ -103,8 +123,8 @@ def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, mon
     for step in (1, 2):
         sink = WandbRun(given, tmp_path)
         sink.write(step, {"reward_mean": 0.25, "kl": None})
-        sink.close(failed=step == 1)
-        sink.close(failed=False)
+        sink.close(RunEnd.INTERRUPTED if step == 1 else RunEnd.FINISHED)
+        sink.close(RunEnd.FINISHED)
     run_id = json.loads((tmp_path / TRACKERS_FILE).read_text())["wandb"]
     stored = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert [path.name for path in stored] == [f"run-{run_id}.wandb"] * 2
@@ -115,7 +135,12 @@ def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, mon
     history = [records_of(path) for path in stored]
     assert [steps for steps, _ in history] == [[1], [2]]
     assert all(values == {"reward_mean": 0.25} for _, one in history for values in one)
+    assert [exit_code_of(path) for path in stored] == [255, 0]
     assert not files_with(SECRET, tmp_path)
+
+
+def exit_code_of(path: Path) -> int:
+    return next(record.exit.exit_code for record in wandb_records(path) if record.WhichOneof("record_type") == "exit")
 
 
 def records_of(path: Path) -> tuple[list[int], list[dict]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import psutil
 import torch
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich import box
 from rich.table import Table
 
+from cluster.free_memory import total_memory_bytes
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
@@ -42,7 +42,7 @@ def budget_bytes(config: RunConfig, given: str | None) -> int:
     if given is not None:
         return _bytes_of(given)
     if config.rollout.num_gpus == 0:
-        return psutil.virtual_memory().total
+        return total_memory_bytes()
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory
     return DEFAULT_GPU_BYTES
@@ -89,25 +89,33 @@ def record(made: MemoryPlan, config: RunConfig) -> dict:
 
 def verdict(made: MemoryPlan) -> str:
     """One sentence."""
-    budget = f"{made.budget_bytes / GIB:.2f} GiB"
     chosen = made.chosen
     if chosen is not None:
         how = f" with {chosen.colocation}" if made.device is Device.SHARED_GPU else ""
-        return f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {budget} at the peak."
+        return f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {made.budget_bytes / GIB:.2f} GiB at the peak."
+    changes = changes_that_fit(made)
+    if changes:
+        return f"It does not fit: {lack(made)}; it would with {changes}."
+    needed = "" if made.remedy is None else f" of {made.remedy.needed_bytes / GIB:.0f} GiB"
+    return f"It does not fit: {lack(made)}, and no settings would do: take a smaller model or a larger device{needed}."
+
+
+def lack(made: MemoryPlan) -> str:
+    """Of what there is too little, for a plan that does not fit."""
+    budget = f"{made.budget_bytes / GIB:.2f} GiB"
     least = min(made.options, key=lambda option: option.peak_bytes)
     if least.peak_bytes > made.budget_bytes:
-        lack = f"at the peak it takes {least.peak_bytes / GIB:.2f} GiB at least, of {budget}"
-    else:
-        lack = (
-            f"the engine's share leaves {least.kv_bytes / GIB:.2f} GiB for its KV cache, and one sequence of "
-            f"model.max_context_tokens takes {least.min_kv_bytes / GIB:.2f}"
-        )
-    remedy = made.remedy
-    if remedy is not None and remedy.changes:
-        changes = " ".join(f"{key}={_shown(value)}" for key, value in remedy.changes.items())
-        return f"It does not fit: {lack}; it would with {changes}."
-    needed = "" if remedy is None else f" of {remedy.needed_bytes / GIB:.0f} GiB"
-    return f"It does not fit: {lack}, and no settings would do: take a smaller model or a larger device{needed}."
+        return f"at the peak it takes {least.peak_bytes / GIB:.2f} GiB at least, of {budget}"
+    return (
+        f"the engine's share leaves {least.kv_bytes / GIB:.2f} GiB for its KV cache, and one sequence of "
+        f"model.max_context_tokens takes {least.min_kv_bytes / GIB:.2f}"
+    )
+
+
+def changes_that_fit(made: MemoryPlan) -> str:
+    """As on a command line; empty where no settings would do."""
+    changes = {} if made.remedy is None else made.remedy.changes
+    return " ".join(f"{key}={_shown(value)}" for key, value in changes.items())
 
 
 def _shown(value: object) -> str:

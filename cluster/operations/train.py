@@ -15,6 +15,8 @@ from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
 from cluster.preflight.examination import Preflight
+from cluster.reports.evaluation_table import EvaluationReport
+from cluster.reports.live_terminal import live_view
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.trackers import check_trackers
 from cluster.resume_checks import changed_libraries, check_resume
@@ -32,10 +34,11 @@ MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 
 def train(config: RunConfig, run_dir: Path) -> None:
     """Run the whole of it into a folder that is there. Raises UserError for what the user can mend."""
-    progress = Progress(make_console())
+    progress = Progress(make_console(), config.run.num_steps)
     dump_config(config, run_dir / CONFIG_FILE)
-    with run_watch(run_dir, config.run.num_steps, progress):
-        _run(config, run_dir, progress)
+    with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+        report = _run(config, run_dir, progress)
+    _show(report, run_dir, progress)
 
 
 def resume(config: RunConfig, run_dir: Path) -> None:
@@ -43,8 +46,8 @@ def resume(config: RunConfig, run_dir: Path) -> None:
 
     Raises UserError when the configuration would make it another run.
     """
-    progress = Progress(make_console())
-    with run_watch(run_dir, config.run.num_steps, progress):
+    progress = Progress(make_console(), config.run.num_steps)
+    with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
             for line in check_resume(checkpoint.state.configuration, config):
@@ -52,10 +55,11 @@ def resume(config: RunConfig, run_dir: Path) -> None:
             for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
                 progress.note(f"warning: {line}")
         dump_config(config, run_dir / CONFIG_FILE)
-        _run(config, run_dir, progress)
+        report = _run(config, run_dir, progress)
+    _show(report, run_dir, progress)
 
 
-def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
+def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:
     """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
     progress.phase("set-up")
     check_trackers(config.run)
@@ -88,7 +92,13 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> None:
             progress.note(f"{fault}")
     if report is not None:
         (run_dir / REPORT_FILE).write_text(report.to_json())
-        report.render(make_console())
+    return report
+
+
+def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:
+    """The last thing on the screen."""
+    if report is not None:
+        report.render(progress.console)
     progress.note(f"files of the run: {run_dir}")
 
 

@@ -18,6 +18,7 @@ from cluster.preflight import data_checks, machine, model_files, ray_checks, ver
 from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
 from cluster.preflight.gpus import gpus, read_gpus
 from cluster.preflight.judge_check import judge_checks
+from cluster.preflight.planned_memory import planned_memory
 from cluster.preflight.round_trip import adapter_round_trip
 from cluster.ray_address import check_dashboard_port, cluster_address
 from configs.schema import RunConfig
@@ -48,6 +49,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
     num_weights = 0
     if model_dir is not None and sound["model configuration"]:
         num_weights = model_files.num_adapter_weights(model_dir, config.lora)
+        yield ask("memory plan", lambda: planned_memory(config, read_gpus()))
     yield ask("disk", partial(machine.disk, config, config.run.home_dir / "runs", num_weights))
     if sets is None:
         yield _not_looked_at("databases, golds and prompts", "the questions can't be read")

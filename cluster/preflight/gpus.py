@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cluster.environment import visible_devices
 from cluster.preflight.finding import Finding, Level, ok
 from configs.schema import RunConfig
 
@@ -16,6 +18,7 @@ class Gpu:
     total_bytes: int
     free_bytes: int
     capability: tuple[int, int]
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,7 @@ class GpuReading:
 
 
 def read_gpus() -> GpuReading:
-    """Of this machine."""
+    """Of this machine, without those that CUDA_VISIBLE_DEVICES hides."""
     import torch
 
     torch_cuda, sees = torch.version.cuda, torch.cuda.is_available()
@@ -49,11 +52,17 @@ def read_gpus() -> GpuReading:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-            name = _text(pynvml.nvmlDeviceGetName(handle))
-            gpus.append(Gpu(name=name, total_bytes=memory.total, free_bytes=memory.free, capability=(major, minor)))
+            one = Gpu(
+                name=_text(pynvml.nvmlDeviceGetName(handle)),
+                total_bytes=memory.total,
+                free_bytes=memory.free,
+                capability=(major, minor),
+                uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+            )
+            gpus.append(one)
         newest = pynvml.nvmlSystemGetCudaDriverVersion()  # 12040 for 12.4
         return GpuReading(
-            gpus=tuple(gpus),
+            gpus=visible(gpus, visible_devices()),
             driver=_text(pynvml.nvmlSystemGetDriverVersion()),
             driver_cuda=f"{newest // 1000}.{newest % 1000 // 10}",
             torch_cuda=torch_cuda,
@@ -61,6 +70,27 @@ def read_gpus() -> GpuReading:
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def visible(found: Sequence[Gpu], devices: str | None) -> tuple[Gpu, ...]:
+    """Those of all that CUDA_VISIBLE_DEVICES names by number or by the beginning of a UUID, in its order.
+
+    As CUDA reads it, what comes after a name of no GPU counts for nothing. Numbers are NVML's, which are CUDA's with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID or where all GPUs are alike. Parts of a GPU (MIG) can't be told apart here: with one
+    named, all GPUs are returned.
+    """
+    if devices is None or "MIG-" in devices:
+        return tuple(found)
+    chosen = []
+    for name in (one.strip() for one in devices.split(",")):
+        if name.isdecimal():
+            matching = list(found[int(name) : int(name) + 1])
+        else:
+            matching = [one for one in found if name and one.uuid.startswith(name)]
+        if len(matching) != 1:
+            break
+        chosen += matching
+    return tuple(chosen)
 
 
 def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
@@ -100,7 +130,7 @@ def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
         if config.rollout.num_gpus > 0 and one.free_bytes < share_bytes:
             return (
                 f"{one.name} has {one.free_bytes / 2**30:.1f} GiB free, the engine takes {share_bytes / 2**30:.1f}",
-                "end what else uses it, or lower rollout.gpu_memory_share",
+                "end what else uses it, leave it out of CUDA_VISIBLE_DEVICES, or lower rollout.gpu_memory_share",
             )
     return "", ""
 

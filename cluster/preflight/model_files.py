@@ -16,6 +16,7 @@ from configs.schema import LoraSection, ModelSection, RunConfig
 INDEX = "model.safetensors.index.json"
 GIT_LFS = b"version https"
 MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
+EXTENDING_SCALINGS = ("linear", "dynamic", "yarn")  # of max_position_embeddings
 WHOLE_MODEL = "give a whole model folder"
 
 
@@ -32,13 +33,26 @@ def model_config(model_dir: Path, model: ModelSection) -> Finding:
             f"The model in {model_dir} uses sliding-window attention, which the learner does not compute",
             "use a model without, Qwen2.5-Coder say",
         )
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = longest_text(config)
     if limit is not None and limit < model.max_context_tokens:
         return fault(
             f"model.max_context_tokens is {model.max_context_tokens}, the model was made for {limit} at most",
             f"set model.max_context_tokens={limit}",
         )
     return ok(f"{config.model_type}, {config.num_hidden_layers} layers, up to {limit} tokens")
+
+
+def longest_text(config: Any) -> int | None:
+    """Tokens, those that a scaling of the rotary embedding adds included; None where the configuration names none.
+
+    YaRN's factor is of the original length (arXiv 2309.00071, 2.3); that of longrope and llama3 is in the length already.
+    """
+    limit = getattr(config, "max_position_embeddings", None)
+    scaling = getattr(config, "rope_parameters", None) or {}
+    if limit is None or scaling.get("rope_type") not in EXTENDING_SCALINGS:
+        return limit
+    original = scaling.get("original_max_position_embeddings") or limit
+    return max(limit, int(original * scaling.get("factor", 1.0)))
 
 
 def weights(model_dir: Path, config: RunConfig) -> Finding:

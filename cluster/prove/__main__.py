@@ -21,7 +21,8 @@ from cluster.environment import environment_overrides
 from cluster.prove.peak import PeakWatch
 from cluster.prove.random_model import random_model
 from cluster.reports.metrics_log import METRICS_FILE
-from cluster.reports.progress import Progress, duration, make_console
+from cluster.reports.progress import Progress, make_console
+from cluster.reports.run_view import duration
 from configs.errors import UserError
 from configs.loading import load_config
 

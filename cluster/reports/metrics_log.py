@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from cluster.messages import Outcome
-from cluster.reports.record_sink import RecordSink
+from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepMetrics
 from cluster.reports.tensorboard_curves import forget_curves_after
@@ -60,18 +60,18 @@ class MetricsLog:
         """Bytes of the file up to the last record's end."""
         return self._file.tell()
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self, end: RunEnd = RunEnd.FINISHED) -> None:
         """Close the file and the sinks; a second call does nothing."""
         if not self._file.closed:
             self._file.close()
             for sink in self._sinks:
-                sink.close(failed=failed)
+                sink.close(end)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
-        self.close(failed=fault is not None)
+        self.close(RunEnd.of(fault))
 
 
 def forget_metrics_after(run_dir: Path, step: int, position: int) -> None:

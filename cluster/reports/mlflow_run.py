@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.reports.record_sink import Values
+from cluster.reports.record_sink import RunEnd, Values
 from cluster.reports.trackers import keep_tracker_id, tracker_id
 from configs.errors import UserError
 from configs.schema import RunConfig
 
 TRACKER = "mlflow"
+STATES = {RunEnd.FINISHED: "FINISHED", RunEnd.INTERRUPTED: "KILLED", RunEnd.FAILED: "FAILED"}
 PROBE_TIMEOUT_S = 10.0
 CLOSE_LIMIT_S = 60.0  # for records that the server has not taken yet
 MAX_METRICS_PER_CALL = 1000  # MLflow's own limit
@@ -49,7 +50,7 @@ class MlflowRun:
             ) from fault
         self._unsent: list[Any] = []
         self._records: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
-        self._failed = False
+        self._end = RunEnd.FINISHED
         self._is_closed = False
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
@@ -62,11 +63,11 @@ class MlflowRun:
             [Metric(name, float(value), now_ms, step) for name, value in values.items() if value is not None]
         )
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, end: RunEnd) -> None:
         """Waits for a slow server, within a limit."""
         if self._is_closed:
             return
-        self._is_closed, self._failed = True, failed
+        self._is_closed, self._end = True, end
         self._records.put(None)
         self._thread.join(CLOSE_LIMIT_S)
         if self._thread.is_alive() or self._unsent:
@@ -97,7 +98,7 @@ class MlflowRun:
             self._unsent += record
             self._try(self._send)
         self._try(self._send)
-        self._try(lambda: self._client.set_terminated(self._run_id, "FAILED" if self._failed else "FINISHED"))
+        self._try(lambda: self._client.set_terminated(self._run_id, STATES[self._end]))
 
     def _send(self) -> None:
         while self._unsent:

@@ -10,7 +10,7 @@ import ray
 from ray.util.metrics import Gauge
 
 from cluster.messages import Outcome
-from cluster.reports.record_sink import Values
+from cluster.reports.record_sink import RunEnd, Values
 
 RAY_PREFIX = "ray_"
 RUN_TAGS = ("run", "run_folder")
@@ -147,7 +147,7 @@ class RayMetrics:
             self._values = {**values, "step": float(step)}
         self._set_all()
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, end: RunEnd) -> None:
         self._stop.set()
         self._thread.join()
 

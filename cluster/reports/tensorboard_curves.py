@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cluster.reports.record_sink import Values
+from cluster.reports.record_sink import RunEnd, Values
 
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -24,7 +24,7 @@ class TensorBoardCurves:
                 self._curves.add_scalar(name, value, step=step)
         self._curves.flush()
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, end: RunEnd) -> None:
         if not self._is_closed:
             self._is_closed = True
             self._curves.close()

@@ -6,12 +6,14 @@ import os
 import secrets
 from pathlib import Path
 
-from cluster.reports.record_sink import Values
+from cluster.reports.record_sink import RunEnd, Values
 from cluster.reports.trackers import keep_tracker_id, tracker_id
 from configs.errors import UserError
 from configs.schema import RunConfig
 
 TRACKER = "wandb"
+# W&B itself ends a run with 255 after Ctrl-C.
+EXIT_CODES = {RunEnd.FINISHED: 0, RunEnd.INTERRUPTED: 255, RunEnd.FAILED: 1}
 
 
 class WandbRun:
@@ -51,5 +53,5 @@ class WandbRun:
     def write(self, step: int, values: Values) -> None:
         self._run.log({"step": step} | {name: value for name, value in values.items() if value is not None})
 
-    def close(self, *, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
+    def close(self, end: RunEnd) -> None:
+        self._run.finish(exit_code=EXIT_CODES[end])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.page.step_series import StepSeries, first_and_last
-from cluster.reports.progress import duration
+from cluster.reports.run_view import duration
 from cluster.run_status import RunState, RunStatus
 from configs.schema import RunConfig
 
