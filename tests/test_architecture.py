@@ -30,7 +30,7 @@ HOMES_OF_LIBRARIES = {
     ],
     "openai": ["reward_service/judge.py"],
     "bm25s": ["actors/data/value_index.py"],
-    "plotly": ["cluster/reports/page/figure_parts.py"],
+    "plotly": ["cluster/reports/page/figure_parts.py", "cluster/ablation/plot.py"],
     "jinja2": ["cluster/reports/page/document.py"],
     "sqlalchemy": ["reward_service/*.py", "actors/data/*.py", "cluster/reports/*.py"],
 }

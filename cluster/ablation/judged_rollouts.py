@@ -7,8 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from cluster.ablation.arm_runs import START, ArmRun
 from cluster.ablation.measures import (
     ArmMeasures,
@@ -22,7 +20,7 @@ from cluster.ablation.measures import (
 from cluster.messages import Candidate, Outcome, Question, ScoreRequest
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
-from cluster.reports.rollout_log import ROLLOUTS_FILE, rollouts
+from cluster.reports.rollout_log import ROLLOUTS_FILE, rewarded_groups
 from cluster.run_evaluation import POLICY_FILE
 from cluster.run_questions import questions_of_run
 from configs.errors import UserError
@@ -55,7 +53,7 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     known = questions_of_run(config)
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
-    groups = _stored_groups(run_dir)
+    groups = rewarded_groups(run_dir / ROLLOUTS_FILE)
     judge = config.reward.model_copy(update={"design": "arctic"})
     with closing(Scorer(known.databases_dir, judge)) as scorer:
         for start in range(0, len(groups), GROUPS_AT_ONCE):
@@ -75,18 +73,6 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
                     )
                     for row, score in zip(group, scores, strict=True)
                 ]
-
-
-def _stored_groups(run_dir: Path) -> list[list[Any]]:
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(run_dir / ROLLOUTS_FILE)))
-    order = (rollouts.c.step, rollouts.c.group_index, rollouts.c.sample_index)
-    with engine.connect() as connection:
-        rows = connection.execute(sa.select(rollouts).where(rollouts.c.reward.is_not(None)).order_by(*order)).all()
-    engine.dispose()
-    groups: dict[tuple[int, int], list[Any]] = {}
-    for row in rows:
-        groups.setdefault((row.step, row.group_index), []).append(row)
-    return list(groups.values())
 
 
 def _request(group: Sequence[Any], question: Question) -> ScoreRequest:

@@ -126,6 +126,19 @@ class RolloutLog:
         self.close()
 
 
+def rewarded_groups(path: Path) -> list[list[Any]]:
+    """Rows of the candidates with a reward, group by group in the order of the steps."""
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    order = (rollouts.c.step, rollouts.c.group_index, rollouts.c.sample_index)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(rollouts).where(rollouts.c.reward.is_not(None)).order_by(*order)).all()
+    engine.dispose()
+    groups: dict[tuple[int, int], list[Any]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.group_index), []).append(row)
+    return list(groups.values())
+
+
 def _add_missing_columns(engine: sa.Engine) -> None:
     """A run may go on that an earlier floe began."""
     present = {column["name"] for column in sa.inspect(engine).get_columns(rollouts.name)}
