@@ -45,7 +45,7 @@ def model_config(model_dir: Path, model: ModelSection) -> Finding:
 def longest_text(config: Any) -> int | None:
     """Tokens, those that a scaling of the rotary embedding adds included; None where the configuration names none.
 
-    YaRN's factor is of the original length (arXiv 2309.00071, 2.3); that of longrope and llama3 is in the length already.
+    YaRN's factor is of the original length (arXiv 2309.00071, 2.3); longrope's and llama3's are in the length already.
     """
     limit = getattr(config, "max_position_embeddings", None)
     scaling = getattr(config, "rope_parameters", None) or {}
