@@ -1,0 +1,32 @@
+"""SQL to operator graph, and to the pieces of its steps (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot.schema import MappingSchema
+
+from reward_service.graph.operators import Piece, operators
+from reward_service.graph.plan import NoPlan, merged, parsed, resolved
+from reward_service.graph.terms import OperatorGraph, TooManyNodes, numbered
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltQuery:
+    """`graph` of the query with its CTEs folded in; `steps` of the query as it is written."""
+
+    graph: OperatorGraph
+    steps: tuple[tuple[Piece, ...], ...]
+
+
+def build(sql: str, schema: MappingSchema) -> BuiltQuery:
+    """Raises SyntaxFault, and NoPlan for a query that can't be resolved, is too large or uses what is not supported."""
+    query = resolved(parsed(sql), schema)
+    try:
+        steps = operators(query).steps
+        graph = numbered(operators(merged(query)).root)
+    except TooManyNodes as error:
+        raise NoPlan(str(error)) from error
+    except RecursionError as error:
+        raise NoPlan("the query is nested too deep") from error
+    return BuiltQuery(graph, steps)

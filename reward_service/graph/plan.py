@@ -1,0 +1,89 @@
+"""SQL and a schema to a query whose every column is resolved, by sqlglot's optimizer (pure).
+
+What sqlglot can't parse is a syntax fault; what it parses but can't resolve on the schema has no plan. SQLite itself runs
+nothing here. Limits: sqlglot's grammar is not SQLite's, so a few statements fall on the other side of either line; `rowid`
+counts as no column, since no schema names it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.merge_subqueries import merge_subqueries
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.schema import MappingSchema
+
+DIALECT = "sqlite"
+MAX_SQL_CHARS = 20_000
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
+
+
+class SyntaxFault(Exception):
+    """The text is not one query, as far as sqlglot can tell."""
+
+
+class NoPlan(Exception):
+    """The query parses but can't be resolved on the schema, or is beyond the limits."""
+
+
+def schema_of(tables: Mapping[str, Mapping[str, str]]) -> MappingSchema:
+    """Table -> column -> declared type, as sqlglot's optimizer takes it; types don't matter here."""
+    columns = {table: {column: "TEXT" for column in names} for table, names in tables.items()}
+    return MappingSchema(columns, dialect=DIALECT)
+
+
+def parsed(sql: str) -> exp.Query:
+    """The one query of the text. Raises SyntaxFault, and NoPlan for what is too long or nested too deep."""
+    if len(sql) > MAX_SQL_CHARS:
+        raise NoPlan(f"the SQL has {len(sql)} characters, at most {MAX_SQL_CHARS}")
+    try:
+        statements = [one for one in sqlglot.parse(sql, dialect=DIALECT) if one is not None]
+    except SqlglotError as error:
+        raise SyntaxFault(str(error)) from error
+    except RecursionError as error:
+        raise NoPlan("the SQL is nested too deep") from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise SyntaxFault("the text is not exactly one query")
+    return statements[0]
+
+
+def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
+    """A copy with every column bound to its source, stars and references to aliases expanded. Raises NoPlan."""
+    try:
+        plain = _with_string_literals(query.copy(), schema)
+        found = qualify(plain, schema=schema, dialect=DIALECT, identify=False, quote_identifiers=False)
+    except Exception as error:  # whatever the optimizer trips over is a property of the query, not of this program
+        raise NoPlan(f"{type(error).__name__}: {error}") from error
+    assert isinstance(found, exp.Query)
+    return found
+
+
+def merged(query: exp.Query) -> exp.Query:
+    """A resolved query with those CTEs and derived tables folded in that change nothing. Changes what it is given.
+
+    Raises NoPlan.
+    """
+    try:
+        found = merge_subqueries(query)
+    except Exception as error:  # as above
+        raise NoPlan(f"{type(error).__name__}: {error}") from error
+    assert isinstance(found, exp.Query)
+    return found
+
+
+def _with_string_literals(query: exp.Query, schema: MappingSchema) -> exp.Query:
+    """SQLite takes a double-quoted name that is no column for a string, and Spider's golds live on that."""
+    names = {one.alias.lower() for one in query.find_all(exp.Alias, exp.TableAlias) if one.alias}
+    names |= {one.name.lower() for alias in query.find_all(exp.TableAlias) for one in alias.columns}
+    for table in query.find_all(exp.Table):
+        names |= {name.lower() for name in schema.column_names(table)}
+    for column in list(query.find_all(exp.Column)):
+        name = column.this
+        if isinstance(name, exp.Identifier) and name.quoted and not column.table and name.name.lower() not in names:
+            column.replace(exp.Literal.string(name.name))
+    return query
