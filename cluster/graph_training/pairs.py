@@ -1,0 +1,168 @@
+"""Pairs of queries with the verdict whether they mean the same, made from golds and verified by execution."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlglot import exp
+from sqlglot.schema import MappingSchema
+
+from cluster.graph_training.mutations import Surroundings, mutated
+from cluster.graph_training.rewrites import rewritten
+from cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from configs.reward_sections import RewardSection
+from reward_service.graph.build import build
+from reward_service.graph.plan import DIALECT, NoPlan, SyntaxFault, parsed, resolved, schema_of
+from reward_service.schema_reader import Schema, SchemaReader
+from reward_service.scorer import Scorer
+
+Kind = Literal["rewrite", "mutation", "other gold"]
+VERSION = 1  # of what this file makes: another one makes kept pairs anew
+MAX_REWRITES = 4
+WANTED: dict[Kind, Outcome] = {
+    "rewrite": Outcome.MATCH,
+    "mutation": Outcome.MISMATCH,
+    "other gold": Outcome.MISMATCH,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    database_id: str
+    gold: str
+    other: str
+    kind: Kind
+    how: tuple[str, ...]  # names of the rewrites and mutations between the two
+
+    @property
+    def is_equal(self) -> bool:
+        return self.kind == "rewrite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPlan:
+    """How many of each kind are tried for a gold. The seed decides all choices."""
+
+    num_rewrites: int = 4
+    num_mutations: int = 4
+    num_others: int = 1
+    seed: int = 1
+    max_golds_per_database: int = 100_000
+
+
+def make_pairs(
+    questions: Sequence[Question], databases_dir: Path, plan: PairPlan, advance: Callable[[int], object]
+) -> list[Pair]:
+    """The pairs of all golds whose verdict is the wanted one; the others are dropped. Raises UserError."""
+    section = RewardSection(semantics="strict")
+    schemas = SchemaReader(databases_dir)
+    found: list[Pair] = []
+    with closing(Scorer(databases_dir, section)) as scorer:
+        for database_id, golds in golds_by_database(questions, plan).items():
+            columns = schemas.schema(database_id)
+            tried = _tried(database_id, golds, columns, plan)
+            for gold, candidates in tried:
+                found += _verified(scorer, gold, candidates)
+                advance(1)
+    return found
+
+
+def golds_by_database(questions: Iterable[Question], plan: PairPlan) -> dict[str, list[str]]:
+    """Each gold once, in an order that the seed alone decides."""
+    golds: dict[str, dict[str, None]] = defaultdict(dict)
+    for question in questions:
+        golds[question.database_id].update(dict.fromkeys(question.gold_sql))
+    found = {}
+    for database_id in sorted(golds):
+        chosen = sorted(golds[database_id])
+        random.Random(f"{plan.seed} {database_id}").shuffle(chosen)
+        found[database_id] = chosen[: plan.max_golds_per_database]
+    return found
+
+
+def _tried(
+    database_id: str, golds: Sequence[str], columns: Schema, plan: PairPlan
+) -> Iterator[tuple[str, list[Pair]]]:
+    """Of each gold that can be planned: candidates that are not verified yet."""
+    schema = schema_of(columns)
+    plans: dict[str, exp.Query] = {}
+    for gold in golds:
+        try:
+            build(gold, schema)
+            plans[gold] = resolved(parsed(gold), schema)
+        except (SyntaxFault, NoPlan):
+            continue
+    texts = sorted({one.this for tree in plans.values() for one in tree.find_all(exp.Literal) if one.is_string})
+    around = Surroundings({table.lower(): list(names) for table, names in columns.items()}, texts)
+    for gold, tree in plans.items():
+        rng = random.Random(f"{plan.seed} {database_id} {gold}")
+        candidates: dict[str, tuple[Kind, tuple[str, ...]]] = {}
+        for _ in range(plan.num_rewrites):
+            if (made := rewritten(tree, rng, rng.randint(1, MAX_REWRITES))) is not None:
+                candidates.setdefault(made[0].sql(DIALECT), ("rewrite", made[1]))
+        for _ in range(plan.num_mutations):
+            if (changed := mutated(tree, rng, around)) is not None:
+                other, names = changed[0], (changed[1],)
+                # Half of them look as different from the gold as equivalent queries do.
+                if rng.random() < 0.5 and (made := rewritten(other, rng, rng.randint(1, MAX_REWRITES))) is not None:
+                    other, names = made[0], (*names, *made[1])
+                candidates.setdefault(other.sql(DIALECT), ("mutation", names))
+        for other_gold in rng.sample([one for one in plans if one != gold], min(plan.num_others, len(plans) - 1)):
+            candidates.setdefault(other_gold, ("other gold", ()))
+        yield gold, [
+            Pair(database_id=database_id, gold=gold, other=other, kind=kind, how=how)
+            for other, (kind, how) in candidates.items()
+            if other != gold and _is_planned(other, schema)
+        ]
+
+
+def _is_planned(sql: str, schema: MappingSchema) -> bool:
+    try:
+        build(sql, schema)
+    except (SyntaxFault, NoPlan):
+        return False
+    return True
+
+
+def _verified(scorer: Scorer, gold: str, candidates: Sequence[Pair]) -> list[Pair]:
+    if not candidates:
+        return []
+    request = ScoreRequest(
+        question_id="pair",
+        database_id=candidates[0].database_id,
+        gold_sql=(gold,),
+        candidates=tuple(Candidate(sql=pair.other) for pair in candidates),
+        correctness_only=True,
+    )
+    scores = scorer.score(request)
+    return [pair for pair, score in zip(candidates, scores, strict=True) if score.outcome is WANTED[pair.kind]]
+
+
+def pairs_key(questions: Sequence[Question], database_digests: Mapping[str, str], plan: PairPlan) -> str:
+    """Names the pairs by all that decides them."""
+    golds = sorted((question.database_id, *question.gold_sql) for question in questions)
+    about = json.dumps([VERSION, golds, sorted(database_digests.items()), asdict(plan)])
+    return hashlib.sha256(about.encode()).hexdigest()[:32]
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """JSON lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".writing")
+    beside.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
+    beside.replace(path)
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """What `write_pairs` wrote."""
+    # Not splitlines: SQL may hold the line separators of Unicode.
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [Pair(**{**record, "how": tuple(record["how"])}) for record in map(json.loads, filter(None, lines))]
