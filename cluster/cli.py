@@ -15,6 +15,7 @@ from cluster.bench_cli import bench
 from cluster.environment import environment_overrides, logs_dir
 from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
+from cluster.graph_reward_cli import train_graph_reward
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
 from configs.errors import (
@@ -43,6 +44,7 @@ app.command()(report)
 app.command()(export)
 app.command()(ask)
 app.command()(runs)
+app.command()(train_graph_reward)
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
 Overrides = Annotated[

@@ -96,7 +96,10 @@ def count_distinct(query: exp.Query, rng: Random, around: Surroundings) -> exp.Q
         return None
     node = rng.choice(found)
     inner = node.this
-    node.set("this", inner.expressions[0].copy() if isinstance(inner, exp.Distinct) else exp.Distinct(expressions=[inner.copy()]))
+    node.set(
+        "this",
+        inner.expressions[0].copy() if isinstance(inner, exp.Distinct) else exp.Distinct(expressions=[inner.copy()]),
+    )
     return query
 
 

@@ -85,10 +85,12 @@ def join_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
     """`x IN (SELECT y ...)`, one of WHERE's conditions, as a join with the distinct y."""
     for select in query.find_all(exp.Select):
         where = select.args.get("where")
-        parts = list(where.this.flatten()) if where and isinstance(where.this, exp.And) else [where.this] if where else []
+        parts = (
+            list(where.this.flatten()) if where and isinstance(where.this, exp.And) else [where.this] if where else []
+        )
         for part in parts:
             inner = _plain_subquery(part) if isinstance(part, exp.In) else None
-            if inner is None or select.find(exp.Star) is not None and not select.find(exp.Count):
+            if inner is None or (select.find(exp.Star) is not None and not select.find(exp.Count)):
                 continue
             inner.set("expressions", [exp.alias_(inner.expressions[0].unalias(), "key_of_it")])
             inner.set("distinct", exp.Distinct())
@@ -122,7 +124,9 @@ def in_for_join(query: exp.Query, rng: Random) -> exp.Query | None:
         for condition in own:
             inner = inner.where(condition)
         select.set("joins", joins[:-1])
-        select.set("where", exp.Where(this=exp.and_(exp.In(this=outer_side[0].copy(), query=inner.subquery()), *others)))
+        select.set(
+            "where", exp.Where(this=exp.and_(exp.In(this=outer_side[0].copy(), query=inner.subquery()), *others))
+        )
         return query
     return None
 

@@ -27,6 +27,7 @@ from reward_service.scorer import Scorer
 Kind = Literal["rewrite", "mutation", "other gold"]
 VERSION = 1  # of what this file makes: another one makes kept pairs anew
 MAX_REWRITES = 4
+TIME_LIMIT_S = 1.0  # CPU seconds of one query; a slower one makes no pair
 WANTED: dict[Kind, Outcome] = {
     "rewrite": Outcome.MATCH,
     "mutation": Outcome.MISMATCH,
@@ -62,7 +63,7 @@ def make_pairs(
     questions: Sequence[Question], databases_dir: Path, plan: PairPlan, advance: Callable[[int], object]
 ) -> list[Pair]:
     """The pairs of all golds whose verdict is the wanted one; the others are dropped. Raises UserError."""
-    section = RewardSection(semantics="strict")
+    section = RewardSection(semantics="strict", time_limit_s=TIME_LIMIT_S)
     schemas = SchemaReader(databases_dir)
     found: list[Pair] = []
     with closing(Scorer(databases_dir, section)) as scorer:
@@ -88,9 +89,7 @@ def golds_by_database(questions: Iterable[Question], plan: PairPlan) -> dict[str
     return found
 
 
-def _tried(
-    database_id: str, golds: Sequence[str], columns: Schema, plan: PairPlan
-) -> Iterator[tuple[str, list[Pair]]]:
+def _tried(database_id: str, golds: Sequence[str], columns: Schema, plan: PairPlan) -> Iterator[tuple[str, list[Pair]]]:
     """Of each gold that can be planned: candidates that are not verified yet."""
     schema = schema_of(columns)
     plans: dict[str, exp.Query] = {}
@@ -117,11 +116,14 @@ def _tried(
                 candidates.setdefault(other.sql(DIALECT), ("mutation", names))
         for other_gold in rng.sample([one for one in plans if one != gold], min(plan.num_others, len(plans) - 1)):
             candidates.setdefault(other_gold, ("other gold", ()))
-        yield gold, [
-            Pair(database_id=database_id, gold=gold, other=other, kind=kind, how=how)
-            for other, (kind, how) in candidates.items()
-            if other != gold and _is_planned(other, schema)
-        ]
+        yield (
+            gold,
+            [
+                Pair(database_id=database_id, gold=gold, other=other, kind=kind, how=how)
+                for other, (kind, how) in candidates.items()
+                if other != gold and _is_planned(other, schema)
+            ],
+        )
 
 
 def _is_planned(sql: str, schema: MappingSchema) -> bool:

@@ -30,4 +30,6 @@ def edit_similarity(a: str, b: str) -> float:
 
 def _ngrams(sql: str) -> Counter[tuple[str, ...]]:
     tokens = [token.text.lower() for token in sqlglot.tokenize(sql, dialect=DIALECT)]
-    return Counter(tuple(tokens[start : start + n]) for n in range(1, MAX_N + 1) for start in range(len(tokens) - n + 1))
+    return Counter(
+        tuple(tokens[start : start + n]) for n in range(1, MAX_N + 1) for start in range(len(tokens) - n + 1)
+    )

@@ -128,7 +128,9 @@ class ExpressionTerms:
                 values[sides[0].signature].append((sides[0], constants))
             else:
                 parts.append(found)
-        parts += [_membership(gathered[0][0], [one for _, some in gathered for one in some]) for gathered in values.values()]
+        parts += [
+            _membership(gathered[0][0], [one for _, some in gathered for one in some]) for gathered in values.values()
+        ]
         return parts[0] if len(parts) == 1 else Term("or").add("part", *parts)
 
     def _in(self, node: exp.In) -> Term:

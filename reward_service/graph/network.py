@@ -152,9 +152,7 @@ class GraphMatchingNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def distances(
-    network: GraphMatchingNetwork, pairs: Sequence[GraphPair], pairs_at_once: int = 64
-) -> list[float]:
+def distances(network: GraphMatchingNetwork, pairs: Sequence[GraphPair], pairs_at_once: int = 64) -> list[float]:
     """Of each pair, without gradients."""
     found: list[float] = []
     with torch.inference_mode():

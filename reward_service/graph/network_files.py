@@ -21,7 +21,9 @@ WEIGHTS_FILE, ABOUT_FILE = "model.safetensors", "graph_network.json"
 FORMAT = 1  # of graphs, their encoding and the network together: weights of another one mean nothing here
 
 
-def write_network(folder: Path, network: GraphMatchingNetwork, vocabulary: Vocabulary, about: Mapping[str, Any]) -> None:
+def write_network(
+    folder: Path, network: GraphMatchingNetwork, vocabulary: Vocabulary, about: Mapping[str, Any]
+) -> None:
     """Into an existing folder. `about` is whatever else is known of the training, for JSON."""
     weights = save_tensors({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     (folder / WEIGHTS_FILE).write_bytes(weights)

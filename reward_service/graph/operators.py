@@ -146,8 +146,10 @@ class _Builder:
             self._note("distinct", Term("distinct"))
             project = Term("distinct").add(INPUT, project)
         known = ExpressionTerms(
-            lambda column: (columns.get(column.name.lower()) if not column.table else None)
-            or scope.find(column.table.lower(), column.name.lower()),
+            lambda column: (
+                (columns.get(column.name.lower()) if not column.table else None)
+                or scope.find(column.table.lower(), column.name.lower())
+            ),
             lambda query: self._query(query, ctes, scope).operator,
             terms.rows,
         )
@@ -221,7 +223,9 @@ class _Builder:
                 is_descending = bool(ordered.args.get("desc"))
                 nulls_first = ordered.args.get("nulls_first")
                 is_usual = nulls_first is None or nulls_first is not is_descending
-                key = Term("desc" if is_descending else "asc", "" if is_usual else "nulls").add("0", terms.term(ordered.this))
+                key = Term("desc" if is_descending else "asc", "" if is_usual else "nulls").add(
+                    "0", terms.term(ordered.this)
+                )
                 operator.add(f"key{index}", key)
                 self._note("sort", key)
         if limit := query.args.get("limit"):

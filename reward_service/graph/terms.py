@@ -53,7 +53,9 @@ class Term:
         return self._hash([(link.role, link.term.expression) for link in self.links if link.role not in FLOW])
 
     def _hash(self, below: Iterable[tuple[str, int]]) -> int:
-        return xxh3_64_intdigest(repr((self.kind, self.name, self.owner, sorted(below))).encode("utf-8", "backslashreplace"))
+        return xxh3_64_intdigest(
+            repr((self.kind, self.name, self.owner, sorted(below))).encode("utf-8", "backslashreplace")
+        )
 
 
 class Node(NamedTuple):
