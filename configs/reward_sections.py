@@ -103,3 +103,22 @@ class RewardSection(Section):
     @property
     def asks_judge(self) -> bool:
         return self.design == "reasoning_sql" and self.reasoning_judge_weight > 0
+    def _graphs_need_a_network(self) -> Self:
+        if self.design != "graph_reward":
+            return self
+        if self.graph_outcome_weight > 0 and self.graph_network is None:
+            raise ValueError(
+                "reward.design is 'graph_reward' with an outcome term, but reward.graph_network is not set: give the "
+                "folder that floe train-graph-reward wrote, or set reward.graph_outcome_weight=0"
+            )
+        if self.graph_outcome_weight == 0 and self.graph_stepwise_weight == 0:
+            raise ValueError(
+                "reward.graph_outcome_weight and reward.graph_stepwise_weight are both 0, so every answer would earn "
+                "nothing: give one of them a weight"
+            )
+        if self.empty_gold != "score":
+            raise ValueError(
+                f"reward.empty_gold is '{self.empty_gold}', but reward.design 'graph_reward' runs no gold, so that it "
+                "can't know which is empty: set reward.empty_gold=score"
+            )
+        return self

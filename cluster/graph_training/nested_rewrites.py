@@ -103,7 +103,7 @@ def join_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def in_for_join(query: exp.Query, rng: Random) -> exp.Query | None:
-    """A joined table of which no column is shown becomes `x IN (SELECT y ...)`; under DISTINCT it can't multiply rows."""
+    """A joined table that shows no column becomes `x IN (SELECT y ...)`; under DISTINCT it can't multiply rows."""
     for select in query.find_all(exp.Select):
         joins = select.args.get("joins") or []
         if not select.args.get("distinct") or not joins or any(join.side for join in joins):

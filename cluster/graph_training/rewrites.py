@@ -92,10 +92,10 @@ def or_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
 def in_for_or(query: exp.Query, rng: Random) -> exp.Query | None:
     for node in query.find_all(exp.Or):
         sides = (node.this, node.expression)
-        if all(isinstance(side, exp.EQ) and isinstance(side.expression, exp.Literal) for side in sides):
-            if sides[0].this == sides[1].this:
-                node.replace(exp.In(this=sides[0].this.copy(), expressions=[side.expression.copy() for side in sides]))
-                return query
+        is_list = all(isinstance(side, exp.EQ) and isinstance(side.expression, exp.Literal) for side in sides)
+        if is_list and sides[0].this == sides[1].this:
+            node.replace(exp.In(this=sides[0].this.copy(), expressions=[side.expression.copy() for side in sides]))
+            return query
     return None
 
 

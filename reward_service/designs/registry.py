@@ -21,6 +21,17 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
             return Design(rewards=sql_r1.SqlR1(section.sql_r1_variant), semantics=sql_r1.SEMANTICS)
         case "reasoning_sql":
             return Design(rewards=_reasoning_sql(section, databases_dir))
+        case "graph_reward":
+            from reward_service.designs import graph_reward
+
+            distances = None
+            if section.graph_outcome_weight > 0:
+                from reward_service.graph.graph_distances import GraphDistances
+
+                assert section.graph_network is not None
+                distances = GraphDistances.read(section.graph_network.expanduser())
+            weights = section.graph_outcome_weight, section.graph_stepwise_weight
+            return Design(rewards=graph_reward.GraphReward(databases_dir, distances, *weights), executes=False)
         case "proof":
             from reward_service.designs import proof
 

@@ -1,8 +1,8 @@
 """Operator graphs as arrays: what the network sees of a graph, and of two that are compared (pure numpy).
 
-Kinds and roles come from a vocabulary; names of tables, columns and literals are hashes, since those of another database
-are other names. What counts of them is whether both graphs have the same: the match features say it of each node, alone
-and together with its neighbourhood (Weisfeiler and Leman's refinement) and with all that hangs below it.
+Kinds and roles come from a vocabulary; names of tables, columns and literals are hashes, since another database has
+others. What counts of them is whether both graphs have the same: the match features say it of each node, alone and
+together with its neighbourhood (Weisfeiler and Leman's refinement) and with all that hangs below it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Expressions of a resolved query as terms, in one form for what is written in several (pure).
 
-BETWEEN becomes two comparisons; `a > b` is `b < a`; NOT is pushed into comparisons; OR of equalities with one column is IN;
-COUNT(1) is COUNT(*); operands of AND, OR, =, <>, + and * have no order.
+BETWEEN becomes two comparisons; `a > b` is `b < a`; NOT is pushed into comparisons; OR of equalities with one column is
+IN; COUNT(1) is COUNT(*); operands of AND, OR, =, <>, + and * have no order.
 """
 
 from __future__ import annotations

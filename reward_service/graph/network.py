@@ -56,7 +56,7 @@ GraphPair = tuple[EncodedGraph, EncodedGraph]
 def batch_of(
     pairs: Sequence[GraphPair], num_buckets: int, salts: Sequence[int] | None = None, matches: Sequence[np.ndarray] = ()
 ) -> PairBatch:
-    """`salts`, one per pair, give the names of a pair other embeddings; `matches` are its graphs' features, if known."""
+    """`salts`, one per pair, give a pair's names other embeddings; `matches` are its graphs' features, if known."""
     graphs = [graph for pair in pairs for graph in pair]
     sizes = np.array([len(graph.kinds) for graph in graphs])
     starts = np.cumsum(sizes) - sizes

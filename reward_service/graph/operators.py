@@ -1,8 +1,8 @@
-"""A resolved query as a relational operator graph: scans, joins, filters, aggregates, sorts and their expressions (pure).
+"""A resolved query as a relational operator graph: scans, joins, filters, aggregates, sorts, expressions (pure).
 
-After the relational operator trees of Graph-Reward-SQL (arXiv 2505.12380) and FuncEvalGMN (arXiv 2407.14530), which take
-them from Calcite. Conditions of inner joins stand beside those of WHERE, since they mean the same there; a column of a
-derived table or CTE is the expression that makes it; a column of a table is one node with an edge to its scan.
+After the relational operator trees of Graph-Reward-SQL (arXiv 2505.12380) and FuncEvalGMN (arXiv 2407.14530), which
+take them from Calcite. Conditions of inner joins stand beside those of WHERE, since they mean the same there; a column
+of a derived table or CTE is the expression that makes it; a column of a table is one node with an edge to its scan.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class _Builder:
         # What is said twice holds once.
         distinct = {condition.signature: condition for condition in conditions}.values()
         for condition in distinct:
-            self._note(kind, condition)
+            self._note("condition", condition)
         return Term(kind).add(INPUT, rows).add("condition", *distinct) if distinct else rows
 
     def _aggregated(self, select: exp.Select, rows: Term, terms: ExpressionTerms) -> Term:

@@ -1,8 +1,8 @@
 """SQL and a schema to a query whose every column is resolved, by sqlglot's optimizer (pure).
 
-What sqlglot can't parse is a syntax fault; what it parses but can't resolve on the schema has no plan. SQLite itself runs
-nothing here. Limits: sqlglot's grammar is not SQLite's, so a few statements fall on the other side of either line; `rowid`
-counts as no column, since no schema names it.
+What sqlglot can't parse is a syntax fault; what it parses but can't resolve on the schema has no plan. Nothing is run.
+Limits: sqlglot's grammar is not SQLite's, so a few statements fall on the other side of either line; `rowid` counts as
+no column, since no schema names it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest, xxh3_128_intdigest
 
 MAX_NODES = 400
 
@@ -79,6 +79,11 @@ class OperatorGraph:
     nodes: tuple[Node, ...]
     signatures: tuple[int, ...]  # of each node, with all below
     edges: tuple[Edge, ...]
+
+    @cached_property
+    def digest(self) -> int:
+        """Equal graphs have equal ones."""
+        return xxh3_128_intdigest(repr((self.nodes, self.edges)).encode("utf-8", "backslashreplace"))
 
 
 class TooManyNodes(Exception):

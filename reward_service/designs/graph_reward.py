@@ -1,0 +1,95 @@
+"""The rewards of Graph-Reward-SQL (arXiv 2505.12380): without execution, from operator graphs of answer and gold.
+
+    outcome     -1      no query: sqlglot can't parse it, it is refused, or there is none
+                -0.6    no plan: it can't be resolved on the database's schema
+                max(0, 1 - d)    d is the distance of the two graphs by a graph matching network ("GMNScore")
+    stepwise    share of the gold's structure that the answer's CTEs build, each piece credited once ("StepRTM")
+
+    reward = graph_outcome_weight * outcome + graph_stepwise_weight * stepwise
+
+Range at weights 1 and 0: -1 to 1. The best over the golds. Nothing is run: two queries that are equal on the data alone
+look different, and what the network takes for equal may not be.
+
+Deviations: sqlglot's optimizer in place of Calcite, so the line between "no query" and "no plan" is sqlglot's; the
+network is trained by `floe train-graph-reward`, not the published one (see `reward_service/graph/network.py`); graphs
+that are the same are at distance 0 without it; the published increment of the stepwise term is not known (see
+`reward_service/graph/stepwise.py`), and it is 0 for an answer without a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cluster.messages import Outcome
+from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
+from reward_service.graph.build import BuiltQuery
+from reward_service.graph.built_queries import Built, BuiltQueries
+from reward_service.graph.plan import SyntaxFault
+from reward_service.graph.stepwise import step_credits
+from reward_service.graph.terms import OperatorGraph
+from reward_service.verdict import DatabaseUnavailable, message_of
+
+NO_QUERY, NO_PLAN = -1.0, -0.6
+
+Distances = Callable[[Sequence[tuple[OperatorGraph, OperatorGraph]]], Sequence[float]]
+
+
+class GraphReward:
+    def __init__(
+        self, databases_dir: Path, distances: Distances | None, outcome_weight: float, stepwise_weight: float
+    ) -> None:
+        """`distances` is None where the outcome has no weight."""
+        self._queries = BuiltQueries(databases_dir)
+        self._distances = distances
+        self._weights = {"outcome": outcome_weight, "stepwise": stepwise_weight}
+
+    def __call__(self, group: JudgedGroup) -> list[Reward]:
+        """Raises GoldUnusable and GroupUnscorable."""
+        try:
+            state = self._queries.state(group.database_id)
+        except DatabaseUnavailable as error:
+            raise GroupUnscorable(message_of(error)) from error
+
+        def built(sql: str) -> Built:
+            return self._queries.get(group.database_id, state, sql)
+
+        golds = _usable([built(sql) for sql in group.gold_sql])
+        asked = {one.sql: built(one.sql) for one in group.candidates if one.sql is not None and not _is_refused(one)}
+        answers = {sql: query for sql, query in asked.items() if isinstance(query, BuiltQuery)}
+        rewards = dict(zip(answers, self._best_rewards(list(answers.values()), golds), strict=True))
+        return [self._reward(one, asked, rewards) for one in group.candidates]
+
+    def _reward(self, one: JudgedCandidate, asked: dict[str, Built], rewards: dict[str, Reward]) -> Reward:
+        if one.sql is None or _is_refused(one) or isinstance(asked[one.sql], SyntaxFault):
+            return self._weighted(NO_QUERY, 0.0)
+        return rewards.get(one.sql) or self._weighted(NO_PLAN, 0.0)
+
+    def _best_rewards(self, answers: Sequence[BuiltQuery], golds: Sequence[BuiltQuery]) -> list[Reward]:
+        """Of each answer, by the gold that gives it most."""
+        pairs = [(gold.graph, answer.graph) for answer in answers for gold in golds]
+        found = iter(self._distances(pairs) if self._distances and pairs else [1.0] * len(pairs))
+        best = []
+        for answer in answers:
+            each = [
+                self._weighted(max(0.0, 1.0 - next(found)), sum(step_credits(answer.steps, gold.steps)))
+                for gold in golds
+            ]
+            best.append(max(each, key=lambda reward: reward.value))
+        return best
+
+    def _weighted(self, outcome: float, stepwise: float) -> Reward:
+        values = {"outcome": outcome, "stepwise": stepwise}
+        terms = {name: weight * values[name] for name, weight in self._weights.items() if weight > 0}
+        return Reward(sum(terms.values()), terms)
+
+
+def _usable(golds: Sequence[Built]) -> list[BuiltQuery]:
+    usable = [gold for gold in golds if isinstance(gold, BuiltQuery)]
+    if not usable:
+        raise GoldUnusable(f"no gold becomes an operator graph: {golds[0] if golds else 'there is none'}")
+    return usable
+
+
+def _is_refused(one: JudgedCandidate) -> bool:
+    return one.outcome in (Outcome.REJECTED, Outcome.NO_SQL)

@@ -1,0 +1,46 @@
+"""Distances of operator graphs by a trained network, each computed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from reward_service.graph.encoding import Encoder
+from reward_service.graph.network import GraphMatchingNetwork, distances
+from reward_service.graph.network_files import read_network
+from reward_service.graph.terms import OperatorGraph
+
+MAX_CACHED = 100_000
+
+Pair = tuple[OperatorGraph, OperatorGraph]
+
+
+class GraphDistances:
+    """For several threads. The same graph is at distance 0, whatever the network computes."""
+
+    def __init__(self, network: GraphMatchingNetwork, encoder: Encoder) -> None:
+        self._network = network
+        self._encoder = encoder
+        self._known: dict[tuple[int, int], float] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def read(cls, folder: Path) -> GraphDistances:
+        """Raises UserError."""
+        return cls(*read_network(folder))
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[float]:
+        """Of each pair; those that are not known go through the network together."""
+        keys = [(a.digest, b.digest) for a, b in pairs]
+        with self._lock:
+            found = {key: self._known[key] for key in keys if key in self._known}
+        found |= {key: 0.0 for key in keys if key[0] == key[1]}
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        encoded = [(self._encoder.encode(a), self._encoder.encode(b)) for a, b in new.values()]
+        made = dict(zip(new, distances(self._network, encoded), strict=True))
+        with self._lock:
+            if len(self._known) + len(made) > MAX_CACHED:
+                self._known.clear()
+            self._known |= made
+        return [(found | made)[key] for key in keys]

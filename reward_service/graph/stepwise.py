@@ -1,0 +1,32 @@
+"""Stepwise CTE matching, the rule-based reward of Graph-Reward-SQL (StepRTM; arXiv 2505.12380), pure.
+
+    credit of step k = pieces of step k that the gold has and no earlier step took / pieces of the gold
+
+Steps are the CTEs of the answer's outermost WITH in their order, then the statement after them. Pieces are the parts of
+an operator tree: a scan by its table, a condition, a group key, a sort key, DISTINCT, LIMIT, an outer join, a set
+operation, and each column that the statement returns; those of a CTE are no result and earn nothing. The credits add up
+to 1 at most, and to 1 where nothing of the gold is missing. The increment as published is not known
+beyond "newly matched structure": that a piece is the unit, and that what the gold lacks costs nothing, are choices made
+here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from reward_service.graph.operators import Piece
+
+Steps = Sequence[Sequence[Piece]]
+
+
+def step_credits(answer: Steps, gold: Steps) -> list[float]:
+    """One for each step of the answer; the gold may be in CTE form or not."""
+    missing = Counter(piece for step in gold for piece in step)
+    num_pieces = missing.total()
+    credits = []
+    for step in answer:
+        matched = Counter(step) & missing
+        missing -= matched
+        credits.append(matched.total() / num_pieces if num_pieces else 0.0)
+    return credits
