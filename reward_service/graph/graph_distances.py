@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from reward_service.graph.encoding import Encoder
 from reward_service.graph.network import GraphMatchingNetwork, distances
 from reward_service.graph.network_files import read_network
@@ -27,7 +29,11 @@ class GraphDistances:
 
     @classmethod
     def read(cls, folder: Path) -> GraphDistances:
-        """Raises UserError."""
+        """Sets PyTorch to one thread: reward workers are many, and their threads would wait for each other.
+
+        Raises UserError.
+        """
+        torch.set_num_threads(1)
         return cls(*read_network(folder))
 
     def __call__(self, pairs: Sequence[Pair]) -> list[float]:
