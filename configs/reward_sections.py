@@ -103,6 +103,8 @@ class RewardSection(Section):
     @property
     def asks_judge(self) -> bool:
         return self.design == "reasoning_sql" and self.reasoning_judge_weight > 0
+
+    @model_validator(mode="after")
     def _graphs_need_a_network(self) -> Self:
         if self.design != "graph_reward":
             return self

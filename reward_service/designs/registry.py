@@ -22,16 +22,7 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
         case "reasoning_sql":
             return Design(rewards=_reasoning_sql(section, databases_dir))
         case "graph_reward":
-            from reward_service.designs import graph_reward
-
-            distances = None
-            if section.graph_outcome_weight > 0:
-                from reward_service.graph.graph_distances import GraphDistances
-
-                assert section.graph_network is not None
-                distances = GraphDistances.read(section.graph_network.expanduser())
-            weights = section.graph_outcome_weight, section.graph_stepwise_weight
-            return Design(rewards=graph_reward.GraphReward(databases_dir, distances, *weights), executes=False)
+            return Design(rewards=_graph_reward(section, databases_dir), executes=False)
         case "proof":
             from reward_service.designs import proof
 
@@ -49,3 +40,15 @@ def _reasoning_sql(section: RewardSection, databases_dir: Path) -> RewardDesign:
     from reward_service.judge import Judge
 
     return ReasoningSql(section, read_schema, Judge(section).scores)
+
+
+def _graph_reward(section: RewardSection, databases_dir: Path) -> RewardDesign:
+    from reward_service.designs.graph_reward import GraphReward
+
+    weights = section.graph_outcome_weight, section.graph_stepwise_weight
+    if section.graph_outcome_weight == 0:
+        return GraphReward(databases_dir, None, *weights)
+    from reward_service.graph.graph_distances import GraphDistances
+
+    assert section.graph_network is not None  # the configuration refuses it
+    return GraphReward(databases_dir, GraphDistances.read(section.graph_network.expanduser()), *weights)
