@@ -55,7 +55,8 @@ def _split_conditions(select: exp.Select, alias: str) -> tuple[list[exp.Expr], l
     if where is None:
         return [], []
     parts = list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
-    own, others = [], []
+    own: list[exp.Expr] = []
+    others: list[exp.Expr] = []
     for part in parts:
         columns = list(part.find_all(exp.Column))
         is_own = bool(columns) and not part.find(exp.Query) and all(column.table == alias for column in columns)

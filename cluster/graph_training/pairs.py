@@ -109,7 +109,8 @@ def _tried(database_id: str, golds: Sequence[str], columns: Schema, plan: PairPl
                 candidates.setdefault(made[0].sql(DIALECT), ("rewrite", made[1]))
         for _ in range(plan.num_mutations):
             if (changed := mutated(tree, rng, around)) is not None:
-                other, names = changed[0], (changed[1],)
+                other = changed[0]
+                names: tuple[str, ...] = (changed[1],)
                 # Half of them look as different from the gold as equivalent queries do.
                 if rng.random() < 0.5 and (made := rewritten(other, rng, rng.randint(1, MAX_REWRITES))) is not None:
                     other, names = made[0], (*names, *made[1])

@@ -22,9 +22,9 @@ def ngram_similarity(a: str, b: str) -> float:
 
 def edit_similarity(a: str, b: str) -> float:
     """1 less the share of nodes of the two syntax trees that an edit script (sqlglot's Change Distiller) touches."""
-    trees = [parsed(sql) for sql in (a, b)]
-    num_nodes = sum(1 for tree in trees for _ in tree.walk())
-    num_edits = sum(not isinstance(edit, Keep) for edit in diff(*trees, dialect=DIALECT))
+    source, target = parsed(a), parsed(b)
+    num_nodes = sum(1 for tree in (source, target) for _ in tree.walk())
+    num_edits = sum(not isinstance(edit, Keep) for edit in diff(source, target, dialect=DIALECT))
     return 1.0 - num_edits / num_nodes
 
 

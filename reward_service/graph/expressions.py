@@ -14,9 +14,14 @@ from sqlglot import exp
 from reward_service.graph.plan import NoPlan
 from reward_service.graph.terms import OVER, Term
 
-_COMMUTATIVE = {exp.EQ: "eq", exp.NEQ: "neq", exp.Add: "add", exp.Mul: "mul"}
+_COMMUTATIVE: dict[type[exp.Expr], str] = {exp.EQ: "eq", exp.NEQ: "neq", exp.Add: "add", exp.Mul: "mul"}
 # Both orders are kept as the one that is smaller on the left.
-_COMPARISONS = {exp.LT: ("lt", False), exp.LTE: ("le", False), exp.GT: ("lt", True), exp.GTE: ("le", True)}
+_COMPARISONS: dict[type[exp.Expr], tuple[str, bool]] = {
+    exp.LT: ("lt", False),
+    exp.LTE: ("le", False),
+    exp.GT: ("lt", True),
+    exp.GTE: ("le", True),
+}
 _NEGATED: dict[type[exp.Expr], type[exp.Binary]] = {
     exp.EQ: exp.NEQ,
     exp.NEQ: exp.EQ,

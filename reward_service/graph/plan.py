@@ -33,7 +33,7 @@ class NoPlan(Exception):
 
 def schema_of(tables: Mapping[str, Mapping[str, str]]) -> MappingSchema:
     """Table -> column -> declared type, as sqlglot's optimizer takes it; types don't matter here."""
-    columns = {table: dict.fromkeys(names, "TEXT") for table, names in tables.items()}
+    columns: dict[str, object] = {table: dict.fromkeys(names, "TEXT") for table, names in tables.items()}
     return MappingSchema(columns, dialect=DIALECT)
 
 
