@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from cluster import free_memory
+from cluster.embedded_models import SMOLLM2
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.model_config import count_published
 from cluster.preflight import machine, versions
@@ -269,14 +270,12 @@ def test_the_remedy_of_the_plan_mends_it():
 
 
 def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
-    assert is_warning(
-        planned_memory(load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"]), GpuReading()),
-        "on an assumed GPU",
-    )
+    given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
+    assert is_warning(planned_memory(given, GpuReading()), "on an assumed GPU")
 
 
 def test_a_plan_above_what_is_free_now_is_a_warning():
-    made = plan_memory(RunConfig(), count_published("HuggingFaceTB/SmolLM2-135M-Instruct"), 64 * GIB)
+    made = plan_memory(RunConfig(), count_published(SMOLLM2), 64 * GIB)
     assert is_warning(judge(made, GIB, is_assumed=False), "1.0 are free now")
     assert is_ok(judge(made, 64 * GIB, is_assumed=False))
 
