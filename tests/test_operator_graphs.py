@@ -250,3 +250,32 @@ def test_credits_add_up_to_one_at_most(pair: list[str]) -> None:
     credits = credits_of(*pair)
     assert all(credit >= 0 for credit in credits) and sum(credits) <= 1 + 1e-9
     assert sum(credits_of(pair[0], pair[0])) == pytest.approx(1)
+
+
+def test_a_negated_condition_over_a_cte_has_a_graph():
+    build("WITH s AS (SELECT name, age FROM singer) SELECT name FROM s WHERE NOT (age > 3 AND name = 'x')", SCHEMA)
+
+
+STARS = ", ".join(["*"] * 70)
+
+
+def doubling(levels: int) -> str:
+    query = "SELECT age AS y FROM singer"
+    for level in range(levels):
+        query = f"SELECT y + y AS y FROM ({query}) AS t{level}"
+    return query
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        doubling(20),
+        f"SELECT {STARS} FROM (SELECT {STARS} FROM singer) AS t",
+        "SELECT 1 AS a0, " + ", ".join(f"a{i} + a{i} AS a{i + 1}" for i in range(25)) + " FROM singer",
+        " UNION ALL ".join(["SELECT age FROM singer"] * 200),
+    ],
+    ids=["doubled names", "stars", "chained aliases", "many SELECTs"],
+)
+def test_a_query_that_would_grow_without_end_has_no_plan(sql):
+    with pytest.raises(NoPlan):
+        build(sql, SCHEMA)

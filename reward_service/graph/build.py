@@ -23,8 +23,9 @@ def build(sql: str, schema: MappingSchema) -> BuiltQuery:
     """Raises SyntaxFault, and NoPlan for a query that can't be resolved, is too large or uses what is not supported."""
     query = resolved(parsed(sql), schema)
     try:
+        folded = merged(query.copy())  # before the walk, which gives nodes new parents
         steps = operators(query).steps
-        graph = numbered(operators(merged(query)).root)
+        graph = numbered(operators(folded).root)
     except TooManyNodes as error:
         raise NoPlan(str(error)) from error
     except RecursionError as error:

@@ -17,6 +17,8 @@ from sqlglot.optimizer.merge_subqueries import merge_subqueries
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
+from reward_service.graph.limits import excess
+
 DIALECT = "sqlite"
 MAX_SQL_CHARS = 20_000
 
@@ -54,6 +56,8 @@ def parsed(sql: str) -> exp.Query:
 
 def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
     """A copy with every column bound to its source, stars and references to aliases expanded. Raises NoPlan."""
+    if much := excess(query):
+        raise NoPlan(f"the query has {much}")
     try:
         plain = _with_string_literals(query.copy(), schema)
         found = qualify(plain, schema=schema, dialect=DIALECT, identify=False, quote_identifiers=False)
