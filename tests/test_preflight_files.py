@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
+from vllm.config import ModelConfig
 
 from actors.data.question_sets import QuestionSets
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import Question
 from cluster.preflight import data_checks, model_files
+from cluster.preflight.examination import model_checks
 from cluster.preflight.finding import Finding, Level
 from configs.schema import LoraSection, ModelSection, PromptSection, RewardSection, RunConfig
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
@@ -94,7 +96,7 @@ def test_a_context_longer_than_the_models(model):
 
 @pytest.mark.parametrize(
     ("kind", "original", "limit"),
-    [("yarn", 512, 2048), ("yarn", 1024, 4096), ("linear", None, 4096), ("dynamic", None, 4096), ("llama3", 256, 1024)],
+    [("yarn", 256, 1024), ("yarn", 1024, 1024), ("linear", None, 4096), ("dynamic", None, 4096), ("llama3", 256, 1024)],
 )
 def test_a_context_that_is_extended(model, kind, original, limit):
     path = model / "config.json"
@@ -104,6 +106,17 @@ def test_a_context_that_is_extended(model, kind, original, limit):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_parameters": scaling}))
     assert is_ok(model_files.model_config(model, ModelSection(max_context_tokens=limit)))
     assert is_fault(model_files.model_config(model, ModelSection(max_context_tokens=limit + 1)), f"{limit} at most")
+    assert ModelConfig(str(model), max_model_len=limit).max_model_len == limit
+    with pytest.raises(ValueError, match="max_model_len"):
+        ModelConfig(str(model), max_model_len=limit + 1)
+
+
+def test_the_tokenizer_is_loaded_once_for_both_of_its_checks(model, monkeypatch):
+    loaded: list[Path] = []
+    load = model_files.load_tokenizer
+    monkeypatch.setattr(model_files, "load_tokenizer", lambda folder: loaded.append(folder) or load(folder))
+    assert all(is_ok(check()) for _, check in model_checks(CONFIG, model))
+    assert loaded == [model]
 
 
 def test_sliding_windows(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,11 +81,12 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
 
 
 def model_checks(config: RunConfig, model_dir: Path) -> tuple[Named, ...]:
+    load = cache(model_files.load_tokenizer)
     return (
         ("model configuration", partial(model_files.model_config, model_dir, config.model)),
         ("model weights", partial(model_files.weights, model_dir, config)),
-        ("tokenizer", partial(model_files.tokenizer, model_dir)),
-        ("chat template", partial(model_files.chat_template, config, model_dir)),
+        ("tokenizer", partial(model_files.tokenizer, model_dir, load)),
+        ("chat template", partial(model_files.chat_template, config, model_dir, load)),
     )
 
 

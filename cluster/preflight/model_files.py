@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,17 @@ from configs.schema import LoraSection, ModelSection, RunConfig
 INDEX = "model.safetensors.index.json"
 GIT_LFS = b"version https"
 MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
-EXTENDING_SCALINGS = ("linear", "dynamic", "yarn")  # of max_position_embeddings
+EXTENDING_SCALINGS = ("linear", "dynamic")  # of max_position_embeddings
 WHOLE_MODEL = "give a whole model folder"
+
+
+LoadTokenizer = Callable[[Path], Any]
+
+
+def load_tokenizer(model_dir: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_dir)
 
 
 def model_config(model_dir: Path, model: ModelSection) -> Finding:
@@ -43,16 +52,15 @@ def model_config(model_dir: Path, model: ModelSection) -> Finding:
 
 
 def longest_text(config: Any) -> int | None:
-    """Tokens, those that a scaling of the rotary embedding adds included; None where the configuration names none.
+    """Tokens that the engine takes at most, as it counts them itself (vLLM 0.32, `ModelConfig`); None for no limit.
 
-    YaRN's factor is of the original length (arXiv 2309.00071, 2.3); longrope's and llama3's are in the length already.
+    A factor of YaRN, longrope or llama3 counts for nothing: the configuration has the extended length already.
     """
     limit = getattr(config, "max_position_embeddings", None)
     scaling = getattr(config, "rope_parameters", None) or {}
     if limit is None or scaling.get("rope_type") not in EXTENDING_SCALINGS:
         return limit
-    original = scaling.get("original_max_position_embeddings") or limit
-    return max(limit, int(original * scaling.get("factor", 1.0)))
+    return int(limit * scaling.get("factor", 1.0))
 
 
 def weights(model_dir: Path, config: RunConfig) -> Finding:
@@ -79,10 +87,10 @@ def weights(model_dir: Path, config: RunConfig) -> Finding:
     return ok(f"{num_bytes / 1e9:.2f} GB in {len(paths)} file{'s' if len(paths) > 1 else ''}")
 
 
-def tokenizer(model_dir: Path) -> Finding:
+def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
     """It loads, has an end token, and no token that the model has no row for."""
     try:
-        loaded = _load_tokenizer(model_dir)
+        loaded = load(model_dir)
     except (ValueError, OSError, KeyError, TypeError) as error:
         return fault(f"the tokenizer in {model_dir} can't be loaded ({_first_line(error)})", WHOLE_MODEL)
     if loaded.eos_token_id is None:
@@ -97,9 +105,9 @@ def tokenizer(model_dir: Path) -> Finding:
     return ok(f"{len(loaded)} tokens, ends with {loaded.eos_token}")
 
 
-def chat_template(config: RunConfig, model_dir: Path) -> Finding:
+def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
     """It takes the run's messages, shows the question, and ends a turn with the token that the warm start teaches."""
-    loaded = _load_tokenizer(model_dir)
+    loaded = load(model_dir)
     if loaded.chat_template is None:
         return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")
     question = "How many are there?"
@@ -130,12 +138,6 @@ def read_model_config(model_dir: Path) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(model_dir)
-
-
-def _load_tokenizer(model_dir: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_dir)
 
 
 def _weight_files(model_dir: Path) -> list[Path]:
