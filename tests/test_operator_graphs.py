@@ -174,6 +174,12 @@ def test_what_is_no_query_is_a_syntax_fault(sql: str) -> None:
         "SELECT name FROM singers",
         "SELECT x.name FROM singer AS s",
         "SELECT sid FROM singer",
+        "SELECT name FROM singer JOIN nowhere ON singer.id = 1",
+        "SELECT nowhere.name FROM singer JOIN nowhere ON singer.id = nowhere.id",
+        "SELECT name FROM singer JOIN singer.country ON singer.id = 1",
+        "SELECT concert.name FROM singer JOIN concert ON singer.id = concert.sid",
+        "SELECT singer.name FROM singer JOIN singer ON singer.id = 1",
+        "SELECT name FROM singer WHERE MAX(age) > 3",
         "SELECT name FROM singer AS a JOIN singer AS b ON a.id = b.id",  # ambiguous
         "SELECT " + "(" * 500 + "1" + ")" * 500,
         "SELECT name FROM singer WHERE age = " + "1" * MAX_SQL_CHARS,

@@ -33,6 +33,7 @@ class Plan:
 
     operator: Term
     columns: Mapping[str, Term]
+    own_columns: frozenset[str] = frozenset()  # of a scan: those that the schema has
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,12 @@ class Operators:
     steps: tuple[tuple[Piece, ...], ...]
 
 
-def operators(query: exp.Query) -> Operators:
-    """Raises NoPlan for a query with sources that are neither tables nor queries."""
-    builder = _Builder()
+def operators(query: exp.Query, tables: Mapping[str, frozenset[str]]) -> Operators:
+    """`tables` has the columns of each, in lower case.
+
+    Raises NoPlan for sources that are neither of these tables nor queries, and for aggregates where none can be.
+    """
+    builder = _Builder(tables)
     plan = builder.statement(query)
     return Operators(plan.operator, tuple(tuple(step) for step in builder.steps))
 
@@ -64,6 +68,8 @@ class _Scope:
             if plan := scope.sources.get(alias):
                 if name in plan.columns:
                     return plan.columns[name]
+                if plan.operator.kind == "scan" and name not in plan.own_columns:
+                    raise NoPlan(f"table {plan.operator.name} has no column {name}")
                 made = Term("column", name, plan.operator.name).add(OF, plan.operator)
                 return scope.columns.setdefault((alias, name), made)
             scope = scope.around
@@ -71,7 +77,8 @@ class _Scope:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, tables: Mapping[str, frozenset[str]]) -> None:
+        self._tables = tables
         self.steps: list[list[Piece]] = [[]]
         self._depth = 0
 
@@ -128,6 +135,7 @@ class _Builder:
             None,
         )
         rows, conditions = self._sources(select, ctes, scope, terms)
+        _refuse_aggregates(select)
         if where := select.args.get("where"):
             conditions += terms.conjuncts(where.this)
         rows = self._filtered("filter", rows, conditions)
@@ -187,7 +195,9 @@ class _Builder:
             name = source.name.lower()
             plan = ctes.get(name)
             if plan is None:
-                plan = Plan(Term("scan", name), {})
+                if name not in self._tables or source.db.lower() not in ("", "main"):
+                    raise NoPlan(f"there is no table {source.sql()}")
+                plan = Plan(Term("scan", name), {}, self._tables[name])
                 self._note("scan", plan.operator)
         elif isinstance(source, exp.Subquery):
             inner = self._query(source.this, ctes, scope.around)
@@ -263,6 +273,13 @@ def _outputs(select: exp.Select) -> Iterator[exp.Expr]:
     for place in ("having", "order"):
         if part := select.args.get(place):
             yield part
+
+
+def _refuse_aggregates(select: exp.Select) -> None:
+    places = [select.args.get(place) for place in ("where", "group")]
+    places += [join.args.get("on") for join in select.args.get("joins") or ()]
+    if any(place is not None and _has_aggregate(place) for place in places):
+        raise NoPlan("an aggregate stands in WHERE, ON or GROUP BY")
 
 
 def _has_aggregate(node: exp.Expr) -> bool:
