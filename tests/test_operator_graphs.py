@@ -228,10 +228,13 @@ GOLD = "SELECT name FROM singer WHERE age > 3"
         ),
         # The second scan of singer is nothing new, and the wrong condition is nothing of the gold's.
         (
-            "WITH a AS (SELECT * FROM singer), b AS (SELECT * FROM singer WHERE age > 4) SELECT name FROM b",
+            "WITH a AS (SELECT * FROM singer), b AS (SELECT * FROM singer WHERE id IN (SELECT id FROM a)) "
+            "SELECT name FROM b",
             [1 / 3, 0, 1 / 3],
         ),
         ("SELECT year FROM concert", [0]),
+        # A CTE that nothing reads is no step towards the answer.
+        ("WITH a AS (SELECT * FROM singer WHERE age > 3) SELECT year FROM concert", [0, 0]),
     ],
 )
 def test_each_step_is_credited_what_it_adds(answer: str, expected: list[float]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
+from reward_service.graph.ctes import ctes_of, used_ctes
 from reward_service.graph.expressions import ExpressionTerms
 from reward_service.graph.plan import NoPlan
 from reward_service.graph.terms import INPUT, OF, Term
@@ -86,8 +87,11 @@ class _Builder:
         """The outermost query: each CTE of its WITH is a step."""
         ctes: dict[str, Plan] = {}
         self._depth += 1
-        for cte in _ctes(query):
+        used = used_ctes(query)
+        for cte in ctes_of(query):
             self._add_cte(cte, ctes, None)
+            if cte.alias.lower() not in used:
+                self.steps[-1].clear()  # what nothing is made of is no step towards the answer
             self.steps.append([])
         self._depth -= 1
         return self._body(query, ctes, None)
@@ -95,7 +99,7 @@ class _Builder:
     def _query(self, query: exp.Query, ctes: Mapping[str, Plan], around: _Scope | None) -> Plan:
         known = dict(ctes)
         self._depth += 1
-        for cte in _ctes(query):
+        for cte in ctes_of(query):
             self._add_cte(cte, known, around)
         plan = self._body(query, known, around)
         self._depth -= 1
@@ -109,7 +113,9 @@ class _Builder:
 
     def _body(self, query: exp.Query, ctes: Mapping[str, Plan], around: _Scope | None) -> Plan:
         if isinstance(query, exp.Subquery):
-            inner = self._query(query.this, ctes, around) if _ctes(query.this) else self._body(query.this, ctes, around)
+            inner = (
+                self._query(query.this, ctes, around) if ctes_of(query.this) else self._body(query.this, ctes, around)
+            )
             return self._ended(query, inner, self._terms_of_outputs(inner, ctes, around))
         if isinstance(query, exp.SetOperation):
             return self._set_operation(query, ctes, around)
@@ -255,11 +261,6 @@ class _Builder:
 
     def _note(self, role: str, term: Term) -> None:
         self.steps[-1].append(Piece(role, term.expression))
-
-
-def _ctes(query: exp.Query) -> list[exp.CTE]:
-    found = query.args.get("with_") or query.args.get("with")
-    return list(found.expressions) if found else []
 
 
 def _renamed(columns: Mapping[str, Term], alias: exp.TableAlias | None) -> Mapping[str, Term]:
