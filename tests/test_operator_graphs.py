@@ -174,6 +174,12 @@ def test_what_is_no_query_is_a_syntax_fault(sql: str) -> None:
         "SELECT name FROM singers",
         "SELECT x.name FROM singer AS s",
         "SELECT sid FROM singer",
+        "SELECT name FROM singer JOIN nowhere ON singer.id = 1",
+        "SELECT nowhere.name FROM singer JOIN nowhere ON singer.id = nowhere.id",
+        "SELECT name FROM singer JOIN singer.country ON singer.id = 1",
+        "SELECT concert.name FROM singer JOIN concert ON singer.id = concert.sid",
+        "SELECT singer.name FROM singer JOIN singer ON singer.id = 1",
+        "SELECT name FROM singer WHERE MAX(age) > 3",
         "SELECT name FROM singer AS a JOIN singer AS b ON a.id = b.id",  # ambiguous
         "SELECT " + "(" * 500 + "1" + ")" * 500,
         "SELECT name FROM singer WHERE age = " + "1" * MAX_SQL_CHARS,
@@ -222,10 +228,13 @@ GOLD = "SELECT name FROM singer WHERE age > 3"
         ),
         # The second scan of singer is nothing new, and the wrong condition is nothing of the gold's.
         (
-            "WITH a AS (SELECT * FROM singer), b AS (SELECT * FROM singer WHERE age > 4) SELECT name FROM b",
+            "WITH a AS (SELECT * FROM singer), b AS (SELECT * FROM singer WHERE id IN (SELECT id FROM a)) "
+            "SELECT name FROM b",
             [1 / 3, 0, 1 / 3],
         ),
         ("SELECT year FROM concert", [0]),
+        # A CTE that nothing reads is no step towards the answer.
+        ("WITH a AS (SELECT * FROM singer WHERE age > 3) SELECT year FROM concert", [0, 0]),
     ],
 )
 def test_each_step_is_credited_what_it_adds(answer: str, expected: list[float]) -> None:

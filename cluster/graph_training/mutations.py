@@ -219,6 +219,39 @@ def other_group(query: exp.Query, rng: Random, around: Surroundings) -> exp.Quer
     return query
 
 
+def further_table(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
+    """Another table in FROM, joined by some columns or by none."""
+    selects = [one for one in query.find_all(exp.Select) if one.args.get("from_") and not one.find(exp.Star)]
+    named = {one.name.lower() for one in query.find_all(exp.Table)}
+    others = [table for table in around.columns if table not in named]
+    if not selects or not others:
+        return None
+    select, other = rng.choice(selects), rng.choice(others)
+    columns = [one for one in select.find_all(exp.Column) if one.table]
+    join = exp.Join(this=exp.to_table(exp.to_identifier(other).sql(), dialect="sqlite").as_(f"more_{len(named)}"))
+    if columns and rng.random() < 0.6:
+        key = exp.column(rng.choice(list(around.columns[other])), f"more_{len(named)}")
+        join.set("on", exp.EQ(this=rng.choice(columns).copy(), expression=key))
+    select.append("joins", join)
+    return query
+
+
+def further_condition(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
+    """One more condition on a column, or on the size of the groups."""
+    if not isinstance(query, exp.Select):
+        return None
+    if query.args.get("group") and rng.random() < 0.5:
+        size = exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(rng.choice((1, 2, 3))))
+        return query.having(size)
+    columns = [one for item in query.expressions for one in item.find_all(exp.Column)]
+    if not columns:
+        return None
+    value = exp.Literal.string(rng.choice(around.texts)) if around.texts else exp.Literal.number(1)
+    kind = rng.choice((exp.NEQ, exp.GT, exp.LT))
+    missing = exp.Not(this=exp.Is(this=rng.choice(columns).copy(), expression=exp.Null()))
+    return query.where(rng.choice((kind(this=rng.choice(columns).copy(), expression=value), missing)))
+
+
 def toggle_membership(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
     """IN and NOT IN, EXISTS and NOT EXISTS."""
     found = list(query.find_all(exp.In, exp.Exists, exp.Like))
@@ -251,6 +284,8 @@ MUTATIONS: dict[str, Mutation] = {
         other_items,
         other_set_operation,
         other_group,
+        further_table,
+        further_condition,
         toggle_membership,
     )
 }

@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 from sqlglot import exp
-from sqlglot.schema import MappingSchema
 
 from cluster.graph_training.mutations import Surroundings, mutated
 from cluster.graph_training.rewrites import rewritten
 from cluster.messages import Candidate, Outcome, Question, ScoreRequest
 from configs.reward_sections import RewardSection
 from reward_service.graph.build import build
-from reward_service.graph.plan import DIALECT, NoPlan, SyntaxFault, parsed, resolved, schema_of
+from reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
 from reward_service.schema_reader import Schema, SchemaReader
 from reward_service.scorer import Scorer
 
 Kind = Literal["rewrite", "mutation", "other gold"]
-VERSION = 1  # of what this file makes: another one makes kept pairs anew
+VERSION = 2  # of what this file makes: another one makes kept pairs anew
 MAX_REWRITES = 4
 TIME_LIMIT_S = 1.0  # CPU seconds of one query; a slower one makes no pair
 WANTED: dict[Kind, Outcome] = {
@@ -96,7 +95,7 @@ def _tried(database_id: str, golds: Sequence[str], columns: Schema, plan: PairPl
     for gold in golds:
         try:
             build(gold, schema)
-            plans[gold] = resolved(parsed(gold), schema)
+            plans[gold] = resolved(parsed(gold), schema.columns)
         except (SyntaxFault, NoPlan):
             continue
     texts = sorted({one.this for tree in plans.values() for one in tree.find_all(exp.Literal) if one.is_string})
@@ -127,7 +126,7 @@ def _tried(database_id: str, golds: Sequence[str], columns: Schema, plan: PairPl
         )
 
 
-def _is_planned(sql: str, schema: MappingSchema) -> bool:
+def _is_planned(sql: str, schema: DatabaseSchema) -> bool:
     try:
         build(sql, schema)
     except (SyntaxFault, NoPlan):

@@ -203,6 +203,34 @@ def idle_condition(query: exp.Query, rng: Random) -> exp.Query | None:
     return query
 
 
+def idle_distinct(query: exp.Query, rng: Random) -> exp.Query | None:
+    """DISTINCT where there are no duplicates, or where they don't count: one row, IN, one side of a set operation."""
+    found = []
+    for select in query.find_all(exp.Select):
+        around = select.parent.unnest() if isinstance(select.parent, exp.Subquery) else select
+        is_member = isinstance(around.parent, exp.In) and not select.args.get("limit")
+        is_side = isinstance(select.parent, exp.SetOperation) and bool(select.parent.args.get("distinct"))
+        is_one_row = not select.args.get("group") and any(
+            isinstance(one.unalias(), exp.AggFunc) for one in select.expressions
+        )
+        if (is_member or is_side or is_one_row) and not select.args.get("distinct"):
+            found.append(select)
+    if not found:
+        return None
+    rng.choice(found).set("distinct", exp.Distinct())
+    return query
+
+
+def idle_order(query: exp.Query, rng: Random) -> exp.Query | None:
+    """ORDER BY where no order was asked for."""
+    if not isinstance(query, exp.Select) or query.args.get("order") or query.args.get("limit"):
+        return None
+    columns = [item.unalias() for item in query.expressions if isinstance(item.unalias(), exp.Column)]
+    if not columns:
+        return None
+    return query.order_by(exp.Ordered(this=rng.choice(columns).copy(), desc=rng.random() < 0.5))
+
+
 def swap_operands(query: exp.Query, rng: Random) -> exp.Query | None:
     """The two queries of a UNION or INTERSECT, where their columns have names of their own."""
     if not isinstance(query, exp.Union | exp.Intersect) or query.args.get("order") or query.args.get("limit"):
@@ -231,6 +259,8 @@ REWRITES: dict[str, Rewrite] = {
         order_by_place,
         sum_over_count,
         idle_condition,
+        idle_distinct,
+        idle_order,
         swap_operands,
         *NESTED_REWRITES,
     )

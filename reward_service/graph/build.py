@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlglot.schema import MappingSchema
-
 from reward_service.graph.operators import Piece, operators
-from reward_service.graph.plan import NoPlan, merged, parsed, resolved
+from reward_service.graph.plan import DatabaseSchema, NoPlan, merged, parsed, resolved
 from reward_service.graph.terms import OperatorGraph, TooManyNodes, numbered
 
 
@@ -19,13 +17,13 @@ class BuiltQuery:
     steps: tuple[tuple[Piece, ...], ...]
 
 
-def build(sql: str, schema: MappingSchema) -> BuiltQuery:
+def build(sql: str, schema: DatabaseSchema) -> BuiltQuery:
     """Raises SyntaxFault, and NoPlan for a query that can't be resolved, is too large or uses what is not supported."""
-    query = resolved(parsed(sql), schema)
+    query = resolved(parsed(sql), schema.columns)
     try:
         folded = merged(query.copy())  # before the walk, which gives nodes new parents
-        steps = operators(query).steps
-        graph = numbered(operators(folded).root)
+        steps = operators(query, schema.tables).steps
+        graph = numbered(operators(folded, schema.tables).root)
     except TooManyNodes as error:
         raise NoPlan(str(error)) from error
     except RecursionError as error:

@@ -6,11 +6,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from sqlglot.schema import MappingSchema
-
 from reward_service.bounded_cache import BoundedCache
 from reward_service.graph.build import BuiltQuery, build
-from reward_service.graph.plan import NoPlan, SyntaxFault, schema_of
+from reward_service.graph.plan import DatabaseSchema, NoPlan, SyntaxFault, schema_of
 from reward_service.schema_reader import SchemaReader
 
 MAX_CACHED_BYTES = 64 * 2**20
@@ -24,7 +22,7 @@ class BuiltQueries:
 
     def __init__(self, databases_dir: Path) -> None:
         self._reader = SchemaReader(databases_dir)
-        self._schemas: dict[str, tuple[int, Mapping[str, object], MappingSchema]] = {}
+        self._schemas: dict[str, tuple[int, Mapping[str, object], DatabaseSchema]] = {}
         self._known: BoundedCache[tuple[str, int, str], Built] = BoundedCache(MAX_CACHED_BYTES)
         self._lock = threading.Lock()
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
+from reward_service.graph.ctes import ctes_of, used_ctes
 from reward_service.graph.expressions import ExpressionTerms
 from reward_service.graph.plan import NoPlan
 from reward_service.graph.terms import INPUT, OF, Term
@@ -33,6 +34,7 @@ class Plan:
 
     operator: Term
     columns: Mapping[str, Term]
+    own_columns: frozenset[str] = frozenset()  # of a scan: those that the schema has
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,12 @@ class Operators:
     steps: tuple[tuple[Piece, ...], ...]
 
 
-def operators(query: exp.Query) -> Operators:
-    """Raises NoPlan for a query with sources that are neither tables nor queries."""
-    builder = _Builder()
+def operators(query: exp.Query, tables: Mapping[str, frozenset[str]]) -> Operators:
+    """`tables` has the columns of each, in lower case.
+
+    Raises NoPlan for sources that are neither of these tables nor queries, and for aggregates where none can be.
+    """
+    builder = _Builder(tables)
     plan = builder.statement(query)
     return Operators(plan.operator, tuple(tuple(step) for step in builder.steps))
 
@@ -64,6 +69,8 @@ class _Scope:
             if plan := scope.sources.get(alias):
                 if name in plan.columns:
                     return plan.columns[name]
+                if plan.operator.kind == "scan" and name not in plan.own_columns:
+                    raise NoPlan(f"table {plan.operator.name} has no column {name}")
                 made = Term("column", name, plan.operator.name).add(OF, plan.operator)
                 return scope.columns.setdefault((alias, name), made)
             scope = scope.around
@@ -71,7 +78,8 @@ class _Scope:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, tables: Mapping[str, frozenset[str]]) -> None:
+        self._tables = tables
         self.steps: list[list[Piece]] = [[]]
         self._depth = 0
 
@@ -79,8 +87,11 @@ class _Builder:
         """The outermost query: each CTE of its WITH is a step."""
         ctes: dict[str, Plan] = {}
         self._depth += 1
-        for cte in _ctes(query):
+        used = used_ctes(query)
+        for cte in ctes_of(query):
             self._add_cte(cte, ctes, None)
+            if cte.alias.lower() not in used:
+                self.steps[-1].clear()  # what nothing is made of is no step towards the answer
             self.steps.append([])
         self._depth -= 1
         return self._body(query, ctes, None)
@@ -88,7 +99,7 @@ class _Builder:
     def _query(self, query: exp.Query, ctes: Mapping[str, Plan], around: _Scope | None) -> Plan:
         known = dict(ctes)
         self._depth += 1
-        for cte in _ctes(query):
+        for cte in ctes_of(query):
             self._add_cte(cte, known, around)
         plan = self._body(query, known, around)
         self._depth -= 1
@@ -102,7 +113,9 @@ class _Builder:
 
     def _body(self, query: exp.Query, ctes: Mapping[str, Plan], around: _Scope | None) -> Plan:
         if isinstance(query, exp.Subquery):
-            inner = self._query(query.this, ctes, around) if _ctes(query.this) else self._body(query.this, ctes, around)
+            inner = (
+                self._query(query.this, ctes, around) if ctes_of(query.this) else self._body(query.this, ctes, around)
+            )
             return self._ended(query, inner, self._terms_of_outputs(inner, ctes, around))
         if isinstance(query, exp.SetOperation):
             return self._set_operation(query, ctes, around)
@@ -128,6 +141,7 @@ class _Builder:
             None,
         )
         rows, conditions = self._sources(select, ctes, scope, terms)
+        _refuse_aggregates(select)
         if where := select.args.get("where"):
             conditions += terms.conjuncts(where.this)
         rows = self._filtered("filter", rows, conditions)
@@ -187,7 +201,9 @@ class _Builder:
             name = source.name.lower()
             plan = ctes.get(name)
             if plan is None:
-                plan = Plan(Term("scan", name), {})
+                if name not in self._tables or source.db.lower() not in ("", "main"):
+                    raise NoPlan(f"there is no table {source.sql()}")
+                plan = Plan(Term("scan", name), {}, self._tables[name])
                 self._note("scan", plan.operator)
         elif isinstance(source, exp.Subquery):
             inner = self._query(source.this, ctes, scope.around)
@@ -247,11 +263,6 @@ class _Builder:
         self.steps[-1].append(Piece(role, term.expression))
 
 
-def _ctes(query: exp.Query) -> list[exp.CTE]:
-    found = query.args.get("with_") or query.args.get("with")
-    return list(found.expressions) if found else []
-
-
 def _renamed(columns: Mapping[str, Term], alias: exp.TableAlias | None) -> Mapping[str, Term]:
     """The columns under the names that `q(a, b)` gives them."""
     names = [one.name.lower() for one in alias.columns] if isinstance(alias, exp.TableAlias) else []
@@ -263,6 +274,13 @@ def _outputs(select: exp.Select) -> Iterator[exp.Expr]:
     for place in ("having", "order"):
         if part := select.args.get(place):
             yield part
+
+
+def _refuse_aggregates(select: exp.Select) -> None:
+    places = [select.args.get(place) for place in ("where", "group")]
+    places += [join.args.get("on") for join in select.args.get("joins") or ()]
+    if any(place is not None and _has_aggregate(place) for place in places):
+        raise NoPlan("an aggregate stands in WHERE, ON or GROUP BY")
 
 
 def _has_aggregate(node: exp.Expr) -> bool:

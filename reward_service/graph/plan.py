@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
@@ -33,10 +34,21 @@ class NoPlan(Exception):
     """The query parses but can't be resolved on the schema, or is beyond the limits."""
 
 
-def schema_of(tables: Mapping[str, Mapping[str, str]]) -> MappingSchema:
-    """Table -> column -> declared type, as sqlglot's optimizer takes it; types don't matter here."""
+@dataclass(frozen=True, slots=True)
+class DatabaseSchema:
+    """The tables of a database; `columns` is for sqlglot's optimizer, which lets an unknown table pass."""
+
+    columns: MappingSchema
+    tables: Mapping[str, frozenset[str]]  # in lower case
+
+
+def schema_of(tables: Mapping[str, Mapping[str, str]]) -> DatabaseSchema:
+    """From table -> column -> declared type; types don't matter here."""
     columns: dict[str, object] = {table: dict.fromkeys(names, "TEXT") for table, names in tables.items()}
-    return MappingSchema(columns, dialect=DIALECT)
+    return DatabaseSchema(
+        MappingSchema(columns, dialect=DIALECT),
+        {table.lower(): frozenset(name.lower() for name in names) for table, names in tables.items()},
+    )
 
 
 def parsed(sql: str) -> exp.Query:
@@ -58,6 +70,7 @@ def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
     """A copy with every column bound to its source, stars and references to aliases expanded. Raises NoPlan."""
     if much := excess(query):
         raise NoPlan(f"the query has {much}")
+    _refuse_namesakes(query)
     try:
         plain = _with_string_literals(query.copy(), schema)
         found = qualify(plain, schema=schema, dialect=DIALECT, identify=False, quote_identifiers=False)
@@ -78,6 +91,15 @@ def merged(query: exp.Query) -> exp.Query:
         raise NoPlan(f"{type(error).__name__}: {error}") from error
     assert isinstance(found, exp.Query)
     return found
+
+
+def _refuse_namesakes(query: exp.Query) -> None:
+    """The optimizer would give the second of two sources of one name a name of its own."""
+    for select in query.find_all(exp.Select):
+        parts = [select.args.get("from_"), *(select.args.get("joins") or ())]
+        names = [part.this.alias_or_name.lower() for part in parts if part is not None]
+        if len({name for name in names if name}) < len([name for name in names if name]):
+            raise NoPlan("two sources have the same name")
 
 
 def _with_string_literals(query: exp.Query, schema: MappingSchema) -> exp.Query:

@@ -2,12 +2,12 @@
 
     credit of step k = pieces of step k that the gold has and no earlier step took / pieces of the gold
 
-Steps are the CTEs of the answer's outermost WITH in their order, then the statement after them. Pieces are the parts of
-an operator tree: a scan by its table, a condition, a group key, a sort key, DISTINCT, LIMIT, an outer join, a set
-operation, and each column that the statement returns; those of a CTE are no result and earn nothing. The credits add up
-to 1 at most, and to 1 where nothing of the gold is missing. The increment as published is not known
-beyond "newly matched structure": that a piece is the unit, and that what the gold lacks costs nothing, are choices made
-here.
+Steps are the CTEs of the answer's outermost WITH in their order, then the statement after them. Pieces are the parts
+of an operator tree: a scan by its table, a condition, a group key, a sort key, DISTINCT, LIMIT, an outer join, a set
+operation, and each column that the statement returns; those of a CTE are no result and earn nothing, nor does a CTE
+that nothing reads. The credits add up to 1 at most, and to 1 where nothing of the gold is missing. The increment as
+published is not known beyond "newly matched structure": that a piece is the unit, and that what the gold lacks costs
+nothing, are choices made here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,25 @@
+"""The CTEs of a query, and which of them it is made of (pure)."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+_PLACES = ("with_", "with")
+
+
+def ctes_of(query: exp.Query) -> list[exp.CTE]:
+    """Those of its own WITH, in order."""
+    found = next((query.args[place] for place in _PLACES if query.args.get(place)), None)
+    return list(found.expressions) if found else []
+
+
+def used_ctes(query: exp.Query) -> set[str]:
+    """Names, in lower case, of tables and CTEs that the statement reads, if only through another CTE."""
+    body = query.copy()
+    for place in _PLACES:
+        body.set(place, None)
+    used = {table.name.lower() for table in body.find_all(exp.Table)}
+    for cte in reversed(ctes_of(query)):
+        if cte.alias.lower() in used:
+            used |= {table.name.lower() for table in cte.this.find_all(exp.Table)}
+    return used
