@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from reward_service.graph.build import build
+from reward_service.graph.encoding import Vocabulary
+from reward_service.graph.network import GraphMatchingNetwork, NetworkShape
+from reward_service.graph.network_files import write_network
+from reward_service.graph.plan import schema_of
 from tests.command_line import floe
 from tests.score_requests import make_database
 
@@ -50,6 +55,42 @@ def test_sql_r1_adds_its_terms_up_and_wants_its_format(files, tmp_path):
     assert wrong["reward"] == 0 and wrong["terms"] == {"format": 1, "execution": 2, "result": -3, "length": 0}
     assert failing["reward"] == -1 and failing["outcome"] == "runtime_error"
     assert bare["reward"] == -1 and bare["outcome"] == "match"
+
+
+def test_reasoning_sql_without_a_judge_adds_partial_terms(files, tmp_path):
+    arguments = ("--reward", "reasoning_sql", "--set", "reward.reasoning_judge_weight=0")
+    right, wrong, failing, bare = scored(files, tmp_path, *arguments)
+    assert right["reward"] == 3 + 1 + 1 + 1 + 1  # execution, and the partial terms in full
+    assert wrong["reward"] == pytest.approx(2 + wrong["terms"]["schema"] + wrong["terms"]["ngram"])  # it runs, tagged
+    assert 1 <= failing["reward"] < wrong["reward"] < bare["reward"] == 6
+
+
+def test_the_stepwise_graph_reward_runs_nothing(files, tmp_path):
+    weights = ("--set", "reward.graph_outcome_weight=0", "--set", "reward.graph_stepwise_weight=1")
+    same, wrong, failing, _ = scored(files, tmp_path, "--reward", "graph_reward", *weights)
+    assert {line["outcome"] for line in (same, wrong, failing)} == {"not_executed"}
+    assert 0 < wrong["reward"] < 1 and failing["reward"] == 0
+    assert all(line["seconds"] == 0 for line in (same, wrong, failing))
+
+
+def test_the_graph_distance_needs_its_network(files, network_dir, tmp_path):
+    done = floe(*files, "--reward", "graph_reward", home=tmp_path)
+    assert done.returncode == 2 and "reward.graph_network" in done.stderr
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text(json.dumps({"question_id": "q", "completion": reply(GOLD.lower())}) + "\n")
+    (gold,) = scored(files, tmp_path, "--reward", "graph_reward", "--set", f"reward.graph_network={network_dir}")
+    assert gold["reward"] == 1.0 and gold["outcome"] == "not_executed"
+
+
+@pytest.fixture
+def network_dir(tmp_path: Path) -> Path:
+    """Of random weights: equal graphs are at distance 0 whatever they are."""
+    vocabulary = Vocabulary.of([build(GOLD, schema_of({"emp": {"id": "", "name": "", "dept": ""}})).graph])
+    shape = NetworkShape(num_kinds=len(vocabulary.kinds) + 1, num_roles=len(vocabulary.roles) + 1, dim=16, num_layers=1)
+    folder = tmp_path / "network"
+    folder.mkdir()
+    write_network(folder, GraphMatchingNetwork(shape), vocabulary, {})
+    return folder
 
 
 def test_a_design_that_is_none_is_refused_in_one_sentence(files, tmp_path):
