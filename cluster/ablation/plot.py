@@ -25,8 +25,11 @@ def ablation_page(report: AblationReport) -> str:
     )
     for row in report.rows:
         figure.add_trace(_accuracy(row, colours[row.arm]), row=1, col=1)
-    start = report.start_sampled
-    figure.add_hline(y=100 * start.mean, line={"dash": "dot", "color": "#777777"}, row=1, col=1)
+    labels = [_label(row) for row in report.rows]
+    start = [100 * report.start_sampled.mean] * len(labels)
+    line = {"dash": "dot", "color": "#777777"}
+    figure.add_scatter(x=labels, y=start, name="the start", mode="lines", line=line, row=1, col=1)
+    figure.update_yaxes(rangemode="tozero")
     for name, steps in report.curves.items():
         colour = colours[name.rpartition(", seed ")[0]]
         x, y = [one.generated_tokens for one in steps], [100 * one.right_share for one in steps]
@@ -36,7 +39,7 @@ def ablation_page(report: AblationReport) -> str:
         share = rows[-1].wrong_reward_share
         bar = go.Bar(x=[arm], y=[None if share is None else 100 * share], marker={"color": colours[arm]})
         figure.add_trace(bar.update(showlegend=False), row=1, col=3)
-    figure.update_layout(template="simple_white", width=1500, height=520, legend={"font": {"size": 10}})
+    figure.update_layout(template="simple_white", width=1500, height=560, margin={"t": 60, "b": 110})
     return figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
 
 
@@ -50,8 +53,12 @@ def _accuracy(row: AblationRow, colour: str) -> go.Scatter:
         "arrayminus": [100 * (interval.mean - interval.low)],
         "color": colour,
     }
-    label = f"{row.arm}, all" if row.seed is None else f"{row.arm}, {row.seed}"
+    label = _label(row)
     marker = {"color": colour, "size": 13 if row.seed is None else 8}
     return go.Scatter(
         x=[label], y=[100 * interval.mean], error_y=error, mode="markers", marker=marker, name=label, showlegend=False
     )
+
+
+def _label(row: AblationRow) -> str:
+    return f"{row.arm}, all" if row.seed is None else f"{row.arm}, {row.seed}"
