@@ -47,6 +47,9 @@ class Notes:
     def step(self, *_: object) -> None:
         pass
 
+    def evaluated(self, *_: object) -> None:
+        pass
+
 
 class EvaluatedCluster(FakeCluster):
     """Greedy accuracy of each version as given; remembers which version each folder was saved from."""
