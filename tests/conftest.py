@@ -31,6 +31,16 @@ class SmokeRun:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory) -> Path:
     """A fresh FLOE_HOME; with FLOE_TEST_HOME one that keeps the tiny model between runs while developing."""
+    return home_of_tests(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def other_home(tmp_path_factory) -> Path:
+    """As `home`, for tests that make their own models and runs: they need not wait for the process that has those."""
+    return home_of_tests(tmp_path_factory)
+
+
+def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = os.environ.get("FLOE_TEST_HOME")
     return Path(kept) if kept else tmp_path_factory.mktemp("floe-home")
 

@@ -15,8 +15,9 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.engine
 @pytest.mark.long
-def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(home, tmp_path):
+def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(other_home, tmp_path):
     arguments = [
         "ablate",
         "--config",
@@ -26,7 +27,7 @@ def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(home, tm
         "--out",
         str(tmp_path / "out"),
     ]
-    done = floe(*arguments, *SMALL, home=home)
+    done = floe(*arguments, *SMALL, home=other_home)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     report = json.loads((tmp_path / "out" / "ablation.json").read_text())
     assert [row["arm"] for row in report["rows"]] == ["arctic", "sql_r1"]
@@ -34,6 +35,6 @@ def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(home, tm
     starts = [tmp_path / "out" / f"{arm}-seed1" / "adapters" / "start" for arm in ("arctic", "sql_r1")]
     assert len({(start / "adapter_model.safetensors").read_bytes() for start in starts}) == 1
     assert (tmp_path / "out" / "ablation.html").stat().st_size > 1000
-    again = floe(*arguments, *SMALL, home=home)
+    again = floe(*arguments, *SMALL, home=other_home)
     assert again.returncode == 0 and "GRPO" not in again.stderr
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == report

@@ -40,8 +40,8 @@ def test_every_shape_has_its_dimensions():
 
 @pytest.mark.engine
 @pytest.mark.long
-def test_the_small_model_holds_what_is_planned(capsys, home):
-    overrides = [*memory_bench.BENCH_OVERRIDES, f"run.home={home}", "cluster.address=local"]
+def test_the_small_model_holds_what_is_planned(capsys, other_home):
+    overrides = [*memory_bench.BENCH_OVERRIDES, f"run.home={other_home}", "cluster.address=local"]
     memory_bench.bench_memory(load_config(None, overrides), ["SmolLM2-135M"], as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["role"] for row in rows] == ["engine", "learner"]

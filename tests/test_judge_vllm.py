@@ -37,9 +37,9 @@ NO_SPACES = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_an
 
 
 @pytest.fixture(scope="module")
-def judge_url(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = load_config(Path(config("smoke.yaml")), [f"run.home={home}"])
-    folder = model_folder(settings, home / "demo")
+def judge_url(other_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = load_config(Path(config("smoke.yaml")), [f"run.home={other_home}"])
+    folder = model_folder(settings, other_home / "demo")
     with closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
