@@ -45,7 +45,7 @@ class RunStatus:
     state: RunState
     phase: str
     step: int  # the one at work while training, else the last one that is done; counted from 1
-    num_steps: int
+    num_steps: int  # at most; a budget of tokens may end the run before
     waits: tuple[WaitSince, ...]  # the longest first
     pid: int  # of the driver
     started: float  # the driver's process
@@ -111,7 +111,7 @@ def _headline(status: RunStatus, run_dir: Path) -> str:
     go_on = f"go on with floe train --resume {run_dir}"
     match status.state:
         case RunState.FINISHED:
-            return f"finished after {status.num_steps} steps"
+            return f"finished after {status.step} steps"
         case RunState.FAILED:
             return f"failed {_place(status)}: {status.error.rstrip('.')}; when that is mended, {go_on}"
         case RunState.INTERRUPTED:

@@ -1,4 +1,4 @@
-"""The reward designs by name; a new one is a file of this folder, a section of the configuration and a line here."""
+"""The reward designs by name; a new one is a file of this folder, fields of `reward` and a line here."""
 
 from __future__ import annotations
 

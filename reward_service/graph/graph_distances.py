@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from reward_service.bounded_cache import BoundedCache
 from reward_service.graph.encoding import Encoder
 from reward_service.graph.network import GraphMatchingNetwork, distances
 from reward_service.graph.network_files import read_network
@@ -24,7 +25,7 @@ class GraphDistances:
     def __init__(self, network: GraphMatchingNetwork, encoder: Encoder) -> None:
         self._network = network
         self._encoder = encoder
-        self._known: dict[tuple[int, int], float] = {}
+        self._known: BoundedCache[tuple[int, int], float] = BoundedCache(MAX_CACHED)  # each counts as one
         self._lock = threading.Lock()
 
     @classmethod
@@ -40,13 +41,12 @@ class GraphDistances:
         """Of each pair; those that are not known go through the network together."""
         keys = [(a.digest, b.digest) for a, b in pairs]
         with self._lock:
-            found = {key: self._known[key] for key in keys if key in self._known}
+            found = {key: known for key in keys if (known := self._known.get(key)) is not None}
         found |= {key: 0.0 for key in keys if key[0] == key[1]}
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
         encoded = [(self._encoder.encode(a), self._encoder.encode(b)) for a, b in new.values()]
         made = dict(zip(new, distances(self._network, encoded), strict=True))
         with self._lock:
-            if len(self._known) + len(made) > MAX_CACHED:
-                self._known.clear()
-            self._known |= made
+            for key, distance in made.items():
+                self._known.put(key, distance, 1)
         return [(found | made)[key] for key in keys]
