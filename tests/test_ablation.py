@@ -180,7 +180,8 @@ def test_an_ablation_needs_a_budget_of_tokens_and_an_evaluation(tmp_path):
 def group_of(question_id: str, *queries: str) -> ScoredGroup:
     """Rewards that say the opposite of what is right."""
     group = scored_group([(Outcome.NOT_EXECUTED, float(i)) for i in range(len(queries))])
-    question = replace(group.rollout.question, question_id=question_id, database_id="emp")
+    text = f"who {question_id[1:]}?"
+    question = replace(group.rollout.question, question_id=question_id, database_id="emp", text=text)
     scores = tuple(replace(score, sql=sql) for score, sql in zip(group.scores, queries, strict=True))
     return ScoredGroup(rollout=replace(group.rollout, question=question), scores=scores)
 
@@ -230,3 +231,22 @@ def test_rollouts_are_judged_anew_by_execution(base, tmp_path):
     assert found.reward_correlation == pytest.approx(-1)
     assert found.wrong_reward_share == 1
     assert found.trained.sample_num_correct == (4, 4, 4)
+
+
+def test_a_rollout_that_can_not_be_judged_is_no_wrong_one(base, tmp_path):
+    path, overrides = base
+    (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
+    finished_run(run, (4, 4, 4))
+    (tmp_path / "emp" / "emp.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match=r"question q1 .* could not be judged .*give the same command again"):
+        measures_of(run)
+
+
+def test_a_question_that_is_gone_is_said(base, tmp_path):
+    path, overrides = base
+    (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
+    finished_run(run, (4, 4, 4))
+    file = tmp_path / "questions.json"
+    file.write_text(file.read_text().replace("who 1?", "whose?"))
+    with pytest.raises(UserError, match=r"Question q1 of .* is no longer in the data"):
+        measures_of(run)

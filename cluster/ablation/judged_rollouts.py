@@ -22,7 +22,7 @@ from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
 from cluster.reports.rollout_log import ROLLOUTS_FILE, rewarded_groups
 from cluster.run_evaluation import POLICY_FILE
-from cluster.run_questions import questions_of_run
+from cluster.run_questions import RunQuestions, questions_of_run
 from configs.errors import UserError
 from configs.schema import RunConfig
 from reward_service.scorer import Scorer
@@ -31,7 +31,7 @@ GROUPS_AT_ONCE = 64
 
 
 def measures_of(run: ArmRun) -> ArmMeasures:
-    """Runs the SQL of every rollout once more, outside of what is timed. Raises UserError without questions."""
+    """Runs the SQL of every rollout once more, outside of what is timed. Raises UserError for what can't be judged."""
     groups = list(_judged_groups(run.config, run.run_dir))
     candidates = [one for group in groups for one in group]
     evaluations = run.run_dir / EVALUATIONS_FOLDER
@@ -49,7 +49,10 @@ def measures_of(run: ArmRun) -> ArmMeasures:
 
 
 def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
-    """Groups whose candidates carry rewards and can be judged, each as its candidates."""
+    """Groups whose candidates carry rewards and whose question has a gold that runs, each as its candidates.
+
+    Raises UserError.
+    """
     known = questions_of_run(config)
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
@@ -58,10 +61,15 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     with closing(Scorer(known.databases_dir, judge)) as scorer:
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             chunk = groups[start : start + GROUPS_AT_ONCE]
-            requests = [_request(group, known.by_name[group[0].question_id, group[0].database_id]) for group in chunk]
+            requests = [_request(group, _question(known, group[0], run_dir)) for group in chunk]
             for group, scores in zip(chunk, scorer.score_all(requests), strict=True):
+                if fault := next((one for one in scores if one.outcome is Outcome.INFRASTRUCTURE), None):
+                    raise UserError(
+                        f"A rollout of question {group[0].question_id} in {run_dir} could not be judged "
+                        f"({fault.message}): mend that, and give the same command again."
+                    )
                 if not all(score.outcome.says_correctness for score in scores):
-                    continue
+                    continue  # no gold of the question can be run
                 yield [
                     Rollout(
                         step=row.step,
@@ -73,6 +81,15 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
                     )
                     for row, score in zip(group, scores, strict=True)
                 ]
+
+
+def _question(known: RunQuestions, row: Any, run_dir: Path) -> Question:
+    found = known.find(row.question_id, row.database_id, row.question)
+    if found is None:
+        raise UserError(
+            f"Question {row.question_id} of {run_dir} is no longer in the data, or reads otherwise: put the data back."
+        )
+    return found
 
 
 def _request(group: Sequence[Any], question: Question) -> ScoreRequest:
