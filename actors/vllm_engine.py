@@ -240,7 +240,7 @@ def engine_args(
 ) -> EngineArgs:
     arguments = EngineArgs(
         model=str(model_dir),
-        dtype=model.dtype,
+        dtype=rollout.dtype,
         max_model_len=model.max_context_tokens,
         max_num_seqs=rollout.max_num_seqs,
         max_num_batched_tokens=max(2048, model.max_context_tokens),

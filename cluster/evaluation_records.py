@@ -62,7 +62,7 @@ def evaluation_identity(
         num_samples=config.evaluation.num_samples,
         temperature=config.evaluation.temperature,
         max_new_tokens=config.rollout.max_new_tokens,
-        model=f"{config.model.path} in {config.model.dtype}",
+        model=f"{config.model.path} in {config.rollout.dtype}",
         adapter=adapter,
         seed=config.run.seed,
     )

@@ -195,7 +195,7 @@ def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
     from learner.adapter_export import export_blob
     from learner.adapter_files import read_adapter
 
-    return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob, config.model.dtype)
+    return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob, config.rollout.dtype)
 
 
 def put_blob(blob: np.ndarray) -> list:

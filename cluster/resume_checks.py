@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from cluster.precision.resolved import with_saved_precision
 from configs.complaints import dotted_keys, shown
 from configs.errors import UserError
 from configs.schema import RunConfig
@@ -28,7 +29,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "max_train_questions"
         ),
         "prompt": "style example_values descriptions retrieved_values evidence",
-        "rollout": "group_size questions_per_step temperature max_new_tokens max_staleness",
+        "rollout": "group_size questions_per_step temperature max_new_tokens max_staleness dtype",
         "reward": (
             "design arctic_format_floor sql_r1_variant reasoning_execution_weight reasoning_judge_weight "
             "reasoning_syntax_weight reasoning_schema_weight reasoning_ngram_weight reasoning_format_weight "
@@ -99,10 +100,16 @@ class KeyChange:
 
 
 def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[KeyChange]:
-    """In the schema's order. A key that the checkpoint has not is its default there; one that is gone is refused."""
+    """In the schema's order. A key that the checkpoint has not is its default there; one that is gone is refused.
+
+    A precision that is left open is the checkpoint's.
+    """
+    given = with_saved_precision(given, saved)
     defaults = _flat(RunConfig().model_dump(mode="json"))
     after = _flat(given.model_dump(mode="json"))
     before = defaults | _flat(saved)
+    if "rollout.dtype" not in _flat(saved):  # of a version whose engine computed in the learner's
+        before["rollout.dtype"] = before["model.dtype"]
     gone = [key for key in before if key not in after]
     return [
         KeyChange(key=key, before=before[key], after=after.get(key), rule=RULE_OF.get(key, Rule.ANOTHER_RUN))

@@ -71,7 +71,7 @@ def _key(
     made_by = {
         "recipe": RECIPE_VERSION,
         "seed": config.warm_start_seed,
-        "model": [str(model_dir), weights, config.model.model_dump(mode="json")],
+        "model": [str(model_dir), weights, config.model.model_dump(mode="json"), config.rollout.dtype],
         "sections": [
             config.warm_start.model_dump(mode="json", exclude={"seed"}),
             config.lora.model_dump(mode="json"),

@@ -56,7 +56,9 @@ class ModelSection(Section):
         "embedded:smollm2-135m-instruct",
         description="`embedded:smollm2-135m-instruct`, `embedded:tiny-qwen2`, a local folder or a hub name.",
     )
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="The learner computes in it; `auto` is decided at the start by what is measured as fast."
+    )
     max_context_tokens: int = Field(1024, ge=32, description="Longest prompt plus completion, in tokens.")
 
 
@@ -141,6 +143,9 @@ class RolloutSection(Section):
     max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
     adapter_transport: Literal["auto", "memory", "folder"] = Field(
         "auto", description="Into the engine: from memory where the vLLM version is known, else by folders in /dev/shm."
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="The engine computes in it; `auto` is the learner's, unless another is clearly faster."
     )
     kv_cache_gib: int = Field(2, ge=1, description="Memory of the engine's KV cache on CPU, in GiB.")
     gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")

@@ -68,7 +68,7 @@ class GrpoLearner:
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
-        self._export = AdapterExport(config.lora, config.model.dtype, adapter_tensors(self._policy))
+        self._export = AdapterExport(config.lora, config.rollout.dtype, adapter_tensors(self._policy))
         offloads = config.cluster.colocation is Colocation.LEARNER_OFFLOADS
         self._base = FrozenWeights(self._policy) if offloads else None
         self._num_steps_done = 0

@@ -12,6 +12,7 @@ from actors.data.question_sets import load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
+from cluster.precision.resolved import with_recorded_precision
 from cluster.rollout_pool import RolloutPool
 from configs.errors import AdapterProofError
 from configs.loading import load_config
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def config(smoke_run):
     overrides = [f"run.home={smoke_run.home}", "cluster.address=local", "cluster.colocation=engine_sleeps"]
-    return load_config(REPOSITORY / "configs" / "smoke.yaml", overrides)
+    settings = load_config(REPOSITORY / "configs" / "smoke.yaml", overrides)
+    return with_recorded_precision(settings, smoke_run.run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +56,11 @@ def request_for(config, smoke_run):
 
 
 def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, config, tensors, request_for):
-    first = export_blob(tensors, config.lora, 1, put_blob, config.model.dtype)
+    first = export_blob(tensors, config.lora, 1, put_blob, config.rollout.dtype)
     (receipt,) = pool.install(first)
     assert (receipt.version, receipt.num_modules) == (1, len(tensors) // 2)
     louder = {name: tensor * 3 if "lora_B" in name else tensor for name, tensor in tensors.items()}
-    (other,) = pool.install(export_blob(louder, config.lora, 2, put_blob, config.model.dtype))
+    (other,) = pool.install(export_blob(louder, config.lora, 2, put_blob, config.rollout.dtype))
     assert other.digest != receipt.digest
     request = request_for(0)
     base, one, two = (next(iter(pool.generate([request], version))).completions for version in (None, 1, 2))
@@ -67,7 +69,7 @@ def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, confi
 
 
 def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors, request_for):
-    pool.install(export_blob(tensors, config.lora, 3, put_blob, config.model.dtype))
+    pool.install(export_blob(tensors, config.lora, 3, put_blob, config.rollout.dtype))
     alone = next(iter(pool.generate([request_for(1)], 3)))
     together = {g.seed: g for g in pool.generate([request_for(2), request_for(1), request_for(0)], 3)}
     again = together[alone.seed]
@@ -126,18 +128,18 @@ def test_by_folders_an_adapter_arrives_the_same_as_from_memory(pool, config, smo
     answers = []
     for way in (pool, by_folder):
         for version in (20, 21, 22):
-            (receipt,) = way.install(export_blob(tensors, config.lora, version, put_blob, config.model.dtype))
+            (receipt,) = way.install(export_blob(tensors, config.lora, version, put_blob, config.rollout.dtype))
         (group,) = way.generate([request_for(3)], 22)
         answers.append((receipt.num_modules, receipt.digest, [c.token_ids for c in group.completions]))
     renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
     with pytest.raises(AdapterProofError):
-        by_folder.install(export_blob(renamed, config.lora, 23, put_blob, config.model.dtype))
+        by_folder.install(export_blob(renamed, config.lora, 23, put_blob, config.rollout.dtype))
     by_folder.stop()
     assert answers[0] == answers[1]
 
 
 def test_flipped_byte_is_noticed(pool, config, tensors):
-    manifest = export_blob(tensors, config.lora, 4, put_blob, config.model.dtype)
+    manifest = export_blob(tensors, config.lora, 4, put_blob, config.rollout.dtype)
     blob = np.array(ray.get(manifest.blob_ref[0]))
     blob[-1] ^= 1
     with pytest.raises(AdapterProofError, match="digest"):
@@ -147,13 +149,13 @@ def test_flipped_byte_is_noticed(pool, config, tensors):
 def test_names_that_bind_nothing_are_noticed(pool, config, tensors):
     renamed = {name.replace("self_attn", "elsewhere"): tensor for name, tensor in tensors.items()}
     with pytest.raises(AdapterProofError, match="bind to nothing"):
-        pool.install(export_blob(renamed, config.lora, 5, put_blob, config.model.dtype))
+        pool.install(export_blob(renamed, config.lora, 5, put_blob, config.rollout.dtype))
 
 
 def test_missing_modules_are_noticed(pool, config, tensors):
-    manifest = export_blob(tensors, config.lora, 6, put_blob, config.model.dtype)
+    manifest = export_blob(tensors, config.lora, 6, put_blob, config.rollout.dtype)
     fewer = {name: tensor for name, tensor in tensors.items() if ".0.self_attn" not in name}
-    half = export_blob(fewer, config.lora, 6, put_blob, config.model.dtype)
+    half = export_blob(fewer, config.lora, 6, put_blob, config.rollout.dtype)
     with pytest.raises(AdapterProofError, match="modules bound"):
         pool.install(replace(half, num_modules=manifest.num_modules))
 
@@ -165,7 +167,7 @@ def test_an_adapter_of_another_rank_is_noticed(pool, config, tensors):
         for name, tensor in tensors.items()
     }
     with pytest.raises(AdapterProofError, match="rank"):
-        pool.install(export_blob(doubled, wider, 7, put_blob, config.model.dtype))
+        pool.install(export_blob(doubled, wider, 7, put_blob, config.rollout.dtype))
 
 
 @pytest.fixture
@@ -189,24 +191,24 @@ def louder(tensors, factor):
 
 
 def test_an_install_that_was_dropped_is_noticed(pool, config, tensors, broken):
-    (before,) = pool.install(export_blob(louder(tensors, 5), config.lora, 30, put_blob, config.model.dtype))
+    (before,) = pool.install(export_blob(louder(tensors, 5), config.lora, 30, put_blob, config.rollout.dtype))
     broken(lambda engine, manifest, blob: {"num_modules": before.num_modules, "installed": before.digest})
     with pytest.raises(AdapterProofError, match=r"version 31: .* slots hold version 30, must hold"):
-        pool.install(export_blob(louder(tensors, 6), config.lora, 31, put_blob, config.model.dtype))
+        pool.install(export_blob(louder(tensors, 6), config.lora, 31, put_blob, config.rollout.dtype))
 
 
 def test_an_old_version_in_place_of_the_new_is_noticed(pool, config, tensors, broken):
-    old = export_blob(louder(tensors, 7), config.lora, 32, put_blob, config.model.dtype)
+    old = export_blob(louder(tensors, 7), config.lora, 32, put_blob, config.rollout.dtype)
     pool.install(old)
     old_blob = ray.get(old.blob_ref[0])
     broken(lambda engine, manifest, blob: type(engine)._installed(engine, manifest, old_blob.data))
     with pytest.raises(AdapterProofError, match=r"version 33: .* slots hold version 32, must hold"):
-        pool.install(export_blob(louder(tensors, 8), config.lora, 33, put_blob, config.model.dtype))
+        pool.install(export_blob(louder(tensors, 8), config.lora, 33, put_blob, config.rollout.dtype))
 
 
 def test_an_engine_that_was_away_generates_the_same_and_proves_every_version(pool, config, tensors, request_for):
     for version in (40, 41):
-        pool.install(export_blob(louder(tensors, version / 10), config.lora, version, put_blob, config.model.dtype))
+        pool.install(export_blob(louder(tensors, version / 10), config.lora, version, put_blob, config.rollout.dtype))
     before = [list(pool.generate([request_for(0)], version)) for version in (40, 41)]
     pool.release()
     pool.acquire()
@@ -216,7 +218,7 @@ def test_an_engine_that_was_away_generates_the_same_and_proves_every_version(poo
 
 
 def test_an_adapter_that_is_lost_while_the_engine_is_away_is_noticed(pool, config, tensors):
-    pool.install(export_blob(louder(tensors, 5), config.lora, 42, put_blob, config.model.dtype))
+    pool.install(export_blob(louder(tensors, 5), config.lora, 42, put_blob, config.rollout.dtype))
     pool.release()
     ray.get(pool._handles[0].__ray_call__.remote(lose_adapters))
     with pytest.raises(AdapterProofError, match=r"adapter version 4[12]: the receipt is for"):
@@ -235,7 +237,7 @@ def lose_adapters(actor) -> None:
 
 
 def test_a_receipt_for_something_else_is_noticed(pool, config, tensors):
-    old = export_blob(louder(tensors, 9), config.lora, 34, put_blob, config.model.dtype)
+    old = export_blob(louder(tensors, 9), config.lora, 34, put_blob, config.rollout.dtype)
     (receipt,) = pool.install(old)
 
     class Forgetful:
@@ -244,7 +246,7 @@ def test_a_receipt_for_something_else_is_noticed(pool, config, tensors):
 
     lazy = RolloutPool([ray.remote(Forgetful).options(num_cpus=0).remote()], 60.0, lambda *_: None, 2)
     with pytest.raises(AdapterProofError, match="version 35: the receipt is for version 34"):
-        lazy.install(export_blob(louder(tensors, 9), config.lora, 35, put_blob, config.model.dtype))
+        lazy.install(export_blob(louder(tensors, 9), config.lora, 35, put_blob, config.rollout.dtype))
     lazy.stop()
 
 

@@ -15,7 +15,8 @@ GB = 10**9
 
 
 def decided(budget_gb: float, *overrides: str) -> tuple[Colocation | str, str]:
-    config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", list(overrides))
+    dtypes = ["model.dtype=bfloat16", "rollout.dtype=bfloat16"]
+    config = load_config(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", [*dtypes, *overrides])
     found, line = with_colocation(config, lambda: shape_of(config), lambda: int(budget_gb * GB))
     return found.cluster.colocation, line
 

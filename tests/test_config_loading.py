@@ -175,9 +175,10 @@ def test_a_punishment_needs_a_buffer_within_the_limit(tmp_path, buffer_tokens):
 
 
 def test_bfloat16_without_a_float32_accumulation_is_refused(tmp_path):
-    said = refusal(tmp_path, "learner: {zero_stage: 0}\n")
+    said = refusal(tmp_path, "learner: {zero_stage: 0}\nmodel: {dtype: bfloat16}\n")
     assert "learner.zero_stage is 0" in said and "model.dtype=float32" in said
     assert load_config(None, ["learner.zero_stage=0", "model.dtype=float32"])
+    assert load_config(None, ["learner.zero_stage=0"])
 
 
 def test_a_mask_that_drops_every_sequence_is_refused(tmp_path):

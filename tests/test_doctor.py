@@ -145,7 +145,7 @@ class NeverAnswers(SlotReceiver):
 @pytest.mark.engine
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_an_adapter_arrives(small_ray, dtype):
-    settings = load_config(None, [f"model.dtype={dtype}"])
+    settings = load_config(None, [f"model.dtype={dtype}", f"rollout.dtype={dtype}"])
     found = adapter_round_trip(settings)
     assert (found.level, found.what[:18]) == (Level.OK, "14 modules arrived")
 

@@ -33,7 +33,12 @@ SHAPE_3B = count_published(f"{QWEN}-3B")
 
 def config(changes: dict | None = None) -> RunConfig:
     """The shipped configuration for one 24 GB card, with changes."""
-    given = {"data.questions": "q.json", "data.databases": "d"} | (changes or {})
+    given = {
+        "data.questions": "q.json",
+        "data.databases": "d",
+        "model.dtype": "bfloat16",
+        "rollout.dtype": "bfloat16",
+    } | (changes or {})
     return load_config(
         REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml", [f"{key}={value}" for key, value in given.items()]
     )
@@ -155,7 +160,7 @@ def test_several_actors_on_one_gpu_are_all_counted():
 
 
 def test_without_a_gpu_both_processes_share_the_host():
-    on_cpu = load_config(REPOSITORY / "configs" / "quickstart.yaml")
+    on_cpu = load_config(REPOSITORY / "configs" / "quickstart.yaml", ["model.dtype=bfloat16", "rollout.dtype=bfloat16"])
     plan = plan_memory(on_cpu, count_published("embedded:smollm2-135m-instruct"), 24 * GIB)
     assert (plan.device, plan.colocation) == (Device.HOST, Colocation.RESIDENT)
     assert all(phase.role_bytes(role) > 0 for phase in plan.options[0].phases for role in Role)

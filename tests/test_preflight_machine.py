@@ -22,6 +22,7 @@ from configs.schema import ClusterSection, LearnerSection, ModelSection, Rollout
 from tests.command_line import REPOSITORY
 
 GIB = 2**30
+IN_BFLOAT16 = RunConfig(model=ModelSection(dtype="bfloat16"), rollout=RolloutSection(dtype="bfloat16"))
 WITH_AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})
 
 
@@ -128,11 +129,17 @@ def test_operators(tmp_path, monkeypatch):
 
 
 def test_processor():
-    assert is_fault(machine.processor("x86_64", frozenset({"sse4_2"})), "AVX2")
-    assert is_warning(machine.processor("x86_64", frozenset({"avx2"})), "AVX-512")
-    assert is_warning(machine.processor("x86_64", frozenset({"avx2", "avx512f"})), "bfloat16")
-    assert is_ok(machine.processor("x86_64", WITH_AVX512))
-    assert is_ok(machine.processor("aarch64", frozenset()))
+    assert is_fault(machine.processor(RunConfig(), "x86_64", frozenset({"sse4_2"})), "AVX2")
+    assert is_ok(machine.processor(RunConfig(), "x86_64", WITH_AVX512))
+    assert is_ok(machine.processor(IN_BFLOAT16, "x86_64", WITH_AVX512))
+    assert is_ok(machine.processor(RunConfig(), "aarch64", frozenset()))
+
+
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx2", "avx512f"}])
+def test_bfloat16_on_a_processor_without_it_is_a_warning_only_where_it_is_asked_for(flags):
+    assert is_ok(machine.processor(RunConfig(), "x86_64", frozenset(flags)))
+    found = machine.processor(IN_BFLOAT16, "x86_64", frozenset(flags))
+    assert is_warning(found, "emulated", "model.dtype=auto rollout.dtype=auto")
 
 
 def test_more_threads_than_cores_that_may_be_used():
@@ -196,7 +203,11 @@ def test_a_run_folder_below_a_file_is_a_fault(tmp_path):
 
 GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9), uuid="GPU-11112222")
 SOUND = GpuReading(gpus=(GPU,), driver="570.86", driver_cuda="12.8", torch_cuda="12.8", torch_sees_gpus=True)
-ASKS = RunConfig(rollout=RolloutSection(num_gpus=0.5, gpu_memory_share=0.5), learner=LearnerSection(num_gpus=0.5))
+ASKS = RunConfig(
+    model=ModelSection(dtype="bfloat16"),
+    rollout=RolloutSection(dtype="bfloat16", num_gpus=0.5, gpu_memory_share=0.5),
+    learner=LearnerSection(num_gpus=0.5),
+)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +234,15 @@ def test_a_sound_gpu():
     assert is_ok(found)
     assert "NVIDIA L4 (24 GiB), driver 570.86" in found.sentence
     old = replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),))
-    assert is_ok(gpus(ASKS.model_copy(update={"model": ModelSection(dtype="float32")}), old, joins_cluster=False))
+    assert is_ok(
+        gpus(
+            ASKS.model_copy(
+                update={"model": ModelSection(), "rollout": ASKS.rollout.model_copy(update={"dtype": "auto"})}
+            ),
+            old,
+            joins_cluster=False,
+        )
+    )
 
 
 def test_a_busy_gpu_that_is_hidden_does_not_count():
@@ -249,7 +268,7 @@ def test_gpus_are_visible_as_cuda_reads_it(devices, expected):
 
 
 CODER_3B_ON_24 = [
-    "model.path=Qwen/Qwen2.5-Coder-3B", "model.dtype=bfloat16", "rollout.num_gpus=0.5", "learner.num_gpus=0.5",
+    "model.path=Qwen/Qwen2.5-Coder-3B", "model.dtype=bfloat16", "rollout.dtype=bfloat16", "rollout.num_gpus=0.5", "learner.num_gpus=0.5",
 ]  # fmt: skip
 CODER_3B = load_config(None, CODER_3B_ON_24)
 
@@ -275,7 +294,7 @@ def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
 
 
 def test_a_plan_above_what_is_free_now_is_a_warning():
-    made = plan_memory(RunConfig(), count_published(SMOLLM2), 64 * GIB)
+    made = plan_memory(IN_BFLOAT16, count_published(SMOLLM2), 64 * GIB)
     assert is_warning(judge(made, GIB, is_assumed=False), "1.0 are free now")
     assert is_ok(judge(made, 64 * GIB, is_assumed=False))
 

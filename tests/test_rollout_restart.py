@@ -26,7 +26,7 @@ def engines() -> list[psutil.Process]:
 
 
 def test_groups_of_a_killed_actor_are_generated_again_each_once_and_the_same(pool, config, tensors, request_for):
-    pool.install(export_blob(tensors, config.lora, 1, put_blob, config.model.dtype))
+    pool.install(export_blob(tensors, config.lora, 1, put_blob, config.rollout.dtype))
     requests = [replace(request_for(index), seed=1000 * index + 7) for index in range(6)]
     calm = {group.seed: [c.token_ids for c in group.completions] for group in pool.generate(requests, 1)}
     groups = []
@@ -44,9 +44,9 @@ def test_groups_of_a_killed_actor_are_generated_again_each_once_and_the_same(poo
 def test_an_actor_that_dies_between_put_and_install_is_replaced_and_holds_both_versions(
     pool, config, tensors, request_for
 ):
-    pool.install(export_blob(tensors, config.lora, 2, put_blob, config.model.dtype))
+    pool.install(export_blob(tensors, config.lora, 2, put_blob, config.rollout.dtype))
     before = pool.num_replaced
-    manifest = export_blob(tensors, config.lora, 3, put_blob, config.model.dtype)
+    manifest = export_blob(tensors, config.lora, 3, put_blob, config.rollout.dtype)
     (engine,) = engines()
     engine.kill()
     (receipt,) = pool.install(manifest)

@@ -22,8 +22,10 @@ from actors.slot_receiver import SlotReceiver
 from cluster.bench.random_adapter import random_adapter
 from cluster.bench.targets import Target, targets_table
 from cluster.embedded_models import model_folder
+from cluster.memory_plan.model_config import shape_of
 from cluster.messages import AdapterManifest
 from cluster.placement import num_cores, put_blob, ray_session
+from cluster.precision.resolved import with_precision
 from cluster.reports.progress import Progress, make_console
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport, to_blob
@@ -66,6 +68,7 @@ class SyncTimes:
 def bench_sync(config: RunConfig, as_json: bool) -> None:
     """Print the table, or JSON; progress goes to stderr."""
     progress = Progress(make_console(stderr=True))
+    config = with_precision(config, lambda: shape_of(config)).config
     with (
         TemporaryDirectory(prefix="floe-bench-") as folder,
         redirect_stdout(sys.stderr),
@@ -91,10 +94,10 @@ def _measure(
 ) -> SyncTimes:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     receivers: list[Any] = [
-        ray.remote(SlotReceiver).options(num_cpus=0).remote(shapes, config.model.dtype) for _ in range(num_receivers)
+        ray.remote(SlotReceiver).options(num_cpus=0).remote(shapes, config.rollout.dtype) for _ in range(num_receivers)
     ]
     ray.get([one.ping.remote() for one in receivers], timeout=config.cluster.start_timeout_s)
-    export = AdapterExport(config.lora, config.model.dtype, tensors)
+    export = AdapterExport(config.lora, config.rollout.dtype, tensors)
     rounds = [_round(config, tensors, receivers, folder, version, export) for version in range(NUM_ROUNDS + 1)][1:]
     for one in receivers:
         ray.kill(one)

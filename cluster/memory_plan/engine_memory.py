@@ -29,7 +29,7 @@ class EngineState:
 
 
 def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineState:
-    width = DTYPE_BYTES[config.model.dtype]
+    width = DTYPE_BYTES[config.rollout.dtype]
     rank = config.lora.rank
     # vLLM wraps the LM head too, whatever the adapter has.
     slot = shape.num_adapter_parameters(rank, config.lora.target_modules) + rank * (shape.hidden + shape.vocabulary)
@@ -37,7 +37,7 @@ def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineSt
     # Hidden state, residual, norm and attention beside the MLP's two factors and their product.
     per_token = width * (4 * shape.hidden + 3 * shape.intermediate)
     return EngineState(
-        base_weights=shape.weight_bytes(config.model.dtype),
+        base_weights=shape.weight_bytes(config.rollout.dtype),
         # On a CPU vLLM packs every matrix for oneDNN in the place of the original, but those of embedding and LM head
         # beside it, and both even where they are tied (`UnquantizedEmbeddingMethod.process_weights_after_loading`).
         packed_embeddings=2 * shape.vocabulary * shape.hidden * width if on_cpu else 0,
@@ -50,7 +50,7 @@ def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineSt
 def kv_bytes(config: RunConfig, shape: ModelShape, num_tokens: int, on_cpu: bool) -> int:
     """Of one sequence, in whole blocks (arXiv 2309.06180, section 4.1)."""
     block = KV_BLOCK_TOKENS[on_cpu]
-    return -(-num_tokens // block) * block * shape.kv_bytes_per_token(config.model.dtype)
+    return -(-num_tokens // block) * block * shape.kv_bytes_per_token(config.rollout.dtype)
 
 
 def group_kv_bytes(config: RunConfig, shape: ModelShape, on_cpu: bool) -> int:

@@ -175,7 +175,7 @@ class Placements:
         awake = [one for one in phases if any(item.name == "KV cache" for item in one.items)]
         beside = max(one.role_bytes(Role.ENGINE) if one.device is Device.OWN_GPUS else one.num_bytes for one in awake)
         room = (self._budget_bytes - beside) // self.sharing.num_engines + self.kv_bytes
-        per_token = self._shape.kv_bytes_per_token(self._config.model.dtype)
+        per_token = self._shape.kv_bytes_per_token(self._config.rollout.dtype)
         return max(0, room // per_token * per_token)
 
     def _host_bytes(self, colocation: Colocation) -> int:

@@ -9,9 +9,11 @@ from pathlib import Path
 from actors.data.random_streams import stream_seed
 from actors.prompts import prefill
 from cluster.embedded_models import model_folder
+from cluster.memory_plan.model_config import shape_of
 from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
 from cluster.operations.question_budget import encoder_of_run
 from cluster.placement import check_resources, ray_session, start_rollout_pool, stored_adapter
+from cluster.precision.resolved import with_precision, with_recorded_precision
 from cluster.reports.answer_table import Asked
 from cluster.reports.progress import Progress, make_console
 from cluster.single_database import SingleDatabase, single_database
@@ -82,6 +84,9 @@ def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, 
     """The greedy answer to the prompt that training would have made of the question."""
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
+    decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
+    config = decided.config
+    progress.note(decided.line)
     question = Question(
         question_id=QUESTION_ID,
         database_id=database.database_id,

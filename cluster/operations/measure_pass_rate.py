@@ -9,8 +9,10 @@ from actors.data.question_sets import QuestionSets, load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.embedded_models import model_folder
+from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
+from cluster.precision.resolved import with_precision
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.running_pass_rates import with_groups
 from cluster.warm_start import warm_start_adapter
@@ -24,10 +26,14 @@ def measure_pass_rate(config: RunConfig) -> Path:
     Samples `evaluation.num_samples` answers at `rollout.temperature` from the policy that training would start with.
     Raises UserError when nothing could be judged.
     """
-    assert config.data.prepared is not None
+    prepared = config.data.prepared
+    assert prepared is not None
     progress = Progress(make_console(stderr=True))
     progress.phase("pass rates of the starting policy")
     model_dir = model_folder(config, config.run.home_dir / "demo")
+    decided = with_precision(config, lambda: shape_of(config))
+    config = decided.config
+    progress.note(decided.line)
     everything = config.model_copy(
         update={"data": config.data.model_copy(update={"filter_by_pass_rate": False, "sampler": "uniform"})}
     )
@@ -47,7 +53,7 @@ def measure_pass_rate(config: RunConfig) -> Path:
     rates = with_groups({}, groups)
     if not rates:
         raise UserError("No answer to a training question could be judged: see the reasons with floe score.")
-    path = config.data.prepared.expanduser().resolve() / PASS_RATES_FILE
+    path = prepared.expanduser().resolve() / PASS_RATES_FILE
     write_pass_rates(path, rates)
     shares = [rate.share for rate in rates.values()]
     between = sum(0 < share < 1 for share in shares)

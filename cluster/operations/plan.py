@@ -14,6 +14,7 @@ from cluster.free_memory import total_memory_bytes
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
+from cluster.precision.resolved import with_precision
 from cluster.reports.progress import make_console
 from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
 from configs.schema import RunConfig
@@ -29,11 +30,14 @@ DEVICES = {
 
 def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
     """Print the plan, as tables or as JSON; returns the exit code. Raises UserError for an amount that is none."""
-    made = plan_memory(config, shape_of(config), budget_bytes(config, gpu_memory))
+    shape = shape_of(config)
+    decided = with_precision(config, lambda: shape)
+    config, precision = decided.config, decided.line
+    made = plan_memory(config, shape, budget_bytes(config, gpu_memory))
     if as_json:
-        print(json.dumps(record(made, config), indent=2))
+        print(json.dumps(record(made, config) | {"precision": precision}, indent=2))
     else:
-        _render(made, config)
+        _render(made, config, precision)
     return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
 
 
@@ -50,7 +54,7 @@ def budget_bytes(config: RunConfig, given: str | None) -> int:
 
 def record(made: MemoryPlan, config: RunConfig) -> dict:
     """What `--json` prints: bytes and tokens throughout."""
-    shape, dtype = made.shape, config.model.dtype
+    shape, engine_dtype = made.shape, config.rollout.dtype
     options = [
         {
             "colocation": str(option.colocation),
@@ -74,8 +78,8 @@ def record(made: MemoryPlan, config: RunConfig) -> dict:
             "name": shape.name,
             "num_parameters": shape.num_parameters,
             "num_adapter_parameters": _num_adapter_parameters(shape, config),
-            "weight_bytes": shape.weight_bytes(dtype),
-            "kv_bytes_per_token": shape.kv_bytes_per_token(dtype),
+            "weight_bytes": shape.weight_bytes(config.model.dtype),
+            "kv_bytes_per_token": shape.kv_bytes_per_token(engine_dtype),
             "logits_bytes_per_token": shape.logits_bytes_per_token,
         },
         "device": str(made.device),
@@ -136,15 +140,17 @@ def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
     return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
 
 
-def _render(made: MemoryPlan, config: RunConfig) -> None:
+def _render(made: MemoryPlan, config: RunConfig, precision: str) -> None:
     console = make_console()
-    shape, dtype = made.shape, config.model.dtype
+    shape = made.shape
     adapter = _num_adapter_parameters(shape, config)
     console.print(
-        f"{shape.name}, {dtype}: {shape.num_parameters:,} parameters; adapter of rank {config.lora.rank}: {adapter:,} "
-        f"({adapter / shape.num_parameters:.3%}); KV cache: {shape.kv_bytes_per_token(dtype):,} bytes a token; "
+        f"{shape.name}, {config.model.dtype}: {shape.num_parameters:,} parameters; adapter of rank {config.lora.rank}: "
+        f"{adapter:,} ({adapter / shape.num_parameters:.3%}); KV cache: "
+        f"{shape.kv_bytes_per_token(config.rollout.dtype):,} bytes a token; "
         f"logits in float32: {shape.logits_bytes_per_token:,}."
     )
+    console.print(precision, soft_wrap=True)
     console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB\n")
     console.print(_parts_table(made.chosen or made.options[-1]))
     console.print(_options_table(made))

@@ -14,6 +14,7 @@ from cluster.memory_plan.model_config import shape_of
 from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.placement import check_resources, ray_session
+from cluster.precision.resolved import with_precision, with_saved_precision
 from cluster.preflight.examination import Preflight
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.live_terminal import live_view
@@ -50,6 +51,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
     with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
+            config = with_saved_precision(config, checkpoint.state.configuration)
             for line in check_resume(checkpoint.state.configuration, config):
                 progress.note(line)
             for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
@@ -70,6 +72,10 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     sets = load_question_sets(config.data, demo_dir)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
+    decided = with_precision(config, lambda: shape_of(config))
+    config = decided.config
+    progress.note(decided.line)
+    dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations compute in the same
     config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
     progress.note(line)
     with preflight.files(model_dir, sets):

@@ -12,8 +12,10 @@ from typing import TypeVar
 from actors.data.question_sets import QuestionSets, load_question_sets
 from cluster.embedded_models import model_folder
 from cluster.environment import compiled_extensions_dir
+from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run
 from cluster.placement import ray_session
+from cluster.precision.resolved import with_precision, without_measurement
 from cluster.preflight import data_checks, machine, model_files, ray_checks, versions
 from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
 from cluster.preflight.gpus import gpus, read_gpus
@@ -47,7 +49,14 @@ def examine(config: RunConfig) -> Iterator[Finding]:
         sound[name] = found.level is not Level.FAULT
         yield found
     num_weights = 0
-    if model_dir is not None and sound["model configuration"]:
+    if model_dir is None or not sound["model configuration"]:
+        config = without_measurement(config)
+    else:
+        decide = partial(with_precision, config, partial(shape_of, config))
+        decision = _made("precision", decide, lambda made: made.line, logs_dir)
+        yield decision[0]
+        decided = decision[1]
+        config = without_measurement(config) if decided is None else decided.config
         num_weights = model_files.num_adapter_weights(model_dir, config.lora)
         yield ask("memory plan", lambda: planned_memory(config, read_gpus()))
     yield ask("disk", partial(machine.disk, config, config.run.home_dir / "runs", num_weights))
@@ -70,7 +79,7 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
         ("libraries", partial(versions.libraries, installed)),
         ("builds", partial(versions.builds_beside_torch, installed)),
         ("operators", partial(versions.deepspeed_operators, compiled_extensions_dir(), needs_operators)),
-        ("processor", machine.processor),
+        ("processor", partial(machine.processor, config)),
         ("threads", partial(machine.threads, config)),
         ("GPU", lambda: gpus(config, read_gpus(), cluster_address(config.cluster) is not None)),
         ("memory", partial(machine.memory, config)),

@@ -124,8 +124,10 @@ def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
             "install a newer driver, or see whether CUDA_VISIBLE_DEVICES hides the GPU",
         )
     for one in found.gpus:
-        if config.model.dtype == "bfloat16" and one.capability < BFLOAT16_SINCE:
-            return f"{one.name} does not compute in bfloat16", "set model.dtype=float32, or take an Ampere or later"
+        asked = [name for name in ("model", "rollout") if getattr(config, name).dtype == "bfloat16"]
+        if asked and one.capability < BFLOAT16_SINCE:
+            remedy = f"set {' '.join(f'{name}.dtype=float32' for name in asked)}, or take an Ampere or later"
+            return f"{one.name} does not compute in bfloat16", remedy
         share_bytes = config.rollout.gpu_memory_share * one.total_bytes
         if config.rollout.num_gpus > 0 and one.free_bytes < share_bytes:
             return (

@@ -12,28 +12,32 @@ import psutil
 from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.placement import LOCAL_OBJECT_STORE_BYTES, num_cores
 from cluster.preflight.finding import Finding, fault, ok, warning
+from cluster.processor import processor_flags
 from configs.schema import RunConfig
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_BYTES = 32 * 2**20  # below Docker's default of 64 MiB, with which a small run still goes
-CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU, of how many
 
 
-def processor(architecture: str | None = None, flags: frozenset[str] | None = None) -> Finding:
+def processor(config: RunConfig, architecture: str | None = None, flags: frozenset[str] | None = None) -> Finding:
     """vLLM's CPU engine is compiled for AVX2 and for AVX-512; bfloat16 is fast with AVX-512 BF16 or AMX alone."""
     architecture = platform.machine() if architecture is None else architecture
-    flags = _cpu_flags() if flags is None else flags
+    flags = processor_flags() if flags is None else flags
     if architecture not in ("x86_64", "AMD64"):
         return ok(f"{architecture}, whose vector instructions are not looked at")
     if "avx2" not in flags:
         return fault("this processor has no AVX2, which vLLM's CPU engine needs", "use another machine, or a GPU")
-    if "avx512f" not in flags:
-        return warning("this processor has AVX2 but no AVX-512: bfloat16 is emulated", "expect a slower run")
+    widest = "AVX-512" if "avx512f" in flags else "AVX2"
     fast = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
-    if not fast:
-        return warning("this processor has AVX-512 but no bfloat16 instructions", "expect a slower run")
-    return ok(f"{architecture} with AVX-512 and {', '.join(fast)}")
+    if fast:
+        return ok(f"{architecture} with {widest} and {', '.join(fast)}")
+    what = f"{architecture} with {widest} and no bfloat16 instructions"
+    asked = [name for name in ("model", "rollout") if getattr(config, name).dtype == "bfloat16"]
+    if asked:
+        remedy = f"set {' '.join(f'{name}.dtype=auto' for name in asked)}, which takes what is fast here"
+        return warning(f"{what}, so the configured bfloat16 is emulated and many times slower", remedy)
+    return ok(what)
 
 
 def threads(config: RunConfig, num_allowed: float | None = None) -> Finding:
@@ -120,8 +124,3 @@ def num_allowed_cores() -> float:
         if quota != "max":
             allowed = min(allowed, int(quota) / int(period))
     return allowed
-
-
-def _cpu_flags() -> frozenset[str]:
-    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())

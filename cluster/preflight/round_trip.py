@@ -27,8 +27,8 @@ def adapter_round_trip(config: RunConfig, receiver_class: type = SlotReceiver, t
     """The digest of the slots, which the receiver computes from what it holds, must be the exporter's."""
     tensors = random_adapter(SMALL, config.lora)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.model.dtype)
-    receiver: Any = ray.remote(receiver_class).options(num_cpus=0).remote(shapes, config.model.dtype)
+    manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.rollout.dtype)
+    receiver: Any = ray.remote(receiver_class).options(num_cpus=0).remote(shapes, config.rollout.dtype)
     sent = replace(manifest, blob_ref=None)
     try:
         ray.get(receiver.install.remote(sent, manifest.blob_ref[0]), timeout=timeout_s)

@@ -64,12 +64,18 @@ def facts(
     return found
 
 
+def dtypes(config: RunConfig) -> str:
+    """The precision, or both where learner and engine differ."""
+    learner, engine = config.model.dtype, config.rollout.dtype
+    return learner if learner == engine else f"learner {learner}, engine {engine}"
+
+
 def settings(config: RunConfig) -> list[Fact]:
     """What tells one run from another."""
     data = config.data.source if config.data.questions is None else f"files, {config.data.questions.name}"
     tokens = f"{config.rollout.max_new_tokens} new tokens at most"
     return [
-        Fact(label="model", value=f"{config.model.path}, {config.model.dtype}"),
+        Fact(label="model", value=f"{config.model.path}, {dtypes(config)}"),
         Fact(label="data", value=data),
         Fact(
             label="group", value=f"{config.rollout.group_size} candidates, {tokens}, T {config.rollout.temperature:g}"
