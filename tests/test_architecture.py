@@ -40,10 +40,11 @@ HOMES_OF_LIBRARIES = {
 ROLES = ("actors", "learner", "reward_service")
 SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child, and a key is
-# to stand nowhere else.
+# to stand nowhere else; the set-up's script runs before floe is installed.
 READS_ENVIRONMENT = [
     "cluster/cli.py",
     "cluster/environment.py",
+    "cluster/pip_settings.py",
     "reward_service/executor_process.py",
     "reward_service/judge.py",
 ]

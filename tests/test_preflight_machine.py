@@ -234,15 +234,8 @@ def test_a_sound_gpu():
     assert is_ok(found)
     assert "NVIDIA L4 (24 GiB), driver 570.86" in found.sentence
     old = replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),))
-    assert is_ok(
-        gpus(
-            ASKS.model_copy(
-                update={"model": ModelSection(), "rollout": ASKS.rollout.model_copy(update={"dtype": "auto"})}
-            ),
-            old,
-            joins_cluster=False,
-        )
-    )
+    left_open = {"model": ModelSection(), "rollout": ASKS.rollout.model_copy(update={"dtype": "auto"})}
+    assert is_ok(gpus(ASKS.model_copy(update=left_open), old, joins_cluster=False))
 
 
 def test_a_busy_gpu_that_is_hidden_does_not_count():
@@ -268,7 +261,8 @@ def test_gpus_are_visible_as_cuda_reads_it(devices, expected):
 
 
 CODER_3B_ON_24 = [
-    "model.path=Qwen/Qwen2.5-Coder-3B", "model.dtype=bfloat16", "rollout.dtype=bfloat16", "rollout.num_gpus=0.5", "learner.num_gpus=0.5",
+    "model.path=Qwen/Qwen2.5-Coder-3B", "model.dtype=bfloat16", "rollout.dtype=bfloat16",
+    "rollout.num_gpus=0.5", "learner.num_gpus=0.5",
 ]  # fmt: skip
 CODER_3B = load_config(None, CODER_3B_ON_24)
 

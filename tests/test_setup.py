@@ -1,0 +1,60 @@
+"""The set-up: what pip is told holds for uv too, and the script says what it does."""
+
+import subprocess
+import sys
+
+from cluster.pip_settings import uv_variables
+from tests.command_line import REPOSITORY
+
+LISTED = """\
+:env:.find-links='/wheels /more wheels'
+global.index-url='https://user:secret@packages.example/simple'
+global.extra-index-url='https://a.example/simple\\nhttps://b.example/simple'
+global.timeout='60'
+install.constraint='/etc/constraints.txt'
+install.timeout='90'
+global.cert='/etc/ca.pem'
+freeze.timeout='10'
+"""
+
+
+def test_pips_settings_are_handed_to_uv():
+    assert uv_variables(LISTED, {}) == {
+        "UV_DEFAULT_INDEX": "https://user:secret@packages.example/simple",
+        "UV_INDEX": "https://a.example/simple https://b.example/simple",
+        "UV_FIND_LINKS": "/wheels,/more,wheels",
+        "UV_CONSTRAINT": "/etc/constraints.txt",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "UV_HTTP_TIMEOUT": "90",
+    }
+
+
+def test_what_is_set_for_uv_itself_stays():
+    kept = {"UV_DEFAULT_INDEX": "https://mine.example/simple"}
+    assert "UV_DEFAULT_INDEX" not in uv_variables(LISTED, kept)
+    assert uv_variables("", {}) == {}
+
+
+def test_the_lines_can_be_evaluated_by_a_shell(monkeypatch, tmp_path):
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[global]\nindex-url = https://packages.example/a b\nno-index = true\n")
+    environment = {"PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": str(settings), "HOME": str(tmp_path)}
+    script = REPOSITORY / "cluster" / "pip_settings.py"
+    done = subprocess.run(
+        ["bash", "-c", f'eval "$({sys.executable} {script})" && echo "$UV_DEFAULT_INDEX|$UV_NO_INDEX"'],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "https://packages.example/a b|true\n"
+
+
+def test_a_missing_python_is_said_in_one_sentence(tmp_path):
+    bash = subprocess.run(["bash", "-c", "command -v bash"], capture_output=True, text=True, check=True).stdout.strip()
+    (tmp_path / "bash").symlink_to(bash)
+    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+    script = REPOSITORY / "cluster" / "setup.sh"
+    done = subprocess.run(
+        [bash, str(script), str(tmp_path / "venv")], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("floe set-up: Python 3.11 or 3.12 is missing: install it")
+    assert not (tmp_path / "venv").exists()
