@@ -8,6 +8,17 @@ started=$SECONDS
 say() { echo "floe set-up: $1"; }
 stop() { echo "floe set-up: $1" >&2; exit 2; }
 
+[ "$(uname -s)" = Linux ] || stop "floe runs on Linux, and this is $(uname -s): use a Linux machine, a container or a virtual machine."
+case $(uname -m) in
+  x86_64) ;;
+  aarch64)
+    # Every package has a wheel for Arm from this version of the C library on, torch's CPU build on PyTorch's own index.
+    oldest=$(printf '2.31\n%s\n' "$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)" | sort -V | head -n 1)
+    [ "$oldest" = 2.31 ] || stop "glibc 2.31 or later is missing, for which the packages have wheels on Arm: use Debian 11, Ubuntu 20.04 or later."
+    ;;
+  *) stop "vLLM's CPU engine has no wheel for $(uname -m): use an x86_64 or aarch64 machine." ;;
+esac
+
 python=""
 for candidate in python3.11 python3.12 python3; do
   if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then

@@ -1,7 +1,10 @@
 """The set-up: what pip is told holds for uv too, and the script says what it does."""
 
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 from cluster.pip_settings import uv_variables
 from tests.command_line import REPOSITORY
@@ -47,14 +50,35 @@ def test_the_lines_can_be_evaluated_by_a_shell(monkeypatch, tmp_path):
     assert done.stdout == "https://packages.example/a b|true\n"
 
 
-def test_a_missing_python_is_said_in_one_sentence(tmp_path):
-    bash = subprocess.run(["bash", "-c", "command -v bash"], capture_output=True, text=True, check=True).stdout.strip()
-    (tmp_path / "bash").symlink_to(bash)
-    (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
+ARM = "case $1 in -s) echo Linux;; *) echo aarch64;; esac"
+TEXT_TOOLS = {name: f'{shutil.which(name)} "$@"' for name in ("cut", "sort", "head")}
+
+
+def refusal(tmp_path, **programs: str) -> str:
+    """What the set-up says where nothing is installed but bash and `programs`, given as shell scripts."""
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, script in {"uname": "case $1 in -s) echo Linux;; *) echo x86_64;; esac", **programs}.items():
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        (tmp_path / name).chmod(0o755)
     script = REPOSITORY / "cluster" / "setup.sh"
     done = subprocess.run(
-        [bash, str(script), str(tmp_path / "venv")], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+        ["bash", str(script), str(tmp_path / "venv")], env={"PATH": str(tmp_path)}, capture_output=True, text=True
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("floe set-up: Python 3.11 or 3.12 is missing: install it")
-    assert not (tmp_path / "venv").exists()
+    assert done.returncode == 2 and not (tmp_path / "venv").exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({}, "floe set-up: Python 3.11 or 3.12 is missing: install it"),
+        ({"uname": "echo Darwin"}, "floe set-up: floe runs on Linux, and this is Darwin: use"),
+        ({"uname": ARM, "getconf": "echo glibc 2.28", **TEXT_TOOLS}, "glibc 2.31 or later is missing"),
+        ({"uname": ARM, "getconf": "echo glibc 2.31", **TEXT_TOOLS}, "Python 3.11 or 3.12 is missing"),
+        ({"uname": ARM, "getconf": "echo glibc 2.36", **TEXT_TOOLS}, "Python 3.11 or 3.12 is missing"),
+        ({"uname": "case $1 in -s) echo Linux;; *) echo riscv64;; esac"}, "has no wheel for riscv64: use an x86_64"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(tmp_path, programs, said):
+    assert said in refusal(tmp_path, **programs)
