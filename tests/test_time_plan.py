@@ -134,10 +134,21 @@ def test_a_plan_survives_its_file():
         TimePlan.from_json('{"start_s": 1}')
 
 
+def test_the_middle_run_takes_about_a_third_of_the_quickstart():
+    short = load_config(CONFIGS / "short.yaml", [])
+    warm_start = replace(WARM_START, num_batches=25, max_batches=25, num_evaluations=2)
+    for rates in (REFERENCE, AVX2):
+        asked = run_tokens(short, LENGTHS, warm_start, num_evaluated=short.evaluation.max_questions)
+        plan = plan_time(short, count_published(SMOLLM2), rates, asked)
+        assert 0.2 < plan.whole_s / planned(quickstart(), rates).whole_s < 0.4
+
+
 def test_the_first_screen_says_it_and_names_the_shorter_way_where_it_is_long():
     plan = planned(quickstart())
     assert plan_sentence(plan).startswith("about ") and "18 steps of" in plan_sentence(plan)
     assert shorter_way(plan) == "" and limits_sentence(plan) == ""
     long = planned(quickstart(), replace(AVX2, learner_flop_per_s=40e9))
     assert long.whole_s > 1800
-    assert "configs/smoke.yaml" in shorter_way(long) and "9.5 times" in limits_sentence(long)
+    assert "configs/short.yaml" in shorter_way(long) and "configs/smoke.yaml" in shorter_way(long)
+    assert shorter_way(planned(load_config(CONFIGS / "short.yaml", []))) == ""
+    assert "9.5 times" in limits_sentence(long)
