@@ -20,7 +20,7 @@ from configs.schema import RunConfig
 CONFIGS = Path(__file__).parent.parent / "configs"
 LENGTHS = TextLengths(prompt_tokens=110, answer_tokens=20)
 # Float32 on two cores with AVX2: 95 GFLOP/s and more were measured.
-AVX2 = MachineRates(learner_flop_per_s=97e9, engine_flop_per_s=95e9, python_turns_per_s=60e6)
+AVX2 = MachineRates(learner_flop_per_s=97e9, engine_flop_per_s=95e9, compared_flop_per_s=97e9, python_turns_per_s=60e6)
 
 
 def quickstart(*overrides: str) -> RunConfig:
@@ -64,7 +64,9 @@ def test_float32_with_avx2_is_planned_as_it_was_seen():
 
 
 def test_a_slower_machine_takes_longer_in_each_phase():
-    slow = MachineRates(learner_flop_per_s=38e9, engine_flop_per_s=38e9, python_turns_per_s=6e6)
+    slow = MachineRates(
+        learner_flop_per_s=38e9, engine_flop_per_s=38e9, compared_flop_per_s=38e9, python_turns_per_s=6e6
+    )
     fast, ten_times = planned(quickstart()), planned(quickstart(), slow)
     assert (fast.slowdown, ten_times.slowdown) == (1.0, 10.0)
     for name in ("start_s", "warm_start_s", "batch_s", "before_s", "generation_s", "learning_s", "rest_s", "after_s"):
@@ -74,9 +76,11 @@ def test_a_slower_machine_takes_longer_in_each_phase():
 
 def test_the_slowest_part_says_how_slow_a_machine_is():
     assert slowdown(REFERENCE) == 1.0
-    assert slowdown(replace(REFERENCE, learner_flop_per_s=2e12, python_turns_per_s=3e8)) == 1.0
-    for name in ("learner_flop_per_s", "engine_flop_per_s", "python_turns_per_s"):
+    assert slowdown(replace(REFERENCE, compared_flop_per_s=2e12, python_turns_per_s=3e8)) == 1.0
+    for name in ("compared_flop_per_s", "python_turns_per_s"):
         assert slowdown(replace(REFERENCE, **{name: getattr(REFERENCE, name) / 4})) == pytest.approx(4.0)
+    # A small model's products are slow on any machine.
+    assert slowdown(replace(REFERENCE, learner_flop_per_s=1e9, engine_flop_per_s=1e9)) == 1.0
 
 
 def test_the_rest_of_a_run_has_neither_warm_start_nor_first_evaluation():
@@ -147,7 +151,7 @@ def test_the_first_screen_says_it_and_names_the_shorter_way_where_it_is_long():
     plan = planned(quickstart())
     assert plan_sentence(plan).startswith("about ") and "18 steps of" in plan_sentence(plan)
     assert shorter_way(plan) == "" and limits_sentence(plan) == ""
-    long = planned(quickstart(), replace(AVX2, learner_flop_per_s=40e9))
+    long = planned(quickstart(), replace(AVX2, learner_flop_per_s=40e9, compared_flop_per_s=40e9))
     assert long.whole_s > 1800
     assert "configs/short.yaml" in shorter_way(long) and "configs/smoke.yaml" in shorter_way(long)
     assert shorter_way(planned(load_config(CONFIGS / "short.yaml", []))) == ""

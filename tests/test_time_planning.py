@@ -78,7 +78,9 @@ def test_a_run_says_its_time_and_keeps_the_plan(tmp_path):
 
 def test_a_slow_machine_gets_longer_limits_and_hears_of_the_shorter_way(tmp_path):
     config = load_config(CONFIGS / "quickstart.yaml", [])
-    text, limited = first_screen(config, tmp_path, replace(REFERENCE, learner_flop_per_s=19e9))
+    text, limited = first_screen(
+        config, tmp_path, replace(REFERENCE, learner_flop_per_s=19e9, compared_flop_per_s=19e9)
+    )
     assert "20.0 times" in text and "configs/short.yaml" in text
     assert limited.rollout.stuck_after_s == 20 * config.rollout.stuck_after_s
 

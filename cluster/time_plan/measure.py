@@ -14,6 +14,8 @@ from cluster.time_plan.rates import MachineRates
 ROWS, HEAD_ROWS = 256, 128  # about a group's tokens, and a wave's
 MAX_COLUMNS = 4096  # of the head: its rate is that of a part of it
 PYTHON_TURNS = 200_000
+Sizes = tuple[tuple[int, int, int], ...]  # rows, inputs and outputs of each product
+COMPARED: Sizes = ((ROWS, 576, 1536),)
 LIMIT_S = 0.5  # of the products; on a processor without the type's instructions one alone may take longer
 
 
@@ -22,21 +24,28 @@ def measure_rates(shape: ModelShape, learner_dtype: str, engine_dtype: str, num_
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        learner = _product_rate(shape, getattr(torch, learner_dtype), with_gradient=True)
-        engine = _product_rate(shape, getattr(torch, engine_dtype), with_gradient=False)
+        learner = _product_rate(_products_of(shape), getattr(torch, learner_dtype), with_gradient=True)
+        engine = _product_rate(_products_of(shape), getattr(torch, engine_dtype), with_gradient=False)
+        compared = _product_rate(COMPARED, getattr(torch, learner_dtype), with_gradient=True)
     finally:
         torch.set_num_threads(before)
     return MachineRates(
         learner_flop_per_s=learner,
         engine_flop_per_s=engine,
+        compared_flop_per_s=compared,
         python_turns_per_s=PYTHON_TURNS / _fastest_s(_turn),
     )
 
 
-def _product_rate(shape: ModelShape, dtype: torch.dtype, *, with_gradient: bool) -> float:
-    """Operations per second over the products of one layer's MLP and a part of the head."""
+def _products_of(shape: ModelShape) -> Sizes:
+    """One layer's MLP and a part of the head."""
+    head = HEAD_ROWS, shape.hidden, min(shape.vocabulary, MAX_COLUMNS)
+    return (ROWS, shape.hidden, shape.intermediate), head
+
+
+def _product_rate(sizes: Sizes, dtype: torch.dtype, *, with_gradient: bool) -> float:
+    """Operations per second over the products of activations with such weights."""
     num_flop, taken_s, started_s = 0, 0.0, time.perf_counter()
-    sizes = ((ROWS, shape.hidden, shape.intermediate), (HEAD_ROWS, shape.hidden, min(shape.vocabulary, MAX_COLUMNS)))
     for rows, num_inputs, num_outputs in sizes:
         weight = torch.randn(num_outputs, num_inputs).to(dtype)
         activations = torch.randn(rows, num_inputs).to(dtype)
