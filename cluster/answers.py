@@ -58,6 +58,10 @@ class Answered:
         )
 
 
+def ignore_answers(num_answered: int, num_asked: int) -> None:
+    """The count that nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Harness:
     """One prompt, one sampler, one judge for every policy that is compared."""
@@ -67,6 +71,7 @@ class Harness:
     rollouts: Rollouts
     rewards: Rewards
     num_timings: int = 0  # of each greedy match, for R-VES
+    note_answers: Callable[[int, int], object] = ignore_answers  # so many are there, of so many
 
     def answers(
         self, name: str, questions: Sequence[Question], version: int | None, temperature: float, *, greedy: bool = True
@@ -131,7 +136,17 @@ class Harness:
     ) -> tuple[ScoredGroup, ...]:
         profiles = Profiles(num_timings=self.num_timings) if with_profiles else None
         glued = prefill(self.config.prompt.style)
-        return collect(self.rollouts, self.rewards, requests, version, glued, profiles, correctness_only=True).groups
+        num_asked = sum(request.num_samples for request in requests)
+        return collect(
+            self.rollouts,
+            self.rewards,
+            requests,
+            version,
+            glued,
+            profiles,
+            correctness_only=True,
+            note_answers=lambda num_answered: self.note_answers(num_answered, num_asked),
+        ).groups
 
 
 def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question], version: int, target: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -97,3 +98,14 @@ def bench_memory(
     resolved = load_config(None, [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ())])
 
     operation.bench_memory(resolved, shape or (), as_json)
+
+
+@bench.command("time")
+def bench_time(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run that has ended.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Seconds that a run's plan gave each phase, beside those that it took; measures nothing itself."""
+    from cluster.bench import time_bench as operation
+
+    operation.bench_time(run_dir, as_json)

@@ -212,7 +212,7 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Print what a run will hold in memory, and whether it fits. Ends with 3 when it doesn't."""
+    """Print what a run will hold in memory, and about how long it takes. Ends with 3 when it doesn't fit."""
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
     from cluster.operations import plan as operation
 

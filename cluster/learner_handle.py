@@ -10,7 +10,14 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from cluster.messages import AdapterManifest, ScoredGroup, StepReport, WarmStartExample, WarmStartReport
+from cluster.messages import (
+    AdapterManifest,
+    ScoredGroup,
+    StepReport,
+    WarmStartBatch,
+    WarmStartExample,
+    WarmStartReport,
+)
 from cluster.waits import waits
 from configs.errors import ActorsLost, UserError
 
@@ -96,7 +103,7 @@ class SupervisedHandle:
     """The warm start's ranks."""
 
     def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
-        """`timeout_s` is for each report."""
+        """`timeout_s` is for each batch, and for each evaluation."""
         self._ranks = list(ranks)
         self._timeout_s = timeout_s
 
@@ -106,15 +113,15 @@ class SupervisedHandle:
         held_back: Sequence[WarmStartExample],
         folder: Path,
         checkpoint_dir: Path,
-    ) -> Iterator[WarmStartReport]:
-        """Rank 0's reports as they come. Raises what any rank raised, WaitTooLong, and LearnerLost for a dead one."""
+    ) -> Iterator[WarmStartBatch | WarmStartReport]:
+        """Rank 0's messages as they come. Raises what any rank raised, WaitTooLong, and LearnerLost for a dead one."""
         stored = ray.put(list(examples)), ray.put(list(held_back))
         streams: list[Any] = [
             rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
         ]
         first, running = streams[0], list(streams)
         while running:
-            with waits.on("driver", "the warm start's next evaluation", self._timeout_s) as wait:
+            with waits.on("driver", "the warm start's next batch", self._timeout_s) as wait:
                 ready, _ = ray.wait(running, num_returns=1, timeout=wait.left_s)
                 if not ready:
                     raise wait.too_long()
@@ -125,7 +132,7 @@ class SupervisedHandle:
                 running.remove(stream)
                 continue
             except RayActorError as fault:
-                raise _lost("the warm start's next evaluation", fault) from fault
+                raise _lost("the warm start's next batch", fault) from fault
             if stream is first:
                 yield report
 

@@ -248,6 +248,15 @@ class WarmStartExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartBatch:
+    """Supervised learner to driver: a batch is trained, `number` of at most `max_number`."""
+
+    number: int
+    max_number: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartReport:
     """Supervised learner to driver: losses in nats per answer token."""
 

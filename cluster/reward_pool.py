@@ -36,13 +36,16 @@ class RewardPool:
         stuck_after_s: float,
         time_limit_s: float,
         judging_limit_s: Callable[[int], float] = lambda num_candidates: 0.0,
+        restart_limit_s: float = RESTART_LIMIT_S,
     ) -> None:
         """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to.
 
-        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds.
+        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds, `restart_limit_s`
+        what Ray may need to bring a worker back.
         """
         self._handles = list(handles)
         self._judging_limit_s = judging_limit_s
+        self._restart_limit_s = restart_limit_s
         self._stuck_after_s = stuck_after_s
         self._time_limit_s = time_limit_s
         self._longest_limit_s = stuck_after_s
@@ -180,20 +183,20 @@ class RewardPool:
     @property
     def _limit_behind_s(self) -> float:
         """Of what waits while the workers' threads wait: longer than each wait of theirs."""
-        return 2 * self._longest_limit_s + RESTART_LIMIT_S
+        return 2 * self._longest_limit_s + self._restart_limit_s
 
     def _replace(self, number: int, handle: Any, fault: RayError) -> bool:
         """Whether the lost worker is back; one that only gave no answer is ended first."""
         self._meter.note_lost_worker()
         if isinstance(fault, GetTimeoutError):
             ray.kill(handle, no_restart=False)
-        with waits.on("driver", f"reward worker {number} to be back", RESTART_LIMIT_S):
-            return _is_back(handle)
+        with waits.on("driver", f"reward worker {number} to be back", self._restart_limit_s):
+            return _is_back(handle, self._restart_limit_s)
 
 
-def _is_back(handle: Any) -> bool:
+def _is_back(handle: Any, limit_s: float) -> bool:
     """Waits for the worker that Ray restarts: a call made meanwhile would fail at once."""
-    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    deadline_s = time.monotonic() + limit_s
     while (left_s := deadline_s - time.monotonic()) > 0:
         try:
             return ray.get(handle.ping.remote(), timeout=left_s)

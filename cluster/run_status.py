@@ -52,6 +52,8 @@ class RunStatus:
     host: str
     updated: float
     error: str = ""  # the last one, as one sentence
+    part: str = ""  # how far a long phase is
+    left_s: float | None = None  # until the end; None: not known
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -94,6 +96,8 @@ def describe(status: RunStatus, run_dir: Path, now: float, is_driver_alive: bool
     """Lines for a person; `status` is as found."""
     lines = [_headline(status, run_dir)]
     if not status.state.is_end:
+        if status.left_s is not None:
+            lines.append(f"  about {_duration(status.left_s)} left in all")
         lines += [
             f"  {wait.owner} has waited {_duration(status.updated - wait.since)} for {wait.what} "
             f"(limit {_duration(wait.limit_s)})"
@@ -121,7 +125,8 @@ def _headline(status: RunStatus, run_dir: Path) -> str:
             return f"died {_place(status)}{waiting}; {go_on}"
         case RunState.TRAINING:
             return f"training, step {status.step} of {status.num_steps}; {driver}"
-    return f"{status.state}: {status.phase}; {driver}"
+    part = f", {status.part}" if status.part else ""
+    return f"{status.state}: {status.phase}{part}; {driver}"
 
 
 def _place(status: RunStatus) -> str:

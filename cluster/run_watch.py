@@ -134,4 +134,6 @@ class _RunWatch:
             host=socket.gethostname(),
             updated=round(now, 1),
             error=error,
+            part="" if end else self._progress.part,
+            left_s=None if end or (left_s := self._progress.left_s) is None else round(left_s, 1),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,18 +62,22 @@ def collect(
     profiles: Profiles | None = None,
     *,
     correctness_only: bool = False,
+    note_answers: Callable[[int], object] = lambda _: None,
 ) -> Collected:
     """Every request's group with its scores; `prefill` is glued back in front of each completion.
 
-    With `correctness_only` scores are of correctness, whatever the run's reward design.
+    With `correctness_only` scores are of correctness, whatever the run's reward design. `note_answers` is told how many
+    completions are there, after each group.
     """
     started = time.perf_counter()
     waiting = []
-    held_up_s = 0.0
+    held_up_s, num_answered = 0.0, 0
     for group in rollouts.generate(requests, adapter_version):
         before_submit = time.perf_counter()
         waiting.append((group, rewards.submit(_score_request(group, prefill, profiles, correctness_only))))
         held_up_s += time.perf_counter() - before_submit
+        num_answered += len(group.completions)
+        note_answers(num_answered)
     generated = time.perf_counter()
     scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
     return Collected(

@@ -43,7 +43,7 @@ from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.token_budget import TokenBudget, tokens_generated
-from cluster.warm_start import warm_start_adapter
+from cluster.warm_start import WarmStart, warm_start_adapter
 from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
 
@@ -54,7 +54,9 @@ MAX_CANARY_TOKENS = 96
 class Run:
     """What every attempt of a run shares."""
 
-    config: RunConfig
+    config: RunConfig  # with the limits of this machine's speed
+    given: RunConfig  # with those that the user gave: what is recorded
+    warm_start: WarmStart | None
     run_dir: Path
     model_dir: Path
     encoder: PromptEncoder
@@ -66,7 +68,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     config, run_dir, sets, progress = run.config, run.run_dir, run.sets, run.progress
     last_step = 0 if checkpoint is None else checkpoint.state.step
     rewards, rollouts, learner = _start_actors(run, _initial_adapter(run, checkpoint))
-    harness = Harness(config, run.encoder, rollouts, rewards)
+    harness = Harness(config, run.encoder, rollouts, rewards, note_answers=progress.answers)
     evaluation = RunEvaluation(harness, evaluated_questions(config, sets), sets.databases_dir, run_dir)
     if checkpoint is not None:
         learner.load_state(checkpoint.folder)
@@ -95,7 +97,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 interim,
                 progress,
                 max_log_bytes=config.run.max_rollout_log_bytes,
-                sinks=record_sinks(config, run_dir, progress.note),
+                sinks=record_sinks(run.given, run_dir, progress.note),
                 memory=role_memory,
             )
         )
@@ -107,7 +109,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             device=device,
             broadcast=broadcast,
             recorder=recorder,
-            checkpoints=RunCheckpoints(store, config, learner, rollouts, recorder, fetch_blob),
+            checkpoints=RunCheckpoints(store, run.given, learner, rollouts, recorder, fetch_blob),
             stop=stack.enter_context(StopRequest(progress.note)),
             first_step=last_step + 1,
             num_steps=config.run.num_steps,
@@ -135,15 +137,12 @@ def _install_versions(
 
 def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
     """The warm start's: also the reference of the KL term."""
-    config, sets = run.config, run.sets
-    if not config.warm_start.enabled:
+    if run.warm_start is None:
         return None
     if checkpoint is not None:
         return run.run_dir / START_ADAPTER
     run.progress.phase("warm start")
-    learned = sets.train[: config.warm_start.max_train_questions]
-    held_back = sets.tune[: config.warm_start.max_held_back_questions]
-    return warm_start_adapter(config, run.model_dir, run.encoder, learned, held_back, run.progress)
+    return warm_start_adapter(run.config, run.model_dir, run.warm_start, run.progress)
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:

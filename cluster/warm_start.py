@@ -6,11 +6,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from actors.prompt_encoder import PromptEncoder
-from cluster.messages import Question, WarmStartExample, WarmStartReport
+from cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from cluster.placement import start_supervised_learner
 from cluster.reports.progress import Progress
 from configs.schema import RunConfig
@@ -19,18 +19,34 @@ GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_p
 RECIPE_VERSION = 2  # raised when the supervised code changes what it computes
 
 
-def warm_start_adapter(
-    config: RunConfig,
-    model_dir: Path,
-    encoder: PromptEncoder,
-    train: Sequence[Question],
-    tune: Sequence[Question],
-    progress: Progress,
-) -> Path:
-    """Folder of the warm-start adapter. The held-back loss is that of the `tune` split."""
-    examples, held_back = _examples(train, encoder.training_prompt, encoder), _examples(tune, encoder.prompt, encoder)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """What a warm start learns from, and the folder of the cache that it fills."""
+
+    examples: tuple[WarmStartExample, ...]
+    held_back: tuple[WarmStartExample, ...]
+    folder: Path
+
+    @property
+    def is_made(self) -> bool:
+        return (self.folder / "report.json").is_file()
+
+
+def warm_start_of(
+    config: RunConfig, model_dir: Path, encoder: PromptEncoder, train: Sequence[Question], tune: Sequence[Question]
+) -> WarmStart:
+    """Encode the questions of a run's warm start. The held-back loss is that of the `tune` split."""
+    settings = config.warm_start
+    examples = _examples(train[: settings.max_train_questions], encoder.training_prompt, encoder)
+    held_back = _examples(tune[: settings.max_held_back_questions], encoder.prompt, encoder)
     folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back)
-    if (folder / "report.json").is_file():
+    return WarmStart(examples=tuple(examples), held_back=tuple(held_back), folder=folder)
+
+
+def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:
+    """Folder of the warm-start adapter."""
+    folder = wanted.folder
+    if wanted.is_made:
         report = WarmStartReport(**json.loads((folder / "report.json").read_text()))
         progress.note(f"taken from {folder} (held-back loss {report.held_back_loss:.3f})")
         return folder / "adapter"
@@ -39,7 +55,11 @@ def warm_start_adapter(
         progress.note(f"continues the one that was broken off in {folder}")
     learner = start_supervised_learner(config, model_dir)
     try:
-        for report in learner.train(examples, held_back, folder / "adapter", checkpoint_dir):
+        for message in learner.train(wanted.examples, wanted.held_back, folder / "adapter", checkpoint_dir):
+            if isinstance(message, WarmStartBatch):
+                progress.batch(message)
+                continue
+            report = message
             mark = "  best, kept" if report.is_best else ""
             progress.note(
                 f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"

@@ -191,7 +191,7 @@ class ClusterSection(Section):
     step_timeout_s: float = Field(
         3600.0,
         gt=0,
-        description="For each answer of the learner: an update, an export, a warm start's evaluation.",
+        description="For each answer of the learner: an update, an export, a warm start's batch or evaluation.",
     )
     min_free_memory_gib: float = Field(4.0, ge=0)
 

@@ -13,6 +13,7 @@ from cluster.messages import (
     LearnerRank,
     ScoredGroup,
     StepReport,
+    WarmStartBatch,
     WarmStartExample,
     WarmStartReport,
 )
@@ -93,5 +94,5 @@ class WarmStartActor(_Rank):
         held_back: Sequence[WarmStartExample],
         folder: Path,
         checkpoint_dir: Path,
-    ) -> Iterator[WarmStartReport]:
+    ) -> Iterator[WarmStartBatch | WarmStartReport]:
         yield from self._learner.train(examples, held_back, folder, checkpoint_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from cluster.messages import LearnerRank, WarmStartExample, WarmStartReport
+from cluster.messages import LearnerRank, WarmStartBatch, WarmStartExample, WarmStartReport
 from configs.schema import RunConfig
 from learner.adapter_export import to_blob
 from learner.adapter_files import write_adapter
@@ -50,11 +51,12 @@ class SupervisedLearner:
         held_back: Sequence[WarmStartExample],
         folder: Path,
         checkpoint_dir: Path,
-    ) -> Iterator[WarmStartReport]:
+    ) -> Iterator[WarmStartBatch | WarmStartReport]:
         """Train until the held-back loss (nats per answer token) stops improving; the best adapter is in `folder`.
 
-        Yields a report per evaluation, and at the end the best one once more. The cosine spans `max_epochs`. Every
-        evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same adapter bit for bit.
+        Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
+        `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
+        adapter bit for bit.
         Raises FloatingPointError when the loss is not finite.
         """
         settings = self._config.warm_start
@@ -68,7 +70,9 @@ class SupervisedLearner:
                 break
             if number <= progress.num_batches:
                 continue
+            started_s = time.perf_counter()
             losses.append(self._step(batch, number, self._learning_rate(number - 1, num_batches)))
+            yield WarmStartBatch(number=number, max_number=num_batches, seconds=time.perf_counter() - started_s)
             if number % eval_every and number < num_batches:
                 continue
             held_back_loss = self._held_back_loss(held_back)

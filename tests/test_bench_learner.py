@@ -20,9 +20,9 @@ from cluster.bench.learner_figures import (
     linear_fit,
     targets,
 )
-from cluster.bench.learner_flops import Flops, ModelSizes, Work, update_flops, work_of
 from cluster.bench.matmul_limit import MatmulLimit
 from cluster.bench.peak_memory import GIB, peak_growth_gib
+from cluster.time_plan.update_flops import Flops, ModelSizes, Work, update_flops, work_of
 from configs.loading import load_config
 from configs.schema import LoraSection
 from learner.packing import Branch, PrefixGroup, make_packs

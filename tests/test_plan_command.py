@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
+from cluster.operations import plan as operation
 from configs.colocation import Colocation
+from configs.errors import UserError
 from configs.loading import load_config
+from tests.test_forecast import PLAN
 
 REPOSITORY = Path(__file__).parent.parent
 ONE_CARD = str(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml")
 QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
+
+
+@pytest.fixture(autouse=True)
+def no_measurement(monkeypatch):
+    """A plan of the time, without the model and the data that it would ask for."""
+    monkeypatch.setattr(operation, "plan_before", lambda config: PLAN)
 
 
 @pytest.fixture
@@ -87,6 +96,32 @@ def test_without_a_gpu_it_plans_the_host(floe_plan):
     found = json.loads(out)
     assert (code, found["device"], found["budget_bytes"]) == (0, "host", 16 * 2**30)
     assert {item["role"] for item in found["options"][0]["phases"][0]["items"]} == {"engine", "learner", "others"}
+
+
+def test_without_a_gpu_it_says_how_long_the_run_takes(floe_plan):
+    code, out, _ = floe_plan("--config", QUICKSTART, "--gpu-memory", "16GiB")
+    lines = out.strip().splitlines()
+    assert code == 0 and lines[-1].startswith("It fits")
+    assert lines[-2].startswith("Time: about 10 min 05 s in all: ") and "10 steps of 22 s" in lines[-2]
+    time = json.loads(floe_plan("--config", QUICKSTART, "--gpu-memory", "16GiB", "--json")[1])["time"]
+    assert (time["whole_s"], time["warm_start_s"], time["num_steps"]) == (PLAN.whole_s, 115, 10)
+
+
+def test_the_time_on_a_gpu_is_not_made_up(floe_plan):
+    _, out, _ = floe_plan("--config", ONE_CARD, "--gpu-memory", "24GB")
+    assert "Time: the time is not known before a run on GPUs" in out
+    found = json.loads(floe_plan("--config", ONE_CARD, "--gpu-memory", "24GB", "--json")[1])
+    assert "not known" in found["time"]["unknown"]
+
+
+def test_a_time_that_cant_be_planned_says_why_and_memory_is_planned_all_the_same(floe_plan, monkeypatch):
+    def no_data(config):
+        raise UserError("there is no questions.json")
+
+    monkeypatch.setattr(operation, "plan_before", no_data)
+    code, out, _ = floe_plan("--config", QUICKSTART, "--gpu-memory", "16GiB")
+    assert code == 0
+    assert "Time: the time is not known: there is no questions.json" in out and "It fits" in out
 
 
 @pytest.mark.parametrize("given", ["much", "0GB", "-3GB"])

@@ -200,7 +200,7 @@ def test_a_rank_that_dies_in_the_warm_start_is_a_lost_learner(tmp_path):
     reports = SupervisedHandle([actor(Dying)], 30).train([], [], Path(), Path())
     assert next(reports) == "a report"
     has_report.touch()
-    with pytest.raises(LearnerLost, match="the warm start's next evaluation"):
+    with pytest.raises(LearnerLost, match="the warm start's next batch"):
         next(reports)
 
 

@@ -17,7 +17,6 @@ from transformers import AutoConfig
 from cluster.bench import learner_cases
 from cluster.bench.learner_cases import Case, random_group
 from cluster.bench.learner_figures import Result, Tally, check_agreement, linear_fit, targets
-from cluster.bench.learner_flops import ModelSizes, update_flops, work_of
 from cluster.bench.learner_report import Report
 from cluster.bench.learner_ways import Way, packed_ways
 from cluster.bench.matmul_limit import MatmulLimit, synchronise
@@ -25,6 +24,7 @@ from cluster.bench.peak_memory import peak_growth_gib
 from cluster.bench.trl_way import configuration, trl_ways
 from cluster.embedded_models import model_folder
 from cluster.reports.progress import Progress, make_console
+from cluster.time_plan.update_flops import ModelSizes, update_flops, work_of
 from configs.schema import RunConfig
 from learner.packing import Pack
 

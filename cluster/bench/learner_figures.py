@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.bench.learner_cases import Case
-from cluster.bench.learner_flops import Flops, Work
 from cluster.bench.targets import Target
+from cluster.time_plan.update_flops import Flops, Work
 
 SHARED, UNSHARED = "floe, prompt shared", "floe, unshared"
 TRL, TRL_AS_SHIPPED = "trl, head over completions", "trl, as shipped"

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from cluster.bench.learner_flops import ModelSizes, Work, update_flops
+from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 
 class MatmulLimit:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cluster.bench.learner_flops import projection_sizes
+from cluster.time_plan.update_flops import projection_sizes
 from configs.schema import LoraSection
 
 DEVIATION = 0.02

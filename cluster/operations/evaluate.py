@@ -65,7 +65,8 @@ def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | No
         progress.note(line)
         check_resources(config)
         rollouts, rewards = start_rollout_pool(config, model_dir), start_reward_pool(config, asked.databases_dir)
-        harness = Harness(config, asked.encoder, rollouts, rewards, config.evaluation.num_timings)
+        num_timings = config.evaluation.num_timings
+        harness = Harness(config, asked.encoder, rollouts, rewards, num_timings, progress.answers)
         if adapter is not None:
             rollouts.install(stored_adapter(config, adapter))
         progress.phase(f"evaluation on {len(asked.fitting)} questions")

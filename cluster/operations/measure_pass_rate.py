@@ -15,7 +15,7 @@ from cluster.placement import check_resources, ray_session, start_reward_pool, s
 from cluster.precision.resolved import with_precision
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.running_pass_rates import with_groups
-from cluster.warm_start import warm_start_adapter
+from cluster.warm_start import warm_start_adapter, warm_start_of
 from configs.errors import UserError
 from configs.schema import RunConfig
 
@@ -47,7 +47,7 @@ def measure_pass_rate(config: RunConfig) -> Path:
         rollouts, rewards = start_rollout_pool(config, model_dir), start_reward_pool(config, sets.databases_dir)
         if adapter is not None:
             rollouts.install(stored_adapter(config, adapter))
-        harness = Harness(config, encoder, rollouts, rewards)
+        harness = Harness(config, encoder, rollouts, rewards, note_answers=progress.answers)
         version = None if adapter is None else 0
         groups = harness.sampled(sets.train, version, config.rollout.temperature, "pass rate")
     rates = with_groups({}, groups)
@@ -69,6 +69,6 @@ def _starting_adapter(
 ) -> Path | None:
     if not config.warm_start.enabled:
         return None
-    learned = sets.train[: config.warm_start.max_train_questions]
-    held_back = sets.tune[: config.warm_start.max_held_back_questions]
-    return warm_start_adapter(config, model_dir, encoder, learned, held_back, progress)
+    return warm_start_adapter(
+        config, model_dir, warm_start_of(config, model_dir, encoder, sets.train, sets.tune), progress
+    )

@@ -1,4 +1,4 @@
-"""`floe plan`: what a run will hold in memory, whether it fits, and what to change when it doesn't."""
+"""`floe plan`: what a run holds in memory, whether it fits, what to change when it doesn't, and how long it takes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from cluster.free_memory import total_memory_bytes
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
+from cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
 from cluster.precision.resolved import with_precision
 from cluster.reports.progress import make_console
+from cluster.time_plan.plan import TimePlan
+from cluster.time_plan.sentences import plan_sentence, shorter_way
 from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
 from configs.schema import RunConfig
 
@@ -32,13 +35,25 @@ def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
     """Print the plan, as tables or as JSON; returns the exit code. Raises UserError for an amount that is none."""
     shape = shape_of(config)
     decided = with_precision(config, lambda: shape)
-    config, precision = decided.config, decided.line
+    config = decided.config
     made = plan_memory(config, shape, budget_bytes(config, gpu_memory))
+    planned = time_of(config)
     if as_json:
-        print(json.dumps(record(made, config) | {"precision": precision}, indent=2))
+        time = {"unknown": planned} if isinstance(planned, str) else asdict(planned) | {"whole_s": planned.whole_s}
+        print(json.dumps(record(made, config) | {"precision": decided.line, "time": time}, indent=2))
     else:
-        _render(made, config, precision)
+        _render(made, config, decided.line, planned)
     return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
+
+
+def time_of(config: RunConfig) -> TimePlan | str:
+    """The plan of a run's time on this machine, or the sentence that says why there is none."""
+    if needs_gpus(config):
+        return ONLY_CPU
+    try:
+        return plan_before(config)
+    except (UserError, OSError, ValueError) as fault:
+        return f"the time is not known: {fault}"
 
 
 def budget_bytes(config: RunConfig, given: str | None) -> int:
@@ -140,7 +155,7 @@ def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
     return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
 
 
-def _render(made: MemoryPlan, config: RunConfig, precision: str) -> None:
+def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePlan | str) -> None:
     console = make_console()
     shape = made.shape
     adapter = _num_adapter_parameters(shape, config)
@@ -154,6 +169,9 @@ def _render(made: MemoryPlan, config: RunConfig, precision: str) -> None:
     console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB\n")
     console.print(_parts_table(made.chosen or made.options[-1]))
     console.print(_options_table(made))
+    lines = (planned,) if isinstance(planned, str) else (plan_sentence(planned), shorter_way(planned))
+    for line in filter(None, lines):
+        console.print(f"Time: {line}", soft_wrap=True)
     console.print(verdict(made), soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from cluster.interim_evaluation import check_held_back, interim_questions
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.plan import budget_bytes
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
+from cluster.operations.time_planning import limited_run
 from cluster.placement import check_resources, ray_session
 from cluster.precision.resolved import with_precision, with_saved_precision
 from cluster.preflight.examination import Preflight
@@ -26,6 +27,7 @@ from cluster.run_folder import CONFIG_FILE
 from cluster.run_state import library_versions
 from cluster.run_watch import run_watch
 from cluster.training import Run, evaluated_questions, train_on_cluster
+from cluster.warm_start import warm_start_of
 from configs.errors import ActorsLost
 from configs.loading import dump_config
 from configs.schema import RunConfig
@@ -82,12 +84,26 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
         sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
-    run = Run(config=config, run_dir=run_dir, model_dir=model_dir, encoder=encoder, sets=sets, progress=progress)
     store, losses = _store(config, run_dir, progress), Losses()
+    checkpoint = store.newest()
+    num_done = 0 if checkpoint is None else checkpoint.state.step
+    warm_start = None
+    if config.warm_start.enabled:
+        warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune)
+    run = Run(
+        config=limited_run(config, encoder, sets, warm_start, run_dir, progress, num_done),
+        given=config,
+        warm_start=warm_start,
+        run_dir=run_dir,
+        model_dir=model_dir,
+        encoder=encoder,
+        sets=sets,
+        progress=progress,
+    )
     while True:
         checkpoint = store.newest()
         try:
-            with ray_session(config.cluster, namespace=f"floe-{run_dir.name}-{losses.num_all}") as line:
+            with ray_session(run.config.cluster, namespace=f"floe-{run_dir.name}-{losses.num_all}") as line:
                 progress.note(line)
                 check_resources(config)
                 report = train_on_cluster(run, store, checkpoint)
@@ -96,6 +112,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
             newest = store.newest()
             losses.count(0 if newest is None else newest.state.step, fault)
             progress.note(f"{fault}")
+    progress.finished()
     if report is not None:
         (run_dir / REPORT_FILE).write_text(report.to_json())
     return report

@@ -18,7 +18,7 @@ from cluster.run_folder import config_of_run, is_run
 from configs.schema import RunConfig
 
 LEVELS_TO_RUN = 2  # RUN/adapters/latest
-UNKNOWN_CARD = Machine(name="a GPU that is not this machine's, taken for one", has_bfloat16=True, is_gpu=True)
+UNKNOWN_CARD = Machine(name="no GPU is found here, one is assumed", has_bfloat16=True, is_gpu=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

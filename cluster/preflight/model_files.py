@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from actors import prompts
-from cluster.bench.learner_flops import projection_sizes
 from cluster.embedded_models import is_of_hub
 from cluster.preflight.finding import Finding, fault, ok, warning
+from cluster.time_plan.update_flops import projection_sizes
 from configs.schema import LoraSection, ModelSection, RunConfig
 
 INDEX = "model.safetensors.index.json"

@@ -13,12 +13,16 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from cluster.messages import WarmStartBatch
 from cluster.reports import run_view
 from cluster.reports.run_view import Watched
 from cluster.reports.step_metrics import InterimResult, StepMetrics
+from cluster.time_plan.forecast import Forecast, Mark
+from cluster.time_plan.plan import TimePlan
 
 STEPS_PHASE = "GRPO"
 NUM_RECENT_STEPS = 5
+PART_EVERY_S = 30.0  # between two lines of a long phase that nothing draws
 LONG_INPUT = 50  # things that are worth a progress bar
 MIN_COLUMNS = 100  # of a file or a job's log, for which Rich assumes 80
 
@@ -34,6 +38,10 @@ Advance = Callable[[int], object]
 
 def show_nothing(_: int) -> None:
     """The progress that nobody watches."""
+
+
+def ignore_mark(_: Mark) -> None:
+    """The record that nobody keeps."""
 
 
 @contextmanager
@@ -63,6 +71,9 @@ class Progress:
         self._num_steps = num_steps
         self._start_s = self._phase_start_s = self._step_end_s = time.monotonic()
         self._recent_step_s: deque[float] = deque(maxlen=NUM_RECENT_STEPS)
+        self._forecast: Forecast | None = None
+        self._keep: Callable[[Mark], object] = ignore_mark
+        self._part, self._part_printed_s = "", self._start_s
         self._last: StepMetrics | None = None
         self._evaluated: InterimResult | None = None
         self._best: InterimResult | None = None
@@ -77,7 +88,12 @@ class Progress:
         self._print_rest()
         self.current_phase = name
         self._recent_step_s.clear()
-        self._phase_start_s = self._step_end_s = time.monotonic()
+        self._phase_start_s = self._step_end_s = self._part_printed_s = time.monotonic()
+        self._part = ""
+        if self._forecast is not None:
+            with self._lock:
+                self._forecast.phase(name, self._run_s)
+        self._mark(name)
         self._print(run_view.phase_line(name, self._phase_start_s - self._start_s))
 
     def note(self, text: str) -> None:
@@ -86,17 +102,52 @@ class Progress:
             self._notes.append(text)
         self._print_notes(run_view.NUM_NOTES if self._is_viewed else 0)
 
+    def planned(self, plan: TimePlan, keep: Callable[[Mark], object]) -> None:
+        """From here on the time left is the plan's, corrected by what is seen; `keep` gets each phase and step."""
+        self._forecast, self._keep = Forecast(plan), keep
+        self._mark(self.current_phase)
+
+    def finished(self) -> None:
+        """The run has come to its end."""
+        self._mark("")
+
+    def batch(self, done: WarmStartBatch) -> None:
+        """A batch of the warm start has ended."""
+        with self._lock:
+            if self._forecast is None:
+                left_s = (done.max_number - done.number) * done.seconds
+            else:
+                self._forecast.batch(done.number, done.max_number, done.seconds, self._run_s)
+                left_s = self._forecast.phase_left_s(self._run_s)
+        self._show_part(run_view.batch_part(done.number, done.max_number, left_s))
+
+    def answers(self, num_answered: int, num_asked: int) -> None:
+        """So many answers of an evaluation are there."""
+        with self._lock:
+            if self._forecast is not None:
+                self._forecast.answers(num_answered, num_asked, self._run_s)
+        self._show_part(run_view.answers_part(num_answered, num_asked))
+
     def step(self, record: StepMetrics, num_steps: int) -> None:
         """A step of `num_steps` has ended."""
+        if self._forecast is not None:
+            with self._lock:
+                self._forecast.step(record.step_s, record.rollout_s, num_steps - record.step, self._run_s)
+        self._part = ""
         self.num_steps_done, self._num_steps = record.step, num_steps
         self._last, self._step_end_s = record, time.monotonic()
         self._recent_step_s.append(record.step_s)
         self._is_step_printed = False
+        self._mark(self.current_phase)
         if not self._is_viewed:
             self._print_last_step()
 
     def evaluated(self, result: InterimResult) -> None:
         """Held-back questions were answered between two steps."""
+        if self._forecast is not None:
+            with self._lock:
+                self._forecast.interim(result.seconds, self._run_s)
+        self._part = ""
         self._evaluated = result
         self._best = result if result.is_best else self._best
         self.note(run_view.evaluation_note(result))
@@ -122,7 +173,8 @@ class Progress:
             run_s=now_s - self._start_s,
             step=min(self.num_steps_done + 1, self._num_steps) if is_in_steps else 0,
             num_steps=self._num_steps,
-            left_s=max(0.0, self._left_s - (now_s - self._step_end_s)) if self._recent_step_s else None,
+            left_s=self.left_s,
+            part=self._part,
             last=self._last,
             evaluated=self._evaluated,
             best=self._best,
@@ -130,10 +182,37 @@ class Progress:
         )
 
     @property
-    def _left_s(self) -> float:
-        """From the end of the last step."""
+    def part(self) -> str:
+        """How far a long phase is."""
+        return self._part
+
+    @property
+    def left_s(self) -> float | None:
+        """Until the end of the run; without a plan until that of the last step, None while that can't be known."""
+        with self._lock:
+            if self._forecast is not None:
+                return self._forecast.left_s(self._run_s)
         recent = tuple(self._recent_step_s)
-        return (self._num_steps - self.num_steps_done) * sum(recent) / len(recent)
+        if not recent:
+            return None
+        since_s = time.monotonic() - self._step_end_s
+        return max(0.0, (self._num_steps - self.num_steps_done) * sum(recent) / len(recent) - since_s)
+
+    @property
+    def _run_s(self) -> float:
+        return time.monotonic() - self._start_s
+
+    def _mark(self, phase: str) -> None:
+        left_s = self.left_s if phase and self._forecast is not None else None
+        self._keep(Mark(at_s=self._run_s, phase=phase, step=self.num_steps_done, left_s=left_s))
+
+    def _show_part(self, text: str) -> None:
+        """In the view, or as a line now and then."""
+        self._part = text
+        now_s = time.monotonic()
+        if not self._is_viewed and now_s - self._part_printed_s >= PART_EVERY_S:
+            self._part_printed_s = now_s
+            self._print(run_view.note_line(text))
 
     def _print_rest(self) -> None:
         """What the view alone has shown."""
@@ -144,7 +223,7 @@ class Progress:
     def _print_last_step(self) -> None:
         assert self._last is not None
         self._is_step_printed = True
-        self._print(run_view.step_line(self._last, self._num_steps, self._left_s))
+        self._print(run_view.step_line(self._last, self._num_steps, self.left_s or 0.0))
 
     def _print_notes(self, num_kept: int) -> None:
         with self.printing:

@@ -27,11 +27,12 @@ class Watched:
     run_s: float
     step: int  # the one at work, counted from 1; 0 outside of the steps
     num_steps: int
-    left_s: float | None  # until the last step ends; None while that can't be known
+    left_s: float | None  # until the run ends, without a plan until the last step does; None: not known
     last: StepMetrics | None  # of the step that ended last
     evaluated: InterimResult | None  # the last one
     best: InterimResult | None
     notes: tuple[str, ...]  # the last few, the newest last
+    part: str = ""  # how far a long phase is, or what is done between two steps
 
 
 def view(run: Watched) -> RenderableType:
@@ -64,6 +65,14 @@ def step_line(record: StepMetrics, num_steps: int, left_s: float) -> Text:
     )
 
 
+def batch_part(number: int, max_number: int, left_s: float) -> str:
+    return f"batch {number} of at most {max_number}, about {duration(left_s)} left"
+
+
+def answers_part(num_answered: int, num_asked: int) -> str:
+    return f"answers {num_answered} of {num_asked}"
+
+
 def evaluation_note(result: InterimResult) -> str:
     shown = f"{percent(result.greedy)} of {result.num_questions} held-back questions right"
     return f"version {result.adapter_version}: {shown}{', best so far' if result.is_best else ''}"
@@ -75,10 +84,12 @@ def _place(run: Watched) -> RenderableType:
     if run.step:
         bar = ProgressBar(total=run.num_steps, completed=run.step - 1, width=BAR_COLUMNS)
         row += [Text(f"step {run.step} of {run.num_steps}", "bold"), bar]
-        if run.left_s is not None:
-            row.append(Text(f"{duration(run.left_s)} left"))
     else:
         row.append(Text(f"for {duration(run.phase_s)}"))
+    if run.part:
+        row.append(Text(run.part))
+    if run.left_s is not None:
+        row.append(Text(f"{duration(run.left_s)} left{'' if run.step else ' in all'}"))
     row.append(Text(f"running {duration(run.run_s)}", "dim"))
     return Columns(row, padding=(0, 2))
 

@@ -1,0 +1,121 @@
+"""Measures the machine, plans a run's time, and gives its limits the machine's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from actors.data.question_sets import QuestionSets, load_question_sets
+from actors.prompt_encoder import PromptEncoder
+from cluster.embedded_models import model_folder
+from cluster.interim_evaluation import interim_questions
+from cluster.memory_plan import ModelShape
+from cluster.memory_plan.model_config import shape_of
+from cluster.messages import Question
+from cluster.operations.question_budget import encoder_of_run
+from cluster.placement import num_cores
+from cluster.reports.progress import Progress
+from cluster.time_plan.limits import scaled_limits
+from cluster.time_plan.measure import measure_rates
+from cluster.time_plan.plan import TimePlan, plan_time
+from cluster.time_plan.plan_files import keep_mark, start_record
+from cluster.time_plan.rates import MachineRates
+from cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
+from cluster.time_plan.tokens import TextLengths, lengths_of, run_tokens, warm_start_tokens
+from cluster.warm_start import WarmStart, warm_start_of
+from configs.errors import UserError
+from configs.schema import RunConfig
+
+NUM_SAMPLED = 200  # training questions whose lengths are taken for all
+ONLY_CPU = "the time is not known before a run on GPUs: it is measured for this machine's processor alone"
+
+Measure = Callable[[ModelShape, RunConfig], MachineRates]
+
+
+def measured(shape: ModelShape, config: RunConfig) -> MachineRates:
+    num_threads = config.learner.num_threads or num_cores()
+    return measure_rates(shape, config.model.dtype, config.rollout.dtype, num_threads)
+
+
+def needs_gpus(config: RunConfig) -> bool:
+    return config.rollout.num_gpus > 0 or config.learner.num_gpus > 0
+
+
+def limited_run(
+    config: RunConfig,
+    encoder: PromptEncoder,
+    sets: QuestionSets,
+    warm_start: WarmStart | None,
+    run_dir: Path,
+    progress: Progress,
+    num_steps_done: int,
+    measure: Measure = measured,
+) -> RunConfig:
+    """Say and record how long the rest of a run takes; return its configuration with this machine's limits.
+
+    A run on GPUs has no plan, and the limits that it was given.
+    """
+    if needs_gpus(config):
+        progress.note(ONLY_CPU)
+        return config
+    shape = shape_of(config)
+    plan = _plan(config, shape, measure(shape, config), encoder, sets, warm_start, num_steps_done)
+    start_record(run_dir, plan)
+    progress.planned(plan, partial(keep_mark, run_dir))
+    for line in (plan_sentence(plan), shorter_way(plan), limits_sentence(plan)):
+        if line:
+            progress.note(line)
+    return scaled_limits(config, plan.slowdown, plan)
+
+
+def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:
+    """Plan a run that nobody has started. Raises UserError where its model or its data are not there."""
+    demo_dir = config.run.home_dir / "demo"
+    sets = load_question_sets(config.data, demo_dir)
+    model_dir = model_folder(config, demo_dir, weights=False)
+    try:
+        encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+    except OSError as fault:
+        raise UserError(f"the tokenizer in {model_dir} can't be read ({fault})") from fault
+    fitting = {name: _fitting(questions, encoder) for name, questions in (("train", sets.train), ("tune", sets.tune))}
+    if not fitting["train"] or not fitting["tune"]:
+        raise UserError("no prompt fits the context: raise model.max_context_tokens")
+    warm_start = None
+    if config.warm_start.enabled:
+        warm_start = warm_start_of(config, model_dir, encoder, fitting["train"], fitting["tune"])
+    shape = shape_of(config)
+    return _plan(config, shape, measure(shape, config), encoder, sets, warm_start, 0)
+
+
+def _plan(
+    config: RunConfig,
+    shape: ModelShape,
+    rates: MachineRates,
+    encoder: PromptEncoder,
+    sets: QuestionSets,
+    warm_start: WarmStart | None,
+    num_steps_done: int,
+) -> TimePlan:
+    evaluation = config.evaluation
+    is_to_make = warm_start is not None and not warm_start.is_made and num_steps_done == 0
+    asked = run_tokens(
+        config,
+        _lengths(encoder, sets.train),
+        warm_start_tokens(config, warm_start.examples, warm_start.held_back) if warm_start and is_to_make else None,
+        num_evaluated=min(len(sets.split(evaluation.split)), evaluation.max_questions) if evaluation.enabled else 0,
+        num_interim_questions=len(interim_questions(sets.tune, evaluation)),
+        num_steps_done=num_steps_done,
+    )
+    return plan_time(config, shape, rates, asked)
+
+
+def _lengths(encoder: PromptEncoder, questions: Sequence[Question]) -> TextLengths:
+    sampled = _fitting(questions[:: max(1, len(questions) // NUM_SAMPLED)], encoder)
+    return lengths_of(
+        [encoder.training_prompt(one) for one in sampled], [encoder.answer(one.gold_sql[0]) for one in sampled]
+    )
+
+
+def _fitting(questions: Sequence[Question], encoder: PromptEncoder) -> list[Question]:
+    return [one for one in questions if not encoder.encoded_for_training(one).refused]

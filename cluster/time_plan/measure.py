@@ -1,0 +1,74 @@
+"""The one use of torch here: a short measurement of what the plan needs to know of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from cluster.memory_plan.model_shape import ModelShape
+from cluster.time_plan.rates import MachineRates
+
+ROWS, HEAD_ROWS = 256, 128  # about a group's tokens, and a wave's
+MAX_COLUMNS = 4096  # of the head: its rate is that of a part of it
+PYTHON_TURNS = 200_000
+Sizes = tuple[tuple[int, int, int], ...]  # rows, inputs and outputs of each product
+COMPARED: Sizes = ((ROWS, 576, 1536),)
+LIMIT_S = 0.5  # of the products; on a processor without the type's instructions one alone may take longer
+
+
+def measure_rates(shape: ModelShape, learner_dtype: str, engine_dtype: str, num_threads: int) -> MachineRates:
+    """Measure for at most about two seconds, with as many threads as the learner has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        learner = _product_rate(_products_of(shape), getattr(torch, learner_dtype), with_gradient=True)
+        engine = _product_rate(_products_of(shape), getattr(torch, engine_dtype), with_gradient=False)
+        compared = _product_rate(COMPARED, getattr(torch, learner_dtype), with_gradient=True)
+    finally:
+        torch.set_num_threads(before)
+    return MachineRates(
+        learner_flop_per_s=learner,
+        engine_flop_per_s=engine,
+        compared_flop_per_s=compared,
+        python_turns_per_s=PYTHON_TURNS / _fastest_s(_turn),
+    )
+
+
+def _products_of(shape: ModelShape) -> Sizes:
+    """One layer's MLP and a part of the head."""
+    head = HEAD_ROWS, shape.hidden, min(shape.vocabulary, MAX_COLUMNS)
+    return (ROWS, shape.hidden, shape.intermediate), head
+
+
+def _product_rate(sizes: Sizes, dtype: torch.dtype, *, with_gradient: bool) -> float:
+    """Operations per second over the products of activations with such weights."""
+    num_flop, taken_s, started_s = 0, 0.0, time.perf_counter()
+    for rows, num_inputs, num_outputs in sizes:
+        weight = torch.randn(num_outputs, num_inputs).to(dtype)
+        activations = torch.randn(rows, num_inputs).to(dtype)
+        gradients = torch.randn(rows, num_outputs).to(dtype)
+        products = [(activations, weight.t())] + [(gradients, weight)] * with_gradient
+        for left, right in products:
+            num_flop += 2 * left.shape[0] * right.numel()
+            taken_s += _fastest_s(partial(torch.mm, left, right), started_s + LIMIT_S)
+    return num_flop / taken_s
+
+
+def _fastest_s(act: Callable[[], object], until_s: float = float("inf")) -> float:
+    """Seconds of the fastest of a few: what else the machine does is not its rate. Once alone when time is up."""
+    found = []
+    for _ in range(6):
+        started_s = time.perf_counter()
+        act()
+        found.append(time.perf_counter() - started_s)
+        if time.perf_counter() > until_s:
+            break
+    return min(found)
+
+
+def _turn() -> None:
+    for _ in range(PYTHON_TURNS):
+        pass

@@ -1,0 +1,188 @@
+"""From rates and token counts to the seconds of a run's phases (pure)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from cluster.memory_plan.model_shape import ModelShape
+from cluster.time_plan.rates import MachineRates, single_thread_slowdown, slowdown
+from cluster.time_plan.tokens import Generated, RunTokens, Trained
+from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
+from configs.schema import RunConfig
+
+# Assumptions of docs/time.md: what the matrix products alone do not say.
+LEARNER_SHARE = 0.65  # of the measured rate, that an update reaches
+PACK_LAYER_S = 0.007  # of a pack in a layer, beside its products
+ENGINE_SHARE = 0.75  # of the measured rate, that a forward pass of the engine reaches
+DECODE_LAYER_S = 0.001  # of a token's pass through a layer, for all sequences together
+TOKEN_S = 0.2e-3  # of sampling a token, and of a word of the vocabulary more:
+TOKEN_WORD_S = 12e-9
+ACTORS_START_S = 30.0  # Ray, engine, learner, reward workers
+LEARNER_START_S = 15.0  # the warm start's
+STEP_REST_S = 2.0  # rewards, the adapter's way, records, the checkpoint
+EVALUATION_REST_S = 3.0
+HELD_BACK_SHARE = 0.5  # a forward pass without gradients, of an update's operations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePlan:
+    """Planned seconds; of each step, batch or evaluation where the name says one."""
+
+    start_s: float
+    warm_start_s: float
+    num_batches: int
+    max_batches: int
+    batch_s: float
+    held_back_s: float
+    before_s: float
+    num_before: int  # answers
+    num_steps: int
+    generation_s: float
+    learning_s: float
+    rest_s: float
+    num_interim: int
+    interim_s: float
+    after_s: float
+    num_after: int  # answers
+    wave_s: float  # until the first group of a full engine is there
+    slowdown: float  # against the reference machine
+
+    @property
+    def step_s(self) -> float:
+        return self.generation_s + self.learning_s + self.rest_s
+
+    @property
+    def steps_s(self) -> float:
+        """All steps, with the evaluations between them."""
+        return self.num_steps * self.step_s + self.num_interim * self.interim_s
+
+    @property
+    def evaluations_s(self) -> float:
+        return self.before_s + self.after_s
+
+    @property
+    def whole_s(self) -> float:
+        return self.start_s + self.warm_start_s + self.before_s + self.steps_s + self.after_s
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ValueError for anything else than a plan."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as fault:
+            raise ValueError(f"no time plan: {fault}") from fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A model on a machine."""
+
+    shape: ModelShape
+    config: RunConfig
+    rates: MachineRates
+
+    def update_s(self, work: Trained) -> float:
+        """Seconds of forward and backward passes over the packs of `work`, all updates of a batch together."""
+        learner = self.config.learner
+        flops = update_flops(_sizes(self.shape, self.config), _work(work)).total * self._extra_passes()
+        num_packs = math.ceil(work.num_tokens / learner.max_pack_tokens)
+        packs_s = num_packs * self.shape.num_layers * PACK_LAYER_S * single_thread_slowdown(self.rates)
+        # The ranks share the machine's cores, so that several take as long as one.
+        return flops / (LEARNER_SHARE * self.rates.learner_flop_per_s) + packs_s
+
+    def generation_s(self, asked: Generated) -> float:
+        """Seconds of an engine for `asked`: prompts, passes for a token of each sequence, tokens."""
+        if not asked.num_sequences:
+            return 0.0
+        shape, thread = self.shape, single_thread_slowdown(self.rates)
+        num_at_once = min(asked.num_sequences, self.config.rollout.max_num_seqs)
+        num_tokens = asked.num_sequences * asked.mean_tokens
+        # An engine that is full until near the end, and the last sequences to their longest.
+        num_passes = num_tokens / num_at_once + (asked.max_tokens - asked.mean_tokens)
+        token_flop = _forward_flop(shape) + 2 * shape.hidden * shape.vocabulary
+        flop = asked.num_prompt_tokens * _forward_flop(shape) + num_tokens * token_flop
+        passes_s = num_passes * shape.num_layers * DECODE_LAYER_S * thread
+        sampling_s = num_tokens * (TOKEN_S + TOKEN_WORD_S * shape.vocabulary) * thread
+        return flop / (ENGINE_SHARE * self.rates.engine_flop_per_s) + passes_s + sampling_s
+
+    def _extra_passes(self) -> float:
+        """Passes beside the one forward and backward, as a factor: a forward one has a third of those operations."""
+        algorithm, learner = self.config.algorithm, self.config.learner
+        forward = (algorithm.kl_coefficient > 0) + (learner.updates_per_batch > 1) + learner.gradient_checkpointing
+        return 1 + forward / 2
+
+
+def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: RunTokens) -> TimePlan:
+    """Plan the rest of a run on a machine without GPUs."""
+    machine = Machine(shape=shape, config=config, rates=rates)
+    thread = single_thread_slowdown(rates)
+    warm = asked.warm_start
+    # Neither a KL term nor old log-probabilities in the warm start.
+    plain = config.model_copy(
+        update={
+            "algorithm": config.algorithm.model_copy(update={"kl_coefficient": 0.0}),
+            "learner": config.learner.model_copy(update={"updates_per_batch": 1, "gradient_checkpointing": False}),
+        }
+    )
+    supervised = Machine(shape=shape, config=plain, rates=rates)
+    batch_s = 0.0 if warm is None else supervised.update_s(warm.batch)
+    held_back_s = 0.0 if warm is None else supervised.update_s(warm.held_back) * HELD_BACK_SHARE
+    warm_start_s = 0.0
+    if warm is not None:
+        warm_start_s = LEARNER_START_S * thread + warm.num_batches * batch_s + warm.num_evaluations * held_back_s
+    full = Generated(
+        num_prompt_tokens=config.max_prompt_tokens,
+        num_sequences=config.rollout.max_num_seqs,
+        mean_tokens=config.rollout.max_new_tokens,
+        max_tokens=config.rollout.max_new_tokens,
+    )
+
+    def evaluation_s(generated: Generated | None) -> float:
+        return 0.0 if generated is None else machine.generation_s(generated) + EVALUATION_REST_S * thread
+
+    return TimePlan(
+        start_s=ACTORS_START_S * thread,
+        warm_start_s=warm_start_s,
+        num_batches=0 if warm is None else warm.num_batches,
+        max_batches=0 if warm is None else warm.max_batches,
+        batch_s=batch_s,
+        held_back_s=held_back_s,
+        before_s=evaluation_s(asked.before),
+        num_before=0 if asked.before is None else asked.before.num_sequences,
+        num_steps=asked.num_steps,
+        generation_s=machine.generation_s(asked.step),
+        learning_s=machine.update_s(asked.update),
+        rest_s=STEP_REST_S * thread,
+        num_interim=asked.num_interim,
+        interim_s=evaluation_s(asked.interim),
+        after_s=evaluation_s(asked.after),
+        num_after=0 if asked.after is None else asked.after.num_sequences,
+        wave_s=machine.generation_s(full),
+        slowdown=slowdown(rates),
+    )
+
+
+def _sizes(shape: ModelShape, config: RunConfig) -> ModelSizes:
+    return ModelSizes(
+        num_layers=shape.num_layers,
+        projections=tuple((one.num_inputs, one.num_outputs) for one in shape.projections),
+        lora_weights=shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules) // shape.num_layers,
+        attention_width=shape.num_heads * shape.head_size,
+        hidden=shape.hidden,
+        vocabulary=shape.vocabulary,
+    )
+
+
+def _work(work: Trained) -> Work:
+    return Work(num_tokens=round(work.num_tokens), num_scored=round(work.num_scored), num_pairs=round(work.num_pairs))
+
+
+def _forward_flop(shape: ModelShape) -> int:
+    """Operations of a token's projections in all layers."""
+    return 2 * sum(one.count * one.num_inputs * one.num_outputs for one in shape.projections)

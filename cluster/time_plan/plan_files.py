@@ -1,0 +1,38 @@
+"""The time plan of a run in its folder, and the moments that show how it came out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from cluster.time_plan.forecast import Mark
+from cluster.time_plan.plan import TimePlan
+
+PLAN_FILE = "time_plan.json"
+MARKS_FILE = "time_marks.jsonl"
+
+
+def start_record(run_dir: Path, plan: TimePlan) -> None:
+    """Write the plan of a run's process, in the place of what an earlier process of the run has left."""
+    (run_dir / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+    (run_dir / MARKS_FILE).write_text("", encoding="utf-8")
+
+
+def keep_mark(run_dir: Path, mark: Mark) -> None:
+    with (run_dir / MARKS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(mark)) + "\n")
+
+
+def read_plan(run_dir: Path) -> TimePlan:
+    """Raises OSError where there is none, ValueError for a file that holds none."""
+    return TimePlan.from_json((run_dir / PLAN_FILE).read_text(encoding="utf-8"))
+
+
+def read_marks(run_dir: Path) -> list[Mark]:
+    """Raises as `read_plan`. A last line that a crash cut off is left out."""
+    lines = (run_dir / MARKS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return [Mark(**json.loads(line)) for line in lines]
+    except TypeError as fault:
+        raise ValueError(f"no record of a run's time: {fault}") from fault

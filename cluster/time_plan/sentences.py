@@ -1,0 +1,38 @@
+"""What a person is told of a plan before the time is spent (pure)."""
+
+from __future__ import annotations
+
+from cluster.reports.run_view import duration
+from cluster.time_plan.plan import TimePlan
+
+LONG_S = 30 * 60.0
+SHORT, SMOKE = "configs/short.yaml", "configs/smoke.yaml"
+
+
+def plan_sentence(plan: TimePlan) -> str:
+    parts = [f"start {duration(plan.start_s)}"]
+    if plan.warm_start_s:
+        parts.append(f"warm start {duration(plan.warm_start_s)}")
+    parts.append(f"{plan.num_steps} steps of {duration(plan.step_s)}")
+    if plan.evaluations_s:
+        parts.append(f"evaluations {duration(plan.evaluations_s)}")
+    if plan.num_interim:
+        parts.append(f"{plan.num_interim} more between steps {duration(plan.num_interim * plan.interim_s)}")
+    return f"about {duration(plan.whole_s)} in all: {', '.join(parts)}"
+
+
+def shorter_way(plan: TimePlan) -> str:
+    """Return the line that names a shorter run where this one is long, else nothing."""
+    if plan.whole_s <= LONG_S:
+        return ""
+    return (
+        f"a shorter way: --config {SHORT} runs the quickstart's path with about a third of its work, "
+        f"--config {SMOKE} the same path with a tiny model, in minutes; this run goes on"
+    )
+
+
+def limits_sentence(plan: TimePlan) -> str:
+    """Return the line for a machine slower than the reference, else nothing."""
+    if plan.slowdown <= 1.0:
+        return ""
+    return f"limits of waits are {plan.slowdown:.1f} times the configured ones: so much slower is this machine"
