@@ -10,7 +10,6 @@ CPU_INFO = Path("/proc/cpuinfo")
 # PyTorch's own kernels, its oneDNN (matrix products) and its MKL (float32 matrix products) read these at their start.
 MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 NAMED_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def processor_line() -> str:
