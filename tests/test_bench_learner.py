@@ -293,7 +293,7 @@ def test_verdicts():
     tokens = [one.shared.num_tokens for one in sweep_of(1, 1, 1, 1, 1)]
     good = [
         result(SHAPES[0], shared=1.0, unshared=3.41, trl=3.5),
-        result(SHAPES[1], shared=1.0, unshared=3.39, trl=0.9),
+        result(SHAPES[1], shared=2.0, unshared=6.78, trl=1.8),
     ]
     assert verdicts(good, sweep_of(*tokens)) == {
         "shared / unshared, 12/4 x 4 (FLOP ratio 4.00)": "reached",

@@ -59,7 +59,7 @@ def test_ratios_to_ways_that_were_left_out_are_not_measured():
         for target in rollout_bench._targets({rollout_bench.ACTOR: actor, rollout_bench.OFFLINE: offline})
     }
     assert verdicts.pop(f"actor / {rollout_bench.OFFLINE}") == (0.9, "missed")
-    assert {verdict for verdict in verdicts.values()} == {(None, "not measured")}
+    assert set(verdicts.values()) == {(None, "not measured")}
 
 
 def test_transformers_is_measured_once_and_planned_so():
