@@ -18,6 +18,13 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace the defaults."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+Dtype = Annotated[str | None, typer.Option(help="bfloat16 or float32, for both; otherwise that of the configuration.")]
+Ways = Annotated[str | None, typer.Option(help="Some of the ways, with commas. Otherwise all.")]
+Shapes = Annotated[
+    str | None, typer.Option(help="Prompt/completion tokens and x with the group's size, as in 150/24,600/60x8.")
+]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Times that each way is measured.")]
 
 
 @bench.command("reward")
@@ -47,30 +54,41 @@ def bench_reasoning(
 @bench.command("learner")
 def bench_learner(
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+    dtype: Dtype = None,
+    ways: Ways = None,
+    shapes: Shapes = None,
+    rounds: Rounds = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Completion tokens that the learner trains per second, beside unshared prompts and trl; a quarter of an hour."""
+    """Completion tokens that the learner trains per second, beside unshared prompts and trl; it says how long."""
     from cluster.bench.learner_cases import MAX_PACK_TOKENS
 
     packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
-    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ())])
+    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ()), *_precision(dtype)])
     with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
         from cluster.bench import learner_bench as operation
+        from cluster.bench.choice import chosen
+        from cluster.bench.learner_figures import WAYS
 
-    operation.bench_learner(resolved, as_json)
+    operation.bench_learner(resolved, as_json, chosen(WAYS, ways, shapes, rounds))
 
 
 @bench.command("rollout")
 def bench_rollout(
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+    dtype: Dtype = None,
+    ways: Ways = None,
+    shapes: Shapes = None,
+    rounds: Rounds = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Tokens that a rollout actor generates per second, beside vLLM and transformers; a quarter of an hour."""
-    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    """Tokens that a rollout actor generates per second, beside vLLM and transformers; it says how long."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ()), *_precision(dtype)])
     with redirect_stdout(sys.stderr):
         from cluster.bench import rollout_bench as operation
+        from cluster.bench.choice import chosen
 
-    operation.bench_rollout(resolved, as_json)
+    operation.bench_rollout(resolved, as_json, chosen(operation.WAYS, ways, shapes, rounds))
 
 
 @bench.command("sync")
@@ -109,3 +127,8 @@ def bench_time(
     from cluster.bench import time_bench as operation
 
     operation.bench_time(run_dir, as_json)
+
+
+def _precision(dtype: str | None) -> list[str]:
+    """Return the overrides that set the precision; it wins over the other ones."""
+    return [] if dtype is None else [f"model.dtype={dtype}", f"rollout.dtype={dtype}"]

@@ -153,6 +153,8 @@ def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) ->
     optimizer = {"lr": settings.learning_rate, "betas": settings.adam_betas, "weight_decay": settings.weight_decay}
     # torch_adam: off the GPU DeepSpeed's fused Adam has no kernel; with offload it brings its own CPU Adam.
     optimizer["torch_adam"] = not settings.offload_optimizer
+    if not settings.offload_optimizer:
+        optimizer["fused"] = True  # one pass over the weights in place of one for each operation of Adam
     # The bucket is allocated whole: at its default of 5e8 elements it would take 1 to 2 GB of a GPU.
     zero: dict = {"stage": settings.zero_stage, "reduce_bucket_size": num_trained}
     if settings.offload_optimizer:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from configs.errors import UserError
 from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
+from learner.lora_linear import join_lora_products
 from learner.packing import Branch, Pack, PrefixGroup, make_packs
 from learner.target_logprob import target_logprobs
 
@@ -61,6 +62,7 @@ def build_policy(
             policy.add_adapter(REFERENCE, config)
             set_peft_model_state_dict(policy, initial, adapter_name=REFERENCE)
             policy.set_adapter(POLICY)
+    join_lora_products(policy)
     return policy
 
 

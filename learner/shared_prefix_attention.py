@@ -21,23 +21,19 @@ def shared_prefix_attention(module, query, key, value, attention_mask, scaling, 
     Returns [1, T, H, D] and None. Exact: the softmax of a branch token runs over its prefix and its own earlier
     tokens together.
     """
-    num_heads, num_tokens = query.shape[1], query.shape[2]
-    out = query.new_empty((num_tokens, num_heads, query.shape[3]))
+    # In the pack's order: a prefix, then its branches one after the other.
     pieces: list[torch.Tensor] = []
-    places: list[torch.Tensor] = []
     for group in layout:
         span = slice(group.prefix_start, group.prefix_end)
         prefix = scaled_dot_product_attention(
             query[:, :, span], key[:, :, span], value[:, :, span], is_causal=True, scale=scaling, enable_gqa=True
         )
         pieces.append(prefix[0].transpose(0, 1))
-        places.append(torch.arange(group.prefix_start, group.prefix_end, device=query.device))
         if len(group.branch_index):
             of_branches = _merged_branch_attention if _is_large(query, group) else _branch_attention
             branches = of_branches(query[0], key[0], value[0], group, scaling)
             pieces.append(branches[group.branch_is_real])
-            places.append(group.branch_index[group.branch_is_real])
-    return out.index_copy(0, torch.cat(places), torch.cat(pieces))[None], None
+    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces))[None], None
 
 
 def _is_large(query, group: GroupLayout) -> bool:

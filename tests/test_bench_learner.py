@@ -7,13 +7,15 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from cluster.bench import learner_bench, learner_cases
+from cluster.bench import duration, learner_bench, learner_cases
+from cluster.bench.choice import chosen
 from cluster.bench.learner_cases import Case, random_group
 from cluster.bench.learner_figures import (
     SHARED,
     TRL,
     TRL_AS_SHIPPED,
     UNSHARED,
+    WAYS,
     Result,
     Tally,
     check_agreement,
@@ -23,6 +25,7 @@ from cluster.bench.learner_figures import (
 from cluster.bench.matmul_limit import MatmulLimit
 from cluster.bench.peak_memory import GIB, peak_growth_gib
 from cluster.time_plan.update_flops import Flops, ModelSizes, Work, update_flops, work_of
+from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import LoraSection
 from learner.packing import Branch, PrefixGroup, make_packs
@@ -82,7 +85,7 @@ def test_small_bench_prints_every_case_way_and_target(small_bench, capsys):
         assert shape["limit_s"] > 0
     assert printed["sweep"][0]["flops"]["shared"] == printed["sweep"][0]["flops"]["unshared"]
     assert {target["verdict"] for target in printed["targets"]} <= {"reached", "missed", "not measured"}
-    assert printed["notes"][1].startswith("trl ")
+    assert printed["notes"][2].startswith("trl ")
 
 
 @pytest.mark.engine
@@ -94,8 +97,72 @@ def test_without_trl_its_rows_are_left_out_and_its_targets_not_measured(small_be
     rows = [line for line in printed.splitlines() if line.strip().startswith("shared / trl")]
     assert len(rows) == 4
     assert all("not measured" in row for row in rows)
-    assert f"12/4, {UNSHARED}" in printed
-    assert f"12/4, {TRL}" not in printed
+    assert f"12/4 x 4, {UNSHARED}" in printed
+    assert f"12/4 x 4, {TRL}" not in printed
+
+
+@pytest.mark.engine
+def test_ways_shapes_and_rounds_that_are_asked_for_are_all_that_is_measured(small_bench, capsys):
+    choice = chosen(WAYS, "shared,unshared", "12/4x3,9/2x1", 3)
+    learner_bench.bench_learner(small_bench, as_json=True, choice=choice)
+    found = capsys.readouterr()
+    printed = json.loads(found.out)
+    sizes = [(shape["prompt_tokens"], shape["completion_tokens"], shape["group_size"]) for shape in printed["shapes"]]
+    assert sizes == [(12, 4, 3), (9, 2, 1)]
+    assert printed["sweep"] == []
+    assert printed["fit"] is None
+    for shape in printed["shapes"]:
+        assert set(shape["ways"]) == {SHARED, UNSHARED}
+        assert [len(way["seconds"]) for way in shape["ways"].values()] == [3, 3]
+    assert "on this machine" in found.err
+    assert found.err.index("PyTorch's kernels for") < found.err.index("on this machine") < found.err.index("rounds")
+
+
+# --- options
+
+
+def test_shapes_are_read_with_and_without_a_group_size():
+    choice = chosen(WAYS, None, "150/24, 600/60x8,150/24", None)
+    assert choice.shapes == (
+        Case(prompt_tokens=150, completion_tokens=24, group_size=16),
+        Case(prompt_tokens=600, completion_tokens=60, group_size=8),
+    )
+    assert all(choice.wants(way) for way in WAYS.values())
+
+
+def test_ways_are_read_by_their_short_names():
+    choice = chosen(WAYS, "trl", None, 2)
+    assert choice.ways == (TRL,)
+    assert not choice.wants(UNSHARED)
+
+
+@pytest.mark.parametrize("shapes", ["150", "150/", "0/24", "150/24x0", "a/b", "150/24x"])
+def test_a_shape_that_is_none_is_refused_with_an_example(shapes):
+    with pytest.raises(UserError, match=r"is not a shape: .* as in 150/24,600/60x8"):
+        chosen(WAYS, None, shapes, None)
+
+
+def test_an_unknown_way_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match=r"'verl' is not a way .* shared, unshared, trl, trl-as-shipped"):
+        chosen(WAYS, "shared,verl", None, None)
+
+
+def test_planned_time_grows_with_rounds_ways_and_work():
+    sizes = ModelSizes.of(SMOLLM2, LoraSection())
+
+    def planned_s(case, ways, num_rounds=2):
+        return duration.learner_bench_s(sizes, 1e11, [(case, ways, num_rounds)])
+
+    small, large = learner_cases.SHAPES[0], learner_cases.SHAPES[2]
+    by_work = [
+        planned_s(small, [SHARED]),
+        planned_s(small, [UNSHARED]),
+        planned_s(small, [TRL_AS_SHIPPED]),
+        planned_s(small, [TRL_AS_SHIPPED, SHARED]),
+        planned_s(large, [TRL_AS_SHIPPED, SHARED]),
+        planned_s(large, [TRL_AS_SHIPPED, SHARED], 5),
+    ]
+    assert by_work == sorted(set(by_work))
 
 
 # --- cases
@@ -226,16 +293,18 @@ def test_verdicts():
     tokens = [one.shared.num_tokens for one in sweep_of(1, 1, 1, 1, 1)]
     good = [
         result(SHAPES[0], shared=1.0, unshared=3.41, trl=3.5),
-        result(SHAPES[1], shared=1.0, unshared=3.39, trl=0.9),
+        result(SHAPES[1], shared=2.0, unshared=6.78, trl=1.8),
     ]
     assert verdicts(good, sweep_of(*tokens)) == {
-        "shared / unshared, 12/4 (FLOP ratio 4.00)": "reached",
-        "shared / unshared, 20/6 (FLOP ratio 4.00)": "missed",
+        "shared / unshared, 12/4 x 4 (FLOP ratio 4.00)": "reached",
+        "shared / unshared, 20/6 x 5 (FLOP ratio 4.00)": "missed",
         "shared / unshared, group of 1": "reached",
-        f"shared / {TRL}, 12/4": "reached",
-        f"shared / {TRL}, 20/6": "missed",
+        f"shared / {TRL}, 12/4 x 4": "reached",
+        f"shared / {TRL}, 20/6 x 5": "missed",
         f"shared / {TRL}, slowest of all": "missed",
         f"shared / {TRL_AS_SHIPPED}, slowest of all": "not measured",
+        "share of the matmul limit, 12/4 x 4": "reached",
+        "share of the matmul limit, 20/6 x 5": "missed",
         "R^2 of seconds against packed tokens": "reached",
     }
 

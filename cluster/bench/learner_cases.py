@@ -10,6 +10,7 @@ MAX_PACK_TOKENS = 4096  # of both of this learner's ways
 MIN_ROUNDS, MAX_ROUNDS = 2, 5
 # Unshared tokens of a case's rounds together; what keeps the bench at a quarter of an hour on two cores.
 ROUND_TOKENS = 14_000
+GROUP_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,11 @@ class Case:
         return f"{self.prompt_tokens}/{self.completion_tokens}"
 
     @property
+    def name(self) -> str:
+        """The shape, with the group's size where it is not that of `SHAPES`."""
+        return self.shape if self.group_size == GROUP_SIZE else f"{self.shape} x {self.group_size}"
+
+    @property
     def num_trained(self) -> int:
         return self.group_size * self.completion_tokens
 
@@ -38,7 +44,7 @@ class Case:
 
 
 SHAPES = tuple(
-    Case(prompt_tokens=prompt, completion_tokens=completion, group_size=16)
+    Case(prompt_tokens=prompt, completion_tokens=completion, group_size=GROUP_SIZE)
     for prompt, completion in ((150, 24), (600, 60), (1500, 100))
 )
 SWEEP = tuple(Case(prompt_tokens=150, completion_tokens=24, group_size=size) for size in (1, 2, 4, 8, 16, 32, 64))

@@ -18,7 +18,7 @@ class Report:
     notes: tuple[str, ...]  # what was run, and what was left out
     shapes: tuple[Result, ...]
     sweep: tuple[Result, ...]
-    fit: Fit
+    fit: Fit | None  # None without a sweep
     targets: tuple[Target, ...]
 
     def record(self) -> dict:
@@ -26,18 +26,20 @@ class Report:
             "notes": list(self.notes),
             "shapes": [_record(result) | _limit_record(result) for result in self.shapes],
             "sweep": [_record(result) for result in self.sweep],
-            "fit": asdict(self.fit),
+            "fit": None if self.fit is None else asdict(self.fit),
             "targets": [target.record() for target in self.targets],
         }
 
     def render(self) -> None:
         console = make_console()
-        for table in (_ways(self.shapes), _limits(self.shapes), _sweep(self.sweep)):
-            console.print(table)
-        console.print(
-            f"Sweep, prompt shared: {self.fit.ms_per_token:.2f} ms per packed token and {self.fit.constant_ms:.0f} ms "
-            f"per update, R^2 {self.fit.r_squared:.4f}.\n"
-        )
+        console.print(_ways(self.shapes))
+        console.print(_limits(self.shapes))
+        if self.fit is not None:
+            console.print(_sweep(self.sweep))
+            console.print(
+                f"Sweep, prompt shared: {self.fit.ms_per_token:.2f} ms per packed token and "
+                f"{self.fit.constant_ms:.0f} ms per update, R^2 {self.fit.r_squared:.4f}.\n"
+            )
         console.print(targets_table("ratio", self.targets))
         for note in self.notes:
             console.print(note)
@@ -67,12 +69,16 @@ def _table(*headings: str) -> Table:
     return table
 
 
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _ways(results: Sequence[Result]) -> Table:
     table = _table("prompt/completion, way", "completion tokens/s", "s per group", "peak GiB", "rounds")
     for result in results:
         for name, tally in result.ways.items():
             table.add_row(
-                f"{result.case.shape}, {name}",
+                f"{result.case.name}, {name}",
                 f"{result.trained_per_s(name):.1f}",
                 f"{tally.median_s:.2f}",
                 f"{tally.peak_gib:.2f}",
@@ -94,9 +100,9 @@ def _limits(results: Sequence[Result]) -> Table:
     )
     for result in results:
         table.add_row(
-            result.case.shape,
+            result.case.name,
             f"{result.flop_ratio:.2f}",
-            f"{result.speedup(UNSHARED):.2f}",
+            _ratio(result.speedup(UNSHARED)),
             f"{result.shared_flops.total / 1e12:.2f}",
             f"{result.matmul_flops_per_s / 1e9:.0f}",
             f"{result.limit_s:.2f}",
@@ -109,14 +115,14 @@ def _limits(results: Sequence[Result]) -> Table:
 def _sweep(results: Sequence[Result]) -> Table:
     table = _table("group size", "packed tokens", "s", "ms per packed token", "FLOP ratio", "/ unshared", "/ trl")
     for result in results:
-        seconds, over_trl = result.ways[SHARED].median_s, result.speedup(TRL)
+        seconds = result.ways[SHARED].median_s
         table.add_row(
             str(result.case.group_size),
             str(result.shared.num_tokens),
             f"{seconds:.2f}",
             f"{1000 * seconds / result.shared.num_tokens:.2f}",
             f"{result.flop_ratio:.2f}",
-            f"{result.speedup(UNSHARED):.2f}",
-            "-" if over_trl is None else f"{over_trl:.2f}",
+            _ratio(result.speedup(UNSHARED)),
+            _ratio(result.speedup(TRL)),
         )
     return table

@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from transformers import AutoConfig
 
-from cluster.bench import rollout_ways
+from cluster.bench import duration, rollout_ways
+from cluster.bench.choice import EVERYTHING, Choice
 from cluster.bench.random_adapter import random_adapter
 from cluster.bench.rollout_ways import Generate, bench_requests
 from cluster.bench.targets import Target, targets_table
 from cluster.embedded_models import model_folder
+from cluster.memory_plan.model_config import shape_of
 from cluster.placement import put_blob, ray_session
+from cluster.precision.resolved import with_precision
+from cluster.processor import processor_line
 from cluster.reports.progress import Progress, make_console
 from configs.schema import RunConfig
 from learner.adapter_export import export_blob, to_blob
 from learner.adapter_files import write_adapter
 
 NUM_ROUNDS = 4
+WARM_UP = -1  # the round that does not count
 TRANSFORMERS_ROUNDS = 1  # slow enough to be measured on few
 VERSION = 1
 
 ACTOR, BASE = "rollout actor, adapter", "rollout actor, base model"
 OFFLINE, STOCK, TRANSFORMERS = "LLM.generate, adapter", "LLM.generate, stock LoRA path", "transformers generate"
+# As the option --ways takes them.
+WAYS = {"actor": ACTOR, "base": BASE, "llm": OFFLINE, "stock": STOCK, "transformers": TRANSFORMERS}
 
 
 @dataclass
@@ -39,53 +47,87 @@ class Tally:
     per_s: list[float] = field(default_factory=list)  # of each round
 
 
-def bench_rollout(config: RunConfig, as_json: bool) -> None:
+def bench_rollout(config: RunConfig, as_json: bool, choice: Choice = EVERYTHING) -> None:
     """Print the table, or JSON; progress goes to stderr."""
     progress = Progress(make_console(stderr=True))
+    progress.note(processor_line())
+    config = with_precision(config, lambda: shape_of(config)).config
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    progress.phase(f"{duration.in_words(_planned_s(config, model_dir, choice))} on this machine")
     with (
         TemporaryDirectory(prefix="floe-bench-") as folder,
         redirect_stdout(sys.stderr),
         ray_session(config.cluster, "floe-bench"),
     ):
-        tallies = _measure(config, Path(folder), progress)
+        tallies = _measure(config, model_dir, Path(folder), choice, progress)
     targets = _targets(tallies)
     if as_json:
         ways = {
             name: {"tokens": one.num_tokens, "seconds": sum(one.seconds), "per_s": one.num_tokens / sum(one.seconds)}
             for name, one in tallies.items()
         }
-        print(json.dumps({"ways": ways, "targets": [one.record() for one in targets]}, indent=2))
+        record = {"processor": processor_line(), "ways": ways, "targets": [one.record() for one in targets]}
+        print(json.dumps(record, indent=2))
     else:
         _render(tallies, targets)
 
 
-def _measure(config: RunConfig, folder: Path, progress: Progress) -> dict[str, Tally]:
+def _planned_s(config: RunConfig, model_dir: Path, choice: Choice) -> float:
+    """Return the seconds that the chosen ways will take, from a measurement of a second or two."""
+    token_flops, rate = duration.forward_rate(
+        AutoConfig.from_pretrained(model_dir), getattr(torch, config.rollout.dtype), config.rollout.num_threads
+    )
+    rounds = [(short, _num_rounds(name, choice)) for short, name in WAYS.items() if choice.wants(name)]
+    num_tokens = sum(
+        request.num_samples * request.max_new_tokens
+        for request in bench_requests(rollout_ways.FIRST_TOKEN + 1, 0, choice.shapes)
+    )
+    return duration.rollout_bench_s(token_flops, rate, num_tokens, rounds)
+
+
+def _num_rounds(name: str, choice: Choice) -> int:
+    num_rounds = choice.num_rounds or NUM_ROUNDS
+    return min(num_rounds, TRANSFORMERS_ROUNDS) if name == TRANSFORMERS else num_rounds
+
+
+def _measure(config: RunConfig, model_dir: Path, folder: Path, choice: Choice, progress: Progress) -> dict[str, Tally]:
     progress.phase("start of the actors")
-    model_dir = model_folder(config, config.run.home_dir / "demo")
     model = AutoConfig.from_pretrained(model_dir)
-    tensors = random_adapter(model, config.lora)
-    write_adapter(folder / "adapter", to_blob(tensors), config.lora, model_dir)
-    manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.model.dtype)
-    pool = rollout_ways.start_engine(config, model_dir, manifest)
-    ways = {
-        ACTOR: rollout_ways.streaming(pool, VERSION),
-        BASE: rollout_ways.streaming(pool, None),
-        OFFLINE: rollout_ways.offline(config, model_dir, folder / "adapter", stock_lora=False),
-        STOCK: rollout_ways.offline(config, model_dir, folder / "adapter", stock_lora=True),
-        TRANSFORMERS: rollout_ways.transformers_generate(config, model_dir, folder / "adapter"),
-    }
+    ways, stop = _ways(config, model_dir, folder, choice)
     tallies = {name: Tally() for name in ways}
-    for number in range(-1, NUM_ROUNDS):  # the first warms up and does not count
-        requests = bench_requests(model.vocab_size, number)
-        progress.phase("warm-up" if number < 0 else f"round {number + 1} of {NUM_ROUNDS}")
+    for number in range(WARM_UP, choice.num_rounds or NUM_ROUNDS):
+        requests = bench_requests(model.vocab_size, number, choice.shapes)
+        progress.phase("warm-up" if number == WARM_UP else f"round {number + 1} of {choice.num_rounds or NUM_ROUNDS}")
         for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
-            if number < 0:
+            if number == WARM_UP:
                 ways[name](requests[:1])
-            elif name != TRANSFORMERS or number < TRANSFORMERS_ROUNDS:
+            elif number < _num_rounds(name, choice):
                 _time(tallies[name], ways[name], requests)
                 progress.note(f"{name}: {tallies[name].per_s[-1]:.0f} tokens/s")
-    pool.stop()
+    stop()
     return tallies
+
+
+def _ways(
+    config: RunConfig, model_dir: Path, folder: Path, choice: Choice
+) -> tuple[dict[str, Generate], Callable[[], None]]:
+    """Start what the chosen ways need. Returns them, and what ends the rollout actor."""
+    tensors = random_adapter(AutoConfig.from_pretrained(model_dir), config.lora)
+    adapter = folder / "adapter"
+    write_adapter(adapter, to_blob(tensors), config.lora, model_dir)
+    ways: dict[str, Generate] = {}
+    stop: Callable[[], None] = lambda: None  # noqa: E731
+    if choice.wants(ACTOR) or choice.wants(BASE):
+        manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.rollout.dtype)
+        pool = rollout_ways.start_engine(config, model_dir, manifest)
+        stop = pool.stop
+        ways |= {ACTOR: rollout_ways.streaming(pool, VERSION), BASE: rollout_ways.streaming(pool, None)}
+    for name, stock_lora in ((OFFLINE, False), (STOCK, True)):
+        if choice.wants(name):
+            ways[name] = rollout_ways.offline(config, model_dir, adapter, stock_lora=stock_lora)
+    if choice.wants(TRANSFORMERS):
+        ways[TRANSFORMERS] = rollout_ways.transformers_generate(config, model_dir, adapter)
+    return {name: way for name, way in ways.items() if choice.wants(name)}, stop
 
 
 def _time(tally: Tally, generate: Generate, requests: Sequence) -> None:
@@ -100,7 +142,9 @@ def _time(tally: Tally, generate: Generate, requests: Sequence) -> None:
 def _targets(tallies: dict[str, Tally]) -> list[Target]:
     """Ratios over the rounds that both ways ran."""
 
-    def ratio(other: str) -> float:
+    def ratio(other: str) -> float | None:
+        if ACTOR not in tallies or other not in tallies:
+            return None
         num_rounds = min(len(tallies[ACTOR].per_s), len(tallies[other].per_s))
         return sum(tallies[ACTOR].per_s[:num_rounds]) / sum(tallies[other].per_s[:num_rounds])
 

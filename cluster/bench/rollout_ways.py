@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from cluster.bench.learner_cases import Case
 from cluster.messages import AdapterManifest, GroupRequest, Question
 from cluster.placement import engine_environment, start_rollout_pool
 from cluster.rollout_pool import RolloutPool
@@ -23,20 +24,21 @@ FIRST_TOKEN = 100  # below are special tokens, which could end a completion
 Generate = Callable[[Sequence[GroupRequest]], int]  # returns the number of generated tokens
 
 
-def bench_requests(vocabulary: int, round_number: int) -> list[GroupRequest]:
-    """Groups over prompts of random tokens, no two rounds with the same."""
+def bench_requests(vocabulary: int, round_number: int, shapes: Sequence[Case] = ()) -> list[GroupRequest]:
+    """Return groups over prompts of random tokens, no two rounds with the same; with `shapes`, one after the other."""
     rng = Random(round_number)
     requests = []
     for number in range(NUM_QUESTIONS):
         name = f"{round_number}-{number}"
-        length = rng.randint(*PROMPT_TOKENS)
+        shape = shapes[number % len(shapes)] if shapes else None
+        length = rng.randint(*PROMPT_TOKENS) if shape is None else shape.prompt_tokens
         requests.append(
             GroupRequest(
                 question=Question(question_id=name, database_id="bench", text="", gold_sql=("SELECT 1",)),
                 prompt_token_ids=tuple(rng.randrange(FIRST_TOKEN, vocabulary) for _ in range(length)),
-                num_samples=GROUP_SIZE,
+                num_samples=GROUP_SIZE if shape is None else shape.group_size,
                 temperature=1.0,
-                max_new_tokens=COMPLETION_TOKENS,
+                max_new_tokens=COMPLETION_TOKENS if shape is None else shape.completion_tokens,
                 seed=rng.getrandbits(32),
             )
         )
@@ -61,7 +63,7 @@ def offline(config: RunConfig, model_dir: Path, adapter_dir: Path, *, stock_lora
 def transformers_generate(config: RunConfig, model_dir: Path, adapter_dir: Path) -> Generate:
     from cluster.bench.transformers_way import TransformersGenerate
 
-    actor = _start(TransformersGenerate, config, model_dir, adapter_dir, config.model.dtype)
+    actor = _start(TransformersGenerate, config, model_dir, adapter_dir, config.rollout.dtype)
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests)))
 
 
