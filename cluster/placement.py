@@ -172,7 +172,8 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
     judging_limit_s = partial(longest_s, config.reward)
-    return RewardPool(handles, config.reward.stuck_after_s, config.reward.time_limit_s, judging_limit_s)
+    reward, restart_limit_s = config.reward, config.cluster.start_timeout_s
+    return RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:

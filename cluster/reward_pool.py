@@ -19,7 +19,8 @@ from cluster.reward_queue import MAX_BATCH, GroupQueue, Job
 from cluster.waits import waits
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
-RESTART_LIMIT_S = 60.0
+PATIENCE = 4.0  # the next limit in the last one's, of a group whose worker gave no answer: the machine may be that slow
+RESTART_LIMIT_S = 300.0  # a worker's start on a machine that is busy with much else
 RESTART_POLL_S = 0.2
 BUSY_FACTOR = 2.0  # seconds per CPU second of a statement
 
@@ -36,11 +37,14 @@ class RewardPool:
         stuck_after_s: float,
         time_limit_s: float,
         judging_limit_s: Callable[[int], float] = lambda num_candidates: 0.0,
+        restart_limit_s: float = RESTART_LIMIT_S,
     ) -> None:
         """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to.
 
-        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds.
+        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds. A lost worker has
+        `restart_limit_s` to be back.
         """
+        self._restart_limit_s = restart_limit_s
         self._handles = list(handles)
         self._judging_limit_s = judging_limit_s
         self._stuck_after_s = stuck_after_s
@@ -157,6 +161,7 @@ class RewardPool:
                 if isinstance(fault, GetTimeoutError):
                     cause = f"it gave no answer in {limit_s:g} s"
                     num_left -= 2  # each try costs the whole limit
+                    limit_s *= PATIENCE
                 else:
                     cause = f"it died ({type(fault).__name__})"
                     num_left -= 1
@@ -180,20 +185,20 @@ class RewardPool:
     @property
     def _limit_behind_s(self) -> float:
         """Of what waits while the workers' threads wait: longer than each wait of theirs."""
-        return 2 * self._longest_limit_s + RESTART_LIMIT_S
+        return PATIENCE * self._longest_limit_s + self._restart_limit_s
 
     def _replace(self, number: int, handle: Any, fault: RayError) -> bool:
         """Whether the lost worker is back; one that only gave no answer is ended first."""
         self._meter.note_lost_worker()
         if isinstance(fault, GetTimeoutError):
             ray.kill(handle, no_restart=False)
-        with waits.on("driver", f"reward worker {number} to be back", RESTART_LIMIT_S):
-            return _is_back(handle)
+        with waits.on("driver", f"reward worker {number} to be back", self._restart_limit_s):
+            return _is_back(handle, self._restart_limit_s)
 
 
-def _is_back(handle: Any) -> bool:
+def _is_back(handle: Any, limit_s: float) -> bool:
     """Waits for the worker that Ray restarts: a call made meanwhile would fail at once."""
-    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    deadline_s = time.monotonic() + limit_s
     while (left_s := deadline_s - time.monotonic()) > 0:
         try:
             return ray.get(handle.ping.remote(), timeout=left_s)

@@ -146,14 +146,16 @@ def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_
     make_database(tmp_path)
     config = RunConfig(reward=RewardSection(num_workers=1, num_cpus=0, time_limit_s=0.1, stuck_after_s=1.0))
     pool = start_reward_pool(config, tmp_path, name="standing-still")
-    (worker,) = processes("ray::Scorer")
-    worker.send_signal(signal.SIGSTOP)
+    (first,) = processes("ray::Scorer")
+    first.send_signal(signal.SIGSTOP)
     scores = pool.result(pool.submit(score_request(GOLD, GOLD, "SELEC")))
     assert [score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR]
-    assert pool.metrics().replaced_workers == 1
-    (worker,) = processes("ray::Scorer")
-    worker.send_signal(signal.SIGSTOP)
-    assert pool.metrics().replaced_workers == 1  # met while its counts were asked for
+    assert pool.metrics().replaced_workers >= 1  # a machine that stands still itself may cost another
+    (second,) = processes("ray::Scorer")
+    assert second.pid != first.pid
+    second.send_signal(signal.SIGSTOP)
+    assert pool.metrics().replaced_workers >= 1  # met while its counts were asked for
+    assert second.pid not in {one.pid for one in processes("ray::Scorer")}
     pool.stop()
 
 
