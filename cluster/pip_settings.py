@@ -1,7 +1,7 @@
 """Print pip's own settings as the environment variables through which uv takes them.
 
-uv does not read pip's files and variables. The set-up runs this with the new environment's Python before it calls uv, so
-that a private index, a folder of wheels, a constraint or a certificate that pip knows holds for uv as well.
+uv does not read pip's files and variables. The set-up runs this with the new environment's Python before it calls uv,
+so that a private index, a folder of wheels, a constraint or a certificate that pip knows holds for uv as well.
 """
 
 from __future__ import annotations

@@ -201,12 +201,10 @@ def test_an_object_store_too_small_for_the_adapters(small_ray):
 
 @pytest.mark.engine
 def test_the_smoke_configuration_is_sound(home):
-    started_s = time.monotonic()
     done = floe("doctor", "--config", config("smoke.yaml"), "cluster.address=local", "--json", home=home)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)["findings"]
     assert {"memory", "tokenizer", "golds", "Ray resources", "adapter round trip"} <= {one["name"] for one in found}
-    assert time.monotonic() - started_s < 300
 
 
 @pytest.mark.engine

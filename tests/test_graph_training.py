@@ -242,6 +242,7 @@ def test_some_databases_are_held_out_and_some_are_not() -> None:
 SMALL = ("--max-golds", "4", "--rewrites", "2", "--mutations", "2", "--margin-epochs", "1", "--epochs", "0")
 
 
+@pytest.mark.heavy
 def test_the_command_trains_on_the_demo_and_keeps_its_pairs(tmp_path: Path) -> None:
     done = floe("train-graph-reward", "--out", str(tmp_path / "network"), *SMALL, home=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,7 @@ cluster.shutdown()
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_two_actors_of_a_role_are_on_two_nodes():
     done = subprocess.run(
         [sys.executable, "-c", PLACES], capture_output=True, text=True, timeout=300, cwd=REPOSITORY

@@ -21,7 +21,7 @@ from configs.schema import RewardSection
 from tests.command_line import REPOSITORY
 from tests.small_archives import SLOW_SQL, bird_folder, make_database, record, spider_folder, write_json
 
-REWARD = RewardSection(time_limit_s=0.5, num_workers=2)
+REWARD = RewardSection(time_limit_s=0.5, num_workers=1)  # one interpreter to start; the command below has two
 DATABASES = ("zoo", "farm", "home", "shop", "yard")
 
 
@@ -215,6 +215,7 @@ def command(tmp_path: Path, out: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_preparation_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
     records = [good(name, number) for name in DATABASES for number in range(1, 4)]
     records += [record("zoo", f"Slow {i}?", f"{SLOW_SQL} WHERE i > {i}") for i in range(3)]

@@ -20,7 +20,7 @@ import pytest
 from tests.browser import LOAD_LIMIT_S, headless_browser
 from tests.command_line import REPOSITORY
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 RAY = str(Path(sys.executable).parent / "ray")
 START_LIMIT_S = 120

@@ -67,6 +67,7 @@ def records(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_every_step_has_a_gradient_and_the_same_metrics_to_the_bit(undisturbed, killed):
     before, after = records(undisturbed), records(killed)
     assert [record["step"] for record in after] == list(range(1, NUM_STEPS + 1))
@@ -76,11 +77,13 @@ def test_every_step_has_a_gradient_and_the_same_metrics_to_the_bit(undisturbed, 
     assert difference(undisturbed, killed).num_metrics == 0
 
 
+@pytest.mark.long
 def test_every_candidate_is_there_once_and_the_same(undisturbed, killed):
     found = difference(undisturbed, killed)
     assert (found.num_lost, found.num_doubled, found.num_questions) == (0, 0, NUM_STEPS * 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapter", ["start", "latest"])
 def test_the_adapters_are_the_same(undisturbed, killed, adapter):
     one, other = (
@@ -89,18 +92,21 @@ def test_the_adapters_are_the_same(undisturbed, killed, adapter):
     assert one == other
 
 
+@pytest.mark.long
 def test_no_half_checkpoint_and_no_process_is_left(killed):
     assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == ["step-000006", "step-000007"]
     ours = [one for one in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(one.info["cmdline"] or ())]
     assert ours == []
 
 
+@pytest.mark.long
 def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, smoke_run):
     before = (killed / "metrics.jsonl").read_bytes()
     assert floe(killed, smoke_run.home, "--resume", str(killed)).wait(timeout=300) == 0
     assert (killed / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturbed, smoke_run, tmp_path):
     run_dir = tmp_path / "run"
     driver = floe(run_dir, smoke_run.home, *started(run_dir))
@@ -129,6 +135,7 @@ def raylet_pid(node) -> int:
     return node.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process.pid
 
 
+@pytest.mark.long
 def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, smoke_run, two_nodes, tmp_path):
     address, raylets = two_nodes
     run_dir = tmp_path / "run"
