@@ -44,6 +44,7 @@ SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
 READS_ENVIRONMENT = [
     "cluster/cli.py",
     "cluster/environment.py",
+    "cluster/pip_settings.py",
     "reward_service/executor_process.py",
     "reward_service/judge.py",
 ]

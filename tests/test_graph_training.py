@@ -123,6 +123,7 @@ def pairs(databases: Path) -> list[Pair]:
     return make_pairs(questions("music", "stage"), databases, plan, lambda _: None)
 
 
+@pytest.mark.heavy
 def test_pairs_hold_what_execution_says(databases: Path, pairs: list[Pair], tmp_path: Path) -> None:
     kinds = Counter(pair.kind for pair in pairs)
     assert kinds["rewrite"] > 40 and kinds["mutation"] > 30 and kinds["other gold"] > 10

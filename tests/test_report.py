@@ -287,6 +287,7 @@ def test_the_command_writes_prints_and_opens(tmp_path, capsys, monkeypatch):
         report(tmp_path, None, opens=False)
 
 
+@pytest.mark.heavy
 def test_floe_report_as_a_command(tmp_path):
     folder = small_run(tmp_path / "run")
     command = [sys.executable, "-m", "cluster.cli", "report", str(folder)]

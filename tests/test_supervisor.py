@@ -91,4 +91,4 @@ def test_sigterm_reaches_the_driver():
     )
     assert parent.stdout is not None and parent.stdout.readline() == "up\n"
     os.kill(parent.pid, signal.SIGTERM)
-    assert parent.wait(timeout=30) == 7
+    assert parent.wait(timeout=300) == 7
