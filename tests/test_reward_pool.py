@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,7 @@ from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from cluster.placement import ray_session, start_reward_pool
 from cluster.reports.reward_metrics import covered_s
 from cluster.reward_pool import RewardPool
+from cluster.reward_queue import WAITING_PER_WORKER
 from configs.schema import ClusterSection, RewardSection, RunConfig
 from tests.score_requests import GOLD, make_database
 
@@ -74,6 +77,16 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
+def executor_seconds() -> dict[int, float]:
+    """CPU time of each executor child, by process id."""
+    found = {}
+    for worker in workers():
+        with suppress(psutil.NoSuchProcess):
+            children = [child for server in worker.children() for child in server.children()]
+            found |= {child.pid: child.cpu_times().user for child in children}
+    return found
+
+
 def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random, results: list) -> None:
     """Every now and then kills an executor child, and less often a worker; on a slow machine less often too."""
     num_next = 0
@@ -98,6 +111,7 @@ def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random, re
 MIN_KILLS = Counter(child=5, worker=2)
 MAX_EXTRA_WAVES = 100
 GROUPS_BETWEEN_KILLS = 4
+BUSY_S = 0.1  # CPU time by which a child is in the midst of a long statement
 
 
 @pytest.mark.parametrize("num_candidates", [2000, pytest.param(10_000, marks=pytest.mark.long)])
@@ -189,7 +203,10 @@ def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: Rew
     numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 1000000)"
     slow = [f"{numbers} SELECT count(*) + {number} FROM r" for number in range(8)]
     pool.metrics()
+    before_s = executor_seconds()
     tickets = [pool.submit(request(f"slow{number}", (sql, GOLD, "SELEC"))) for number, sql in enumerate(slow)]
+    while all(spent_s < before_s.get(pid, 0.0) + BUSY_S for pid, spent_s in executor_seconds().items()):
+        time.sleep(0.01)
     for worker in workers():
         worker.kill()
     expected = [Outcome.MISMATCH, Outcome.MATCH, Outcome.SYNTAX_ERROR]
@@ -199,17 +216,19 @@ def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: Rew
 
 def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(30) and ()] * len(args[-1]))
+    monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(300) and ()] * len(args[-1]))
     held = RewardPool([object()], 1.0, 1.0)
     submitted = []
     caller = threading.Thread(
         target=lambda: [submitted.append(held.submit(request(f"q{i}", (GOLD,)))) for i in range(20)], daemon=True
     )
     caller.start()
-    caller.join(0.5)
-    assert caller.is_alive() and 1 <= len(submitted) < 20
+    while len(submitted) < WAITING_PER_WORKER:
+        time.sleep(0.01)
+    caller.join(0.1)
+    assert caller.is_alive() and len(submitted) < 20
     let_go.set()
-    caller.join(30)
+    caller.join(300)
     assert [held.result(ticket) for ticket in submitted] == [()] * 20
 
 

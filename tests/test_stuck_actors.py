@@ -163,7 +163,7 @@ def test_a_reward_worker_whose_judge_is_slow_is_not_stuck(tmp_path):
     make_database(tmp_path)
 
     def late(_: dict) -> tuple[int, bytes]:
-        time.sleep(3.0)
+        time.sleep(1.6)  # longer than the worker has without a judge
         return said({"score": 0.5})
 
     with judge_server(late) as server:
