@@ -1,10 +1,11 @@
 # One command trains, one command tests; each does its own set-up.
 VENV := .venv
 BIN := $(VENV)/bin
-AND := $(empty) and not long
+# Two processes; each file's tests stay together, in the order that tests/conftest.py gives.
+PYTEST := $(BIN)/python -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
 READY := $(VENV)/floe-ready
 
-.PHONY: help setup train test ci soak prove-24gb lint format types clean
+.PHONY: help setup train check test ci soak prove-24gb lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -12,14 +13,14 @@ help:  ## What can be made
 train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/after table
 	$(BIN)/floe train --config configs/quickstart.yaml
 
-test: $(READY) lint types  ## Set up, then lint, types and all tests, in two processes: with a trained run, and the others
-	@$(BIN)/python -m pytest tests -m "not trained$(AND)" > $(VENV)/tests-without-a-run.log 2>&1 & beside=$$!; \
-	$(BIN)/python -m pytest tests -m "trained$(AND)"; trained=$$?; \
-	wait $$beside; others=$$?; cat $(VENV)/tests-without-a-run.log; \
-	[ $$trained -eq 0 ] && [ $$others -eq 0 ]
+check: $(READY) lint types  ## Lint, types, and the tests that start no engine, Ray or DeepSpeed: some minutes
+	$(PYTEST) -m "not engine and not heavy and not long"
 
-ci:  ## What CI runs: all tests, the long ones too, with skips for want of floe's own needs turned into failures
-	FLOE_CI=1 $(MAKE) test AND=
+test: $(READY) lint types  ## Lint, types, and all tests but the long loops, on real parts
+	$(PYTEST) -m "not long"
+
+ci: $(READY) lint types  ## What CI runs: all tests, with skips for want of floe's own needs turned into failures
+	FLOE_CI=1 $(PYTEST) -m ""
 
 soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; half an hour
 	$(BIN)/python -m cluster.soak

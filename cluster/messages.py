@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # not a single SELECT, WITH or VALUES statement
     NO_SQL = "no_sql"  # nothing could be extracted from the completion
     TIMEOUT = "timeout"
-    KILLED = "killed"  # the executor child died twice on it
+    KILLED = "killed"  # it crashed the executor child twice
     TOO_LARGE = "too_large"
     NOT_EXECUTED = "not_executed"  # the run's reward design judges without running
     GOLD_FAILED = "gold_failed"  # nobody's fault: carries no reward

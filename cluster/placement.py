@@ -18,7 +18,7 @@ from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
 from cluster.ray_address import LOOPBACK, check_answers, check_dashboard_port, cluster_address
-from cluster.reward_pool import RESTART_LIMIT_S, RewardPool
+from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
@@ -172,13 +172,8 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
     judging_limit_s = partial(longest_s, config.reward)
-    return RewardPool(
-        handles,
-        config.reward.stuck_after_s,
-        config.reward.time_limit_s,
-        judging_limit_s,
-        restart_limit_s=max(RESTART_LIMIT_S, config.cluster.start_timeout_s),
-    )
+    reward, restart_limit_s = config.reward, config.cluster.start_timeout_s
+    return RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:

@@ -19,7 +19,8 @@ from cluster.reward_queue import MAX_BATCH, GroupQueue, Job
 from cluster.waits import waits
 
 MAX_ATTEMPTS = 3  # of a group whose worker was lost
-RESTART_LIMIT_S = 60.0
+PATIENCE = 4.0  # the next limit in the last one's, of a group whose worker gave no answer: the machine may be that slow
+RESTART_LIMIT_S = 300.0  # a worker's start on a machine that is busy with much else
 RESTART_POLL_S = 0.2
 BUSY_FACTOR = 2.0  # seconds per CPU second of a statement
 
@@ -40,12 +41,12 @@ class RewardPool:
     ) -> None:
         """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to.
 
-        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds, `restart_limit_s`
-        what Ray may need to bring a worker back.
+        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds. A lost worker has
+        `restart_limit_s` to be back.
         """
+        self._restart_limit_s = restart_limit_s
         self._handles = list(handles)
         self._judging_limit_s = judging_limit_s
-        self._restart_limit_s = restart_limit_s
         self._stuck_after_s = stuck_after_s
         self._time_limit_s = time_limit_s
         self._longest_limit_s = stuck_after_s
@@ -160,6 +161,7 @@ class RewardPool:
                 if isinstance(fault, GetTimeoutError):
                     cause = f"it gave no answer in {limit_s:g} s"
                     num_left -= 2  # each try costs the whole limit
+                    limit_s *= PATIENCE
                 else:
                     cause = f"it died ({type(fault).__name__})"
                     num_left -= 1
@@ -183,7 +185,7 @@ class RewardPool:
     @property
     def _limit_behind_s(self) -> float:
         """Of what waits while the workers' threads wait: longer than each wait of theirs."""
-        return 2 * self._longest_limit_s + self._restart_limit_s
+        return PATIENCE * self._longest_limit_s + self._restart_limit_s
 
     def _replace(self, number: int, handle: Any, fault: RayError) -> bool:
         """Whether the lost worker is back; one that only gave no answer is ended first."""

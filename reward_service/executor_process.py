@@ -14,9 +14,13 @@ from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame, is_frame_waiting, receive_frame
 from reward_service.verdict import message_of
 
+MAX_STARTS = 3
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
 CONTROL_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 5.0
+# What a process gets for what it does itself. SIGKILL is none of these: memory is bounded within the child, which
+# aborts when it has no more, so whoever kills it stands outside: a person, a cgroup, or a kernel short of memory.
+CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS})
 
 
 class ExecutorUnavailable(Exception):
@@ -27,14 +31,15 @@ class ChildEnded(Exception):
     """The child ended while it owed answers, by the signal of that number, in the request of that number, of which it
     had made `num_done` answers.
 
-    Without a signal it was too late for the wall limit, or a fault of this program ended it.
+    Without a signal it was too late for the wall limit, or a fault of this program ended it. `is_crash` says that what
+    it ran ended it; a signal from outside is nobody's fault.
     """
 
     def __init__(self, cause: str, position: tuple[int, int], signal_number: int | None = None) -> None:
         super().__init__(cause)
         self.request_number, self.num_done = position
         self.by_cpu_timer = signal_number == signal.SIGPROF
-        self.by_signal = signal_number is not None
+        self.is_crash = signal_number in CRASHES
 
 
 class ExecutorProcess:
@@ -51,6 +56,11 @@ class ExecutorProcess:
         self.num_forks = 0
         self.num_lost = 0  # children that died or stalled while they owed a frame
 
+    def start(self) -> None:
+        """Makes sure that there is a child, so that no request's time limit has to cover an interpreter's start."""
+        if self._child is None:
+            self._fork()
+
     def send(self, encoded_request: bytes) -> None:
         """Hands a request to a living child, which answers in order; raises ChildEnded when it dies meanwhile.
 
@@ -58,8 +68,7 @@ class ExecutorProcess:
         """
         if self._child is not None and not self._num_owed and is_frame_waiting(self._child):
             self.drop_child()  # nothing is owed, so this is its end: it died between two requests
-        if self._child is None:
-            self._fork()
+        self.start()
         assert self._child is not None
         self._num_owed += 1
         try:
@@ -115,21 +124,31 @@ class ExecutorProcess:
         return ChildEnded(text, position)
 
     def _fork(self) -> None:
+        """Leaves a child that has said that it is ready; whoever kills one at its start may do so once or twice."""
+        for _ in range(MAX_STARTS - 1):
+            try:
+                return self._fork_once()
+            except (TimeoutError, EOFError):
+                self.drop_child()
+        try:
+            self._fork_once()
+        except (TimeoutError, EOFError) as error:
+            self.drop_child()
+            raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
+
+    def _fork_once(self) -> None:
         if self._server is None or self._server.poll() is not None:
             self.close()
             self._start_server()
         ours, theirs = socket.socketpair()
-        ours.settimeout(self._wall_limit_s)
+        ours.settimeout(START_LIMIT_S)
         with theirs:
             reply = self._ask(lambda control: socket.send_fds(control, [b"f"], [theirs.fileno()]))
         self._child = ours
         self.child_pid = reply["pid"]
         self.num_forks += 1
-        try:
-            receive_frame(ours)
-        except (TimeoutError, EOFError) as error:
-            self.drop_child()
-            raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
+        receive_frame(ours)
+        ours.settimeout(self._wall_limit_s)
 
     def _reap(self, command: bytes) -> tuple[int, tuple[int, int]]:
         """The child's wait status, and where it was: a request's number and how many answers of it were made."""

@@ -47,6 +47,7 @@ class GroupRun:
         self._hard_limit_s = hard_limit_s
         self._steps: list[Step] = []  # of the request sent last
         self._deaths: Counter[Step] = Counter()
+        self._crashes: Counter[Step] = Counter()  # of these, such as the statement itself brought about
         self._gold_failures: dict[int, Verdict] = {}
         self._empty_golds: dict[int, bool] = {}
         self.verdicts: dict[int, Verdict] = {}
@@ -96,11 +97,12 @@ class GroupRun:
         """The child ended on this group after `num_done` answers; those not sent are made again by the next child."""
         step = self._steps[min(num_done, len(self._steps) - 1)]
         self._deaths[step] += 1
+        self._crashes[step] += end.is_crash
         if end.by_cpu_timer:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
             self._settle(step, Verdict(Outcome.TIMEOUT, text, self._hard_limit_s))
         elif self._deaths[step] >= MAX_ATTEMPTS:
-            outcome = Outcome.KILLED if end.by_signal else Outcome.INFRASTRUCTURE
+            outcome = Outcome.KILLED if self._crashes[step] >= MAX_ATTEMPTS else Outcome.INFRASTRUCTURE
             self._settle(step, Verdict(outcome, f"{end}, {MAX_ATTEMPTS} times"))
 
     def _settle(self, step: Step, verdict: Verdict) -> None:
@@ -132,15 +134,17 @@ def run_groups(process: ExecutorProcess, runs: Sequence[Run]) -> None:
 
 
 def _blame(sent: dict[int, Run], end: ChildEnded) -> None:
-    """Whom the child was at; after all answers of one request, or before any, that is the next that it would read.
+    """Blames what the child was at; after all answers of one request, or before any, the next that it would read.
 
-    Someone is always blamed: a request that its child does not survive reading would else be sent for ever.
+    Someone is always blamed: a request that its child does not survive reading would else be sent for ever. Between two
+    requests nothing was run, so such an end is infrastructure, whatever the signal.
     """
     number, num_done = end.request_number, end.num_done
     if number not in sent or num_done >= sent[number].num_steps:
         later = [other for other in sent if other > number]
         if later:
             number, num_done = later[0], 0
+            end = ChildEnded(str(end), (number, num_done))
     if number in sent:
         sent[number].blame(num_done, end)
 

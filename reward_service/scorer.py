@@ -105,8 +105,10 @@ class Scorer:
         )
 
     def ping(self) -> bool:
-        """True as soon as no request is running: the worker is alive."""
+        """True as soon as no request is running and SQL could be: the worker is alive. Raises ExecutorUnavailable."""
         with self._lock:
+            if self._design.executes:
+                self._process.start()
             return True
 
     def stats(self) -> RewardWorkerStats:

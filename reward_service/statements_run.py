@@ -22,6 +22,7 @@ class StatementsRun:
         self._hard_limit_s = hard_limit_s
         self._steps: list[int] = []  # indices of the request sent last
         self._deaths: Counter[int] = Counter()
+        self._crashes: Counter[int] = Counter()  # of these, such as the statement itself brought about
         self.answers: dict[int, Frame] = {}
         self.is_over = False
 
@@ -43,10 +44,11 @@ class StatementsRun:
     def blame(self, num_done: int, end: ChildEnded) -> None:
         index = self._steps[min(num_done, len(self._steps) - 1)]
         self._deaths[index] += 1
+        self._crashes[index] += end.is_crash
         if end.by_cpu_timer:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
             self.answers[index] = {"outcome": Outcome.TIMEOUT.value, "message": text}
         elif self._deaths[index] >= MAX_ATTEMPTS:
-            outcome = Outcome.KILLED if end.by_signal else Outcome.INFRASTRUCTURE
+            outcome = Outcome.KILLED if self._crashes[index] >= MAX_ATTEMPTS else Outcome.INFRASTRUCTURE
             self.answers[index] = {"outcome": outcome.value, "message": f"{end}, {MAX_ATTEMPTS} times"}
         self.is_over = len(self.answers) == len(self._statements)

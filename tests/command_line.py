@@ -7,7 +7,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FLOE = (sys.executable, "-m", "cluster.cli")
-SMOKE_TIMEOUT_S = 900
+SMOKE_TIMEOUT_S = 3600
 SECRET = "a-token-that-nobody-may-write"
 
 

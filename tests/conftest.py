@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from hypothesis import settings
 
 from tests.command_line import REPOSITORY, config, floe
@@ -90,11 +91,25 @@ def shared_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a model or a run goes to one process, which `make test` runs beside another with all the rest."""
+    """One process makes the model and the run, and does all tests that need them; the other files are shared out.
+
+    The longest come first, so that both processes end together: what needs a run, then engines, then the rest.
+    """
     for item in items:
         if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.engine)
             item.add_marker(pytest.mark.trained)
+        is_trained = item.get_closest_marker("trained") is not None
+        item.add_marker(pytest.mark.xdist_group("trained" if is_trained else item.path.stem))
+    with_engine = {item.path for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: 2 - (item.path in with_engine) - bool(item.get_closest_marker("trained")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_each() -> None:
+    """Where two processes test on two cores, threads of the one would wait for those of the other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -62,6 +62,7 @@ def small_bench(tmp_path, monkeypatch):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_small_bench_prints_every_case_way_and_target(small_bench, capsys):
     learner_bench.bench_learner(small_bench, as_json=True)
     printed = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ from configs.loading import load_config
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.long
 def test_small_bench_prints_every_way_and_ratio(monkeypatch, capsys):
     monkeypatch.setattr(reward_bench, "NUM_QUESTIONS", 8)
     monkeypatch.setattr(reward_bench, "NUM_ROUNDS", 2)

@@ -255,7 +255,7 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
     assert [(result["question_id"], result["reward"]) for result in results] == [(0, 1.0), (1, 1.0), (0, 1.0)]
 
 
-@pytest.mark.parametrize("options", [("--json",), ()])
+@pytest.mark.parametrize("options", [("--json",), pytest.param((), marks=pytest.mark.heavy)])
 def test_a_reader_that_goes_ends_it_quietly(shop, options):
     line = json.dumps({"question_id": 0, "sql": "SELECT 2"}) + "\n"
     (shop / "predictions.jsonl").write_text(2000 * line)  # their verdicts are more than a pipe holds

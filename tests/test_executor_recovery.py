@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cluster.messages import Outcome
@@ -39,6 +40,7 @@ from tests.score_requests import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+BUSY_S = 0.1  # CPU time of a child that has opened its database and runs a long statement
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +63,16 @@ def make_scorer() -> Iterator[MakeScorer]:
 
 
 def kill_when_busy(scorer: Scorer, number: signal.Signals, num_kills: int) -> threading.Thread:
-    """Signals the executor child in the midst of its work, `num_kills` different ones in turn."""
+    """Signals the executor child in the midst of its work, `num_kills` different ones in turn.
+
+    Its CPU time tells that it is in the midst, on a slow machine too.
+    """
 
     def work() -> None:
         seen = {0}
         while len(seen) <= num_kills:
             pid = scorer.executor_pid
-            if pid not in seen:
-                time.sleep(0.15)
+            if pid not in seen and psutil.Process(pid).cpu_times().user > BUSY_S:
                 os.kill(pid, number)
                 seen.add(pid)
             time.sleep(0.005)
@@ -80,39 +84,47 @@ def kill_when_busy(scorer: Scorer, number: signal.Signals, num_kills: int) -> th
 
 def test_a_killed_child_costs_nothing_else(folder: Path, make_scorer: MakeScorer) -> None:
     slow = ENDLESS.replace("FROM r)", "FROM r LIMIT 3000000)")
-    for num_kills, expected in ((1, Outcome.MISMATCH), (2, Outcome.KILLED)):
-        scorer = make_scorer(folder, time_limit_s=20)
-        killer = kill_when_busy(scorer, signal.SIGKILL, num_kills)
+    twice_from_outside = (signal.SIGKILL, 2, Outcome.INFRASTRUCTURE, None)
+    twice_by_itself = (signal.SIGSEGV, 2, Outcome.KILLED, 0.0)
+    once = (signal.SIGKILL, 1, Outcome.MISMATCH, 0.1)
+    for number, num_kills, expected, reward in (once, twice_from_outside, twice_by_itself):
+        scorer = make_scorer(folder, time_limit_s=60)
+        killer = kill_when_busy(scorer, number, num_kills)
         scores = score(scorer, GOLD, GOLD, slow, "SELECT 1", GOLD + " -- again")
         killer.join()
         assert outcomes(scores) == [Outcome.MATCH, expected, Outcome.MISMATCH, Outcome.MATCH]
-        assert scores[1].reward == (0.0 if expected is Outcome.KILLED else 0.1)
+        assert scores[1].reward == reward
         assert scorer.stats().num_children == num_kills + 1
+
+
+def test_a_gold_whose_child_is_killed_from_outside_is_never_at_fault(folder: Path, make_scorer: MakeScorer) -> None:
+    slow = ENDLESS.replace("FROM r)", "FROM r LIMIT 3000000)")
+    scorer = make_scorer(folder, time_limit_s=60)
+    killer = kill_when_busy(scorer, signal.SIGKILL, 2)
+    scores = score(scorer, slow, GOLD, "SELECT 1")
+    killer.join()
+    assert [(one.outcome, one.reward) for one in scores] == [(Outcome.INFRASTRUCTURE, None)] * 2
+    assert outcomes(score(scorer, slow, "SELECT 3000000")) == [Outcome.MATCH]
 
 
 def test_an_idle_child_or_server_may_die(folder: Path, make_scorer: MakeScorer) -> None:
     scorer = make_scorer(folder)
     assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
     os.kill(scorer.executor_pid, signal.SIGKILL)
-    started_s = time.perf_counter()
     assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
-    assert time.perf_counter() - started_s < 0.5
     with open(f"/proc/{scorer.executor_pid}/stat", encoding="ascii") as file:
         server_pid = int(file.read().rpartition(")")[2].split()[1])
     os.kill(server_pid, signal.SIGKILL)
-    time.sleep(0.05)
+    while psutil.Process(server_pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.005)
     results = outcomes(score(scorer, GOLD, GOLD)) + outcomes(score(scorer, GOLD, GOLD))
     assert results[1] is Outcome.MATCH and results[0] in (Outcome.MATCH, Outcome.INFRASTRUCTURE)
 
 
 def test_the_wall_limit_is_nobodys_fault(folder: Path, make_scorer: MakeScorer) -> None:
-    scorer = make_scorer(folder, wall_limit_s=1.0, time_limit_s=20)
-    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
-    stopper = kill_when_busy(scorer, signal.SIGSTOP, 2)
-    scores = score(scorer, GOLD, ENDLESS, "SELECT 1")
-    stopper.join()
-    assert outcomes(scores) == [Outcome.INFRASTRUCTURE, Outcome.MISMATCH]
-    assert scores[0].reward is None
+    scorer = make_scorer(folder, wall_limit_s=0.2, time_limit_s=60)
+    scores = score(scorer, GOLD, ENDLESS)
+    assert [(one.outcome, one.reward) for one in scores] == [(Outcome.INFRASTRUCTURE, None)]
 
 
 def test_memory_is_bounded(folder: Path, make_scorer: MakeScorer) -> None:
@@ -143,7 +155,7 @@ def sorted_without_temporary_files(databases_dir: Path) -> list[str]:
 
 def test_where_no_temporary_file_can_be_written_sorts_are_done_in_memory(folder: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(sorted_without_temporary_files, folder).result(60) == ["match", "match", "mismatch"]
+        assert pool.submit(sorted_without_temporary_files, folder).result(600) == ["match", "match", "mismatch"]
 
 
 class SwollenProcess(ExecutorProcess):
@@ -210,7 +222,7 @@ def test_children_die_with_their_parent(folder: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 300
     while Path(f"/proc/{child_pid}/stat").exists() and time.monotonic() < deadline_s:
         if Path(f"/proc/{child_pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
             break

@@ -123,6 +123,7 @@ def pairs(databases: Path) -> list[Pair]:
     return make_pairs(questions("music", "stage"), databases, plan, lambda _: None)
 
 
+@pytest.mark.heavy
 def test_pairs_hold_what_execution_says(databases: Path, pairs: list[Pair], tmp_path: Path) -> None:
     kinds = Counter(pair.kind for pair in pairs)
     assert kinds["rewrite"] > 40 and kinds["mutation"] > 30 and kinds["other gold"] > 10
@@ -242,6 +243,7 @@ def test_some_databases_are_held_out_and_some_are_not() -> None:
 SMALL = ("--max-golds", "4", "--rewrites", "2", "--mutations", "2", "--margin-epochs", "1", "--epochs", "0")
 
 
+@pytest.mark.heavy
 def test_the_command_trains_on_the_demo_and_keeps_its_pairs(tmp_path: Path) -> None:
     done = floe("train-graph-reward", "--out", str(tmp_path / "network"), *SMALL, home=tmp_path)
     assert done.returncode == 0, done.stderr

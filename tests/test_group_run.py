@@ -12,19 +12,22 @@ from cluster.messages import Outcome
 from reward_service.executor_process import ChildEnded, ExecutorProcess
 from reward_service.frames import Frame
 from reward_service.group_run import GroupRun, run_groups
+from reward_service.statements_run import StatementsRun
 from tests.score_requests import score_request
 
 LENGTH_BYTES = 8
-KILLED, TIMED_OUT = signal.SIGKILL, signal.SIGPROF
+KILLED, CRASHED, TIMED_OUT = signal.SIGKILL, signal.SIGSEGV, signal.SIGPROF
+TOO_LATE = None  # no signal: it was ended for giving no answer
 GOLD = {"kind": "gold", "index": 0, "outcome": "match", "message": "", "seconds": 0.0}
 
 
 class Scripted(ExecutorProcess):
-    """A child that ends where `dies_at` says, given the requests that it has got and not answered."""
+    """A child that ends where `dies_at` says, given the requests that it has got and not answered, of `signals` in
+    turn."""
 
-    def __init__(self, dies_at: Callable[[list[Frame]], tuple[int, int] | None], number: int = KILLED) -> None:
+    def __init__(self, dies_at: Callable[[list[Frame]], tuple[int, int] | None], *signals: int | None) -> None:
         self._dies_at = dies_at
-        self._number = number
+        self._signals = signals or (KILLED,)
         self._requests: list[Frame] = []
         self.num_deaths = 0
 
@@ -36,7 +39,8 @@ class Scripted(ExecutorProcess):
             self._requests.clear()
             self.num_deaths += 1
             assert self.num_deaths < 100, "the same request is sent for ever"
-            raise ChildEnded("the executor died", position, self._number)
+            number = self._signals[(self.num_deaths - 1) % len(self._signals)]
+            raise ChildEnded("the executor died", position, number)
         request = self._requests.pop(0)
         golds = [
             GOLD | {"index": index, "ready": True, "empty": False, "cached": False} for index, _ in request["golds"]
@@ -71,13 +75,40 @@ def test_a_request_that_no_child_survives_reading_ends_and_the_others_are_scored
 
     run_groups(Scripted(dies_at), runs)
     assert outcomes(runs[0]) == outcomes(runs[2]) == [Outcome.MISMATCH] * 2
-    assert runs[1].failure is not None and runs[1].failure.outcome is Outcome.GOLD_FAILED
+    assert runs[1].failure is not None and runs[1].failure.outcome is Outcome.INFRASTRUCTURE
 
 
-def test_a_child_that_dies_before_it_reads_anything_does_not_keep_the_run_for_ever():
+@pytest.mark.parametrize("number", [KILLED, CRASHED])
+def test_a_child_that_dies_before_it_reads_anything_is_nobodys_fault_and_does_not_keep_the_run_for_ever(number):
     runs = groups("a", "b")
-    run_groups(Scripted(lambda requests: (0, 0)), runs)
-    assert all(run.failure is not None and run.failure.outcome is Outcome.GOLD_FAILED for run in runs)
+    run_groups(Scripted(lambda requests: (0, 0), number), runs)
+    assert all(run.failure is not None and run.failure.outcome is Outcome.INFRASTRUCTURE for run in runs)
+
+
+def dies_on_gold(requests: list[Frame]) -> tuple[int, int]:
+    return requests[0]["number"], 0
+
+
+@pytest.mark.parametrize(("number", "expected"), [(KILLED, Outcome.INFRASTRUCTURE), (CRASHED, Outcome.GOLD_FAILED)])
+def test_a_gold_is_to_blame_for_a_crash_and_never_for_a_kill_from_outside(number, expected):
+    (run,) = groups("a")
+    process = Scripted(dies_on_gold, number)
+    run_groups(process, [run])
+    assert run.failure is not None and run.failure.outcome is expected
+    assert process.num_deaths == 2
+
+
+@pytest.mark.parametrize(("number", "expected"), [(KILLED, Outcome.INFRASTRUCTURE), (CRASHED, Outcome.KILLED)])
+def test_a_query_that_is_inspected_is_to_blame_for_a_crash_and_never_for_a_kill_from_outside(number, expected):
+    run = StatementsRun("emp", ["SELECT 1"], {"inspect": "golds"}, 1.0)
+    run_groups(Scripted(dies_on_gold, number), [run])
+    assert run.answers[0]["outcome"] == expected
+
+
+def test_a_crash_beside_a_kill_from_outside_is_no_proof():
+    (run,) = groups("a")
+    run_groups(Scripted(dies_on_gold, CRASHED, KILLED), [run])
+    assert run.failure is not None and run.failure.outcome is Outcome.INFRASTRUCTURE
 
 
 def test_a_child_that_always_dies_with_its_answers_made_and_unsent_does_not_either():
@@ -86,7 +117,15 @@ def test_a_child_that_always_dies_with_its_answers_made_and_unsent_does_not_eith
     assert run.is_over
 
 
-@pytest.mark.parametrize(("number", "num_deaths", "expected"), [(KILLED, 2, "killed"), (TIMED_OUT, 1, "timeout")])
+DEATHS = [
+    (KILLED, 2, "infrastructure"),
+    (TOO_LATE, 2, "infrastructure"),
+    (CRASHED, 2, "killed"),
+    (TIMED_OUT, 1, "timeout"),
+]
+
+
+@pytest.mark.parametrize(("number", "num_deaths", "expected"), DEATHS)
 def test_the_statement_that_the_child_was_at_is_blamed_and_no_other(number, num_deaths, expected):
     runs = groups("a", "b", "c")
 

@@ -81,7 +81,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_no_more_requests_at_a_time_than_allowed() -> None:
-    two_there = threading.Barrier(2, timeout=10)
+    two_there = threading.Barrier(2, timeout=300)
 
     def when_two_wait(_: dict) -> tuple[int, bytes]:
         two_there.wait()

@@ -25,9 +25,9 @@ from reward_service.scorer import Scorer
 from tests.command_line import config
 from tests.score_requests import GOLD, make_database
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
-START_LIMIT_S, STOP_LIMIT_S = 300.0, 60.0
+START_LIMIT_S, STOP_LIMIT_S = 1800.0, 300.0
 NAME = "small-judge"
 SERVER = "vllm.entrypoints.openai.api_server"
 # The rubric is longer than the contexts that the model was made for; how well it grades is not the question.

@@ -90,7 +90,7 @@ def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequenc
     with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
         places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
         running = [pool.submit(update, place, config, model_dir, groups, folder) for place in places]
-        return [done.result(timeout=300) for done in running]
+        return [done.result(timeout=1800) for done in running]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_loaded_learner_goes_on_as_the_undisturbed_one(tmp_path, num_ranks, ca
     places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
     with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = [pool.submit(both_ways, place, cases, model_dir, initial, tmp_path / "states") for place in places]
-        by_rank = [done.result(timeout=300) for done in running]
+        by_rank = [done.result(timeout=1800) for done in running]
     for found in by_rank:
         for case, (whole, parts, refusal) in zip(cases, found, strict=True):
             assert [asdict(report) for report, _ in parts] == [asdict(report) for report, _ in whole], case

@@ -25,7 +25,7 @@ from tests.terminal_screen import Screen
 
 COLUMNS = 80
 WIDE = 120  # so that no line is broken
-DEADLINE_S = 120
+DEADLINE_S = 600
 RESULT = InterimResult(adapter_version=5, greedy=0.5, executes=0.75, num_questions=24, seconds=1.0, is_best=True)
 WATCHED = Watched(
     phase="GRPO",

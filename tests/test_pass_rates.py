@@ -183,6 +183,7 @@ def test_a_measurement_without_any_verdict_is_refused(measured):
         measured(FakeCluster(verdicts=unjudged))
 
 
+@pytest.mark.heavy
 def test_the_command_measures_with_the_home_of_the_environment(tmp_path, monkeypatch):
     make_database(tmp_path / "databases" / "zoo.db")
     asked = write_json(tmp_path / "questions.json", [record("zoo", "Names?", "SELECT name FROM pet")])

@@ -32,9 +32,10 @@ cluster.shutdown()
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_two_actors_of_a_role_are_on_two_nodes():
     done = subprocess.run(
-        [sys.executable, "-c", PLACES], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
+        [sys.executable, "-c", PLACES], capture_output=True, text=True, timeout=1800, cwd=REPOSITORY
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["2", "1"]

@@ -263,6 +263,7 @@ def test_a_gold_that_never_gives_the_same(shop):
     assert is_fault(look_at_golds(sets_of(shop, "SELECT random()")), "mismatch")
 
 
+@pytest.mark.heavy
 def test_a_slow_gold_is_none_of_the_quick_look(shop):
     assert is_ok(look_at_golds(sets_of(shop, ENDLESS), time_limit_s=0.1))
     found = data_checks.golds(sets_of(shop, ENDLESS), RewardSection(time_limit_s=0.1), 0.2, 12, 0.1)

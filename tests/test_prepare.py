@@ -21,7 +21,7 @@ from configs.schema import RewardSection
 from tests.command_line import REPOSITORY
 from tests.small_archives import SLOW_SQL, bird_folder, make_database, record, spider_folder, write_json
 
-REWARD = RewardSection(time_limit_s=0.5, num_workers=2)
+REWARD = RewardSection(time_limit_s=0.5, num_workers=1)  # one interpreter to start; the command below has two
 DATABASES = ("zoo", "farm", "home", "shop", "yard")
 
 
@@ -80,6 +80,7 @@ def test_golds_that_can_not_teach_are_dropped_with_their_reason(tmp_path):
     assert sum(split in ("train", "tune", "test") for split in went.values()) == len(DATABASES) + 1
 
 
+@pytest.mark.heavy
 def test_questions_of_a_missing_database_and_repeated_ones_are_dropped(tmp_path):
     records = [good(name) for name in DATABASES]
     records += [
@@ -104,6 +105,7 @@ def test_what_will_be_evaluated_is_not_trained_on(tmp_path):
     assert (went["5"], went["6"]) == ("overlap_question", "overlap_gold")
 
 
+@pytest.mark.heavy
 def test_train_and_held_back_questions_share_no_database(tmp_path):
     records = [good(name, number) for name in DATABASES for number in range(1, 5)]
     folder = tmp_path / "out"
@@ -129,6 +131,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
+@pytest.mark.heavy
 def test_a_second_preparation_changes_no_byte(tmp_path):
     records = [good(name) for name in DATABASES] + [record("zoo", "Why?", FAULTY["gold_fails"])]
     prepared(tmp_path, records)
@@ -137,6 +140,7 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+@pytest.mark.heavy
 def test_a_changed_database_is_checked_anew(tmp_path):
     records = [good(name) | {"question_id": name} for name in DATABASES] + [
         record("zoo", "Old?", "SELECT name FROM pet WHERE age > 90", question_id="old")
@@ -148,6 +152,7 @@ def test_a_changed_database_is_checked_anew(tmp_path):
     assert "old" not in prepared(tmp_path, records)
 
 
+@pytest.mark.heavy
 def test_spiders_archive_becomes_splits_by_its_files(tmp_path):
     source = spider_folder(
         tmp_path / "spider", [good(name) for name in DATABASES[:4]], [good("yard")], databases=DATABASES
@@ -180,6 +185,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         find_archive(tmp_path / "out")
 
 
+@pytest.mark.heavy
 def test_a_byte_order_mark_and_latin_1_are_met_with_words(tmp_path):
     marked = write_json(tmp_path / "marked.json", [good(name) for name in DATABASES], encoding="utf-8-sig")
     for name in DATABASES:
@@ -191,6 +197,7 @@ def test_a_byte_order_mark_and_latin_1_are_met_with_words(tmp_path):
         prepare(tmp_path / "other", file_sources(latin, tmp_path / "databases"), options())
 
 
+@pytest.mark.heavy
 def test_broken_text_in_a_database_is_named_with_its_table_and_row(tmp_path, capsys):
     broken = "INSERT INTO pet VALUES (9, CAST(x'416dff' AS TEXT), 4)"
     make_database(tmp_path / "databases" / "zoo" / "zoo.sqlite", [broken])
@@ -215,6 +222,7 @@ def command(tmp_path: Path, out: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_a_preparation_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
     records = [good(name, number) for name in DATABASES for number in range(1, 4)]
     records += [record("zoo", f"Slow {i}?", f"{SLOW_SQL} WHERE i > {i}") for i in range(3)]
@@ -223,7 +231,7 @@ def test_a_preparation_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp
         make_database(tmp_path / "databases" / name / f"{name}.sqlite")
     killed = subprocess.Popen(command(tmp_path, "killed"), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     log = tmp_path / "killed" / "verdicts.jsonl"
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 600
     while not (log.is_file() and log.stat().st_size) and killed.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)

@@ -35,6 +35,7 @@ def dropped(folder: Path) -> dict[str, dict]:
     return {one["db_id"]: one for one in map(json.loads, (folder / "dropped.jsonl").read_text().splitlines())}
 
 
+@pytest.mark.heavy
 def test_files_of_odd_names_are_opened_and_none_is_made(tmp_path):
     files = {
         "a%20b": "a%20b.db", "c?d": "c?d.sqlite3", "e#f": "e#f.sqlite", "it's": "it's/it's.db", "Ünï": "Ünï.db",
@@ -55,6 +56,7 @@ def test_a_path_with_signs_of_a_url_opens_the_file_that_it_names(tmp_path):
         assert connection.exec_driver_sql("SELECT count(*) FROM here").scalar() == 0
 
 
+@pytest.mark.heavy
 def test_rows_in_a_write_ahead_log_count(tmp_path):
     path = make_database(tmp_path / "origin.db")
     writer = sqlite3.connect(path)
@@ -89,6 +91,7 @@ def test_files_that_are_no_database_say_what_they_are(tmp_path):
         assert f"{name}.db" in found[name]["detail"]
 
 
+@pytest.mark.heavy
 def test_half_a_surrogate_pair_survives_the_folder(tmp_path):
     make_database(tmp_path / "databases" / "zoo.db")
     (tmp_path / "questions.json").write_text(json.dumps([record("zoo", "Who is \ud800?", GOLD)]))
@@ -97,6 +100,7 @@ def test_half_a_surrogate_pair_survives_the_folder(tmp_path):
     assert [one.text for one in kept(prepare(tmp_path / "out", sources, options))] == ["Who is \ud800?"]
 
 
+@pytest.mark.heavy
 def test_a_bad_one_of_several_golds_is_left_out_and_said(tmp_path, capsys):
     make_database(tmp_path / "databases" / "zoo.db")
     both = {"db_id": "zoo", "question": "Names?", "SQL": ["SELECT nothing FROM pet", GOLD]}
@@ -130,6 +134,7 @@ def test_a_second_preparation_of_a_folder_at_work_is_refused(tmp_path):
         run(tmp_path, [record("zoo", "Names?", GOLD)])
 
 
+@pytest.mark.heavy
 def test_other_inputs_make_the_folder_again_and_say_so(tmp_path, capsys):
     make_database(tmp_path / "databases" / "zoo.db")
     folder = run(tmp_path, [record("zoo", "Names?", GOLD)])

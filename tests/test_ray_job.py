@@ -20,11 +20,11 @@ import pytest
 from tests.browser import LOAD_LIMIT_S, headless_browser
 from tests.command_line import REPOSITORY
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 RAY = str(Path(sys.executable).parent / "ray")
-START_LIMIT_S = 120
-STEP_LIMIT_S = 240
+START_LIMIT_S = 600
+STEP_LIMIT_S = 1800
 JOB = "floe-test"
 TOKEN = secrets.token_hex(32)
 # Ray would take the user's own token for the head, but not for what talks to it.
@@ -117,7 +117,7 @@ def listed(address: str, kind: str, *filters: str) -> list[dict]:
     chosen = [part for one in filters for part in ("--filter", one)]
     shown = subprocess.run(
         [RAY, "list", kind, "--address", address, "--format", "json", "--limit", "1000", "--detail", *chosen],
-        capture_output=True, text=True, timeout=60, check=True, env=ENVIRONMENT,
+        capture_output=True, text=True, timeout=600, check=True, env=ENVIRONMENT,
     ).stdout  # fmt: skip
     return json.loads(shown)
 
@@ -147,7 +147,7 @@ def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options
             RAY, "job", "submit", f"--address={dashboard}", "--working-dir", str(work), *options, "--",
             floe, "train", "--config", "configs/smoke.yaml", f"run.home={home}", "evaluation.enabled=false", *arguments,
         ],
-        capture_output=True, text=True, timeout=600, cwd=folder, env={**ENVIRONMENT, "RAY_ADDRESS": dashboard},
+        capture_output=True, text=True, timeout=1800, cwd=folder, env={**ENVIRONMENT, "RAY_ADDRESS": dashboard},
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def test_a_job_that_is_stopped_leaves_no_actor_no_process_and_no_lock(dashboard,
     assert holders(at_work) != []
     assert job_command(dashboard, "stop").returncode == 0
     assert "stopped" in job_command(dashboard, "status").stdout.lower()
-    assert psutil.wait_procs(family, timeout=60)[1] == []
+    assert psutil.wait_procs(family, timeout=600)[1] == []
     assert not [actor for actor in actors(dashboard) if actor["state"] == "ALIVE" and actor["name"] in ROLES]
     assert holders(at_work) == []
 

@@ -40,7 +40,7 @@ memory = role_memory()
 values, names = json.loads(sys.argv[1]), set(json.loads(sys.argv[2]))
 sink = RayMetrics("small", "small-1")
 sink.write(3, values)
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 600
 text = ""
 while time.monotonic() < deadline and not all(name + "{" in text for name in names):
     time.sleep(1)
@@ -141,7 +141,7 @@ def test_the_documentation_lists_each_name_with_its_unit():
 def test_the_nodes_endpoint_shows_every_name(values):
     done = subprocess.run(
         [sys.executable, "-c", ENDPOINT, json.dumps(values), json.dumps(sorted(NAMES))],
-        capture_output=True, text=True, timeout=300, cwd=REPOSITORY,
+        capture_output=True, text=True, timeout=1800, cwd=REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     memory, _, text = done.stdout.partition("\n")

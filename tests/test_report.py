@@ -7,7 +7,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import time
 import webbrowser
 from contextlib import closing
 from pathlib import Path
@@ -227,10 +226,8 @@ def check_large_run(folder: Path, num_steps: int, num_groups: int) -> None:
     write_metrics(folder, range(1, num_steps + 1))
     write_rollouts(folder, long_run_rows(num_steps, num_groups))
     write_evaluations(folder, "01" * 500, "10" * 500)
-    started_s = time.monotonic()
     page = page_of(folder)
     html = document(page)
-    elapsed_s = time.monotonic() - started_s
     groups = page.rollouts.values["groups"]
     steps = sorted({group["step"] for group in groups})
     assert len(html.encode()) <= MAX_PAGE_BYTES
@@ -241,9 +238,9 @@ def check_large_run(folder: Path, num_steps: int, num_groups: int) -> None:
     assert f"of {num_steps * num_groups * 16:,} candidates, from {MAX_STEPS} of {num_steps} steps" in (
         page.rollouts.sample_note
     )
-    print(f"{num_steps} steps of {num_groups} groups: {len(html.encode()) / 1e6:.1f} MB in {elapsed_s:.1f} s")
 
 
+@pytest.mark.heavy
 def test_a_run_of_a_thousand_steps_fits(tmp_path):
     check_large_run(tmp_path / "run", 1000, 8)
 
@@ -253,6 +250,7 @@ def test_a_run_of_a_thousand_steps_of_64_questions_fits(tmp_path):
     check_large_run(tmp_path / "run", 1000, 64)
 
 
+@pytest.mark.heavy
 def test_a_sample_of_long_texts_fits(tmp_path):
     folder = run_folder(tmp_path / "run")
     write_metrics(folder, range(1, 43))
@@ -289,6 +287,7 @@ def test_the_command_writes_prints_and_opens(tmp_path, capsys, monkeypatch):
         report(tmp_path, None, opens=False)
 
 
+@pytest.mark.heavy
 def test_floe_report_as_a_command(tmp_path):
     folder = small_run(tmp_path / "run")
     command = [sys.executable, "-m", "cluster.cli", "report", str(folder)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import psutil
@@ -18,17 +21,35 @@ from reward_service.scorer import Scorer
 from tests.score_requests import ENDLESS, GOLD, make_database, new_scorer, score
 
 OVERSUBSCRIPTION = 8
-SLOW = ENDLESS.replace("FROM r)", "FROM r LIMIT 1500000)")  # about half of the limit below, in CPU time
-LIMIT_S = 1.0
-PAIRS = [
-    *[
-        (f"SELECT name FROM emp WHERE id <= {i % 4}", f"SELECT name FROM emp WHERE id < {i % 5} -- {i}")
-        for i in range(484)
-    ],
-    *[(f"{SLOW} WHERE {i} = {i}", f"{SLOW} WHERE n > 0 AND {i}") for i in range(1, 9)],
-    *[(GOLD, f"{ENDLESS} WHERE {i}") for i in (1, 2)],
-    *[(f"SELECT count(*) FROM odd WHERE {i}", f"SELECT {i} UNION SELECT nope") for i in range(6)],
-]
+SLOW_ROWS = 400_000
+SLOW = ENDLESS.replace("FROM r)", f"FROM r LIMIT {SLOW_ROWS})")
+LIMIT_IN_SLOW = 2.5  # the limit in the CPU time of SLOW here, alone: of wall time SLOW takes far more under load
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many pairs of each kind: answered at once, near the limit, over it, and with a fault."""
+
+    num_quick: int
+    num_slow: int
+    num_endless: int
+    num_faulty: int
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [
+            *[
+                (f"SELECT name FROM emp WHERE id <= {i % 4}", f"SELECT name FROM emp WHERE id < {i % 5} -- {i}")
+                for i in range(self.num_quick)
+            ],
+            *[(f"{SLOW} WHERE {i} = {i}", f"{SLOW} WHERE n > 0 AND {i}") for i in range(1, 1 + self.num_slow)],
+            *[(GOLD, f"{ENDLESS} WHERE {i}") for i in range(1, 1 + self.num_endless)],
+            *[(f"SELECT count(*) FROM odd WHERE {i}", f"SELECT {i} UNION SELECT nope") for i in range(self.num_faulty)],
+        ]
+
+
+SAMPLE = Load(num_quick=48, num_slow=2, num_endless=1, num_faulty=2)
+WHOLE = Load(num_quick=484, num_slow=8, num_endless=2, num_faulty=6)
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +59,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return databases_dir
 
 
-def outcomes_of_pairs(folder: Path) -> list[Outcome]:
-    with closing(new_scorer(folder, time_limit_s=LIMIT_S)) as scorer:
-        return [score(scorer, gold, sql)[0].outcome for gold, sql in PAIRS]
+def cpu_seconds_of_slow() -> float:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        started_s = time.thread_time()
+        connection.execute(SLOW).fetchall()
+        return time.thread_time() - started_s
 
 
-def test_a_score_does_not_depend_on_load(folder: Path) -> None:
-    alone = outcomes_of_pairs(folder)
-    assert len(alone) == 500
+@pytest.mark.parametrize("load", [SAMPLE, pytest.param(WHOLE, marks=pytest.mark.long)], ids=["sample", "whole"])
+def test_a_score_does_not_depend_on_load(folder: Path, load: Load) -> None:
+    limit_s = LIMIT_IN_SLOW * max(cpu_seconds_of_slow() for _ in range(3))
+
+    def outcomes_of_pairs(_: int) -> list[Outcome]:
+        with closing(new_scorer(folder, time_limit_s=limit_s)) as scorer:
+            return [score(scorer, gold, sql)[0].outcome for gold, sql in load.pairs]
+
+    alone = outcomes_of_pairs(0)
+    assert len(alone) == sum(astuple(load))
     assert set(Counter(alone)) == {Outcome.MATCH, Outcome.MISMATCH, Outcome.TIMEOUT, Outcome.RUNTIME_ERROR}
-    assert Counter(alone)[Outcome.TIMEOUT] == 2
+    assert Counter(alone)[Outcome.TIMEOUT] == load.num_endless
     with ThreadPoolExecutor(OVERSUBSCRIPTION) as threads:
-        crowded = list(threads.map(outcomes_of_pairs, [folder] * OVERSUBSCRIPTION))
+        crowded = list(threads.map(outcomes_of_pairs, range(OVERSUBSCRIPTION)))
     assert crowded == [alone] * OVERSUBSCRIPTION
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,13 +18,12 @@ from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from cluster.placement import ray_session, start_reward_pool
 from cluster.reports.reward_metrics import covered_s
 from cluster.reward_pool import RewardPool
+from cluster.reward_queue import WAITING_PER_WORKER
 from configs.schema import ClusterSection, RewardSection, RunConfig
 from tests.score_requests import GOLD, make_database
 
 pytestmark = pytest.mark.engine
 
-FACTOR = 10  # of the guaranteed times, for a busy machine
-REPLACED_WITHIN_S = 5.0
 # Statements by the outcome they must have, whatever is killed around them.
 EXPECTED = {
     GOLD: Outcome.MATCH,
@@ -77,12 +77,24 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random) -> None:
-    """Every now and then kills an executor child, and less often a worker."""
+def executor_seconds() -> dict[int, float]:
+    """CPU time of each executor child, by process id."""
+    found = {}
+    for worker in workers():
+        with suppress(psutil.NoSuchProcess):
+            children = [child for server in worker.children() for child in server.children()]
+            found |= {child.pid: child.cpu_times().user for child in children}
+    return found
+
+
+def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random, results: list) -> None:
+    """Every now and then kills an executor child, and less often a worker; on a slow machine less often too."""
+    num_next = 0
     while not stop.wait(rng.uniform(0.05, 0.3)):
         alive = workers()
-        if not alive:
+        if not alive or len(results) < num_next:
             continue
+        num_next = len(results) + GROUPS_BETWEEN_KILLS
         worker = rng.choice(alive)
         try:
             children = [child for server in worker.children() for child in server.children()]
@@ -98,21 +110,25 @@ def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random) ->
 
 MIN_KILLS = Counter(child=5, worker=2)
 MAX_EXTRA_WAVES = 100
+GROUPS_BETWEEN_KILLS = 4
+BUSY_S = 0.1  # CPU time by which a child is in the midst of a long statement
 
 
 @pytest.mark.parametrize("num_candidates", [2000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_one_score_per_candidate_under_random_kills(pool: RewardPool, num_candidates: int) -> None:
     rng = random.Random(num_candidates)
     stop, kills = threading.Event(), Counter[str]()
-    killer = threading.Thread(target=kill_some, args=(stop, kills, rng), daemon=True)
+    groups: list[tuple[str, ...]] = []
+    results: list[tuple[Score, ...]] = []
+    killer = threading.Thread(target=kill_some, args=(stop, kills, rng, results), daemon=True)
     killer.start()
-    groups, results = [], []
     try:
         while sum(map(len, groups)) < num_candidates or (not kills >= MIN_KILLS and len(groups) < 20 * MAX_EXTRA_WAVES):
             wave = [random_group(rng, f"{len(groups)} {number}") for number in range(20)]
             tickets = [pool.submit(request(f"q{number}", group)) for number, group in enumerate(wave)]
             groups += wave
-            results += [pool.result(ticket) for ticket in tickets]
+            for ticket in tickets:
+                results.append(pool.result(ticket))
     finally:
         stop.set()
         killer.join()
@@ -121,9 +137,10 @@ def test_one_score_per_candidate_under_random_kills(pool: RewardPool, num_candid
     judged = [pair for group, scores in zip(groups, results, strict=True) for pair in zip(group, scores, strict=True)]
     unexpected = [(sql, score) for sql, score in judged if not is_right(sql, score)]
     assert not unexpected, unexpected[:5]
-    outcomes = Counter(score.outcome for _, score in judged)
-    assert outcomes[Outcome.KILLED] <= kills["child"]
-    assert outcomes[Outcome.INFRASTRUCTURE] <= len(judged) / 20
+    # Each statement that was given up had at least two deaths, and a gold takes its whole group along.
+    lost = [sum(score.outcome is Outcome.INFRASTRUCTURE for score in scores) for scores in results]
+    num_given_up = sum(1 if num == len(scores) else num for num, scores in zip(lost, results, strict=True))
+    assert num_given_up <= kills.total()
 
 
 def random_group(rng: random.Random, name: str) -> tuple[str, ...]:
@@ -132,11 +149,11 @@ def random_group(rng: random.Random, name: str) -> tuple[str, ...]:
 
 
 def is_right(sql: str, score: Score) -> bool:
-    """The statement's own outcome, or one that says that its process was killed again and again."""
+    """The statement's own outcome, or none and no reward where its process was killed again and again."""
     if score.sql != sql:
         return False
-    if score.outcome in (Outcome.KILLED, Outcome.INFRASTRUCTURE):
-        return score.reward == (0.0 if score.outcome is Outcome.KILLED else None)
+    if score.outcome is Outcome.INFRASTRUCTURE:
+        return score.reward is None
     return score.outcome is EXPECTED[sql.rpartition(" -- ")[0]]
 
 
@@ -145,10 +162,8 @@ def test_a_dead_worker_is_replaced_and_its_group_scored(pool: RewardPool) -> Non
     pool.result(pool.submit(request("before", (GOLD,))))
     for worker in workers():
         worker.kill()
-    started_s = time.perf_counter()
     tickets = [pool.submit(request(f"after{number}", (GOLD, "SELEC"))) for number in range(4)]
     results = [pool.result(ticket) for ticket in tickets]
-    assert time.perf_counter() - started_s < FACTOR * REPLACED_WITHIN_S
     assert all([score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR] for scores in results)
     assert pool.metrics().replaced_workers >= 1
 
@@ -184,12 +199,14 @@ def test_time_covered_by_overlapping_work_counts_once() -> None:
 def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: RewardPool) -> None:
     for number in range(40):  # short groups, so that the next ones are handed out several at a time
         pool.result(pool.submit(request(f"short{number}", (GOLD,))))
-    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 2000000)"
+    # Long, so that all of them are under way; and within the time limit ten times slower.
+    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 1000000)"
     slow = [f"{numbers} SELECT count(*) + {number} FROM r" for number in range(8)]
     pool.metrics()
+    before_s = executor_seconds()
     tickets = [pool.submit(request(f"slow{number}", (sql, GOLD, "SELEC"))) for number, sql in enumerate(slow)]
-    time.sleep(0.3)
-    assert not any(ticket.done() for ticket in tickets)
+    while all(spent_s < before_s.get(pid, 0.0) + BUSY_S for pid, spent_s in executor_seconds().items()):
+        time.sleep(0.01)
     for worker in workers():
         worker.kill()
     expected = [Outcome.MISMATCH, Outcome.MATCH, Outcome.SYNTAX_ERROR]
@@ -199,17 +216,19 @@ def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: Rew
 
 def test_a_full_queue_holds_the_caller_back(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(30) and ()] * len(args[-1]))
+    monkeypatch.setattr(RewardPool, "_score_all", lambda *args: [let_go.wait(300) and ()] * len(args[-1]))
     held = RewardPool([object()], 1.0, 1.0)
     submitted = []
     caller = threading.Thread(
         target=lambda: [submitted.append(held.submit(request(f"q{i}", (GOLD,)))) for i in range(20)], daemon=True
     )
     caller.start()
-    caller.join(0.5)
-    assert caller.is_alive() and 1 <= len(submitted) < 20
+    while len(submitted) < WAITING_PER_WORKER:
+        time.sleep(0.01)
+    caller.join(0.1)
+    assert caller.is_alive() and len(submitted) < 20
     let_go.set()
-    caller.join(30)
+    caller.join(300)
     assert [held.result(ticket) for ticket in submitted] == [()] * 20
 
 

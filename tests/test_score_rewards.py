@@ -49,6 +49,7 @@ def test_arctic_is_the_default_and_its_floor_a_setting(files, tmp_path):
     assert [line["reward"] for line in floored] == [1.0, 0.1, 0.1, 1.0]
 
 
+@pytest.mark.heavy
 def test_sql_r1_adds_its_terms_up_and_wants_its_format(files, tmp_path):
     right, wrong, failing, bare = scored(files, tmp_path, "--reward", "sql_r1")
     assert 6 < right["reward"] <= 7.5 and right["terms"]["result"] == 3
@@ -57,6 +58,7 @@ def test_sql_r1_adds_its_terms_up_and_wants_its_format(files, tmp_path):
     assert bare["reward"] == -1 and bare["outcome"] == "match"
 
 
+@pytest.mark.heavy
 def test_reasoning_sql_without_a_judge_adds_partial_terms(files, tmp_path):
     arguments = ("--reward", "reasoning_sql", "--set", "reward.reasoning_judge_weight=0")
     right, wrong, failing, bare = scored(files, tmp_path, *arguments)
@@ -65,6 +67,7 @@ def test_reasoning_sql_without_a_judge_adds_partial_terms(files, tmp_path):
     assert 1 <= failing["reward"] < wrong["reward"] < bare["reward"] == 6
 
 
+@pytest.mark.heavy
 def test_the_stepwise_graph_reward_runs_nothing(files, tmp_path):
     weights = ("--set", "reward.graph_outcome_weight=0", "--set", "reward.graph_stepwise_weight=1")
     same, wrong, failing, _ = scored(files, tmp_path, "--reward", "graph_reward", *weights)
@@ -73,6 +76,7 @@ def test_the_stepwise_graph_reward_runs_nothing(files, tmp_path):
     assert all(line["seconds"] == 0 for line in (same, wrong, failing))
 
 
+@pytest.mark.heavy
 def test_the_graph_distance_needs_its_network(files, network_dir, tmp_path):
     done = floe(*files, "--reward", "graph_reward", home=tmp_path)
     assert done.returncode == 2 and "reward.graph_network" in done.stderr

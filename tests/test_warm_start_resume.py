@@ -75,7 +75,7 @@ def train(model_dir: Path, folder: Path, num_reports: int | None, num_steps: int
 def run(*arguments) -> int | None:
     process = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
     process.start()
-    process.join(300)
+    process.join(1800)
     return process.exitcode
 
 
