@@ -27,7 +27,7 @@ def shorter_way(plan: TimePlan) -> str:
         return ""
     return (
         f"a shorter way: --config {SHORT} runs the quickstart's path with about a third of its work, "
-        f"--config {SMOKE} the same path with a tiny model, in minutes; this run goes on"
+        f"--config {SMOKE} the same path with a tiny model, in minutes"
     )
 
 
