@@ -17,6 +17,7 @@ from configs.errors import UserError
 class Training:
     current_phase = "GRPO"
     num_steps_done = 4
+    part, left_s = "", None
 
     def note(self, text: str) -> None:
         raise AssertionError(text)

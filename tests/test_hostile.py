@@ -22,6 +22,7 @@ TIMEOUTS = {Outcome.TIMEOUT, Outcome.KILLED}
 CLASSES = {"error": ERRORS, "timeout": TIMEOUTS, "ok": {Outcome.MATCH, Outcome.MISMATCH}}
 GOOD_PAIRS = ("SELECT sum(total) FROM orders", "SELECT 30 WHERE 1")
 SETTINGS = RewardSection(time_limit_s=1.0)
+PATIENT = RewardSection(time_limit_s=60.0)
 FILES_OUTSIDE = (Path("/tmp/dev_attach.db"), Path("/tmp/dev_copy.db"))
 
 if not CASES:
@@ -42,14 +43,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scorer(folder: Path) -> Iterator[Scorer]:
-    scorer = Scorer(folder, SETTINGS)
-    yield scorer
-    scorer.close()
+def scorers(folder: Path) -> Iterator[dict[bool, Scorer]]:
+    """By whether a time-out may be the end: what another limit ends has the time for it on a slow machine too."""
+    found = {True: Scorer(folder, SETTINGS), False: Scorer(folder, PATIENT)}
+    yield found
+    for scorer in found.values():
+        scorer.close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_contained(case: dict[str, Any], folder: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contained(
+    case: dict[str, Any], folder: Path, scorers: dict[bool, Scorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     path = folder / "shop" / "shop.sqlite"
     before = path.read_bytes()
@@ -63,13 +68,14 @@ def test_contained(case: dict[str, Any], folder: Path, scorer: Scorer, monkeypat
         gold_sql=(gold,),
         candidates=tuple(Candidate(sql=sql) for sql in (same, case["sql"], gold)),
     )
-    first, hostile, last = scorer.score(request)
     expected = CLASSES[case["expect"]] | (ERRORS | TIMEOUTS if "(error or timeout)" in case["why"] else set())
+    may_time_out = bool(expected & TIMEOUTS)
+    first, hostile, last = scorers[may_time_out].score(request)
     assert hostile.outcome in expected, hostile
     assert hostile.reward == (0.1 if case["expect"] == "ok" else 0.0)
     assert first.outcome is last.outcome is Outcome.MATCH
     # Of CPU time, which other programs do not stretch: the limit, and the grace after which the process is ended.
-    assert hostile.seconds <= SETTINGS.time_limit_s + HARD_STOP_GRACE_S
+    assert not may_time_out or hostile.seconds <= SETTINGS.time_limit_s + HARD_STOP_GRACE_S
     assert path.read_bytes() == before
     assert sorted(folder.rglob("*")) == files
     assert [each.exists() for each in FILES_OUTSIDE] == outside

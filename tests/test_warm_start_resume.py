@@ -67,7 +67,8 @@ def train(model_dir: Path, folder: Path, num_reports: int | None, num_steps: int
     stream = learner.train(
         same_first_token(examples(1, 40)), same_first_token(examples(2, 8)), folder / "adapter", folder / "checkpoint"
     )
-    for number, _ in enumerate(stream, start=1):
+    reports = (each for each in stream if isinstance(each, WarmStartReport))
+    for number, _ in enumerate(reports, start=1):
         if number == num_reports:
             os._exit(BROKEN_OFF)
 
