@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -210,7 +211,9 @@ def fetch_blob(reference: list) -> np.ndarray:
 
 
 def num_cores() -> int:
-    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    """Return the physical cores that this process may be on, at least 1."""
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 def has_spare_cores(config: RunConfig) -> bool:

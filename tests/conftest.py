@@ -89,26 +89,41 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """One process makes the model and the run, and does all tests that need them; the other files are shared out.
 
-    The longest come first, so that both processes end together: what needs a run, then engines, then the rest.
+    xdist reads the groups before any hook that sees all items.
     """
-    for item in items:
-        if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.engine)
-            item.add_marker(pytest.mark.trained)
-        is_trained = item.get_closest_marker("trained") is not None
-        item.add_marker(pytest.mark.xdist_group("trained" if is_trained else item.path.stem))
+    if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.engine)
+        item.add_marker(pytest.mark.trained)
+    is_trained = item.get_closest_marker("trained") is not None
+    item.add_marker(pytest.mark.xdist_group("trained" if is_trained else item.path.stem))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first, so that both processes end together: what needs a run, then engines, then the rest."""
     with_engine = {item.path for item in items if item.get_closest_marker("engine")}
     items.sort(key=lambda item: 2 - (item.path in with_engine) - bool(item.get_closest_marker("trained")))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Raises UsageError where xdist has lost the groups: every process would then make a run of its own."""
+    if os.environ.get("PYTEST_XDIST_WORKER") and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("xdist does not keep groups together with this pytest: install 'pytest<9.2'.")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def one_thread_each() -> None:
-    """Where two processes test on two cores, threads of the one would wait for those of the other."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+def one_core_each() -> None:
+    """Each of xdist's processes has a core of its own, for the processes that it starts too.
+
+    Where two test on two cores, threads of the one would wait for those of the other.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
         torch.set_num_threads(1)
 
 
