@@ -125,6 +125,17 @@ def test_operators(tmp_path, monkeypatch):
     assert is_ok(versions.deepspeed_operators(tmp_path, True))
 
 
+def test_the_lock_of_a_build_that_was_killed_is_a_fault_and_that_of_one_at_work_is_none(tmp_path):
+    for name in versions.OPERATORS:
+        (tmp_path / "py311_cpu" / name).mkdir(parents=True)
+        (tmp_path / "py311_cpu" / name / f"{name}.so").touch()
+    lock = tmp_path / "py311_cpu" / next(iter(versions.OPERATORS)) / "lock"
+    with lock.open("w"):
+        assert is_ok(versions.deepspeed_operators(tmp_path, True))
+    assert is_fault(versions.deepspeed_operators(tmp_path, True), "broken off", f"remove {lock}")
+    assert is_ok(versions.deepspeed_operators(tmp_path, False))
+
+
 # Machine
 
 
