@@ -43,6 +43,8 @@ def other_home(tmp_path_factory) -> Path:
 
 def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = os.environ.get("FLOE_TEST_HOME")
+    if kept:
+        Path(kept).mkdir(parents=True, exist_ok=True)
     return Path(kept) if kept else tmp_path_factory.mktemp("floe-home")
 
 

@@ -18,7 +18,7 @@ from cluster.preflight.finding import Finding, Level, outcome
 from cluster.preflight.round_trip import adapter_round_trip
 from configs.errors import UserError
 from configs.loading import load_config
-from configs.schema import ClusterSection, RewardSection, RolloutSection, RunConfig
+from configs.schema import ClusterSection, ModelSection, RewardSection, RolloutSection, RunConfig
 from tests.command_line import REPOSITORY, config, floe
 
 FINDINGS = (
@@ -120,7 +120,11 @@ def small_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-SMALL = RunConfig(reward=RewardSection(num_workers=1, num_cpus=0.0))
+SMALL = RunConfig(
+    model=ModelSection(dtype="bfloat16"),
+    rollout=RolloutSection(dtype="bfloat16"),
+    reward=RewardSection(num_workers=1, num_cpus=0.0),
+)
 
 
 class DamagedOnTheWay(SlotReceiver):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
+from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RolloutSection, RunConfig
 from learner.batch import training_groups
 from learner.rank_balance import rank_share
 from tests.tiny_models import save_tiny_llama
@@ -31,6 +31,7 @@ def model_dir(tmp_path_factory) -> Path:
 def config_of(dtype: str) -> RunConfig:
     return RunConfig(
         model=ModelSection(dtype=dtype),
+        rollout=RolloutSection(dtype=dtype),
         lora=LoraSection(rank=8, alpha=16),
         # A clip that never acts: the gradient itself is compared.
         learner=LearnerSection(max_pack_tokens=MAX_PACK_TOKENS, max_grad_norm=1e9, num_threads=1),

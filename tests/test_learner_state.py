@@ -14,7 +14,15 @@ import torch
 
 from cluster.messages import AdapterManifest, LearnerRank, StepReport
 from configs.errors import UserError
-from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig, RunSection
+from configs.schema import (
+    AlgorithmSection,
+    LearnerSection,
+    LoraSection,
+    ModelSection,
+    RolloutSection,
+    RunConfig,
+    RunSection,
+)
 from tests.test_learner_ranks import group
 from tests.tiny_models import save_tiny_llama
 
@@ -56,6 +64,7 @@ def config_of(stage: int, dtype: str, offload: bool) -> RunConfig:
     return RunConfig(
         run=RunSection(num_steps=NUM_STEPS),
         model=ModelSection(dtype=dtype),
+        rollout=RolloutSection(dtype=dtype),
         lora=LoraSection(rank=8, alpha=16),
         learner=LearnerSection(
             max_pack_tokens=64,
