@@ -56,7 +56,8 @@ fi
 # install ARGUMENTS...: with uv, else with pip. uv looks for the best version on all indexes, as pip does.
 install() {
   if [ "$installer" = uv ]; then
-    "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --index-strategy unsafe-best-match --overrides "$overrides" "$@"
+    # Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each of floe's processes would compile all that it imports.
+    "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode --index-strategy unsafe-best-match --overrides "$overrides" "$@"
   else
     pip install "$@" && { [ "$engine" = cuda ] || pip uninstall --quiet --yes torchvision torchaudio torchcodec >/dev/null 2>&1 || true; }
   fi
