@@ -19,6 +19,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from xxhash import xxh3_128_hexdigest
 
 from actors.adapter_blob import adapter_folder, module_names, tensors_of
+from actors.vllm_lone_row import leave_amx_out
 from actors.vllm_prompt_sharing import KNOWN_VERSIONS as VERSIONS_OF_PROMPT_SHARING
 from actors.vllm_prompt_sharing import PromptSharing
 from actors.vllm_single_adapter import KNOWN_VERSIONS, install_single_adapter_path
@@ -55,6 +56,7 @@ class VllmEngine:
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             install_single_adapter_path()
+            leave_amx_out()
         self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep))
         if on_cpu:
             self._engine.collective_rpc("compute_lone_rows_in_pairs")

@@ -15,6 +15,15 @@ import torch
 Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
+def leave_amx_out() -> None:
+    """Keep vLLM in this process from its AMX kernels, which round a row by how many others there are.
+
+    Those are sgl-kernel's products of small weights (another kernel above four rows) and attention's. oneDNN's AMX
+    products do the same; the engine's environment caps its instruction set. To be called before the engine is made.
+    """
+    torch.cpu._is_amx_tile_supported = lambda: False  # type: ignore[attr-defined]
+
+
 def compute_lone_rows_in_pairs(model: torch.nn.Module) -> int:
     """Wraps every linear layer that vLLM has given a CPU kernel; returns how many."""
     layers = [layer for layer in model.modules() if hasattr(layer, "cpu_linear")]

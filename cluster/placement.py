@@ -15,6 +15,7 @@ import psutil
 import ray
 
 from cluster.actor_start import await_start, over_nodes, starting
+from cluster.environment import instruction_set_masks
 from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
@@ -150,6 +151,8 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_ATTN_SPLIT_KV": "0",  # split, few sequences would be summed up in another order than many
+        # Its AMX kernels round a row by how many others there are; a cap that is set already is lower.
+        "ONEDNN_MAX_CPU_ISA": instruction_set_masks().get("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
     }
