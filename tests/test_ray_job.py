@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -44,15 +45,16 @@ def head_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory, head_port, smoke_run):
-    """An own head node, ended by its process group."""
+def dashboard(head_port, smoke_run):
+    """An own head node, ended by its process group. Paths of sockets are short, so its folder is not pytest's."""
     port = free_port()
+    folder = TemporaryDirectory(prefix="ray-", dir="/tmp")
     head = subprocess.Popen(
         [
             RAY, "start", "--head", "--block", f"--port={head_port}", f"--dashboard-port={port}",
             "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
-            f"--temp-dir={tmp_path_factory.mktemp('r')}", "--object-store-memory=500000000", "--disable-usage-stats",
+            f"--temp-dir={folder.name}", "--object-store-memory=500000000", "--disable-usage-stats",
         ],
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
     )  # fmt: skip
@@ -66,6 +68,7 @@ def dashboard(tmp_path_factory, head_port, smoke_run):
         yield address
     finally:
         end_group(head)
+        folder.cleanup()
 
 
 @pytest.fixture(scope="module")
