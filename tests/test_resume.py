@@ -45,22 +45,22 @@ def started(run_dir: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(smoke_run, tmp_path_factory):
+def undisturbed(other_home, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert floe(run_dir, smoke_run.home, *started(run_dir)).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *started(run_dir)).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
 @pytest.fixture(scope="module")
-def killed(smoke_run, tmp_path_factory):
+def killed(other_home, tmp_path_factory):
     """Killed once in each phase, and each time told to go on."""
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     arguments = started(run_dir)
     for kill in KILLS:
-        driver = floe(run_dir, smoke_run.home, *arguments, kill=kill)
+        driver = floe(run_dir, other_home, *arguments, kill=kill)
         assert driver.wait(timeout=LIMIT_S) == -signal.SIGKILL, kill
         arguments = ("--resume", str(run_dir))
-    assert floe(run_dir, smoke_run.home, *arguments).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *arguments).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
@@ -101,16 +101,16 @@ def test_no_half_checkpoint_and_no_process_is_left(killed):
 
 
 @pytest.mark.long
-def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, smoke_run):
+def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, other_home):
     before = (killed / "metrics.jsonl").read_bytes()
-    assert floe(killed, smoke_run.home, "--resume", str(killed)).wait(timeout=LIMIT_S) == 0
+    assert floe(killed, other_home, "--resume", str(killed)).wait(timeout=LIMIT_S) == 0
     assert (killed / "metrics.jsonl").read_bytes() == before
 
 
 @pytest.mark.long
-def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturbed, smoke_run, tmp_path):
+def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturbed, other_home, tmp_path):
     run_dir = tmp_path / "run"
-    driver = floe(run_dir, smoke_run.home, *started(run_dir))
+    driver = floe(run_dir, other_home, *started(run_dir))
     for step, kind in enumerate(("executor child", "reward worker", "rollout actor", "learner"), start=1):
         wait_for(run_dir / "checkpoints" / f"step-{step:06d}", driver)
         assert kill_one(psutil.Process(driver.pid), kind, random.Random(step)), kind
@@ -121,7 +121,7 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
 
 
 @pytest.fixture
-def two_nodes(smoke_run):
+def two_nodes(other_home):
     """A head without room for actors and two nodes that each have room for all; the address and the nodes' raylets."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
@@ -137,10 +137,10 @@ def raylet_pid(node) -> int:
 
 
 @pytest.mark.long
-def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, smoke_run, two_nodes, tmp_path):
+def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, other_home, two_nodes, tmp_path):
     address, raylets = two_nodes
     run_dir = tmp_path / "run"
-    driver = floe(run_dir, smoke_run.home, *started(run_dir), f"cluster.address={address}")
+    driver = floe(run_dir, other_home, *started(run_dir), f"cluster.address={address}")
     wait_for(run_dir / "checkpoints" / "step-000002", driver)
     families = [raylet.children(recursive=True) for raylet in raylets]
     (lost,) = [number for number, family in enumerate(families) if any(is_learner(one) for one in family)]
@@ -163,9 +163,9 @@ def wait_for(folder: Path, driver: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(smoke_run, tmp_path):
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(other_home, tmp_path):
     run_dir = tmp_path / "run"
-    driver = floe(run_dir, smoke_run.home, *started(run_dir)[:-1], "run.num_steps=1000")
+    driver = floe(run_dir, other_home, *started(run_dir)[:-1], "run.num_steps=1000")
     children = psutil.Process(driver.pid)
     wait_for(run_dir / "checkpoints" / "step-000001", driver)
     family = children.children(recursive=True)
