@@ -10,6 +10,7 @@ from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 
 from actors.vllm_engine import engine_args
+from actors.vllm_lone_row import leave_amx_out
 from actors.vllm_single_adapter import install_single_adapter_path
 from cluster.messages import GroupRequest
 from configs.schema import RunConfig
@@ -18,7 +19,10 @@ from configs.schema import RunConfig
 class OfflineLlm:
     """The same model, options and adapter as the engine's, with its LoRA path or with the stock one."""
 
-    def __init__(self, config: RunConfig, model_dir: Path, stock_lora: bool) -> None:
+    def __init__(self, config: RunConfig, model_dir: Path, stock_lora: bool, is_masked: bool) -> None:
+        """With `is_masked` libraries are kept from AMX, without which vLLM's AMX kernels end the process."""
+        if is_masked:
+            leave_amx_out()
         if current_platform.is_cpu() and not stock_lora:
             install_single_adapter_path()
         arguments = engine_args(model_dir, config.model, config.rollout, config.lora, current_platform.is_cpu())

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from cluster.bench.learner_cases import Case
+from cluster.environment import instruction_set_masks
 from cluster.messages import AdapterManifest, GroupRequest, Question
 from cluster.placement import engine_environment, start_rollout_pool
 from cluster.rollout_pool import RolloutPool
@@ -56,7 +57,7 @@ def streaming(pool: RolloutPool, version: int | None) -> Generate:
 def offline(config: RunConfig, model_dir: Path, adapter_dir: Path, *, stock_lora: bool) -> Generate:
     from actors.vllm_offline import OfflineLlm
 
-    actor = _start(OfflineLlm, config, config, model_dir, stock_lora)
+    actor = _start(OfflineLlm, config, config, model_dir, stock_lora, bool(instruction_set_masks()))
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests), adapter_dir))
 
 
@@ -74,7 +75,10 @@ def start_engine(config: RunConfig, model_dir: Path, manifest: AdapterManifest) 
 
 
 def _start(role: type, config: RunConfig, *arguments: Any) -> Any:
-    actor: Any = ray.remote(role).options(num_cpus=0, runtime_env={"env_vars": engine_environment(config)})
+    environment = engine_environment(config)
+    if not instruction_set_masks():
+        del environment["ONEDNN_MAX_CPU_ISA"]  # a yardstick may use all that the processor has
+    actor: Any = ray.remote(role).options(num_cpus=0, runtime_env={"env_vars": environment})
     handle = actor.remote(*arguments)
     ray.get(handle.ping.remote(), timeout=config.cluster.start_timeout_s)
     return handle
