@@ -1,9 +1,10 @@
-"""Gives the last candidate that still generates the same bits as in company, on CPU.
+"""Gives a candidate the same bits alone as in company, on CPU.
 
-oneDNN multiplies one row by another kernel than several, which rounds otherwise. So the log-probabilities of a
-candidate would depend on whether others are still being generated beside it: of a group that is generated again after
-the loss of an actor they would not be the same to the bit. A lone row is computed as two. (Attention would differ too,
-if it split few sequences over the threads; the engine's environment turns that off.)
+Kernels round a row by how many others there are: MKL's (PyTorch's own products in float32) at most numbers of rows,
+oneDNN's at one row. So the log-probabilities of a candidate would depend on what is being generated beside it: of a
+group that is generated again after the loss of an actor they would not be the same to the bit. All products are
+oneDNN's therefore, and a lone row is computed as two. (Attention would differ too, if it split few sequences over the
+threads; the engine's environment turns that off.)
 """
 
 from __future__ import annotations
@@ -25,15 +26,20 @@ def leave_amx_out() -> None:
 
 
 def compute_lone_rows_in_pairs(model: torch.nn.Module) -> int:
-    """Wraps every linear layer that vLLM has given a CPU kernel; returns how many."""
+    """Wrap every linear layer that vLLM has given a CPU kernel; return how many."""
     layers = [layer for layer in model.modules() if hasattr(layer, "cpu_linear")]
     for layer in layers:
         layer.cpu_linear = _in_pairs(layer.cpu_linear)  # type: ignore[assignment, arg-type]
     return len(layers)
 
 
+def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return rows [m, k] times weight [n, k] transposed, [m, n], by oneDNN, in float32 too; m must be over 1."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+
+
 def pair(row: torch.Tensor) -> torch.Tensor:
-    """[2, n] of a row [1, n]."""
+    """Return [2, n], twice the row [1, n]."""
     return row.repeat(2, 1)
 
 

@@ -15,7 +15,7 @@ import torch
 import vllm
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from actors.vllm_lone_row import pair
+from actors.vllm_lone_row import pair, product
 
 KNOWN_VERSIONS = ("0.32.0",)
 
@@ -72,10 +72,10 @@ def _add_lora_linear(
 def _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_slices) -> None:
     offset = 0
     for lora_a, lora_b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-        shrunk = torch.mm(rows, lora_a[slot, 0].t())
+        shrunk = product(rows, lora_a[slot, 0])
         if scale != 1.0:
             shrunk = shrunk * scale
-        out[:, offset : offset + width].addmm_(shrunk, lora_b[slot, 0].t())
+        out[:, offset : offset + width] += product(shrunk, lora_b[slot, 0])
         offset += width
 
 
