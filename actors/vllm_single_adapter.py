@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 
-import torch
 import vllm
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
