@@ -2,7 +2,7 @@
 
 Kernels round a row by how many others there are: MKL's (PyTorch's own products in float32) at most numbers of rows,
 oneDNN's at one row. So the log-probabilities of a candidate would depend on what is being generated beside it: of a
-group that is generated again after the loss of an actor they would not be the same to the bit. All products are
+group that is generated again after the loss of an actor they would not be the same to the bit. Products in float32 are
 oneDNN's therefore, and a lone row is computed as two. (Attention would differ too, if it split few sequences over the
 threads; the engine's environment turns that off.)
 """
@@ -34,8 +34,13 @@ def compute_lone_rows_in_pairs(model: torch.nn.Module) -> int:
 
 
 def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return rows [m, k] times weight [n, k] transposed, [m, n], by oneDNN, in float32 too; m must be over 1."""
-    return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    """Return rows [m, k] times weight [n, k] transposed, [m, n]; m must be over 1.
+
+    In bfloat16 PyTorch takes oneDNN itself, where the processor has instructions for it.
+    """
+    if rows.dtype is torch.float32:
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    return torch.mm(rows, weight.t())
 
 
 def pair(row: torch.Tensor) -> torch.Tensor:
