@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,8 +38,30 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_home(tmp_path_factory) -> Path:
-    """As `home`, for tests that make their own models and runs: they need not wait for the process that has those."""
-    return home_of_tests(tmp_path_factory)
+    """As `home`, for tests that make their own runs: they need not wait for the process that has the smoke run.
+
+    Its demo and its tiny model are copied where that process has made them already.
+    """
+    folder = home_of_tests(tmp_path_factory)
+    made = shared_by_processes(tmp_path_factory)
+    if made.is_dir() and not any(folder.iterdir()):
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    return folder
+
+
+def shared_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the home of the smoke run is copied to; under xdist one folder for all processes."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "made-by-smoke-run"
+
+
+def share_with_processes(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Copy what another process may need; it appears all at once."""
+    target = shared_by_processes(tmp_path_factory)
+    partial = target.with_suffix(".partial")
+    for name in ("demo", "models"):
+        shutil.copytree(home / name, partial / name)
+    partial.rename(target)
 
 
 def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,6 +85,7 @@ def smoke_run(home, tmp_path_factory) -> SmokeRun:
     ended.set()
     watcher.join()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    share_with_processes(home, tmp_path_factory)
     return SmokeRun(home=home, run_dir=run_dir, output=done.stdout, open_servers=frozenset(found))
 
 
@@ -105,9 +129,19 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first, so that both processes end together: what needs a run, then engines, then the rest."""
+    """The longest come first, so that both processes end together: what needs a run, then engines, then the rest.
+
+    Of the engines' files those come last that can take over what the smoke run makes.
+    """
     with_engine = {item.path for item in items if item.get_closest_marker("engine")}
-    items.sort(key=lambda item: 2 - (item.path in with_engine) - bool(item.get_closest_marker("trained")))
+    waiting = {item.path for item in items if "other_home" in getattr(item, "fixturenames", ())}
+
+    def place(item: pytest.Item) -> int:
+        if item.get_closest_marker("trained"):
+            return 0
+        return 1 + (item.path in waiting) if item.path in with_engine | waiting else 3
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

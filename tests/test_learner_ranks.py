@@ -95,9 +95,14 @@ def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequenc
 
 
 @pytest.mark.parametrize(
-    ("groups", "num_packs"), [(THREE_PACKS_AGAINST_ONE, [1, 3]), (ONE_PACK_AGAINST_NONE, [1, 0])], ids=["3:1", "1:0"]
+    ("groups", "num_packs", "dtype"),
+    [
+        pytest.param(THREE_PACKS_AGAINST_ONE, [1, 3], "float32", id="3:1-float32"),
+        pytest.param(ONE_PACK_AGAINST_NONE, [1, 0], "bfloat16", id="1:0-bfloat16"),
+        pytest.param(THREE_PACKS_AGAINST_ONE, [1, 3], "bfloat16", id="3:1-bfloat16", marks=pytest.mark.long),
+        pytest.param(ONE_PACK_AGAINST_NONE, [1, 0], "float32", id="1:0-float32", marks=pytest.mark.long),
+    ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_two_ranks_update_as_one(model_dir, tmp_path, groups, num_packs, dtype):
     config = config_of(dtype)
     useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
