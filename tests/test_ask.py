@@ -123,6 +123,7 @@ def test_the_policy_is_a_runs_or_a_folder_with_a_configuration(tmp_path):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_a_question_is_answered_by_the_adapter_and_by_the_merged_model(smoke_run, tmp_path):
     """Export, then both ways into the real vLLM; the demo's own question, whose answer the tiny model may not know."""
     home = smoke_run.home

@@ -2,24 +2,51 @@
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from actors.demo.build import write_demo
+from cluster import cli
 from tests.command_line import config, floe
 
 
-def complaint(home, *arguments: str) -> str:
-    done = floe("train", "--config", config("smoke.yaml"), "cluster.address=local", *arguments, home=home)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.splitlines()
+def arguments_of(*given: str) -> list[str]:
+    return ["train", "--config", config("smoke.yaml"), "cluster.address=local", *given]
+
+
+def the_sentence(exit_code: int, stdout: str, stderr: str) -> str:
+    assert exit_code == 2, stdout + stderr
+    assert "Traceback" not in stderr
+    lines = stderr.splitlines()
     sentences = [line for line in lines if line.startswith("floe: ")]
-    assert len(sentences) == 1, done.stderr
+    assert len(sentences) == 1, stderr
     logs = [Path(line.removeprefix("  log: ")) for line in lines if line.startswith("  log: ")]
     assert len(logs) <= 1 and all("Traceback" in log.read_text() for log in logs)
     return sentences[0]
+
+
+def complaint_of_process(home: Path, *given: str) -> str:
+    done = floe(*arguments_of(*given), home=home)
+    return the_sentence(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def complaint(capfd, monkeypatch, home, tmp_path):
+    """The command in this process: what fails before Ray starts needs none of its own."""
+    monkeypatch.setenv("FLOE_HOME", str(home))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(*given: str) -> str:
+        folder = () if "--run-dir" in given else ("--run-dir", str(tmp_path / "run"))
+        monkeypatch.setattr(sys, "argv", ["floe", *arguments_of(*folder, *given)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return the_sentence(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -33,69 +60,69 @@ def as_files(folder) -> list[str]:
     return ["data.source=files", f"data.questions={folder / 'train.json'}", f"data.databases={folder / 'databases'}"]
 
 
-def test_wrong_value(home):
-    assert "rollout.group_size" in complaint(home, "rollout.group_size=0")
+def test_wrong_value(complaint):
+    assert "rollout.group_size" in complaint("rollout.group_size=0")
 
 
-def test_unknown_key_names_the_nearest(home):
-    assert "rollout.group_size" in complaint(home, "rollout.group_sise=8")
+def test_unknown_key_names_the_nearest(complaint):
+    assert "rollout.group_size" in complaint("rollout.group_sise=8")
 
 
 def test_unknown_model_path(home):
-    assert "/no/such/model" in complaint(home, "model.path=/no/such/model")
+    assert "/no/such/model" in complaint_of_process(home, "model.path=/no/such/model")
 
 
-def test_unknown_embedded_model(home):
-    assert "embedded:nothing" in complaint(home, "model.path=embedded:nothing")
+def test_unknown_embedded_model(complaint):
+    assert "embedded:nothing" in complaint("model.path=embedded:nothing")
 
 
-def test_unreadable_questions(home, files, tmp_path):
+def test_unreadable_questions(complaint, files, tmp_path):
     broken = tmp_path / "questions.json"
     broken.write_text("[{]")
-    assert str(broken) in complaint(home, *as_files(files), f"data.questions={broken}")
+    assert str(broken) in complaint(*as_files(files), f"data.questions={broken}")
 
 
-def test_missing_database(home, files, tmp_path):
+def test_missing_database(complaint, files, tmp_path):
     lone = tmp_path / "questions.json"
     lone.write_text(json.dumps([{"db_id": "nowhere", "question": "How many?", "query": "SELECT 1"}]))
-    assert "nowhere" in complaint(home, *as_files(files), f"data.questions={lone}")
+    assert "nowhere" in complaint(*as_files(files), f"data.questions={lone}")
 
 
-def test_missing_databases_folder(home, files):
-    assert "/no/such/folder" in complaint(home, *as_files(files), "data.databases=/no/such/folder")
-
-
-@pytest.mark.engine
-def test_too_little_memory(home, smoke_run):
-    assert "GiB" in complaint(home, "cluster.min_free_memory_gib=1000000")
+def test_missing_databases_folder(complaint, files):
+    assert "/no/such/folder" in complaint(*as_files(files), "data.databases=/no/such/folder")
 
 
 @pytest.mark.engine
-def test_busy_dashboard_port(home, smoke_run):
+def test_too_little_memory(complaint, smoke_run):
+    assert "GiB" in complaint("cluster.min_free_memory_gib=1000000")
+
+
+@pytest.mark.engine
+def test_busy_dashboard_port(complaint, smoke_run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert str(port) in complaint(home, f"cluster.dashboard_port={port}")
+        assert str(port) in complaint(f"cluster.dashboard_port={port}")
 
 
 @pytest.mark.engine
 def test_more_resources_than_the_cluster_has(home, smoke_run):
-    assert "CPU" in complaint(home, "reward.num_workers=1000")
+    assert "CPU" in complaint_of_process(home, "reward.num_workers=1000")
 
 
 @pytest.mark.engine
-def test_no_cluster_at_the_address(home, smoke_run):
+def test_no_cluster_at_the_address(complaint, smoke_run):
     with socket.socket() as unanswered:
         unanswered.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"127.0.0.1:{unanswered.getsockname()[1]}"
-        assert f"No Ray cluster answers at {address}" in complaint(home, f"cluster.address={address}")
+        assert f"No Ray cluster answers at {address}" in complaint(f"cluster.address={address}")
 
 
-def test_prompts_that_are_all_too_long(home):
-    assert "exceeds 10 tokens" in complaint(home, "model.max_context_tokens=50", "rollout.max_new_tokens=40")
+def test_prompts_that_are_all_too_long(complaint):
+    assert "exceeds 10 tokens" in complaint("model.max_context_tokens=50", "rollout.max_new_tokens=40")
 
 
 @pytest.mark.engine
-def test_run_folder_of_another_run(home, smoke_run):
-    assert "holds a run already" in complaint(home, "--run-dir", str(smoke_run.run_dir))
+def test_run_folder_of_another_run(complaint, smoke_run):
+    assert "holds a run already" in complaint("--run-dir", str(smoke_run.run_dir))

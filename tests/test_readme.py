@@ -22,7 +22,7 @@ RUN_ELSEWHERE = {
     "ray start --head": "tests/test_ray_job.py, with free ports",
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
 }
-SHORT = ("score", "doctor")
+SHORT = ("score",)
 SMALL = [
     "model.path=embedded:tiny-qwen2", "model.max_context_tokens=256", "rollout.max_new_tokens=40",
     "rollout.questions_per_step=2", "rollout.kv_cache_gib=1", "run.num_steps=1", "warm_start.max_train_questions=32",
@@ -50,7 +50,7 @@ def floe_commands() -> list[str]:
     return [command for command in readme_commands() if command.startswith("floe ")]
 
 
-# `score` and `doctor` stand for the others where time is short: one starts no Ray, one all of it.
+# `score` stands for the others where time is short; tests/test_doctor.py and tests/test_smoke_run.py run two of them.
 @pytest.mark.parametrize("command", sampled(floe_commands(), {c for c in floe_commands() if c.split()[1] in SHORT}))
 def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
     given = command.replace("PREPARED_DIR", str(own_data / "prepared")).replace(" DIR ", f" {own_data}/databases ")
