@@ -43,6 +43,14 @@ def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.mm(rows, weight.t())
 
 
+def add_product(out: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> None:
+    """Add `product(rows, weight)` to `out` [m, n], in bfloat16 with one rounding, as the learner does."""
+    if rows.dtype is torch.float32:
+        out += product(rows, weight)
+    else:
+        out.addmm_(rows, weight.t())
+
+
 def pair(row: torch.Tensor) -> torch.Tensor:
     """Return [2, n], twice the row [1, n]."""
     return row.repeat(2, 1)

@@ -14,7 +14,7 @@ import logging
 import vllm
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from actors.vllm_lone_row import pair, product
+from actors.vllm_lone_row import add_product, pair, product
 
 KNOWN_VERSIONS = ("0.32.0",)
 
@@ -74,7 +74,7 @@ def _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_s
         shrunk = product(rows, lora_a[slot, 0])
         if scale != 1.0:
             shrunk = shrunk * scale
-        out[:, offset : offset + width] += product(shrunk, lora_b[slot, 0])
+        add_product(out[:, offset : offset + width], shrunk, lora_b[slot, 0])
         offset += width
 
 
