@@ -17,7 +17,7 @@ CONFIG_FILE = "config.yaml"
 def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
     """The given folder, or one named after the run and the time; made. Raises UserError when it holds a run."""
     if run_dir is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # in milliseconds: one process may start several
         run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
     run_dir = run_dir.expanduser().resolve()
     if (run_dir / CONFIG_FILE).exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import DynamicCache, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from actors.data.question_sets import load_question_sets
 from actors.prompt_encoder import PromptEncoder
@@ -18,9 +18,10 @@ from configs.schema import DataSection, PromptSection
 
 VOCABULARY_SIZE = 3000  # enough that the words of schemas, questions and SQL are one token each
 NUM_BATCHES = 250
-BATCH_QUESTIONS = 32
+BATCH_DATABASES, DATABASE_QUESTIONS = 4, 8
 PEAK_LEARNING_RATE = 3e-3
 SEED = 0
+PromptAndAnswer = tuple[tuple[int, ...], tuple[int, ...]]  # token ids
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['content'] + '<|im_end|>' }}{% endfor %}"
@@ -37,7 +38,10 @@ def write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
     _write_tokenizer(folder, sets.train)
     torch.manual_seed(SEED)
     encoder = PromptEncoder(folder, sets.databases_dir, PromptSection(style="compact"))
-    sequences = [(encoder.prompt(question), encoder.answer(question.gold_sql[0])) for question in sets.train]
+    by_database: dict[str, list[PromptAndAnswer]] = {}
+    for question in sets.train:
+        sequence = encoder.prompt(question), encoder.answer(question.gold_sql[0])
+        by_database.setdefault(question.database_id, []).append(sequence)
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=VOCABULARY_SIZE,
@@ -53,7 +57,7 @@ def write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
             pad_token_id=1,
         )
     )
-    _pretrain(model, sequences)
+    _pretrain(model, list(by_database.values()))
     model.bfloat16().save_pretrained(folder)
 
 
@@ -75,23 +79,43 @@ def _write_tokenizer(folder: Path, questions: Sequence[Question]) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "pad_token_id": 1}))
 
 
-def _pretrain(model: Qwen2ForCausalLM, sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE)
+def _pretrain(model: Qwen2ForCausalLM, by_database: Sequence[Sequence[PromptAndAnswer]]) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=NUM_BATCHES)
     order = random.Random(SEED)
-    pairs = list(sequences)
     for _ in range(NUM_BATCHES):
-        batch = order.sample(pairs, BATCH_QUESTIONS)
-        width = max(len(prompt) + len(answer) for prompt, answer in batch)
-        tokens = torch.ones(BATCH_QUESTIONS, width, dtype=torch.int64)
-        predicts_answer = torch.zeros(BATCH_QUESTIONS, width - 1, dtype=torch.bool)
-        for row, (prompt, answer) in enumerate(batch):
-            end = len(prompt) + len(answer)
-            tokens[row, :end] = torch.tensor(prompt + answer)
-            predicts_answer[row, len(prompt) - 1 : end - 1] = True
-        hidden = model.model(input_ids=tokens[:, :-1]).last_hidden_state[predicts_answer]
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), tokens[:, 1:][predicts_answer])
+        chosen = order.sample(by_database, BATCH_DATABASES)
+        parts = [_answer_states(model, order.sample(same, DATABASE_QUESTIONS)) for same in chosen]
+        states, tokens = (torch.cat(found) for found in zip(*parts, strict=True))
+        loss = torch.nn.functional.cross_entropy(model.lm_head(states), tokens)
         loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+def _answer_states(model: Qwen2ForCausalLM, sequences: Sequence[PromptAndAnswer]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return hidden states (answer tokens, hidden) and the tokens that they predict (answer tokens).
+
+    The prompts are of one database: their schema, more than half of a sequence, is computed once.
+    """
+    num_shared = _num_shared([prompt[:-1] for prompt, _ in sequences])
+    cache = DynamicCache()
+    model.model(input_ids=torch.tensor([sequences[0][0][:num_shared]]), past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(sequences))
+    width = max(len(prompt) + len(answer) for prompt, answer in sequences) - num_shared
+    tokens = torch.ones(len(sequences), width, dtype=torch.int64)
+    predicts_answer = torch.zeros(len(sequences), width - 1, dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(sequences):
+        end = len(prompt) + len(answer) - num_shared
+        tokens[row, :end] = torch.tensor((prompt + answer)[num_shared:])
+        predicts_answer[row, len(prompt) - num_shared - 1 : end - 1] = True
+    states = model.model(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=True).last_hidden_state
+    return states[predicts_answer], tokens[:, 1:][predicts_answer]
+
+
+def _num_shared(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Return the length of the longest common beginning."""
+    first, last = min(prompts), max(prompts)  # in this order all others lie between them
+    length = min(len(first), len(last))
+    return next((index for index in range(length) if first[index] != last[index]), length)

@@ -53,22 +53,26 @@ def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, pr
     checkpoint_dir = folder / "checkpoint"
     if checkpoint_dir.is_dir():
         progress.note(f"continues the one that was broken off in {folder}")
-    learner = start_supervised_learner(config, model_dir)
+    learner, noted = start_supervised_learner(config, model_dir), set[WarmStartReport]()
     try:
         for message in learner.train(wanted.examples, wanted.held_back, folder / "adapter", checkpoint_dir):
             if isinstance(message, WarmStartBatch):
                 progress.batch(message)
                 continue
             report = message
-            mark = "  best, kept" if report.is_best else ""
-            progress.note(
-                f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"
-            )
+            if report not in noted:  # at the end the best one comes once more
+                noted.add(report)
+                progress.note(_line(report))
     finally:
         learner.stop()
     (folder / "report.json").write_text(json.dumps(asdict(report)))
     shutil.rmtree(checkpoint_dir)
     return folder / "adapter"
+
+
+def _line(report: WarmStartReport) -> str:
+    mark = "  best, kept" if report.is_best else ""
+    return f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"
 
 
 def _examples(

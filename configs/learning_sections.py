@@ -51,7 +51,9 @@ class LearnerSection(Section):
     warmup_share: float = Field(0.1, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     min_learning_rate_share: float = Field(0.1, ge=0, le=1)
-    zero_stage: Literal[0, 1, 2] = 2
+    zero_stage: Literal["auto", 0, 1, 2] = Field(
+        "auto", description="`auto`: 2, but for one rank on the CPU the lowest that its precision allows."
+    )
     offload_optimizer: bool = False
     gradient_checkpointing: bool = False
     updates_per_batch: int = Field(1, ge=1)
@@ -59,6 +61,17 @@ class LearnerSection(Section):
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0.0, ge=0)
     num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core of the machine among the ranks.")
+
+    def decided_zero_stage(self, dtype: str) -> int:
+        """Return ZeRO's stage for weights of `dtype`; each copies and flattens gradients more than the one below.
+
+        One rank has nothing to split. On a GPU stage 2 stays, for its smaller bucket.
+        """
+        if self.zero_stage != "auto":
+            return self.zero_stage
+        if self.num_ranks > 1 or self.num_gpus > 0 or self.offload_optimizer:
+            return 2
+        return 0 if dtype == "float32" else 1  # below 1 DeepSpeed keeps no float32 master
 
 
 class AlgorithmSection(Section):

@@ -11,6 +11,7 @@ from typing import TypeVar
 import deepspeed
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 
 from cluster.messages import LearnerRank
 from configs.errors import UserError
@@ -35,6 +36,7 @@ class DeepSpeedEngine:
         self.rank_index = 0 if rank is None else rank.index
         self.num_ranks = 1 if rank is None else rank.count
         _join_process_group(rank)
+        zero_stage = settings.decided_zero_stage(dtype)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=model,
@@ -42,7 +44,7 @@ class DeepSpeedEngine:
             config=_deepspeed_config(settings, dtype, sum(one.numel() for one in trainable)),
         )
         self._adam: torch.optim.Optimizer = self._engine.basic_optimizer  # its parameters are the float32 partition
-        self._layout = layout_of(model, self.rank_index, self.num_ranks, settings.zero_stage)
+        self._layout = layout_of(model, self.rank_index, self.num_ranks, zero_stage)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -50,6 +52,9 @@ class DeepSpeedEngine:
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         """Add the gradient of one micro-batch; `last` closes the update, whose loss is the sum over all ranks."""
+        if isinstance(self._optimizer, BF16_Optimizer):
+            # DeepSpeed's own forward would ask for it; without, the gradients of earlier micro-batches count again.
+            self._optimizer.clear_lp_grads()
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self.num_ranks)  # DeepSpeed takes the mean over ranks
 
@@ -156,7 +161,7 @@ def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) ->
     if not settings.offload_optimizer:
         optimizer["fused"] = True  # one pass over the weights in place of one for each operation of Adam
     # The bucket is allocated whole: at its default of 5e8 elements it would take 1 to 2 GB of a GPU.
-    zero: dict = {"stage": settings.zero_stage, "reduce_bucket_size": num_trained}
+    zero: dict = {"stage": settings.decided_zero_stage(dtype), "reduce_bucket_size": num_trained}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {

@@ -181,6 +181,22 @@ def test_bfloat16_without_a_float32_accumulation_is_refused(tmp_path):
     assert load_config(None, ["learner.zero_stage=0"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "dtype", "stage"),
+    [
+        ([], "float32", 0),
+        ([], "bfloat16", 1),
+        (["learner.num_ranks=2"], "bfloat16", 2),
+        (["learner.num_gpus=1"], "bfloat16", 2),
+        (["learner.offload_optimizer=true"], "float32", 2),
+        (["learner.zero_stage=2"], "float32", 2),
+        (["learner.zero_stage=0"], "float32", 0),
+    ],
+)
+def test_one_rank_on_the_cpu_takes_the_lowest_stage_of_its_precision(overrides, dtype, stage):
+    assert load_config(None, overrides).learner.decided_zero_stage(dtype) == stage
+
+
 def test_a_mask_that_drops_every_sequence_is_refused(tmp_path):
     said = refusal(tmp_path, "algorithm: {importance: mask_sequence, importance_cap: 0.5}\n")
     assert "algorithm.importance_cap is 0.5" in said and "at least 1" in said

@@ -70,17 +70,23 @@ ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
 
 def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[ScoredGroup], folder: Path) -> list:
     """In a process of its own: two steps; leaves AdamW's first moments, which mix their gradients, in `folder`."""
-    from deepspeed.utils import safe_get_full_optimizer_state
-
     from learner.grpo_learner import GrpoLearner
 
     learner = GrpoLearner(config, model_dir, None, lambda blob: blob, rank)
     reports = [learner.update(step, groups) for step in (1, 2)]
     trained = {name: p for name, p in learner._policy.named_parameters() if p.requires_grad}
-    moments = {name: safe_get_full_optimizer_state(p, "exp_avg").contiguous() for name, p in trained.items()}
+    moments = {name: first_moment(learner._engine, parameter).contiguous() for name, parameter in trained.items()}
     if rank.index == 0:
         save_file(moments, folder / "moments.safetensors")
     return reports
+
+
+def first_moment(engine, parameter: torch.nn.Parameter) -> torch.Tensor:
+    """Return the whole of what the ranks share out; at stage 0, one rank's in float32, DeepSpeed does not tell it."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    plain = engine._adam.state.get(parameter)
+    return plain["exp_avg"] if plain else safe_get_full_optimizer_state(parameter, "exp_avg")
 
 
 def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequence, folder: Path) -> list:

@@ -165,7 +165,7 @@ def wait_for(folder: Path, driver: subprocess.Popen) -> None:
 
 def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(other_home, tmp_path):
     run_dir = tmp_path / "run"
-    driver = floe(run_dir, other_home, *started(run_dir)[:-1], "run.num_steps=1000")
+    driver = floe(run_dir, other_home, *started(run_dir)[:-1], "run.num_steps=1000", "warm_start.enabled=false")
     children = psutil.Process(driver.pid)
     wait_for(run_dir / "checkpoints" / "step-000001", driver)
     family = children.children(recursive=True)

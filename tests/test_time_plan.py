@@ -150,9 +150,9 @@ def test_the_middle_run_takes_about_a_third_of_the_quickstart():
 def test_the_first_screen_says_it_and_names_the_shorter_way_where_it_is_long():
     plan = planned(quickstart())
     assert plan_sentence(plan).startswith("about ") and "18 steps of" in plan_sentence(plan)
-    assert shorter_way(plan) == "" and limits_sentence(plan) == ""
+    assert shorter_way(plan) == "" and limits_sentence(plan.slowdown) == ""
     long = planned(quickstart(), replace(AVX2, learner_flop_per_s=40e9, compared_flop_per_s=40e9))
     assert long.whole_s > 1800
     assert "configs/short.yaml" in shorter_way(long) and "configs/smoke.yaml" in shorter_way(long)
     assert shorter_way(planned(load_config(CONFIGS / "short.yaml", []))) == ""
-    assert "9.5 times" in limits_sentence(long)
+    assert "9.5 times" in limits_sentence(long.slowdown)

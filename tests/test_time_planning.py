@@ -17,7 +17,7 @@ from cluster import cli
 from cluster.embedded_models import TINY_QWEN2
 from cluster.memory_plan.model_config import count_published
 from cluster.messages import Question, WarmStartExample
-from cluster.operations.time_planning import limited_run
+from cluster.operations.time_planning import limited_run, limited_to_machine
 from cluster.reports.progress import Progress
 from cluster.time_plan.measure import measure_rates
 from cluster.time_plan.plan_files import PLAN_FILE, keep_mark, read_marks, read_plan, start_record
@@ -83,6 +83,18 @@ def test_a_slow_machine_gets_longer_limits_and_hears_of_the_shorter_way(tmp_path
     )
     assert "20.0 times" in text and "configs/short.yaml" in text
     assert limited.rollout.stuck_after_s == 20 * config.rollout.stuck_after_s
+
+
+@pytest.mark.parametrize(("num_times_slower", "said"), [(10, "10.0 times"), (0.5, "")])
+def test_what_only_asks_gets_the_limits_of_its_machine_too(num_times_slower, said):
+    config = load_config(CONFIGS / "quickstart.yaml", [])
+    console = Console(file=io.StringIO(), width=300)
+    rates = replace(REFERENCE, compared_flop_per_s=REFERENCE.compared_flop_per_s / num_times_slower)
+    limited = limited_to_machine(config, Progress(console), measure=lambda shape, config: rates)
+    longer = max(1, num_times_slower)
+    assert said in console.file.getvalue() and bool(said) == bool(console.file.getvalue())
+    assert limited.rollout.stuck_after_s == longer * config.rollout.stuck_after_s
+    assert limited.cluster.start_timeout_s == longer * config.cluster.start_timeout_s
 
 
 def test_a_run_that_goes_on_plans_what_is_left(tmp_path):

@@ -175,7 +175,10 @@ def stored_records(data: bytes) -> list[bytes]:
             place += left
             continue
         _, length, kind = struct.unpack_from("<IHB", data, place)
-        begun += data[place + 7 : place + 7 + length]
+        piece = data[place + 7 : place + 7 + length]
+        if len(piece) < length:
+            break  # W&B's own process is still writing it
+        begun += piece
         place += 7 + length
         if kind in (1, 4):
             found.append(begun)

@@ -49,7 +49,7 @@ def learner_state(config: RunConfig, shape: ModelShape) -> LearnerState:
     width = DTYPE_BYTES[config.model.dtype]
     num_trained = shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
     has_reference = config.algorithm.kl_coefficient > 0 and config.warm_start.enabled
-    stage, num_ranks = config.learner.zero_stage, config.learner.num_ranks
+    stage, num_ranks = config.learner.decided_zero_stage(config.model.dtype), config.learner.num_ranks
     # From stage 1 on (arXiv 1910.02054, section 5): a float32 master and its gradient, of this rank's part.
     split = num_trained // num_ranks if stage else num_trained
     master = FLOAT32_BYTES * split if stage else 0

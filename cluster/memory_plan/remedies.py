@@ -52,7 +52,7 @@ def _steps(config: RunConfig) -> Iterator[Changes]:
         yield {"learner.max_pack_tokens": context}
     if config.rollout.max_num_seqs > FEW_SEQUENCES:
         yield {"rollout.max_num_seqs": FEW_SEQUENCES}
-    if config.learner.zero_stage == 1:
+    if config.learner.decided_zero_stage(config.model.dtype) == 1:
         yield {"learner.zero_stage": 2}
     while context // 2 >= MIN_CONTEXT_TOKENS:
         context //= 2

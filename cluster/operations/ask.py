@@ -12,6 +12,7 @@ from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
 from cluster.operations.question_budget import encoder_of_run
+from cluster.operations.time_planning import limited_to_machine
 from cluster.placement import check_resources, ray_session, start_rollout_pool, stored_adapter
 from cluster.precision.resolved import with_precision, with_recorded_precision
 from cluster.reports.answer_table import Asked
@@ -85,8 +86,8 @@ def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, 
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
-    config = decided.config
     progress.note(decided.line)
+    config = limited_to_machine(decided.config, progress)
     question = Question(
         question_id=QUESTION_ID,
         database_id=database.database_id,

@@ -10,6 +10,7 @@ from cluster.embedded_models import model_folder
 from cluster.evaluation_records import evaluation_identity, question_records, record_without_answer
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.asked_questions import Asked, asked_of_archive, asked_of_split
+from cluster.operations.time_planning import limited_to_machine
 from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
 from cluster.precision.resolved import with_precision, with_recorded_precision
 from cluster.reports.evaluation_record import Evaluation
@@ -40,8 +41,8 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
-    config = decided.config
     progress.note(decided.line)
+    config = limited_to_machine(decided.config, progress)
     asked = (
         asked_of_split(config, model_dir, progress)
         if options.data is None

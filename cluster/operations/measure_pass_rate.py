@@ -11,6 +11,7 @@ from cluster.answers import Harness
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
+from cluster.operations.time_planning import limited_to_machine
 from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
 from cluster.precision.resolved import with_precision
 from cluster.reports.progress import Progress, make_console
@@ -32,8 +33,8 @@ def measure_pass_rate(config: RunConfig) -> Path:
     progress.phase("pass rates of the starting policy")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(config, lambda: shape_of(config))
-    config = decided.config
     progress.note(decided.line)
+    config = limited_to_machine(decided.config, progress)
     everything = config.model_copy(
         update={"data": config.data.model_copy(update={"filter_by_pass_rate": False, "sampler": "uniform"})}
     )

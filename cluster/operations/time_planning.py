@@ -20,7 +20,7 @@ from cluster.time_plan.limits import scaled_limits
 from cluster.time_plan.measure import measure_rates
 from cluster.time_plan.plan import TimePlan, plan_time
 from cluster.time_plan.plan_files import keep_mark, start_record
-from cluster.time_plan.rates import MachineRates
+from cluster.time_plan.rates import MachineRates, slowdown
 from cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
 from cluster.time_plan.tokens import TextLengths, lengths_of, run_tokens, warm_start_tokens
 from cluster.warm_start import WarmStart, warm_start_of
@@ -63,10 +63,21 @@ def limited_run(
     plan = _plan(config, shape, measure(shape, config), encoder, sets, warm_start, num_steps_done)
     start_record(run_dir, plan)
     progress.planned(plan, partial(keep_mark, run_dir))
-    for line in (plan_sentence(plan), shorter_way(plan), limits_sentence(plan)):
+    for line in (plan_sentence(plan), shorter_way(plan), limits_sentence(plan.slowdown)):
         if line:
             progress.note(line)
     return scaled_limits(config, plan.slowdown, plan)
+
+
+def limited_to_machine(config: RunConfig, progress: Progress, measure: Measure = measured) -> RunConfig:
+    """Return the configuration with limits that fit this machine, for what asks and learns nothing and has no plan."""
+    if needs_gpus(config):
+        return config
+    slowness = slowdown(measure(shape_of(config), config))
+    line = limits_sentence(slowness)
+    if line:
+        progress.note(line)
+    return scaled_limits(config, slowness, None)
 
 
 def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:

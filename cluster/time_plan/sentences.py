@@ -31,8 +31,8 @@ def shorter_way(plan: TimePlan) -> str:
     )
 
 
-def limits_sentence(plan: TimePlan) -> str:
+def limits_sentence(slowdown: float) -> str:
     """Return the line for a machine slower than the reference, else nothing."""
-    if plan.slowdown <= 1.0:
+    if slowdown <= 1.0:
         return ""
-    return f"limits of waits are {plan.slowdown:.1f} times the configured ones: so much slower is this machine"
+    return f"limits of waits are {slowdown:.1f} times the configured ones: so much slower is this machine"
