@@ -172,6 +172,7 @@ class RewardWorkerStats:
     num_folded: int  # candidates whose SQL another of their group had too
     num_children: int  # executor children started
     num_lost_children: int  # of these, died or were ended while they owed an answer
+    num_unread: int = 0  # queries that the design could not read within its limits, or whose parser failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

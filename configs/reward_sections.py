@@ -34,7 +34,18 @@ class RewardSection(Section):
     max_memory_bytes: int = Field(
         256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary file."
     )
-    float_tolerance: float = Field(0.0, ge=0, description="Relative; 0 compares exactly.")
+    max_cell_bytes: int = Field(
+        64 * 2**20, ge=1024, le=2**31 - 1, description="One value, also of those that a statement computes on its way."
+    )
+    max_sql_bytes: int = Field(1_000_000, ge=100, le=10**9, description="SQLite's default, as the three below.")
+    max_expression_depth: int = Field(1000, ge=10, le=1000, description="A chain of n ANDs or ORs is n deep.")
+    max_compound_selects: int = Field(500, ge=2, le=500)
+    max_like_pattern_bytes: int = Field(50_000, ge=100, le=50_000)
+    float_tolerance: float = Field(
+        0.0,
+        ge=0,
+        description="Relative; where a result has a 0, floats so close to 0 are 0 too. 0 compares exactly.",
+    )
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
     stuck_after_s: float = Field(
         120.0,
@@ -43,6 +54,9 @@ class RewardSection(Section):
         "replaced.",
     )
 
+    design_time_limit_s: float = Field(
+        2.0, gt=0, description="CPU seconds that a design may take to read one query; what takes longer has no form."
+    )
     arctic_format_floor: bool = Field(
         False,
         description="The successor recipe's: a well-formed reply gets at least 0.1, also where its SQL fails.",

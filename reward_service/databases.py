@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from reward_service.guard import Authorizer, CpuDeadline, install_guard, slow_way
+from reward_service.guard import Authorizer, CpuDeadline, StatementSizes, install_guard, slow_way
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_OPEN = 16  # each may hold 2 MB of pages; a suite has up to 7
@@ -61,8 +61,8 @@ class Database:
 class OpenDatabases:
     """Database files, opened when first asked for; the least recently used are closed."""
 
-    def __init__(self, max_memory_bytes: int) -> None:
-        self._max_memory_bytes = max_memory_bytes
+    def __init__(self, sizes: StatementSizes) -> None:
+        self._sizes = sizes
         self._open: OrderedDict[Path, Database] = OrderedDict()
 
     def get(self, path: Path) -> Database:
@@ -71,7 +71,7 @@ class OpenDatabases:
         database = self._open.get(path)
         if database is None or database.digest != digest:
             self.drop(path)
-            database = _open_database(path, digest, self._max_memory_bytes)
+            database = _open_database(path, digest, self._sizes)
             self._open[path] = database
             if len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)[1].close()
@@ -104,7 +104,8 @@ def database_path(databases_dir: Path, database_id: str) -> Path:
 def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -> list[Path]:
     """The database itself, then its other contents: every `*.sqlite` beside it and in `<suite_dir>/<id>/`.
 
-    Raises DatabaseUnavailable for an id that is no folder name, and when a folder can't be read.
+    Hidden files are none: macOS leaves `._name.sqlite` in archives. Raises DatabaseUnavailable for an id that is no
+    folder name, and when a folder can't be read.
     """
     main = database_path(databases_dir, database_id)
     folders = [main.parent, *([suite_dir / database_id] if suite_dir is not None else [])]
@@ -114,7 +115,8 @@ def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -
         raise DatabaseUnavailable(
             f"the suite of database {database_id!r} can't be read ({message_of(error)}): check its folder"
         ) from error
-    return [main, *(path for path in others if path.suffix == ".sqlite" and path != main)]
+    contents = (path for path in others if path.suffix == ".sqlite" and not path.name.startswith("."))
+    return [main, *(path for path in contents if path != main)]
 
 
 def file_digest(path: Path) -> str:
@@ -134,7 +136,7 @@ def file_digest(path: Path) -> str:
     return f"{path} {list(fields)}"
 
 
-def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
+def _open_database(path: Path, digest: str, sizes: StatementSizes) -> Database:
     deadline, authorizer = CpuDeadline(), Authorizer()
     engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
     connection = None
@@ -143,7 +145,7 @@ def _open_database(path: Path, digest: str, max_memory_bytes: int) -> Database:
         connection = engine.connect()
         raw = driver_connection(connection)
         raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-        install_guard(raw, deadline, authorizer, max_memory_bytes)
+        install_guard(raw, deadline, authorizer, sizes)
     except (sqlite3.Error, DBAPIError, OSError) as error:
         if connection is not None:
             connection.close()

@@ -22,7 +22,7 @@ from reward_service.guard import is_of_the_fast_way
 from reward_service.inspection import inspection_marks
 from reward_service.result_profile import result_profile, time_ratio_without_outliers
 from reward_service.shown_result import shown_result
-from reward_service.statement import has_outermost_order_by, rejection_reason
+from reward_service.statement import has_outermost_order_by, rejection_reason, without_empty_end
 from reward_service.verdict import (
     STATEMENT_ERRORS,
     DatabaseUnavailable,
@@ -46,7 +46,7 @@ class Executor:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._databases = OpenDatabases(settings.max_memory_bytes)
+        self._databases = OpenDatabases(settings.sizes)
         self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
@@ -229,7 +229,7 @@ class Executor:
         return Answer(rows, len(description), is_gold and has_outermost_order_by(sql), description)
 
     def _rows(self, database: Database, sql: str) -> tuple[list[Row], Sequence[Sequence]]:
-        cursor = database.execute(sql)
+        cursor = database.execute(without_empty_end(sql))
         if cursor is None:
             raise NotAQuery("the statement returns no columns; only a query can be an answer")
         try:

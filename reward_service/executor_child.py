@@ -1,168 +1,23 @@
-"""The executor's own program: a fork server, started by exec, whose forked children run the SQL."""
+"""The executor's own program: its forked children run the SQL."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import os
-import resource
-import signal
-import socket
-import sys
-import time
-import traceback
+from functools import partial
 
-from reward_service.child_position import PositionBoard
 from reward_service.executor import Executor
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import Frame, is_frame_waiting, receive_frame, send_frame
-
-PARENT_CHECK_S = 1.0
-FLUSH_S = 0.02  # answers wait so long for others, because every frame wakes the parent
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from reward_service.fork_server import Service, serve
 
 
-def main() -> None:
-    """Serves `fork` and `reap` on the socket whose number is the first argument, until the other side closes.
-
-    The second argument is the settings' JSON, the third the process id of the parent.
-    """
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = ExecutorSettings.from_json(sys.argv[2])
-    parent_pid = int(sys.argv[3])
-    # Whatever the parent did with these signals would be inherited, and the CPU timer needs its default action.
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    gc.collect()
-    gc.freeze()  # keeps the collector of a child from copying the server's pages
-    gc.set_threshold(100_000, 20, 20)  # rows are tuples by the thousand and never garbage in a cycle
-    send_frame(control, {"kind": "serving"})
-    _ForkServer(control, settings, parent_pid).serve()
-
-
-class _ForkServer:
-    """Holds at most one child, and ends it when the parent closes the socket or dies."""
-
-    def __init__(self, control: socket.socket, settings: ExecutorSettings, parent_pid: int) -> None:
-        self._control = control
-        self._settings = settings
-        self._parent_pid = parent_pid
-        self._child_pid = 0
-        self._board = PositionBoard()
-
-    def serve(self) -> None:
-        # The death signal would follow the parent's thread that started this server, not the parent: so it looks.
-        self._control.settimeout(PARENT_CHECK_S)
-        try:
-            while os.getppid() == self._parent_pid:
-                try:
-                    command, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
-                except TimeoutError:
-                    continue
-                if not command:
-                    return
-                if command == b"f":
-                    self._fork(socket.socket(fileno=descriptors[0]))
-                else:
-                    status = self._reap(kill=command == b"k")
-                    send_frame(self._control, {"kind": "reaped", "status": status, "position": self._board.read()})
-        finally:
-            self._reap(kill=True)
-
-    def _fork(self, stream: socket.socket) -> None:
-        self._reap(kill=True)
-        self._board.write(0, 0)
-        server_pid = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._control.close()
-            _run_child(stream, self._settings, server_pid, self._board)
-        stream.close()
-        self._child_pid = pid
-        send_frame(self._control, {"kind": "forked", "pid": pid})
-
-    def _reap(self, *, kill: bool) -> int:
-        """Waits for the child's end and returns its wait status; 0 without a child."""
-        if self._child_pid == 0:
-            return 0
-        if kill:
-            os.kill(self._child_pid, signal.SIGKILL)
-        status = os.waitpid(self._child_pid, 0)[1]
-        self._child_pid = 0
-        return status
-
-
-def _run_child(stream: socket.socket, settings: ExecutorSettings, server_pid: int, board: PositionBoard) -> None:
-    """The whole life of a forked child; never returns."""
-    exit_code = 1
-    try:
-        if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: the executor needs Linux")
-        if os.getppid() == server_pid:  # else the server died before the call above
-            stream.settimeout(None)
-            _limit_memory(settings)
-            _answer_requests(stream, settings, board)
-        exit_code = 0
-    except (EOFError, ConnectionError):
-        exit_code = 0  # the parent is gone or has replaced this child
-    except MemoryError:
-        os.abort()  # what a statement did to this process; any other exception is a fault of this program
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(exit_code)
-
-
-def _answer_requests(stream: socket.socket, settings: ExecutorSettings, board: PositionBoard) -> None:
-    """Answers go out when no request waits, or what there is after FLUSH_S; what a death takes along is made again."""
-    executor = Executor(settings)
-    memory = _ResidentMemory()
-    answers: list[Frame] = []
-    sent_s = time.monotonic()
-    send_frame(stream, {"kind": "ready"})
-    while True:
-        if answers and not is_frame_waiting(stream):
-            send_frame(stream, {"kind": "answers", "answers": answers})
-            sent_s, answers = time.monotonic(), []
-        request = receive_frame(stream)
-        number, num_done = request["number"], 0
-        board.write(number, num_done)
-        for answer in executor.run_group(request):
-            answers.append(answer)
-            num_done += 1
-            board.write(number, num_done)
-            if time.monotonic() - sent_s >= FLUSH_S:
-                send_frame(stream, {"kind": "answers", "answers": answers})
-                sent_s, answers = time.monotonic(), []
-        answers.append({"kind": "done", "recycle": memory.num_bytes() > settings.recycle_bytes})
-
-
-def _limit_memory(settings: ExecutorSettings) -> None:
-    # SQLite's own limit acts long before; this one bounds what Python holds beside it.
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _address_space_bytes() + settings.max_process_bytes
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    # Of a temporary file of SQLite's; a statement that needs more is run once more in memory.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (settings.max_memory_bytes, settings.max_memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a kill is routine here and must leave no file
-
-
-def _address_space_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-class _ResidentMemory:
-    """Of this process; its file stays open, because it is read after every group."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.open("/proc/self/statm", os.O_RDONLY)
-
-    def num_bytes(self) -> int:
-        return int(os.pread(self._descriptor, 128, 0).split()[1]) * resource.getpagesize()
+def executor_service(settings_json: str) -> Service:
+    settings = ExecutorSettings.from_json(settings_json)
+    return Service(
+        make_answerer=partial(Executor, settings),
+        max_process_bytes=settings.max_process_bytes,
+        max_file_bytes=settings.max_memory_bytes,
+        recycle_bytes=settings.recycle_bytes,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    serve(executor_service)

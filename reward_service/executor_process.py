@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar, Protocol
 
-from reward_service.executor_settings import ExecutorSettings
 from reward_service.frames import Frame, is_frame_waiting, receive_frame
 from reward_service.verdict import message_of
 
@@ -42,10 +42,18 @@ class ChildEnded(Exception):
         self.is_crash = signal_number in CRASHES
 
 
+class ProgramSettings(Protocol):
+    """What the fork server is told, and which of the project's programs it is."""
+
+    program: ClassVar[str]
+
+    def to_json(self) -> str: ...
+
+
 class ExecutorProcess:
     """One fork server with one child at a time; every method may raise ExecutorUnavailable."""
 
-    def __init__(self, settings: ExecutorSettings, wall_limit_s: float) -> None:
+    def __init__(self, settings: ProgramSettings, wall_limit_s: float) -> None:
         self._settings = settings
         self._wall_limit_s = wall_limit_s
         self._server: subprocess.Popen[bytes] | None = None
@@ -180,7 +188,7 @@ class ExecutorProcess:
         arguments = [str(theirs.fileno()), self._settings.to_json(), str(os.getpid())]
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", "reward_service.executor_child", *arguments],
+                [sys.executable, "-P", "-m", self._settings.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

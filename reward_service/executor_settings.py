@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from configs.errors import UserError
+from reward_service.guard import StatementSizes
 
 if TYPE_CHECKING:  # an executor starts a third faster without
     from configs.schema import RewardSection
@@ -19,6 +20,8 @@ HARD_STOP_GRACE_S = 0.5  # CPU seconds that the polite stop has, before the time
 class ExecutorSettings:
     """Times in seconds of CPU time, sizes in bytes."""
 
+    program: ClassVar[str] = "reward_service.executor_child"
+
     databases_dir: str
     suite_dir: str | None
     semantics: str
@@ -27,6 +30,11 @@ class ExecutorSettings:
     max_rows: int
     max_result_bytes: int
     max_memory_bytes: int
+    max_cell_bytes: int
+    max_sql_bytes: int
+    max_expression_depth: int
+    max_compound_selects: int
+    max_like_pattern_bytes: int
 
     @classmethod
     def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
@@ -42,6 +50,11 @@ class ExecutorSettings:
             max_rows=section.max_rows,
             max_result_bytes=section.max_result_bytes,
             max_memory_bytes=section.max_memory_bytes,
+            max_cell_bytes=section.max_cell_bytes,
+            max_sql_bytes=section.max_sql_bytes,
+            max_expression_depth=section.max_expression_depth,
+            max_compound_selects=section.max_compound_selects,
+            max_like_pattern_bytes=section.max_like_pattern_bytes,
         )
 
     @classmethod
@@ -50,6 +63,17 @@ class ExecutorSettings:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    @property
+    def sizes(self) -> StatementSizes:
+        return StatementSizes(
+            max_memory_bytes=self.max_memory_bytes,
+            max_cell_bytes=self.max_cell_bytes,
+            max_sql_bytes=self.max_sql_bytes,
+            max_expression_depth=self.max_expression_depth,
+            max_compound_selects=self.max_compound_selects,
+            max_like_pattern_bytes=self.max_like_pattern_bytes,
+        )
 
     @property
     def hard_limit_s(self) -> float:

@@ -7,16 +7,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-# Loose enough for every honest query of Spider and BIRD, where SQLite's own guide is too tight.
+# What no query needs; the limits of a query's size are settings.
 LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 1_000_000,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
-    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
-    sqlite3.SQLITE_LIMIT_VDBE_OP: 250_000,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,  # a helper thread's CPU time would escape the deadline
@@ -25,6 +20,7 @@ PROGRESS_OPCODES = 10_000  # a call each 1000 costs 5 % of a short query; the CP
 _TEMPORARY_FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_GETTEMPPATH, sqlite3.SQLITE_CANTOPEN}
 )
+_FILE_FAULTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB})
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _JSON_TABLES = ("json_each", "json_tree")
@@ -34,6 +30,28 @@ _CHANGEABLE_FUNCTIONS = frozenset(
     | {"current_date", "current_time", "current_timestamp"}
     | {"date", "time", "datetime", "julianday", "strftime", "unixepoch", "timediff"}
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementSizes:
+    """How large a statement and what it computes may be."""
+
+    max_memory_bytes: int  # SQLite's heap
+    max_cell_bytes: int
+    max_sql_bytes: int
+    max_expression_depth: int
+    max_compound_selects: int
+    max_like_pattern_bytes: int
+
+    def limits(self) -> dict[int, int]:
+        """Return SQLite's own limits by their numbers."""
+        return {
+            sqlite3.SQLITE_LIMIT_LENGTH: self.max_cell_bytes,
+            sqlite3.SQLITE_LIMIT_SQL_LENGTH: self.max_sql_bytes,
+            sqlite3.SQLITE_LIMIT_EXPR_DEPTH: self.max_expression_depth,
+            sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: self.max_compound_selects,
+            sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: self.max_like_pattern_bytes,
+        }
 
 
 class CpuDeadline:
@@ -77,17 +95,22 @@ class Authorizer:
 
 
 def install_guard(
-    connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, max_memory_bytes: int
+    connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, sizes: StatementSizes
 ) -> None:
     """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
     connection.create_function("regexp", 2, None)  # SQLAlchemy adds one in Python; plain SQLite has none
     connection.execute("PRAGMA query_only=ON")
-    connection.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")
+    connection.execute(f"PRAGMA hard_heap_limit={sizes.max_memory_bytes}")
     _connect_virtual_tables(connection)
-    for limit, value in LIMITS.items():
+    for limit, value in (LIMITS | sizes.limits()).items():
         connection.setlimit(limit, value)
     connection.set_progress_handler(deadline.has_passed, PROGRESS_OPCODES)
     connection.set_authorizer(authorizer)
+
+
+def is_of_the_file(error: sqlite3.Error) -> bool:
+    """Whether the whole file can't be read now, not one object in it."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _FILE_FAULTS
 
 
 def is_of_the_fast_way(error: sqlite3.Error) -> bool:
@@ -130,7 +153,7 @@ def _connect_virtual_tables(connection: sqlite3.Connection) -> None:
         quoted = '"' + name.replace('"', '""') + '"'
         try:
             connection.execute(f"SELECT 1 FROM {quoted} LIMIT 0").fetchall()
-        except sqlite3.OperationalError as error:
-            # A table whose module this SQLite lacks: a query of it will say so, and no other needs it.
-            if "no such module" not in str(error):
+        except sqlite3.Error as error:
+            # A table whose module or tokenizer this SQLite lacks: a query of it will say so, and no other needs it.
+            if is_of_the_file(error):
                 raise

@@ -9,17 +9,16 @@ from contextlib import closing
 from pathlib import Path
 
 from reward_service.databases import connect_read_only, database_path, file_digest
+from reward_service.guard import is_of_the_file
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 # Table or view -> column -> its declared type, which may be empty; in the database's order and spelling.
 Schema = Mapping[str, Mapping[str, str]]
 
-_COLUMNS = """
-SELECT entry.name, field.name, field.type
-FROM sqlite_master AS entry JOIN pragma_table_xinfo(entry.name) AS field
-WHERE entry.type IN ('table', 'view') AND entry.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND field.hidden <> 1
-ORDER BY entry.rowid, field.cid
+_TABLES = """
+SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY rowid
 """
+_COLUMNS = "SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid"
 
 
 class SchemaReader:
@@ -42,15 +41,21 @@ class SchemaReader:
 
 
 def read_schema(path: Path) -> Schema:
-    """Raises DatabaseUnavailable."""
+    """Read tables and views; what SQLite can't describe (a view of a lost table, an unknown module) is left out.
+
+    Raises DatabaseUnavailable.
+    """
+    schema: dict[str, dict[str, str]] = {}
     try:
         with closing(connect_read_only(path)) as connection:
             connection.text_factory = lambda text: text.decode("utf-8", "replace")
-            rows = connection.execute(_COLUMNS).fetchall()
+            for (table,) in connection.execute(_TABLES).fetchall():
+                try:
+                    schema[table] = dict(connection.execute(_COLUMNS, (table,)).fetchall())
+                except sqlite3.Error as error:
+                    if is_of_the_file(error):
+                        raise
     except (sqlite3.Error, OSError) as error:
         reason = message_of(error)
         raise DatabaseUnavailable(f"the schema of {path} can't be read ({reason}): check the file") from error
-    schema: dict[str, dict[str, str]] = {}
-    for table, column, declared in rows:
-        schema.setdefault(table, {})[column] = declared
-    return schema
+    return {table: columns for table, columns in schema.items() if columns}

@@ -121,6 +121,7 @@ class Scorer:
                 num_folded=self._num_folded,
                 num_children=self._process.num_forks,
                 num_lost_children=self._process.num_lost,
+                num_unread=0 if self._design.reader is None else self._design.reader.num_faults.total(),
             )
 
     @property
@@ -132,6 +133,8 @@ class Scorer:
         """Ends the executor; a later request would start another."""
         with self._lock:
             self._process.close()
+            if self._design.reader is not None:
+                self._design.reader.close()
 
 
 class _Group:

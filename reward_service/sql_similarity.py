@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
 from sqlglot.schema import MappingSchema
@@ -18,7 +17,6 @@ MAX_CHARS = 5_000  # of a text that is looked at: a longer one is no answer
 MAX_DEPTH = 30  # of parentheses: sqlglot recurses
 MAX_JOINS = 30  # each USING names all tables before it
 UNKNOWN_TABLE = "?"
-UNREADABLE = (SqlglotError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
         tree = _qualified(trees[0], schema)
         items = _resolve(tree, schema)
         tokens = _tokens(tree)
-    except UNREADABLE:
+    except Exception:  # whatever sqlglot trips over is a property of the query, not of this program
         return None
     return QueryParts(frozenset(items), frozenset(_ngrams(tokens)))
 
@@ -98,7 +96,7 @@ def _qualified(tree: exp.Query, schema: KnownSchema) -> exp.Query:
             validate_qualify_columns=False,
             quote_identifiers=False,
         )
-    except SqlglotError:  # as for an ambiguous column, which SQLite takes in places
+    except Exception:  # as for an ambiguous column, or ORDER BY 1 of a UNION, which SQLite takes
         return tree
 
 

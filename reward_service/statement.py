@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 # Adjacent pieces of a literal with a doubled quote ('it''s') may match one after the other: the result is the same.
-_OPAQUE = re.compile(
+OPAQUE = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))|'[^']*(?:'|\Z)|"[^"]*(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)""",
     re.DOTALL,
 )
@@ -58,7 +58,7 @@ def has_outermost_order_by(sql: str) -> bool:
 def one_line(sql: str) -> str | None:
     """`sql` without comments, line breaks and tabs; None when a quoted text holds one, which it can't lose."""
     pieces, end = [], 0
-    for match in _OPAQUE.finditer(sql):
+    for match in OPAQUE.finditer(sql):
         pieces.append(sql[end : match.start()])
         end = match.end()
         if not match.group("comment") and _BREAK.search(match.group()):
@@ -67,13 +67,30 @@ def one_line(sql: str) -> str | None:
     return _BREAK.sub(" ", "".join([*pieces, sql[end:]])).strip()
 
 
+def without_empty_end(sql: str) -> str:
+    """`sql` up to its first semicolon where only semicolons and comments follow, which the driver calls statements."""
+    end = sql.find(";")
+    if end < 0:
+        return sql
+    place = 0
+    for quoted in OPAQUE.finditer(sql):
+        end = sql.find(";", place, quoted.start())
+        if end >= 0:
+            break
+        place = quoted.end()
+    else:
+        end = sql.find(";", place)
+    is_end = end >= 0 and not without_comments(sql[end:]).strip(_SPACE + ";")
+    return sql[:end] if is_end else sql
+
+
 def without_comments(sql: str) -> str:
-    return _OPAQUE.sub(lambda match: " " if match.group("comment") else match.group(), sql)
+    return OPAQUE.sub(lambda match: " " if match.group("comment") else match.group(), sql)
 
 
 def _skeleton(sql: str) -> str:
     """`sql` with every comment replaced by a space and every quoted text by an empty one."""
-    return _OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)
+    return OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)
 
 
 def _outermost(skeleton: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ MAX_MESSAGE_CHARS = 300
 
 _SYNTAX_PHRASES = ("syntax error", "incomplete input", "unrecognized token")
 _REJECTED_PHRASES = ("not authorized", "prohibited", "You can only execute one statement at a time")
+_PLACEHOLDER_PHRASES = ("Incorrect number of bindings", "did not supply a value for binding")
 _DATABASE_FAULTS = frozenset(
     {
         sqlite3.SQLITE_PERM,
@@ -82,7 +83,8 @@ def _outcome_of_sqlite(error: sqlite3.Error) -> Outcome:
     if code in _DATABASE_FAULTS or code == sqlite3.SQLITE_READONLY:
         return Outcome.INFRASTRUCTURE
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        return Outcome.INFRASTRUCTURE  # the connection was misused, not the statement wrong
+        # A placeholder is the statement's own fault; all else of this kind is a connection that was misused.
+        return Outcome.RUNTIME_ERROR if _has_phrase(error, _PLACEHOLDER_PHRASES) else Outcome.INFRASTRUCTURE
     if code in _BY_PRIMARY_CODE:
         return _BY_PRIMARY_CODE[code]
     return Outcome.SYNTAX_ERROR if _has_phrase(error, _SYNTAX_PHRASES) else Outcome.RUNTIME_ERROR

@@ -131,15 +131,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest come first, so that both processes end together: what needs a run, then engines, then the rest.
 
-    Of the engines' files those come last that can take over what the smoke run makes.
+    Of the engines' files those come last that can take over what the smoke run makes, of these the long ones first.
     """
     with_engine = {item.path for item in items if item.get_closest_marker("engine")}
     waiting = {item.path for item in items if "other_home" in getattr(item, "fixturenames", ())}
+    with_long = {item.path for item in items if item.get_closest_marker("long")}
 
     def place(item: pytest.Item) -> int:
         if item.get_closest_marker("trained"):
             return 0
-        return 1 + (item.path in waiting) if item.path in with_engine | waiting else 3
+        if item.path in waiting:
+            return 2 if item.path in with_long else 3
+        return 1 if item.path in with_engine else 4
 
     items.sort(key=place)
 

@@ -116,6 +116,15 @@ def test_hard_permutations_are_found_or_given_up_soon() -> None:
     assert time.thread_time() - started_s < 500 * loop_s
 
 
+@pytest.mark.parametrize("semantics", ["bird", "spider", "strict"])
+def test_what_a_sum_leaves_of_zero_is_zero_under_a_tolerance(semantics: str) -> None:
+    zero, residue, small = (answer([(value,)]) for value in (0.0, 0.1 + 0.2 - 0.3, 1e-3))
+    assert not answers_match(semantics, zero, residue)
+    assert answers_match(semantics, zero, residue, 1e-6) and answers_match(semantics, residue, zero, 1e-6)
+    assert not answers_match(semantics, zero, small, 1e-6)
+    assert not answers_match(semantics, answer([(1e-8,)]), answer([(3e-8,)]), 1e-6)
+
+
 def test_float_tolerance_is_relative_and_off_by_default() -> None:
     gold: list[Row] = [("a", 0.1 + 0.2, 7), ("b", 1e300, None), ("c", math.inf, 1)]
     rows: list[Row] = [("b", 1e300, None), ("a", 0.3, 7), ("c", math.inf, 1)]

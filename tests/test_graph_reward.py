@@ -24,6 +24,8 @@ from reward_service.graph.network import GraphMatchingNetwork, NetworkShape, dis
 from reward_service.graph.network_files import ABOUT_FILE, WEIGHTS_FILE, read_network, write_network
 from reward_service.graph.plan import schema_of
 from reward_service.graph.terms import OperatorGraph
+from reward_service.reading.forms import reader_of
+from reward_service.schema_reader import SchemaReader
 from reward_service.scorer import Scorer
 from tests.score_requests import make_database
 
@@ -41,6 +43,17 @@ QUERIES = (GOLD, STEPPED, NEAR, FAR)
 def distance_by_size(pairs: Sequence[tuple[OperatorGraph, OperatorGraph]]) -> list[float]:
     """0 for the same graph, 0.25 for as many nodes, else 4."""
     return [0.0 if a == b else 0.25 if len(a.nodes) == len(b.nodes) else 4.0 for a, b in pairs]
+
+
+def reading(databases: Path):
+    """As the reader's child reads, in this process."""
+    schemas = SchemaReader(databases)
+
+    def read(database_id: str, texts):
+        one = reader_of("graph", schemas.schema(database_id))
+        return {sql: one(sql) for sql in texts}
+
+    return read
 
 
 @pytest.fixture
@@ -63,7 +76,7 @@ def group_of(*sqls: str | None, golds: tuple[str, ...] = (GOLD,), database_id: s
 
 
 def test_totals_of_the_outcome_by_hand(databases: Path) -> None:
-    design = GraphReward(databases, distance_by_size, 1.0, 0.0)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.0)
     rewards = design(group_of(GOLD, STEPPED, NEAR, FAR, UNKNOWN_COLUMN, BROKEN, None))
     assert [reward.value for reward in rewards] == [1.0, 1.0, 0.75, 0.0, -0.6, -1.0, -1.0]
     assert rewards[0].terms == {"outcome": 1.0}
@@ -71,7 +84,7 @@ def test_totals_of_the_outcome_by_hand(databases: Path) -> None:
 
 def test_totals_of_both_terms_by_hand(databases: Path) -> None:
     # The gold's pieces: scan, condition, column. NEAR has two of them, FAR one.
-    design = GraphReward(databases, distance_by_size, 1.0, 0.5)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.5)
     rewards = design(group_of(GOLD, NEAR, FAR, BROKEN, UNKNOWN_COLUMN))
     assert [reward.value for reward in rewards] == pytest.approx([1.5, 0.75 + 1 / 3, 1 / 6, -1.0, -0.6])
     assert rewards[1].terms == pytest.approx({"outcome": 0.75, "stepwise": 1 / 3})
@@ -96,7 +109,7 @@ def test_the_stepwise_term_alone_needs_no_network(databases: Path) -> None:
 def test_a_refused_statement_is_no_query(databases: Path) -> None:
     refused = JudgedCandidate(outcome=Outcome.REJECTED, sql="DELETE FROM singer", completion=None)
     group = group_of()
-    design = GraphReward(databases, distance_by_size, 1.0, 0.0)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.0)
     changed = JudgedGroup(
         question="", evidence="", database_id=group.database_id, gold_sql=(GOLD,), candidates=(refused,)
     )
@@ -104,7 +117,7 @@ def test_a_refused_statement_is_no_query(databases: Path) -> None:
 
 
 def test_the_best_gold_counts_and_useless_ones_do_not(databases: Path) -> None:
-    design = GraphReward(databases, distance_by_size, 1.0, 0.0)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.0)
     rewards = design(group_of(GOLD, FAR, golds=(BROKEN, GOLD, UNKNOWN_COLUMN, FAR)))
     assert [reward.value for reward in rewards] == [1.0, 1.0]
     with pytest.raises(GoldUnusable, match="no gold becomes an operator graph"):
@@ -112,13 +125,13 @@ def test_the_best_gold_counts_and_useless_ones_do_not(databases: Path) -> None:
 
 
 def test_a_database_that_is_not_there_masks_the_group(databases: Path) -> None:
-    design = GraphReward(databases, distance_by_size, 1.0, 0.0)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.0)
     with pytest.raises(GroupUnscorable):
         design(group_of(GOLD, database_id="absent"))
 
 
 def test_a_schema_that_changed_is_read_again(databases: Path) -> None:
-    design = GraphReward(databases, distance_by_size, 1.0, 0.0)
+    design = GraphReward(reading(databases), distance_by_size, 1.0, 0.0)
     assert [reward.value for reward in design(group_of(UNKNOWN_COLUMN))] == [-0.6]
     (databases / "music" / "music.sqlite").unlink()
     make_database(databases, "music", script=f"{SCRIPT}; ALTER TABLE singer ADD COLUMN nam TEXT")

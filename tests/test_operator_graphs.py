@@ -45,6 +45,15 @@ SAME = {
     ),
     "in": ("SELECT name FROM singer WHERE id IN (1, 2)", "SELECT name FROM singer WHERE id = 2 OR id = 1"),
     "in of one": ("SELECT name FROM singer WHERE id IN (1)", "SELECT name FROM singer WHERE id = 1.0"),
+    "compared number": ("SELECT name FROM singer WHERE age > 5", "SELECT name FROM singer WHERE age > 5.0"),
+    "named window": (
+        "SELECT rank() OVER w FROM singer WINDOW w AS (PARTITION BY country ORDER BY age)",
+        "SELECT rank() OVER (PARTITION BY country ORDER BY age) FROM singer",
+    ),
+    "window of a window": (
+        "SELECT rank() OVER (w ORDER BY age) FROM singer WINDOW w AS (PARTITION BY country)",
+        "SELECT rank() OVER (PARTITION BY country ORDER BY age) FROM singer",
+    ),
     "count": ("SELECT COUNT(*) FROM singer", "SELECT COUNT(1) FROM singer"),
     "star": ("SELECT * FROM concert", "SELECT cid, sid, year FROM concert"),
     "comma join": (
@@ -70,6 +79,20 @@ SAME = {
     ),
 }
 DIFFERENT = {
+    "integer division": (
+        "SELECT 100 * sum(age) / count(*) FROM singer",
+        "SELECT 100.0 * sum(age) / count(*) FROM singer",
+    ),
+    "division of literals": ("SELECT 5 / 2 FROM singer", "SELECT 5.0 / 2 FROM singer"),
+    "negative division": ("SELECT -5 / 2 FROM singer", "SELECT -(5.0) / 2 FROM singer"),
+    "named window": (
+        "SELECT rank() OVER w FROM singer WINDOW w AS (PARTITION BY country)",
+        "SELECT rank() OVER w FROM singer WINDOW w AS (PARTITION BY age)",
+    ),
+    "window frame": (
+        "SELECT sum(age) OVER w FROM singer WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)",
+        "SELECT sum(age) OVER w FROM singer WINDOW w AS (ORDER BY id ROWS 2 PRECEDING)",
+    ),
     "column": ("SELECT name FROM singer", "SELECT country FROM singer"),
     "order of columns": ("SELECT name, age FROM singer", "SELECT age, name FROM singer"),
     "literal": ("SELECT name FROM singer WHERE age > 3", "SELECT name FROM singer WHERE age > 4"),

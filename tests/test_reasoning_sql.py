@@ -20,6 +20,7 @@ from configs.reward_sections import RewardSection
 from reward_service.designs.interface import GroupUnscorable, JudgedCandidate, JudgedGroup
 from reward_service.designs.reasoning_sql import ReasoningSql
 from reward_service.judge_protocol import JudgedQuery
+from reward_service.reading.forms import Form, reader_of
 from reward_service.schema_reader import Schema
 from reward_service.scorer import Scorer
 from reward_service.verdict import DatabaseUnavailable
@@ -46,7 +47,9 @@ class Grades:
 
 def design_of(judge: Grades | None, **fields: object) -> ReasoningSql:
     weight = {} if judge else {"reasoning_judge_weight": 0}
-    return ReasoningSql(RewardSection.model_validate({**JUDGED, **weight, **fields}), lambda _: SCHEMA, judge)
+    read = reader_of("parts", SCHEMA)
+    section = RewardSection.model_validate({**JUDGED, **weight, **fields})
+    return ReasoningSql(section, lambda _, texts: {sql: read(sql) for sql in texts}, judge)
 
 
 def judged(outcome: Outcome, sql: str | None, *, has_tags: bool = True) -> JudgedCandidate:
@@ -125,7 +128,7 @@ def test_whom_the_judge_is_asked_about() -> None:
 
 
 def test_a_database_that_cannot_be_read_masks_the_group() -> None:
-    def gone(_: str) -> Schema:
+    def gone(*_: object) -> dict[str, Form]:
         raise DatabaseUnavailable("the disk is gone")
 
     design = ReasoningSql(RewardSection.model_validate({**JUDGED, "reasoning_judge_weight": 0}), gone, None)

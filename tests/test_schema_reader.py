@@ -30,6 +30,21 @@ def test_tables_views_and_columns_as_they_are_spelled(tmp_path: Path) -> None:
     assert sorted(path.parent.iterdir()) == before
 
 
+UNREADABLE = """
+CREATE TABLE lost (x); CREATE VIEW of_lost AS SELECT x FROM lost; DROP TABLE lost;
+PRAGMA writable_schema=ON;
+INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES
+    ('table', 'texts', 'texts', 0, 'CREATE VIRTUAL TABLE texts USING fts4(body, tokenize=nobody_has_it)'),
+    ('table', 'shapes', 'shapes', 0, 'CREATE VIRTUAL TABLE shapes USING module_nobody_has(x)');
+"""
+
+
+def test_what_cannot_be_described_is_left_out_and_takes_nothing_else_along(tmp_path: Path) -> None:
+    make_database(tmp_path, "music", script=SCRIPT + UNREADABLE)
+    assert set(SchemaReader(tmp_path).schema("music")) >= {"Singer", "old", "words"}
+    assert not {"of_lost", "texts", "shapes"} & set(SchemaReader(tmp_path).schema("music"))
+
+
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = make_database(tmp_path, "music", script=SCRIPT)
     reader = SchemaReader(tmp_path)

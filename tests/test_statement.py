@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.statement import has_outermost_order_by, rejection_reason
+from reward_service.statement import has_outermost_order_by, rejection_reason, without_empty_end
 
 PASSING = [
     "SELECT 1",
@@ -93,3 +93,18 @@ def test_a_literal_hides_what_it_holds(text: str) -> None:
 )
 def test_only_the_outermost_order_counts(sql: str, ordered: bool) -> None:
     assert has_outermost_order_by(sql) is ordered
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT 1;;", "SELECT 1"),
+        ("SELECT 1 ; -- done\n ;", "SELECT 1 "),
+        ("SELECT ';;'", "SELECT ';;'"),
+        ("SELECT ';' ;", "SELECT ';' "),
+        ("SELECT 1; SELECT 2", "SELECT 1; SELECT 2"),
+        ("SELECT 1 -- ;", "SELECT 1 -- ;"),
+    ],
+)
+def test_empty_statements_at_the_end_are_none(sql: str, expected: str) -> None:
+    assert without_empty_end(sql) == expected

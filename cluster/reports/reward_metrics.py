@@ -32,6 +32,7 @@ class RewardMetrics:
     folded_scores: int  # candidates whose text another of their group had too
     lost_children: int  # executor children that died or were ended
     replaced_workers: int
+    unread_queries: int = 0  # that the design could not read within its limits, or whose parser failed
     terms: dict[str, float] = field(default_factory=dict)  # mean of each term of the reward, in designs with terms
 
 
@@ -104,6 +105,7 @@ class RewardMeter:
                 folded_scores=self._since(stats, "num_folded"),
                 lost_children=self._since(stats, "num_lost_children"),
                 replaced_workers=self._num_lost_workers,
+                unread_queries=self._since(stats, "num_unread"),
             )
             self._before = list(stats)
             self._reset()

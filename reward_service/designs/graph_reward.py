@@ -18,16 +18,14 @@ that are the same are at distance 0 without it; the published increment of the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cluster.messages import Outcome
 from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.graph.build import BuiltQuery
-from reward_service.graph.built_queries import Built, BuiltQueries
-from reward_service.graph.plan import SyntaxFault
 from reward_service.graph.stepwise import step_credits
 from reward_service.graph.terms import OperatorGraph
+from reward_service.reading.forms import FAULTS, Form, Unreadable
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 NO_QUERY, NO_PLAN = -1.0, -0.6
@@ -35,33 +33,35 @@ NO_QUERY, NO_PLAN = -1.0, -0.6
 Distances = Callable[[Sequence[tuple[OperatorGraph, OperatorGraph]]], Sequence[float]]
 
 
+ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the graph of each
+
+
 class GraphReward:
     def __init__(
-        self, databases_dir: Path, distances: Distances | None, outcome_weight: float, stepwise_weight: float
+        self, read: ReadQueries, distances: Distances | None, outcome_weight: float, stepwise_weight: float
     ) -> None:
         """`distances` is None where the outcome has no weight."""
-        self._queries = BuiltQueries(databases_dir)
+        self._read = read
         self._distances = distances
         self._weights = {"outcome": outcome_weight, "stepwise": stepwise_weight}
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
         """Raises GoldUnusable and GroupUnscorable."""
+        asked = list(dict.fromkeys(one.sql for one in group.candidates if one.sql is not None and not _is_refused(one)))
         try:
-            state = self._queries.state(group.database_id)
+            forms = self._read(group.database_id, [*group.gold_sql, *asked])
         except DatabaseUnavailable as error:
             raise GroupUnscorable(message_of(error)) from error
-
-        def built(sql: str) -> Built:
-            return self._queries.get(group.database_id, state, sql)
-
-        golds = _usable([built(sql) for sql in group.gold_sql])
-        asked = {one.sql: built(one.sql) for one in group.candidates if one.sql is not None and not _is_refused(one)}
-        answers = {sql: query for sql, query in asked.items() if isinstance(query, BuiltQuery)}
+        golds = _usable([forms[sql] for sql in group.gold_sql])
+        answers = {sql: form for sql in asked if isinstance(form := forms[sql], BuiltQuery)}
         rewards = dict(zip(answers, self._best_rewards(list(answers.values()), golds), strict=True))
-        return [self._reward(one, asked, rewards) for one in group.candidates]
+        return [self._reward(one, forms, rewards) for one in group.candidates]
 
-    def _reward(self, one: JudgedCandidate, asked: dict[str, Built], rewards: dict[str, Reward]) -> Reward:
-        if one.sql is None or _is_refused(one) or isinstance(asked[one.sql], SyntaxFault):
+    def _reward(self, one: JudgedCandidate, forms: Mapping[str, Form], rewards: dict[str, Reward]) -> Reward:
+        if one.sql is None or _is_refused(one):
+            return self._weighted(NO_QUERY, 0.0)
+        form = forms[one.sql]
+        if isinstance(form, Unreadable) and form.kind in ("syntax", *FAULTS):
             return self._weighted(NO_QUERY, 0.0)
         return rewards.get(one.sql) or self._weighted(NO_PLAN, 0.0)
 
@@ -84,10 +84,11 @@ class GraphReward:
         return Reward(sum(terms.values()), terms)
 
 
-def _usable(golds: Sequence[Built]) -> list[BuiltQuery]:
+def _usable(golds: Sequence[Form]) -> list[BuiltQuery]:
     usable = [gold for gold in golds if isinstance(gold, BuiltQuery)]
     if not usable:
-        raise GoldUnusable(f"no gold becomes an operator graph: {golds[0] if golds else 'there is none'}")
+        reason = next((gold.message for gold in golds if isinstance(gold, Unreadable)), "there is none")
+        raise GoldUnusable(f"no gold becomes an operator graph: {reason}")
     return usable
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -60,3 +61,12 @@ class Design:
     rewards: RewardDesign
     executes: bool = True  # whether candidates are run for it
     semantics: str | None = None  # its own comparator; None: the run's, reward.semantics
+    reader: Reader | None = None  # that it reads model-written text with
+
+
+class Reader(Protocol):
+    """What a design reads texts with, as the scorer ends and counts it."""
+
+    num_faults: Counter[str]
+
+    def close(self) -> None: ...

@@ -26,38 +26,31 @@ leaves the whole group without a reward: a 0 in its place would teach something 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cluster.messages import Outcome
 from configs.reward_sections import RewardSection
-from reward_service.designs.interface import GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
+from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.designs.sql_r1 import length_term
 from reward_service.judge_protocol import JudgedQuery
-from reward_service.schema_reader import Schema
-from reward_service.sql_similarity import MAX_CHARS, KnownSchema, QueryParts, jaccard, query_parts
+from reward_service.reading.forms import FAULTS, Form, Unreadable
+from reward_service.sql_similarity import MAX_CHARS, QueryParts, jaccard
 from reward_service.verdict import DatabaseUnavailable
 
-MAX_SCHEMAS = 64
-MAX_GOLDS = 10_000
 NOT_A_QUERY = (Outcome.NO_SQL, Outcome.REJECTED)
 
 AskJudge = Callable[[Sequence[JudgedQuery]], Sequence[float]]
-ReadSchema = Callable[[str], Schema]
+ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the parts of each
 
 
 class ReasoningSql:
     """`ask_judge` raises GroupUnscorable; it is None exactly where the judge's weight is 0."""
 
-    def __init__(self, section: RewardSection, read_schema: ReadSchema, ask_judge: AskJudge | None) -> None:
+    def __init__(self, section: RewardSection, read: ReadQueries, ask_judge: AskJudge | None) -> None:
         self._section = section
         self._grants_all = section.reasoning_partial_terms == "full_when_right"
-        self._read_schema = read_schema
+        self._read = read
         self._ask_judge = ask_judge
-        self._schemas: dict[str, tuple[Schema, KnownSchema]] = {}
-        self._lock = threading.Lock()
-        self._parts_of_gold = lru_cache(MAX_GOLDS)(query_parts)
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
         grades = self._grades(group)
@@ -96,32 +89,20 @@ class ReasoningSql:
         return None if one.outcome is Outcome.MATCH and self._grants_all else one.sql
 
     def _similarities(self, group: JudgedGroup) -> dict[str | None, tuple[float, float]]:
-        """Of schema items and n-grams, the best over the golds each; by SQL. Raises GroupUnscorable."""
-        schema = self._schema(group.database_id)
-        golds = [parts for sql in group.gold_sql if (parts := self._parts_of_gold(sql, schema)) is not None]
-        found: dict[str | None, tuple[float, float]] = {}
-        for one in group.candidates:
-            is_granted = one.outcome is Outcome.MATCH and self._grants_all
-            if one.sql is None or one.outcome in NOT_A_QUERY or one.sql in found or is_granted:
-                continue
-            parts = query_parts(one.sql, schema)
-            if parts is not None:
-                found[one.sql] = similarity(parts, golds)
-        return found
-
-    def _schema(self, database_id: str) -> KnownSchema:
-        """Raises GroupUnscorable."""
+        """Of schema items and n-grams, the best over the golds each; by SQL. Raises GroupUnscorable, GoldUnusable."""
+        texts = [one.sql for one in group.candidates if one.sql is not None and not self._needs_no_similarity(one)]
         try:
-            schema = self._read_schema(database_id)
+            forms = self._read(group.database_id, [*group.gold_sql, *texts])
         except DatabaseUnavailable as error:
             raise GroupUnscorable(str(error)) from error
-        with self._lock:
-            known = self._schemas.get(database_id)
-            if known is None or known[0] is not schema:
-                if len(self._schemas) >= MAX_SCHEMAS:
-                    self._schemas.pop(next(iter(self._schemas)))
-                known = self._schemas[database_id] = (schema, KnownSchema.of(schema))
-            return known[1]
+        golds = [form for sql in group.gold_sql if isinstance(form := forms[sql], QueryParts)]
+        faults = [form for sql in group.gold_sql if isinstance(form := forms[sql], Unreadable) and form.kind in FAULTS]
+        if not golds and faults:
+            raise GoldUnusable(f"no gold can be read: {faults[0].message}")
+        return {sql: similarity(form, golds) for sql in texts if isinstance(form := forms[sql], QueryParts)}
+
+    def _needs_no_similarity(self, one: JudgedCandidate) -> bool:
+        return one.outcome in NOT_A_QUERY or (one.outcome is Outcome.MATCH and self._grants_all)
 
 
 def similarity(parts: QueryParts, golds: Sequence[QueryParts]) -> tuple[float, float]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.reward_sections import RewardSection
-from reward_service.designs.interface import Design, RewardDesign
+from reward_service.designs.interface import Design
+
+if TYPE_CHECKING:  # the designs that read nothing start faster without
+    from reward_service.reading.contained_reader import ContainedReader
+
+READER_MEMORY_BYTES = 2**30  # of a child that parses, beyond what its program needs
 
 
 def make_design(section: RewardSection, databases_dir: Path) -> Design:
@@ -20,9 +26,9 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
 
             return Design(rewards=sql_r1.SqlR1(section.sql_r1_variant), semantics=sql_r1.SEMANTICS)
         case "reasoning_sql":
-            return Design(rewards=_reasoning_sql(section, databases_dir))
+            return _reasoning_sql(section, databases_dir)
         case "graph_reward":
-            return Design(rewards=_graph_reward(section, databases_dir), executes=False)
+            return _graph_reward(section, databases_dir)
         case "proof":
             from reward_service.designs import proof
 
@@ -30,25 +36,33 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
     raise ValueError(f"reward.design is {section.design!r}, which has no line in the registry")
 
 
-def _reasoning_sql(section: RewardSection, databases_dir: Path) -> RewardDesign:
+def _reasoning_sql(section: RewardSection, databases_dir: Path) -> Design:
     from reward_service.designs.reasoning_sql import ReasoningSql
-    from reward_service.schema_reader import SchemaReader
 
-    read_schema = SchemaReader(databases_dir).schema
-    if not section.asks_judge:
-        return ReasoningSql(section, read_schema, None)
-    from reward_service.judge import Judge
+    ask_judge = None
+    if section.asks_judge:
+        from reward_service.judge import Judge
 
-    return ReasoningSql(section, read_schema, Judge(section).scores)
+        ask_judge = Judge(section).scores
+    reader = _reader("parts", section, databases_dir)
+    return Design(rewards=ReasoningSql(section, reader.read, ask_judge), reader=reader)
 
 
-def _graph_reward(section: RewardSection, databases_dir: Path) -> RewardDesign:
+def _graph_reward(section: RewardSection, databases_dir: Path) -> Design:
     from reward_service.designs.graph_reward import GraphReward
 
     weights = section.graph_outcome_weight, section.graph_stepwise_weight
-    if section.graph_outcome_weight == 0:
-        return GraphReward(databases_dir, None, *weights)
-    from reward_service.graph.graph_distances import GraphDistances
+    distances = None
+    if section.graph_outcome_weight > 0:
+        from reward_service.graph.graph_distances import GraphDistances
 
-    assert section.graph_network is not None  # the configuration refuses it
-    return GraphReward(databases_dir, GraphDistances.read(section.graph_network.expanduser()), *weights)
+        assert section.graph_network is not None  # the configuration refuses it
+        distances = GraphDistances.read(section.graph_network.expanduser())
+    reader = _reader("graph", section, databases_dir)
+    return Design(rewards=GraphReward(reader.read, distances, *weights), executes=False, reader=reader)
+
+
+def _reader(form: str, section: RewardSection, databases_dir: Path) -> ContainedReader:
+    from reward_service.reading.contained_reader import ContainedReader
+
+    return ContainedReader(form, databases_dir, section.design_time_limit_s, READER_MEMORY_BYTES)

@@ -25,16 +25,15 @@ are judged on where `reward.suite` names them. Whether the paper pays L for SQL 
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from cluster.messages import Outcome
 from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+from reward_service.extraction import fenced_sql
 
 SEMANTICS = "spider"
 LONGEST_CHARS = 2048
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-FENCED_SQL = re.compile(r"```sql\s*(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
 class SqlR1:
@@ -64,11 +63,11 @@ def length_term(reply: str) -> float | None:
         return None
     thought = reply[thought_from + len(TAGS[0]) : thought_to]
     answer = reply[answer_from + len(TAGS[2]) : answer_to]
-    blocks = FENCED_SQL.findall(answer)
-    if not blocks or not blocks[-1].strip():
+    sql = fenced_sql(answer)
+    if sql is None:
         return None
     num_chars = min(len(thought) + len(answer), LONGEST_CHARS)
-    return 0.5 * num_chars / LONGEST_CHARS + len(blocks[-1].strip()) / len(answer)
+    return 0.5 * num_chars / LONGEST_CHARS + len(sql) / len(answer)
 
 
 def _sum(**terms: float) -> Reward:

@@ -24,8 +24,12 @@ def build(sql: str, schema: DatabaseSchema) -> BuiltQuery:
         folded = merged(query.copy())  # before the walk, which gives nodes new parents
         steps = operators(query, schema.tables).steps
         graph = numbered(operators(folded, schema.tables).root)
+    except NoPlan:
+        raise
     except TooManyNodes as error:
         raise NoPlan(str(error)) from error
     except RecursionError as error:
         raise NoPlan("the query is nested too deep") from error
+    except Exception as error:  # a tree of a form that the walk does not know: a property of the query
+        raise NoPlan(f"{type(error).__name__}: {error}") from error
     return BuiltQuery(graph, steps)

@@ -30,6 +30,7 @@ _NEGATED: dict[type[exp.Expr], type[exp.Binary]] = {
     exp.GT: exp.LTE,
     exp.LTE: exp.GT,
 }
+_COMPARED = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Between)
 _TRANSPARENT = (exp.Paren, exp.Alias)
 
 
@@ -102,12 +103,12 @@ class ExpressionTerms:
         return made if self.rows is None else made.add(OVER, self.rows)
 
     def _literal(self, node: exp.Expr) -> Term:
-        sign = ""
+        sign, is_compared = "", _is_compared(node)
         while isinstance(node, exp.Neg | exp.Paren):
             sign = ("" if sign else "-") if isinstance(node, exp.Neg) else sign
             node = node.this
         if isinstance(node, exp.Literal) and not node.is_string:
-            return Term("number", _number(f"{sign}{node.this}"))
+            return Term("number", _number(f"{sign}{node.this}", keeps_type=not is_compared))
         found = Term("string", node.this) if isinstance(node, exp.Literal) else self._bare(node)
         return Term("neg").add("0", found) if sign else found
 
@@ -198,10 +199,20 @@ def _disjuncts(condition: exp.Or) -> Iterator[exp.Expr]:
             yield bare
 
 
-def _number(text: str) -> str:
-    """One spelling for each value: 5, 5.0 and 05 are the same."""
+def _is_compared(literal: exp.Expr) -> bool:
+    """Whether its value alone counts: 5 and 5.0 compare alike, but divide differently."""
+    above = literal.parent
+    while isinstance(above, exp.Paren | exp.Neg):
+        above = above.parent
+    return isinstance(above, _COMPARED)
+
+
+def _number(text: str, *, keeps_type: bool) -> str:
+    """One spelling for each value: 5 and 05 are the same, and 5.0 too unless its type counts."""
     try:
         value = float(text)
     except ValueError:
         return text.lower()
+    if keeps_type and any(mark in text.lower() for mark in ".e"):
+        return repr(value)
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)

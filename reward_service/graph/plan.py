@@ -61,6 +61,8 @@ def parsed(sql: str) -> exp.Query:
         raise SyntaxFault(str(error)) from error
     except RecursionError as error:
         raise NoPlan("the SQL is nested too deep") from error
+    except Exception as error:  # the parser's own faults, as of a number with thousands of digits
+        raise SyntaxFault(f"{type(error).__name__}: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise SyntaxFault("the text is not exactly one query")
     return statements[0]
@@ -72,8 +74,10 @@ def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
         raise NoPlan(f"the query has {much}")
     _refuse_namesakes(query)
     try:
-        plain = _with_string_literals(query.copy(), schema)
+        plain = _with_windows(_with_string_literals(query.copy(), schema))
         found = qualify(plain, schema=schema, dialect=DIALECT, identify=False, quote_identifiers=False)
+    except NoPlan:
+        raise
     except Exception as error:  # whatever the optimizer trips over is a property of the query, not of this program
         raise NoPlan(f"{type(error).__name__}: {error}") from error
     assert isinstance(found, exp.Query)
@@ -112,4 +116,24 @@ def _with_string_literals(query: exp.Query, schema: MappingSchema) -> exp.Query:
         name = column.this
         if isinstance(name, exp.Identifier) and name.quoted and not column.table and name.name.lower() not in names:
             column.replace(exp.Literal.string(name.name))
+    return query
+
+
+def _with_windows(query: exp.Query) -> exp.Query:
+    """Each window that is named by OVER with what the WINDOW clause says of the name. Raises NoPlan."""
+    for select in query.find_all(exp.Select):
+        named = {window.this.name.lower(): window for window in select.args.get("windows") or ()}
+        own = [window for window in select.find_all(exp.Window) if window.find_ancestor(exp.Select) is select]
+        for window in own:
+            seen: set[str] = set()
+            while window.args.get("alias") is not None:
+                name = window.args["alias"].name.lower()
+                if name not in named or name in seen:
+                    raise NoPlan(f"no window is named {name!r}")
+                seen.add(name)
+                window.set("alias", None)
+                for place, value in named[name].copy().args.items():
+                    if place not in ("this", "over") and value and not window.args.get(place):
+                        window.set(place, value)
+        select.set("windows", None)
     return query

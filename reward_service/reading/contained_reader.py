@@ -1,0 +1,77 @@
+"""Reads queries that models have written in a process that can be killed; each is read once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reward_service.bounded_cache import BoundedCache
+from reward_service.databases import database_path, file_digest
+from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
+from reward_service.graph.build import BuiltQuery
+from reward_service.group_run import run_groups
+from reward_service.reading.forms import FAULTS, Form, Unreadable
+from reward_service.reading.reading_run import ReadingRun
+from reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
+from reward_service.verdict import DatabaseUnavailable, message_of
+
+MAX_CACHED_BYTES = 64 * 2**20
+BYTES_PER_NODE = 500  # with its edges and hashes, about
+BYTES_PER_CHARACTER = 20  # of a query whose parts are kept, about
+
+
+class ContainedReader:
+    """For several threads, which take turns."""
+
+    def __init__(self, form: str, databases_dir: Path, time_limit_s: float, max_memory_bytes: int) -> None:
+        """`form` is `parts` or `graph`."""
+        self._databases_dir = databases_dir.expanduser().absolute()
+        self._settings = ReaderSettings(
+            form=form,
+            databases_dir=str(self._databases_dir),
+            time_limit_s=time_limit_s,
+            max_memory_bytes=max_memory_bytes,
+        )
+        self._process = ExecutorProcess(self._settings, WALL_LIMIT_S)
+        self._known: BoundedCache[tuple[str, str], Form] = BoundedCache(MAX_CACHED_BYTES)
+        self._lock = threading.Lock()
+        self.num_faults: Counter[str] = Counter()  # texts that could not be read within the limits, by their message
+
+    def read(self, database_id: str, texts: Iterable[str]) -> Mapping[str, Form]:
+        """Return what each text is read as. Raises DatabaseUnavailable, also where the reader itself is."""
+        state = file_digest(database_path(self._databases_dir, database_id))
+        with self._lock:
+            asked = list(dict.fromkeys(texts))
+            found = {sql: form for sql in asked if (form := self._known.get((state, sql))) is not None}
+            missing = [sql for sql in asked if sql not in found]
+            if missing:
+                found |= self._read(database_id, state, missing)
+            return found
+
+    def close(self) -> None:
+        """Ends the process; a later call would start another."""
+        with self._lock:
+            self._process.close()
+
+    def _read(self, database_id: str, state: str, texts: list[str]) -> dict[str, Form]:
+        run = ReadingRun(database_id, texts, self._settings.time_limit_s)
+        try:
+            run_groups(self._process, [run])
+        except ExecutorUnavailable as error:
+            raise DatabaseUnavailable(message_of(error)) from error
+        if run.unavailable is not None:
+            raise DatabaseUnavailable(run.unavailable)
+        found = {texts[index]: form for index, form in run.forms.items()}
+        for sql, form in found.items():
+            self._known.put((state, sql), form, _num_bytes(sql, form))
+            if isinstance(form, Unreadable) and form.kind in FAULTS:
+                self.num_faults[form.message] += 1
+        return found
+
+
+def _num_bytes(sql: str, form: Form) -> int:
+    if isinstance(form, BuiltQuery):
+        return len(form.graph.nodes) * BYTES_PER_NODE + 2 * len(sql)
+    return BYTES_PER_NODE + BYTES_PER_CHARACTER * len(sql)

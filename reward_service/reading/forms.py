@@ -1,0 +1,82 @@
+"""The two forms that a query is read as, and how each travels in a frame (pure; sqlglot does the parsing)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reward_service.graph.build import BuiltQuery, build
+from reward_service.graph.operators import Piece
+from reward_service.graph.plan import NoPlan, SyntaxFault, schema_of
+from reward_service.graph.terms import Edge, Node, OperatorGraph
+from reward_service.sql_similarity import KnownSchema, QueryParts, query_parts
+
+Columns = Mapping[str, Mapping[str, str]]  # table -> column -> declared type
+
+
+FAULTS = ("limit", "fault")  # of reading, where all else is a property of the query
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A text that has no such form. `kind` is `syntax`, `no_plan`, `no_parts`, `limit` or `fault`."""
+
+    kind: str
+    message: str
+
+
+Form = QueryParts | BuiltQuery | Unreadable
+Read = Callable[[str], Form]
+
+
+def reader_of(form: str, columns: Columns) -> Read:
+    """Return what reads the queries of one database. Raises KeyError for a form that is none."""
+    return {"parts": _parts_reader, "graph": _graph_reader}[form](columns)
+
+
+def _parts_reader(columns: Columns) -> Read:
+    schema = KnownSchema.of(columns)
+
+    def read(sql: str) -> Form:
+        return query_parts(sql, schema) or Unreadable("no_parts", "it is no single query that can be read")
+
+    return read
+
+
+def _graph_reader(columns: Columns) -> Read:
+    schema = schema_of(columns)
+
+    def read(sql: str) -> Form:
+        try:
+            return build(sql, schema)
+        except SyntaxFault as error:
+            return Unreadable("syntax", str(error))
+        except NoPlan as error:
+            return Unreadable("no_plan", str(error))
+
+    return read
+
+
+def encoded(form: Form) -> dict[str, Any]:
+    match form:
+        case Unreadable(kind, message):
+            return {"unreadable": kind, "message": message}
+        case QueryParts():
+            return {"items": sorted(form.schema_items), "ngrams": sorted(form.ngrams)}
+        case BuiltQuery():
+            graph = form.graph
+            return {"nodes": graph.nodes, "signatures": graph.signatures, "edges": graph.edges, "steps": form.steps}
+
+
+def decoded(found: Mapping[str, Any]) -> Form:
+    if "unreadable" in found:
+        return Unreadable(found["unreadable"], found["message"])
+    if "items" in found:
+        return QueryParts(frozenset(found["items"]), frozenset(tuple(one) for one in found["ngrams"]))
+    graph = OperatorGraph(
+        tuple(Node(*one) for one in found["nodes"]),
+        tuple(found["signatures"]),
+        tuple(Edge(*one) for one in found["edges"]),
+    )
+    return BuiltQuery(graph, tuple(tuple(Piece(*piece) for piece in step) for step in found["steps"]))

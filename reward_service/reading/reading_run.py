@@ -1,0 +1,69 @@
+"""The texts of one call on their way through a reader that may die on any of them (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from reward_service.executor_process import ChildEnded
+from reward_service.frames import Frame
+from reward_service.reading.forms import Form, Unreadable, decoded
+
+MAX_ATTEMPTS = 2  # of a text whose child died, unless by its own CPU timer
+SCHEMA = -1  # the step before the first text
+
+
+class ReadingRun:
+    """What each text was read as, by its index; `unavailable` is set instead when the schema could not be read."""
+
+    def __init__(self, database_id: str, texts: Sequence[str], time_limit_s: float) -> None:
+        self._database_id = database_id
+        self._texts = texts
+        self._time_limit_s = time_limit_s
+        self._steps: list[int] = []  # of the request sent last
+        self._deaths: Counter[int] = Counter()
+        self._crashes: Counter[int] = Counter()
+        self.forms: dict[int, Form] = {}
+        self.unavailable: str | None = None
+        self.is_over = False
+
+    def request(self) -> Frame:
+        """What is left to be read."""
+        texts = [(index, sql) for index, sql in enumerate(self._texts) if index not in self.forms]
+        self._steps = [SCHEMA, *(index for index, _ in texts)]
+        return {"database_id": self._database_id, "texts": texts}
+
+    def note(self, answer: Frame) -> None:
+        """One of the request's answers; `done` is its last."""
+        if answer["kind"] == "done":
+            self.is_over = True
+        elif answer["kind"] == "text":
+            self.forms[answer["index"]] = decoded(answer["form"])
+        elif "fault" in answer:
+            self.unavailable = answer["fault"]
+
+    @property
+    def num_steps(self) -> int:
+        """Answers that the request sent last asks for, `done` aside."""
+        return len(self._steps)
+
+    def blame(self, num_done: int, end: ChildEnded) -> None:
+        """The child ended on this run after `num_done` answers; those not sent are made again by the next child."""
+        step = self._steps[min(num_done, len(self._steps) - 1)]
+        self._deaths[step] += 1
+        self._crashes[step] += end.is_crash
+        if end.by_cpu_timer:
+            self._settle(step, Unreadable("limit", f"reading it takes over {self._time_limit_s:g} s of CPU time"))
+        elif self._crashes[step] >= MAX_ATTEMPTS:
+            self._settle(step, Unreadable("limit", f"reading it takes more memory than there is ({end})"))
+        elif self._deaths[step] >= MAX_ATTEMPTS:
+            self.unavailable = f"{end}, {MAX_ATTEMPTS} times"
+            self.is_over = True
+
+    def _settle(self, step: int, found: Unreadable) -> None:
+        if step == SCHEMA:
+            self.unavailable = f"the schema of database {self._database_id!r}: {found.message}; check the file"
+            self.is_over = True
+        else:
+            self.forms[step] = found
+            self.is_over = len(self.forms) == len(self._texts)

@@ -1,0 +1,28 @@
+"""What a reader's child is told when it starts, as one JSON text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+WALL_LIMIT_S = 120.0  # only a safety net: far above what a busy machine makes of the CPU-time limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderSettings:
+    """`form` is what a query is read as: `parts` of its text, or the `graph` of its operators."""
+
+    program: ClassVar[str] = "reward_service.reading.child"
+
+    form: str
+    databases_dir: str
+    time_limit_s: float  # CPU seconds of one text, and of a database's schema
+    max_memory_bytes: int
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
