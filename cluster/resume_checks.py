@@ -34,6 +34,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "design arctic_format_floor sql_r1_variant reasoning_execution_weight reasoning_judge_weight "
             "reasoning_syntax_weight reasoning_schema_weight reasoning_ngram_weight reasoning_format_weight "
             "reasoning_partial_terms judge_model graph_network graph_outcome_weight graph_stepwise_weight "
+            "graph_stepwise_variant "
             "semantics suite empty_gold empty_gold_weight time_limit_s max_rows max_result_bytes "
             "max_memory_bytes max_cell_bytes max_sql_bytes max_expression_depth max_compound_selects "
             "max_like_pattern_bytes float_tolerance design_time_limit_s"

@@ -85,6 +85,9 @@ class RewardSection(Section):
     graph_network: Path | None = Field(None, description="Folder that `floe train-graph-reward` wrote.")
     graph_outcome_weight: float = Field(1.0, ge=0, description="Of the graph matching network's score.")
     graph_stepwise_weight: float = Field(0.0, ge=0, description="Of the stepwise CTE matching; needs no network.")
+    graph_stepwise_variant: Literal["precise", "published"] = Field(
+        "precise", description="`precise` takes off for what the gold lacks, `published` does not."
+    )
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:

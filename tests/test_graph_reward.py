@@ -83,11 +83,23 @@ def test_totals_of_the_outcome_by_hand(databases: Path) -> None:
 
 
 def test_totals_of_both_terms_by_hand(databases: Path) -> None:
-    # The gold's pieces: scan, condition, column. NEAR has two of them, FAR one.
+    # The gold's pieces: scan, condition, column. NEAR has two of them and another condition, FAR one of its two.
     design = GraphReward(reading(databases), distance_by_size, 1.0, 0.5)
     rewards = design(group_of(GOLD, NEAR, FAR, BROKEN, UNKNOWN_COLUMN))
-    assert [reward.value for reward in rewards] == pytest.approx([1.5, 0.75 + 1 / 3, 1 / 6, -1.0, -0.6])
-    assert rewards[1].terms == pytest.approx({"outcome": 0.75, "stepwise": 1 / 3})
+    assert [reward.value for reward in rewards] == pytest.approx([1.5, 0.75 + 2 / 9, 1 / 12, -1.0, -0.6])
+    assert rewards[1].terms == pytest.approx({"outcome": 0.75, "stepwise": 2 / 9})
+
+
+def test_what_the_gold_lacks_costs_and_as_published_does_not(databases: Path) -> None:
+    kitchen_sink = (
+        "SELECT DISTINCT id, name, age, id + 1, age + 1, id + 2, age + 2 FROM singer WHERE age > 3 ORDER BY id LIMIT 1"
+    )
+    precise, published = (
+        GraphReward(reading(databases), None, 0.0, 1.0, extras_cost=extras_cost)(group_of(kitchen_sink, GOLD))
+        for extras_cost in (True, False)
+    )
+    assert [reward.value for reward in published] == [1.0, 1.0]
+    assert precise[0].value < 0.35 and precise[1].value == 1.0
 
 
 def test_the_stepwise_term_alone_needs_no_network(databases: Path) -> None:
@@ -101,7 +113,7 @@ def test_the_stepwise_term_alone_needs_no_network(databases: Path) -> None:
     with closing(Scorer(databases, section)) as scorer:
         scores = scorer.score(request)
         assert scorer.executor_pid == 0, "nothing may be run"
-    assert [score.reward for score in scores] == pytest.approx([2, 4 / 3, 0, 0])
+    assert [score.reward for score in scores] == pytest.approx([2, 8 / 9, 0, 0])
     assert scores[0].terms == {"stepwise": 2.0}
     assert [score.outcome for score in scores] == [Outcome.NOT_EXECUTED] * 3 + [Outcome.REJECTED]
 

@@ -3,7 +3,9 @@
     outcome     -1      no query: sqlglot can't parse it, it is refused, or there is none
                 -0.6    no plan: it can't be resolved on the database's schema
                 max(0, 1 - d)    d is the distance of the two graphs by a graph matching network ("GMNScore")
-    stepwise    share of the gold's structure that the answer's CTEs build, each piece credited once ("StepRTM")
+    stepwise    share of the gold's structure that the answer's CTEs build, each piece credited once ("StepRTM"), times
+                the share of the answer's own structure that the gold has; without the latter with
+                `reward.graph_stepwise_variant: published`
 
     reward = graph_outcome_weight * outcome + graph_stepwise_weight * stepwise
 
@@ -23,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cluster.messages import Outcome
 from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.graph.build import BuiltQuery
-from reward_service.graph.stepwise import step_credits
+from reward_service.graph.stepwise import Steps, precision, step_credits
 from reward_service.graph.terms import OperatorGraph
 from reward_service.reading.forms import FAULTS, Form, Unreadable
 from reward_service.verdict import DatabaseUnavailable, message_of
@@ -38,11 +40,18 @@ ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a databas
 
 class GraphReward:
     def __init__(
-        self, read: ReadQueries, distances: Distances | None, outcome_weight: float, stepwise_weight: float
+        self,
+        read: ReadQueries,
+        distances: Distances | None,
+        outcome_weight: float,
+        stepwise_weight: float,
+        *,
+        extras_cost: bool = True,
     ) -> None:
-        """`distances` is None where the outcome has no weight."""
+        """`distances` is None where the outcome has no weight; `extras_cost` counts the precision of the steps."""
         self._read = read
         self._distances = distances
+        self._extras_cost = extras_cost
         self._weights = {"outcome": outcome_weight, "stepwise": stepwise_weight}
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
@@ -72,11 +81,14 @@ class GraphReward:
         best = []
         for answer in answers:
             each = [
-                self._weighted(max(0.0, 1.0 - next(found)), sum(step_credits(answer.steps, gold.steps)))
-                for gold in golds
+                self._weighted(max(0.0, 1.0 - next(found)), self._stepwise(answer.steps, gold.steps)) for gold in golds
             ]
             best.append(max(each, key=lambda reward: reward.value))
         return best
+
+    def _stepwise(self, answer: Steps, gold: Steps) -> float:
+        credits = sum(step_credits(answer, gold))
+        return credits * precision(answer, gold) if self._extras_cost else credits
 
     def _weighted(self, outcome: float, stepwise: float) -> Reward:
         values = {"outcome": outcome, "stepwise": stepwise}

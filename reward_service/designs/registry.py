@@ -59,7 +59,9 @@ def _graph_reward(section: RewardSection, databases_dir: Path) -> Design:
         assert section.graph_network is not None  # the configuration refuses it
         distances = GraphDistances.read(section.graph_network.expanduser())
     reader = _reader("graph", section, databases_dir)
-    return Design(rewards=GraphReward(reader.read, distances, *weights), executes=False, reader=reader)
+    extras_cost = section.graph_stepwise_variant == "precise"
+    rewards = GraphReward(reader.read, distances, *weights, extras_cost=extras_cost)
+    return Design(rewards=rewards, executes=False, reader=reader)
 
 
 def _reader(form: str, section: RewardSection, databases_dir: Path) -> ContainedReader:

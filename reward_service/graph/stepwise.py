@@ -6,8 +6,10 @@ Steps are the CTEs of the answer's outermost WITH in their order, then the state
 of an operator tree: a scan by its table, a condition, a group key, a sort key, DISTINCT, LIMIT, an outer join, a set
 operation, and each column that the statement returns; those of a CTE are no result and earn nothing, nor does a CTE
 that nothing reads. The credits add up to 1 at most, and to 1 where nothing of the gold is missing. The increment as
-published is not known beyond "newly matched structure": that a piece is the unit, and that what the gold lacks costs
-nothing, are choices made here.
+published is not known beyond "newly matched structure": that a piece is the unit is a choice made here.
+
+By the credits alone what the gold lacks costs nothing, and a query of every table and column earns most of them. So
+they are multiplied by the precision, the share of the answer's own pieces that the gold has.
 """
 
 from __future__ import annotations
@@ -30,3 +32,10 @@ def step_credits(answer: Steps, gold: Steps) -> list[float]:
         missing -= matched
         credits.append(matched.total() / num_pieces if num_pieces else 0.0)
     return credits
+
+
+def precision(answer: Steps, gold: Steps) -> float:
+    """The share of the answer's pieces that the gold has, 0 to 1; 1 without any."""
+    own = Counter(piece for step in answer for piece in step)
+    missing = Counter(piece for step in gold for piece in step)
+    return (own & missing).total() / own.total() if own else 1.0
