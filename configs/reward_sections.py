@@ -111,6 +111,11 @@ class RewardSection(Section):
     @field_validator("judge_url")
     @classmethod
     def _an_address_of_the_web(cls, value: str | None) -> str | None:
+        if value is not None and "@" in urlsplit(value).netloc:
+            raise ValueError(
+                "reward.judge_url holds a name or password, which would be written to the run folder: take it out, put "
+                "the key into a variable and name that with reward.judge_key_variable"
+            )
         if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
             raise ValueError(
                 f"reward.judge_url is {value!r}, which is no address of an endpoint: give one as http://127.0.0.1:8000/v1"

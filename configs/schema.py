@@ -39,10 +39,20 @@ class RunSection(Section):
     @field_validator("mlflow_uri")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).password is not None:
+        if value is not None and "@" in urlsplit(value).netloc:
             raise ValueError(
-                "run.mlflow_uri holds a password, which would be written to the run folder: take it out and set the "
-                "variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                "run.mlflow_uri holds a name or password, which would be written to the run folder: take it out and "
+                "set the variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        is_plain = value.strip() not in ("", ".", "..") and value.isprintable() and not set(value) & set("/\\")
+        if not is_plain:
+            raise ValueError(
+                f"run.name is {value!r}, but the run's folder is named after it: use letters, digits, '-' and '_'"
             )
         return value
 

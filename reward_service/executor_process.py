@@ -18,6 +18,9 @@ MAX_STARTS = 3
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
 CONTROL_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 5.0
+# TZ is part of what SQLite's 'localtime' means.
+PASSED_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR", "TZ"})
+PASSED_PREFIXES = ("LC_", "PYTHON", "VIRTUAL_ENV")
 # What a process gets for what it does itself. SIGKILL is none of these: memory is bounded within the child, which
 # aborts when it has no more, so whoever kills it stands outside: a person, a cgroup, or a kernel short of memory.
 CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS})
@@ -192,10 +195,19 @@ class ExecutorProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": search_path},
+                env=_clean_environment() | {"PYTHONPATH": search_path},
                 start_new_session=True,
             )
         self._control = ours
         ours.settimeout(START_LIMIT_S)
         self._ask(lambda control: None)
         ours.settimeout(CONTROL_LIMIT_S)
+
+
+def _clean_environment() -> dict[str, str]:
+    """The variables that a child needs: keys and tokens are none of its business."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_VARIABLES or name.startswith(PASSED_PREFIXES)
+    }

@@ -235,3 +235,9 @@ def test_every_shipped_configuration_loads():
     for path in shipped:
         needs_paths = ["data.questions=q.json", "data.databases=dbs"]
         assert load_config(path, needs_paths).run.num_steps >= 1
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../../x", "a\\b", "a\0b", "a\x1b[2J"])
+def test_a_name_that_is_no_folders_is_refused(name):
+    with pytest.raises(ConfigError, match=r"run\.name is"):
+        load_config(None, [f"run.name={name!r}" if name else "run.name=''"])

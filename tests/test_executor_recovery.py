@@ -62,6 +62,15 @@ def make_scorer() -> Iterator[MakeScorer]:
         yield make
 
 
+def test_no_secret_of_the_parent_reaches_a_child(folder: Path, make_scorer: MakeScorer, monkeypatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "hunter2")
+    scorer = make_scorer(folder)
+    score(scorer, GOLD, GOLD)
+    child = psutil.Process(scorer.executor_pid)
+    assert "hunter2" not in child.environ().values() and "hunter2" not in child.parent().environ().values()
+    assert child.environ()["PATH"] == os.environ["PATH"]
+
+
 def kill_when_busy(scorer: Scorer, number: signal.Signals, num_kills: int) -> threading.Thread:
     """Signals the executor child in the midst of its work, `num_kills` different ones in turn.
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from cluster.preflight.finding import Level
@@ -234,3 +235,10 @@ def free_port() -> int:
     with closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@judge.example.org/v1", "ftp://hunter2@judge.example.org/v1"])
+def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"reward\.judge_key_variable") as refused:
+        section_of(url)
+    assert "hunter2" not in "".join(one["msg"] for one in refused.value.errors())
