@@ -42,7 +42,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved configuration so that `load_config(path)` gives it back. Raises ConfigError if it can't."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = yaml.dump(config.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -52,8 +52,23 @@ def dump_config(config: RunConfig, path: Path) -> None:
         ) from None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; this refuses them."""
+class _PlainDumper(yaml.SafeDumper):
+    """Writes every value out, as the loader wants it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence, and aliases of aliases stand for gigabytes: both refused."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"line {alias.start_mark.line + 1} has an alias, where the value itself belongs", None
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
@@ -113,7 +128,7 @@ def _read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: give a YAML file.") from None
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
+        return yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML ({_yaml_reason(error)}): correct that line.") from None
 
@@ -137,7 +152,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if info is None:
         raise ConfigError(unknown_key(key, origin))
     try:
-        value = yaml.load(text, Loader=_UniqueKeyLoader)
+        value = yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if not _takes_text(info.annotation):
             raise ConfigError(

@@ -241,3 +241,10 @@ def test_every_shipped_configuration_loads():
 def test_a_name_that_is_no_folders_is_refused(name):
     with pytest.raises(ConfigError, match=r"run\.name is"):
         load_config(None, [f"run.name={name!r}" if name else "run.name=''"])
+
+
+def test_aliases_are_refused_before_they_are_expanded(tmp_path):
+    bomb = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    said = refusal(tmp_path, bomb)
+    assert "line 2 has an alias" in said and len(said) < 500
