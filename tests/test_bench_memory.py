@@ -10,7 +10,8 @@ import pytest
 
 from cluster.bench import memory_bench
 from cluster.bench.peak_memory import ResidentPeak
-from cluster.memory_plan.model_config import PUBLISHED
+from cluster.memory_plan.model_config import PUBLISHED, shape_of
+from cluster.precision.resolved import with_precision
 from configs.errors import UserError
 from configs.loading import load_config
 
@@ -41,8 +42,11 @@ def test_every_shape_has_its_dimensions():
 @pytest.mark.engine
 @pytest.mark.long
 def test_the_small_model_holds_what_is_planned(capsys, other_home):
-    overrides = [*memory_bench.BENCH_OVERRIDES, f"run.home={other_home}", "cluster.address=local"]
-    memory_bench.bench_memory(load_config(None, overrides), ["SmolLM2-135M"], as_json=True)
+    """In the precision that this machine computes fast: in the other it takes minutes, and a plan holds for either."""
+    given = [f"run.home={other_home}", "cluster.address=local", "model.dtype=auto", "rollout.dtype=auto"]
+    config = load_config(None, [*memory_bench.BENCH_OVERRIDES, *given])
+    decided = with_precision(config, lambda: shape_of(config)).config
+    memory_bench.bench_memory(decided, ["SmolLM2-135M"], as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["role"] for row in rows] == ["engine", "learner"]
     for row in rows:
