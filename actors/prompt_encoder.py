@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from actors import prompts
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns, what_is_read
-from actors.data.schemas import ColumnName, TableSchema, read_schema
+from actors.data.schemas import ColumnName, TableSchema, find_schema
 from actors.data.value_index import ValueIndex, value_index
 from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
 from actors.trimming import by_relevance, column_names, key_columns, with_matches
@@ -49,11 +49,17 @@ class PromptEncoder:
         self._schema = lru_cache(maxsize=None)(self._read_schema)
         self._value_index = lru_cache(maxsize=MAX_OPEN_INDICES)(self._open_value_index)
         self._unmatched_descriptions: list[str] = []
+        self._left_out: list[str] = []
 
     @property
     def unmatched_descriptions(self) -> tuple[str, ...]:
         """What the descriptions read so far say of no table or column of their database."""
         return tuple(self._unmatched_descriptions)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence for each table of the databases read so far that SQLite can't read here."""
+        return tuple(self._left_out)
 
     def prompt(self, question: Question) -> tuple[int, ...]:
         """Tokens of a prompt for evaluation. Raises ValueError for one that was refused."""
@@ -115,7 +121,8 @@ class PromptEncoder:
 
     def _read_schema(self, database_id: str) -> tuple[TableSchema, ...]:
         database = self._database(database_id)
-        tables = read_schema(database, self._settings.example_values)
+        tables, left_out = find_schema(database, self._settings.example_values)
+        self._left_out += left_out
         if self._settings.descriptions == "none":
             return tables
         descriptions = read_descriptions(database, tables)

@@ -125,7 +125,7 @@ def compare(
 def score(
     questions: Annotated[Path, typer.Option(help="Spider- or BIRD-layout JSON, or JSON lines.")],
     databases: Annotated[Path, typer.Option(help="Folder of <db_id>/<db_id>.sqlite.")],
-    predictions: Annotated[Path, typer.Option(help="JSON lines: question_id, and sql or completion.")],
+    predictions: Annotated[Path, typer.Option(help="JSON lines or array, or the file of BIRD or Spider.")],
     reward: Annotated[
         str | None, typer.Option(help="Design: arctic (default), sql_r1, reasoning_sql or graph_reward.")
     ] = None,

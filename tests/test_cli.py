@@ -13,6 +13,7 @@ import pytest
 
 from cluster import cli
 from cluster.messages import Outcome, Score
+from cluster.reports.submissions import BIRD_SEPARATOR
 from configs.errors import UserError
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "sqlalchemy", "deepspeed", "peft", "numpy", "tensorboard", "plotly")
@@ -282,6 +283,38 @@ def test_the_bar_of_a_long_input_goes_to_a_terminal_alone(capsys, monkeypatch, s
     assert stderr.getvalue().startswith("Scored 100 predictions") != is_terminal
 
 
+RIGHT, WRONG = "SELECT 2", "SELECT 3"
+FORMS = {
+    "null": '{"question_id": 0, "sql": "SELECT 2"}\n{"question_id": 1, "sql": null}\n',
+    "array of objects": json.dumps([{"question_id": 0, "sql": RIGHT}, {"question_id": 1, "completion": None}]),
+    "array of SQL": json.dumps([RIGHT, None, WRONG]),
+    "BIRD's": json.dumps({"0": f"{RIGHT}{BIRD_SEPARATOR}shop", "1": None}),
+    "Spider's": f"{RIGHT}\tshop\n\n{WRONG}\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_predictions_come_in_the_forms_of_the_benchmarks_too(capsys, monkeypatch, shop, form):
+    _, out, err = run_score(capsys, monkeypatch, shop, FORMS[form].splitlines(), "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["outcome"] for line in lines[:2]] == ["match", "no_sql"], err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('{"7": "SELECT 1"}', "the entry '7' is no number of a question"),
+        ('{"0": 5}', "the entry '0' is no text"),
+        ("SELECT 1", "has 1 predictions without ids for 3 questions"),
+        ('["SELECT 1"]', "has 1 predictions without ids for 3 questions"),
+        ('[{"sql": "SELECT 1"}]', "entry 1 has no question_id"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_said(capsys, monkeypatch, shop, text, part):
+    code, out, err = run_score(capsys, monkeypatch, shop, [text], "--json")
+    assert (code, out) == (2, "") and part in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("line", "options", "part"),
     [
@@ -289,7 +322,7 @@ def test_the_bar_of_a_long_input_goes_to_a_terminal_alone(capsys, monkeypatch, s
         ({"sql": "SELECT 1"}, (), "line 2 has no question_id"),
         ({"question_id": True, "sql": "SELECT 1"}, (), "line 2 has no question_id"),
         ({"question_id": 0}, (), "line 2 must hold exactly one"),
-        ({"question_id": 0, "sql": None}, (), "line 2 must hold exactly one"),
+        ({"question_id": 0, "sql": 7}, (), "line 2 must hold exactly one"),
         ({"question_id": 0, "sql": "SELECT 1", "completion": ""}, (), "line 2 must hold exactly one"),
         ("{oops", (), "line 2 is not JSON"),
         ("[1]", (), "line 2 is not a JSON object"),

@@ -16,7 +16,7 @@ from actors import prompts
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns
 from actors.data.question_sets import load_question_sets
-from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema, read_schema
+from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema, find_schema, read_schema
 from actors.data.value_index import value_index
 from actors.prompt_fitting import ColumnOrder, fitted_prompt
 from actors.trimming import Trimming, by_relevance, column_names, key_columns, with_matches
@@ -25,6 +25,7 @@ from configs.errors import UserError
 from configs.schema import DataSection
 from reward_service.designs.sql_r1 import length_term
 from reward_service.extraction import extract_sql
+from tests.score_requests import make_database
 
 TABLES = (
     TableSchema(
@@ -230,6 +231,16 @@ def test_an_index_is_made_once_and_anew_for_a_changed_database(database, tmp_pat
 def test_a_value_is_named_when_most_of_it_stands_in_the_text(value, text, named):
     assert is_named(value, text) == named
     assert best_named([value], text) == [value] * named
+
+
+def test_a_table_that_cannot_be_read_is_left_out_and_named(tmp_path):
+    script = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('rex'); PRAGMA writable_schema=ON; "
+    script += "INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES "
+    script += "('table', 'shapes', 'shapes', 0, 'CREATE VIRTUAL TABLE shapes USING module_nobody_has(x)')"
+    found = find_schema(make_database(tmp_path, "pets", script=script), 2)
+    assert [table.name for table in found.tables] == ["pet"]
+    (sentence,) = found.left_out
+    assert "table 'shapes' of" in sentence and "no such module" in sentence
 
 
 def write_description(database, rows: bytes, name: str = "PET .csv"):

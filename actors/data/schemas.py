@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import inspect
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 from sqlalchemy.engine import Connection, Inspector
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import NullType
 
 from actors.data.connections import quoted_name, reading
@@ -48,11 +49,31 @@ class TableSchema:
     foreign_keys: tuple[ForeignKey, ...]
 
 
+class FoundSchema(NamedTuple):
+    """The tables of a database, and a sentence for each that SQLite can't read here."""
+
+    tables: tuple[TableSchema, ...]
+    left_out: tuple[str, ...]
+
+
 def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
     """Tables in the file's order. Raises UserError when the file can't be read as a database."""
+    return find_schema(database, num_examples).tables
+
+
+def find_schema(database: Path, num_examples: int) -> FoundSchema:
+    """As `read_schema`; one table of an unknown module or collation takes no other along. Raises UserError."""
+    tables, left_out = [], []
     with reading(database) as connection:
         inspector = inspect(connection)
-        return tuple(_table(connection, inspector, name, num_examples) for name in inspector.get_table_names())
+        for name in inspector.get_table_names():
+            try:
+                tables.append(_table(connection, inspector, name, num_examples))
+            except OperationalError as fault:
+                if "locked" in str(fault.orig) or "disk I/O" in str(fault.orig):
+                    raise  # the file's fault, not the table's
+                left_out.append(f"table {name!r} of {database} is left out of prompts: {fault.orig}")
+    return FoundSchema(tuple(tables), tuple(left_out))
 
 
 def literal(value: object) -> str:

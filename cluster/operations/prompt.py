@@ -35,7 +35,7 @@ def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
     rows = {split: budget_of(prompts) for split, prompts in encoded.items()}
     rows["all"] = budget_of(prompt for prompts in encoded.values() for prompt in prompts)
     make_console(stderr=to_stderr).print(_table(rows, config.max_prompt_tokens))
-    for line in encoder.unmatched_descriptions:
+    for line in (*encoder.left_out, *encoder.unmatched_descriptions):
         print(f"not used: {line}", file=sys.stderr)
 
 

@@ -37,6 +37,8 @@ def fitting_questions(
 ) -> QuestionSets:
     """The questions whose prompt and longest completion fit the context. Raises UserError when too few are left."""
     kept = {name: _fitting(name, sets.split(name), encoder, config, progress) for name in SPLITS}
+    for sentence in encoder.left_out:
+        progress.note(sentence)
     if unmatched := encoder.unmatched_descriptions:
         progress.note(f"{len(unmatched)} column descriptions are not used, the first: {unmatched[0]}")
     if len(kept["train"]) < config.rollout.questions_per_step:

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from actors.data.questions import json_lines, question_id_text, read_questions, read_text
-from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
+from actors.data.questions import read_questions
+from cluster.messages import Outcome, Question, Score, ScoreRequest
+from cluster.reports.prediction_files import Prediction, read_predictions
 from cluster.reports.progress import Advance, progress_bar, show_nothing
 from configs.errors import UserError
 from configs.schema import RewardSection
@@ -27,15 +27,6 @@ EXIT_CODE_UNSCORED = 3
 EXIT_CODE_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
 
 ScoreAll = Callable[[Iterable[ScoreRequest]], Iterator[tuple[Score, ...]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One line of the predictions file; `shown_id` keeps the id's JSON type."""
-
-    shown_id: int | str
-    question_id: str
-    candidate: Candidate
 
 
 class ReaderGone(Exception):
@@ -57,7 +48,7 @@ def score(
     `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
     """
     questions = {question.question_id: question for question in read_questions(questions_path)}
-    predictions = read_predictions(predictions_path, questions.keys())
+    predictions = read_predictions(predictions_path, list(questions))
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
     _check_databases(databases_dir, [] if allow_missing_databases else asked)
     started_s = time.monotonic()
@@ -78,15 +69,6 @@ def score(
     except ReaderGone:
         return EXIT_CODE_READER_GONE
     return 0 if all(one.reward is not None for one in known) else EXIT_CODE_UNSCORED
-
-
-def read_predictions(path: Path, known_ids: Any) -> list[Prediction]:
-    """The predictions of a JSON lines file; blank lines are skipped. Raises UserError naming the line."""
-    try:
-        lines = list(json_lines(read_text(path, "predictions file")))
-    except ValueError as error:
-        raise UserError(f"In {path}, {error}: give one JSON object per line.") from None
-    return [_prediction(value, f"In {path}, line {number}", known_ids) for number, value in lines]
 
 
 def score_predictions(
@@ -142,21 +124,6 @@ def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[Scor
             yield lambda requests: pool.map(score_one, requests)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _prediction(value: Any, where: str, known_ids: Any) -> Prediction:
-    if not isinstance(value, dict):
-        raise UserError(f"{where} is not a JSON object: give question_id and sql (or completion).")
-    shown_id = value.get("question_id")
-    question_id = question_id_text(shown_id)
-    if question_id is None or shown_id is None:
-        raise UserError(f"{where} has no question_id that is text or a whole number: add it.")
-    if question_id not in known_ids:
-        raise UserError(f"{where} has the question_id {shown_id!r}, which is not in the questions file: correct it.")
-    given = {field: value[field] for field in ("sql", "completion") if field in value}
-    if len(given) != 1 or not all(isinstance(text, str) for text in given.values()):
-        raise UserError(f"{where} must hold exactly one of sql and completion, as text: correct it.")
-    return Prediction(shown_id=shown_id, question_id=question_id, candidate=Candidate(**given))
 
 
 def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
