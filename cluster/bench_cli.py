@@ -51,6 +51,18 @@ def bench_reasoning(
     operation.bench_reasoning(resolved, as_json)
 
 
+@bench.command("hacking")
+def bench_hacking(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """What constant policies and a query of every table earn under each reward design, on the questions of `data`."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from cluster.bench import hacking_bench as operation
+
+    operation.bench_hacking(resolved, as_json)
+
+
 @bench.command("learner")
 def bench_learner(
     overrides: Overrides = None,
