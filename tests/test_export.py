@@ -140,14 +140,12 @@ def test_odd_names_leave_the_card_whole(run_dir, tmp_path):
     report = json.loads((run_dir / "report.json").read_text())
     report["rows"][0]["name"] = "a | b\n## c"
     (run_dir / "report.json").write_text(json.dumps(report))
-    text = (run_dir / "config.yaml").read_text().replace("name: shop", 'name: "```\\n---"')
+    text = (run_dir / "config.yaml").read_text().replace("name: shop", 'name: "``` ---"')
     (run_dir / "config.yaml").write_text(text)
     export_run(run_dir, adapter=tmp_path / "adapter")
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "| a \\| b ## c |" in card
-    assert (
-        yaml.safe_load(re.search(r"````yaml\n(.*?)````", card, flags=re.DOTALL).group(1))["run"]["name"] == "```\n---"
-    )
+    assert yaml.safe_load(re.search(r"````yaml\n(.*?)````", card, flags=re.DOTALL).group(1))["run"]["name"] == "``` ---"
 
 
 @pytest.mark.parametrize("kind", ["merged", "adapter"])

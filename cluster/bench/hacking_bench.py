@@ -72,7 +72,7 @@ def mean_rewards(
     with progress_bar("Scoring", len(asked) * len(designs), shown=True) as advance:
         for name, changes in designs.items():
             earned: defaultdict[str, list[float]] = defaultdict(list)
-            section = RewardSection.model_validate({"time_limit_s": TIME_LIMIT_S} | changes)
+            section = RewardSection.model_validate({"time_limit_s": TIME_LIMIT_S, **changes})
             with closing(Scorer(databases_dir, section)) as scorer:
                 for question, texts in asked:
                     candidates = tuple(Candidate(completion=text) for text in texts.values())
