@@ -18,6 +18,7 @@ from cluster.failure_report import first_screen, note_failure
 from cluster.graph_reward_cli import train_graph_reward
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
+from cluster.reports.shown_text import say
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -77,7 +78,7 @@ def train(
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
     if resolved.run.retries and not unsupervised:
         first = ["train", *arguments, *(overrides or ())]
-        raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: print(line, file=sys.stderr)))
+        raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: say(line, to_stderr=True)))
     from cluster.operations import train as operation
 
     (operation.train if resume is None else operation.resume)(resolved, run_dir)
@@ -238,7 +239,7 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("FLOE_DEBUG") == "1":
             raise
-        print(first_screen(error), file=sys.stderr)
+        say(first_screen(error), to_stderr=True)
         sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE_INTERRUPTED)
@@ -247,7 +248,7 @@ def main() -> None:
             raise
         if not any(note.startswith("log: ") for note in getattr(error, "__notes__", ())):
             note_failure(error, " ".join(["floe", *sys.argv[1:2]]), logs_dir())
-        print(first_screen(error), file=sys.stderr)
+        say(first_screen(error), to_stderr=True)
         sys.exit(EXIT_CODE_FAULT)
 
 

@@ -26,7 +26,7 @@ PLAIN = "SELECT a FROM t WHERE b = 'x'"
 WITHOUT_ON = "SELECT t.a FROM t " + "JOIN u " * 26  # sqlglot takes 2^n steps for it
 NESTED_BETWEEN = "SELECT a FROM t WHERE " + "a BETWEEN 1 AND (" * 25 + "2" + ")" * 25
 LONG_NUMBER = f"SELECT 0x{'1' * 3600} FROM t"
-LIMIT_S = 0.4
+LIMIT_S = 1.5  # of CPU time: some ten times what a slow machine needs for a plain query
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_costly_text_is_its_own_failure_and_takes_no_other_along(reader):
     assert isinstance(found[PLAIN], QueryParts | BuiltQuery)
     assert isinstance(found[f"{PLAIN} AND a > 0"], QueryParts | BuiltQuery)
     failed = found[WITHOUT_ON]
-    assert isinstance(failed, Unreadable) and failed.kind == "limit" and "0.4 s of CPU time" in failed.message
+    assert isinstance(failed, Unreadable) and failed.kind == "limit" and "1.5 s of CPU time" in failed.message
     assert reader.num_faults.total() >= 1
 
 

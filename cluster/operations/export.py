@@ -10,6 +10,7 @@ from cluster.base_licence import licence_of
 from cluster.embedded_models import model_folder
 from cluster.new_folder import check_free, new_folder
 from cluster.reports.model_card import CardFacts, Kind, Which, model_card
+from cluster.reports.shown_text import say
 from cluster.run_adapters import FoundAdapter, find_adapter
 from cluster.run_files import REPORT_FILE, read_report
 from configs.errors import UserError
@@ -45,7 +46,7 @@ def export(config: RunConfig, run_dir: Path, which: Which | None, merged: Path |
                 write_adapter(draft, to_blob(tensors), config.lora, base)
             card.write(draft, kind, folder.name)
         version = "" if found.version is None else f" (version {found.version})"
-        print(f"{folder}: {found.which} adapter{version} {'merged into' if kind == 'merged' else 'for'} {model_dir}")
+        say(f"{folder}: {found.which} adapter{version} {'merged into' if kind == 'merged' else 'for'} {model_dir}")
 
 
 def _num_bytes(model_dir: Path) -> int:

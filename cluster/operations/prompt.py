@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.table import Table
 
 from actors.data.question_sets import SPLITS, QuestionSets, load_question_sets
@@ -14,6 +12,7 @@ from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run, encoding_of_split
 from cluster.reports.progress import make_console
 from cluster.reports.prompt_budget import PromptBudget, budget_of
+from cluster.reports.shown_text import say
 from configs.errors import UserError
 from configs.schema import RunConfig
 
@@ -23,9 +22,8 @@ def show_prompt(config: RunConfig, question_id: str) -> None:
     sets, encoder = _set_up(config)
     split, question = _find(sets, question_id)
     prompt = encoding_of_split(encoder, split)(question)
-    sys.stdout.write(encoder.text(prompt.token_ids) + "\n")
-    sys.stdout.flush()
-    print(_facts(split, prompt, config.max_prompt_tokens), file=sys.stderr)
+    say(encoder.text(prompt.token_ids))
+    say(_facts(split, prompt, config.max_prompt_tokens), to_stderr=True)
 
 
 def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
@@ -36,7 +34,7 @@ def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
     rows["all"] = budget_of(prompt for prompts in encoded.values() for prompt in prompts)
     make_console(stderr=to_stderr).print(_table(rows, config.max_prompt_tokens))
     for line in (*encoder.left_out, *encoder.unmatched_descriptions):
-        print(f"not used: {line}", file=sys.stderr)
+        say(f"not used: {line}", to_stderr=True)
 
 
 def _set_up(config: RunConfig) -> tuple[QuestionSets, PromptEncoder]:

@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from cluster.reports.page.document import document
+from cluster.reports.shown_text import say
 from cluster.run_page_parts import collect_page
 from configs.errors import UserError
 
@@ -25,6 +26,6 @@ def report(run_dir: Path, out: Path | None, opens: bool) -> None:
         os.replace(draft, path)
     except OSError as fault:
         raise UserError(f"Can't write {path} ({fault.strerror}): choose another --out.") from fault
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     if opens and not webbrowser.open(path.as_uri()):
-        print("No browser could be opened: open the file by hand.")
+        say("No browser could be opened: open the file by hand.")

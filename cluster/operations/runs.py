@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import make_console
 from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
+from cluster.reports.shown_text import say
 from cluster.run_files import found_status, last_step, read_best, read_report
 from cluster.run_folder import CONFIG_FILE, config_of_run
 from cluster.run_watch import is_driver_alive
@@ -26,7 +27,7 @@ def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
     elif found:
         render(found, make_console())
     else:
-        print(f"There is no run in {', '.join(map(str, folders or [home_runs]))}.")
+        say(f"There is no run in {', '.join(map(str, folders or [home_runs]))}.")
 
 
 def run_dirs(folders: Iterable[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from cluster.reports.shown_text import say
 from cluster.run_status import as_found, describe
 from cluster.run_watch import is_driver_alive, read_status
 
@@ -20,4 +21,4 @@ def status(run_dir: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(found) | {"is_driver_alive": is_alive}, indent=2))
     else:
-        print("\n".join(describe(found, run_dir, time.time(), is_alive)))
+        say("\n".join(describe(found, run_dir, time.time(), is_alive)))

@@ -16,6 +16,7 @@ from rich.text import Text
 from cluster.messages import WarmStartBatch
 from cluster.reports import run_view
 from cluster.reports.run_view import Watched
+from cluster.reports.shown_text import ShownConsole
 from cluster.reports.step_metrics import InterimResult, StepMetrics
 from cluster.time_plan.forecast import Forecast, Mark
 from cluster.time_plan.plan import TimePlan
@@ -29,8 +30,8 @@ MIN_COLUMNS = 100  # of a file or a job's log, for which Rich assumes 80
 
 def make_console(stderr: bool = False) -> Console:
     """A console that colours a terminal and writes plain lines of up to 100 columns elsewhere."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=MIN_COLUMNS)
+    console = ShownConsole(stderr=stderr, highlight=False)
+    return console if console.is_terminal else ShownConsole(stderr=stderr, highlight=False, width=MIN_COLUMNS)
 
 
 Advance = Callable[[int], object]

@@ -1,0 +1,80 @@
+"""Control characters of others never reach a terminal: shown as escapes by every way of printing."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich import box
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from cluster.reports.shown_text import ShownConsole, say, visible
+from tests.command_line import floe
+from tests.score_requests import make_database
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2Jname\x9b31m\u202etxt\r\x08"
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@given(st.text())
+def test_nothing_that_controls_is_left_and_nothing_else_is_changed(text: str) -> None:
+    shown = visible(text)
+    assert not CONTROL.search(shown) and visible(shown) == shown
+    shown.encode()
+    if not CONTROL.search(text) and text.isprintable():
+        assert shown == text
+
+
+def things() -> list[object]:
+    table = Table(HOSTILE, box=box.SIMPLE_HEAD, title=HOSTILE)
+    table.add_row(HOSTILE)
+    return [HOSTILE, Text(HOSTILE), Text.assemble((HOSTILE, "red")), table, Panel(HOSTILE)]
+
+
+@pytest.mark.parametrize("number", range(len(things())))
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_console_shows_them_whatever_it_prints(number: int, is_terminal: bool) -> None:
+    file = io.StringIO()
+    ShownConsole(file=file, width=100, force_terminal=is_terminal, highlight=False).print(things()[number])
+    # The console's own colours.
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert not CONTROL.search(printed) and "\\x1b]0;owned" in printed
+
+
+def test_a_said_line_shows_them(capsys) -> None:
+    say(HOSTILE)
+    say(HOSTILE, to_stderr=True)
+    assert not any(CONTROL.search(text) for text in capsys.readouterr())
+
+
+def test_commands_show_them(tmp_path) -> None:
+    """Of questions, SQL, errors and file names."""
+    make_database(tmp_path, "shop", script=f'CREATE TABLE "{HOSTILE}" (a); INSERT INTO "{HOSTILE}" VALUES (1);')
+    questions = [{"question_id": HOSTILE, "db_id": "shop", "question": HOSTILE, "query": "SELECT 1"}]
+    (tmp_path / "home").mkdir()
+    (tmp_path / "questions.json").write_text(json.dumps(questions))
+    (tmp_path / "predictions.jsonl").write_text(
+        json.dumps({"question_id": HOSTILE, "sql": f'SELECT "{HOSTILE}".b FROM x'})
+    )
+    files = ("--questions", str(tmp_path / "questions.json"), "--databases", str(tmp_path))
+    calls = [
+        ("score", *files, "--predictions", str(tmp_path / "predictions.jsonl")),
+        ("score", *files, "--predictions", str(tmp_path / "predictions.jsonl"), "--json"),
+        ("score", *files, "--predictions", HOSTILE),
+        ("train", "--config", HOSTILE),
+        ("plan", f"run.name={HOSTILE}"),
+        ("compare", HOSTILE, HOSTILE),
+        ("status", HOSTILE),
+        ("report", HOSTILE),
+        ("runs", HOSTILE),
+    ]
+    for arguments in calls:
+        done = floe(*arguments, home=tmp_path / "home")
+        assert not CONTROL.search(done.stdout + done.stderr), (arguments[0], done.stdout, done.stderr)
+        assert done.stdout + done.stderr, arguments
