@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, cast
 
+import httpx2 as httpx
 import openai
 
 from configs.errors import UserError
 from configs.reward_sections import RewardSection
 from reward_service.bounded_cache import BoundedCache
+from reward_service.bounded_http import BoundedTransport
 from reward_service.designs.interface import GroupUnscorable
 from reward_service.judge_protocol import (
     MAX_REPLY_TOKENS,
@@ -26,6 +28,7 @@ from reward_service.judge_protocol import (
     score_of,
 )
 
+MAX_REPLY_BYTES = 2**20
 PASSING_STATUSES = (408, 409, 425, 429)  # and all from 500
 
 
@@ -41,12 +44,15 @@ class Judge:
         assert section.judge_url is not None
         self._section = section
         self._name = f"the judge {section.judge_model} at {section.judge_url}"
-        key = _key_in(section.judge_key_variable)
+        self._secret = key = _key_in(section.judge_key_variable)
         self._headers = {} if key else {"Authorization": openai.omit}
         self._client = openai.AsyncOpenAI(
             base_url=section.judge_url,
             api_key=key or "none",
             timeout=section.judge_time_limit_s,
+            http_client=httpx.AsyncClient(
+                transport=BoundedTransport(MAX_REPLY_BYTES), timeout=section.judge_time_limit_s
+            ),
             max_retries=0,  # answers that can't be read are asked for again as well, within the same number
         )
         self._known: BoundedCache[bytes, float] = BoundedCache(section.judge_max_cached)  # each counts as one
@@ -103,6 +109,8 @@ class Judge:
                 wrong = f"gives {error}"
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
+        if self._secret:
+            wrong = wrong.replace(self._secret, "[the key]")  # an endpoint may repeat what it was sent
         raise JudgeUnavailable(f"{self._name} {' '.join(wrong.split())[:500]}")
 
     async def _once(self, query: JudgedQuery) -> float:

@@ -242,3 +242,18 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValidationError, match=r"reward\.judge_key_variable") as refused:
         section_of(url)
     assert "hunter2" not in "".join(one["msg"] for one in refused.value.errors())
+
+
+def test_a_reply_without_end_is_cut_off() -> None:
+    cut_off = pytest.raises(JudgeUnavailable, match="more than 1,048,576 bytes")
+    with judge_server(lambda body: (200, b" " * 50_000_000)) as server, cut_off:
+        grade(server, WRONG, judge_num_retries=0)
+
+
+def test_a_key_that_the_endpoint_repeats_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "hunter2")
+    with judge_server(lambda body: (401, b'{"error": {"message": "wrong key hunter2"}}')) as server:
+        with pytest.raises(JudgeUnavailable) as refused:
+            grade(server, WRONG, judge_key_variable="JUDGE_KEY")
+        assert server.keys == ["Bearer hunter2"]
+    assert "hunter2" not in str(refused.value) and "[the key]" in str(refused.value)
