@@ -121,7 +121,7 @@ class Scorer:
                 num_folded=self._num_folded,
                 num_children=self._process.num_forks,
                 num_lost_children=self._process.num_lost,
-                num_unread=0 if self._design.reader is None else self._design.reader.num_faults.total(),
+                num_unread=0 if self._design.reader is None else self._design.reader.num_faults,
             )
 
     @property

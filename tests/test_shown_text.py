@@ -54,7 +54,7 @@ def test_a_said_line_shows_them(capsys) -> None:
 
 
 def test_commands_show_them(tmp_path) -> None:
-    """Of questions, SQL, errors and file names."""
+    """Questions, SQL, errors and names of files are hostile here."""
     make_database(tmp_path, "shop", script=f'CREATE TABLE "{HOSTILE}" (a); INSERT INTO "{HOSTILE}" VALUES (1);')
     questions = [{"question_id": HOSTILE, "db_id": "shop", "question": HOSTILE, "query": "SELECT 1"}]
     (tmp_path / "home").mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -67,6 +66,6 @@ class Design:
 class Reader(Protocol):
     """What a design reads texts with, as the scorer ends and counts it."""
 
-    num_faults: Counter[str]
+    num_faults: int
 
     def close(self) -> None: ...
