@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from reward_service.statement import OPAQUE
+from reward_service.statement import OPAQUE, first_semicolon
 
 _THINK_OPEN = "<think>"
 _ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
@@ -187,14 +187,7 @@ def _bare_sql(text: str) -> str:
 
 def _before_prose(text: str) -> str:
     """Cut what follows the first semicolon, unless that is a further statement or a comment."""
-    place = 0
-    for quoted in OPAQUE.finditer(text):
-        end = text.find(";", place, quoted.start())
-        if end >= 0:
-            break
-        place = quoted.end()
-    else:
-        end = text.find(";", place)
+    end = first_semicolon(text)
     rest = text[end + 1 :].strip(" \t\r\n;")
     is_prose = end >= 0 and rest and not _begins_as_sql(rest) and not OPAQUE.match(rest)
     return text[:end] if is_prose else text

@@ -67,19 +67,22 @@ def one_line(sql: str) -> str | None:
     return _BREAK.sub(" ", "".join([*pieces, sql[end:]])).strip()
 
 
-def without_empty_end(sql: str) -> str:
-    """`sql` up to its first semicolon where only semicolons and comments follow, which the driver calls statements."""
-    end = sql.find(";")
-    if end < 0:
-        return sql
+def first_semicolon(sql: str) -> int:
+    """Return the place of the first semicolon outside of quotes and comments, -1 without one."""
+    if ";" not in sql:
+        return -1
     place = 0
     for quoted in OPAQUE.finditer(sql):
         end = sql.find(";", place, quoted.start())
         if end >= 0:
-            break
+            return end
         place = quoted.end()
-    else:
-        end = sql.find(";", place)
+    return sql.find(";", place)
+
+
+def without_empty_end(sql: str) -> str:
+    """`sql` up to its first semicolon where only semicolons and comments follow, which the driver calls statements."""
+    end = first_semicolon(sql)
     is_end = end >= 0 and not without_comments(sql[end:]).strip(_SPACE + ";")
     return sql[:end] if is_end else sql
 

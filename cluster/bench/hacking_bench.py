@@ -69,7 +69,7 @@ def mean_rewards(
 ) -> Means:
     """Return what each policy earns; a group that carries no reward, as one whose gold fails, is left out."""
     means: Means = {}
-    with progress_bar("Scoring", len(asked) * len(designs), shown=True) as advance:
+    with progress_bar("Scoring", len(asked) * len(designs)) as advance:
         for name, changes in designs.items():
             earned: defaultdict[str, list[float]] = defaultdict(list)
             section = RewardSection.model_validate({"time_limit_s": TIME_LIMIT_S, **changes})

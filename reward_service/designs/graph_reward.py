@@ -1,6 +1,7 @@
 """The rewards of Graph-Reward-SQL (arXiv 2505.12380): without execution, from operator graphs of answer and gold.
 
-    outcome     -1      no query: sqlglot can't parse it, it is refused, or there is none
+    outcome     -1      no query: sqlglot can't parse it, its reading is over the limit or fails, it is refused, or
+                        there is none
                 -0.6    no plan: it can't be resolved on the database's schema
                 max(0, 1 - d)    d is the distance of the two graphs by a graph matching network ("GMNScore")
     stepwise    share of the gold's structure that the answer's CTEs build, each piece credited once ("StepRTM"), times
@@ -20,22 +21,19 @@ that are the same are at distance 0 without it; the published increment of the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cluster.messages import Outcome
 from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.graph.build import BuiltQuery
 from reward_service.graph.stepwise import Steps, precision, step_credits
 from reward_service.graph.terms import OperatorGraph
-from reward_service.reading.forms import FAULTS, Form, Unreadable
+from reward_service.reading.forms import FAULTS, Form, ReadQueries, Unreadable
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 NO_QUERY, NO_PLAN = -1.0, -0.6
 
 Distances = Callable[[Sequence[tuple[OperatorGraph, OperatorGraph]]], Sequence[float]]
-
-
-ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the graph of each
 
 
 class GraphReward:

@@ -26,21 +26,20 @@ leaves the whole group without a reward: a 0 in its place would teach something 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from cluster.messages import Outcome
 from configs.reward_sections import RewardSection
 from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.designs.sql_r1 import length_term
 from reward_service.judge_protocol import JudgedQuery
-from reward_service.reading.forms import FAULTS, Form, Unreadable
+from reward_service.reading.forms import FAULTS, ReadQueries, Unreadable
 from reward_service.sql_similarity import MAX_CHARS, QueryParts, jaccard
 from reward_service.verdict import DatabaseUnavailable
 
 NOT_A_QUERY = (Outcome.NO_SQL, Outcome.REJECTED)
 
 AskJudge = Callable[[Sequence[JudgedQuery]], Sequence[float]]
-ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the parts of each
 
 
 class ReasoningSql:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Unreadable:
 
 Form = QueryParts | BuiltQuery | Unreadable
 Read = Callable[[str], Form]
+ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the form of each
 
 
 def reader_of(form: str, columns: Columns) -> Read:

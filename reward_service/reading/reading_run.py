@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from reward_service.executor_process import ChildEnded
 from reward_service.frames import Frame
+from reward_service.group_run import MAX_ATTEMPTS
 from reward_service.reading.forms import Form, Unreadable, decoded
 
-MAX_ATTEMPTS = 2  # of a text whose child died, unless by its own CPU timer
 SCHEMA = -1  # the step before the first text
 
 
