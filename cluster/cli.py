@@ -139,6 +139,7 @@ def score(
     float_tolerance: Annotated[float | None, typer.Option(help="Relative; 0 compares exactly.")] = None,
     empty_gold: Annotated[str | None, typer.Option(help="score (default), skip or down_weight.")] = None,
     suite: Annotated[Path | None, typer.Option(help="Further contents, <db_id>/*.sqlite, for spider.")] = None,
+    clock: Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC; else the present time.")] = None,
     allow_missing_databases: Annotated[
         bool, typer.Option(help="They end as infrastructure, without a reward.")
     ] = False,
@@ -153,6 +154,7 @@ def score(
         "float_tolerance": float_tolerance,
         "empty_gold": empty_gold,
         "suite": None if suite is None else str(suite),
+        "clock": clock,
     }
     given = [f"reward.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(None, [*given, *(overrides or ())]).reward

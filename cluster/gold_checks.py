@@ -35,8 +35,8 @@ class GoldChecks:
 
     def golds(self, queries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], GoldInspection]:
         """The inspection of each database and query. Raises UserError when the executor can't go on."""
-        limit_s = self.settings.time_limit_s
-        key_of = {(one, sql): gold_key(sql, self.digests[one], limit_s) for one, sql in queries}
+        judged_by = self.settings.time_limit_s, self.settings.clock
+        key_of = {(one, sql): gold_key(sql, self.digests[one], *judged_by) for one, sql in queries}
         found = {query: known for query, key in key_of.items() if (known := self.log.inspection(key)) is not None}
         chunks = _chunks([query for query in key_of if query not in found])
         jobs = [lambda inspector, one=one: (one, _inspect(inspector, one)) for one in chunks]

@@ -143,7 +143,7 @@ class GoldInspection:
     message: str = ""
     num_rows: int = 0
     is_degenerate: bool = False  # a single row of nothing but NULL and 0
-    changes_by: tuple[str, ...] = ()  # functions of clock or chance that it calls
+    changes_by: tuple[str, ...] = ()  # functions of chance that it calls
     broken_row: int | None = None  # number of the first row with text that is no UTF-8, where that was asked for
 
 

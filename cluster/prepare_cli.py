@@ -29,6 +29,7 @@ Evaluation = Annotated[
 TimeLimit = Annotated[float | None, typer.Option(help="CPU seconds of one run of a gold; 5 if left out.")]
 HeldOutShare = Annotated[float, typer.Option(min=0.001, max=0.499, help="Share of the databases that is held back.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of what is held back.")]
+Clock = Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC; kept with the folder.")]
 Workers = Annotated[int | None, typer.Option(help="Golds run at a time; else one on each core.")]
 MeasurePassRate = Annotated[
     Path | None,
@@ -51,6 +52,7 @@ def spider(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    clock: Clock = None,
     prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
@@ -59,7 +61,7 @@ def spider(
     from cluster.operations.preparation_sources import archive_sources
 
     sources = archive_sources(source, databases, "spider")
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
+    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
     _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
@@ -73,6 +75,7 @@ def bird(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    clock: Clock = None,
     prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
@@ -81,7 +84,7 @@ def bird(
     from cluster.operations.preparation_sources import archive_sources
 
     sources = archive_sources(source, databases, "bird")
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
+    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
     _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
@@ -95,6 +98,7 @@ def jsonl(
     held_out_share: HeldOutShare = 0.1,
     seed: Seed = 1,
     workers: Workers = None,
+    clock: Clock = None,
     prompts_of: PromptsOf = None,
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
@@ -103,7 +107,7 @@ def jsonl(
     from cluster.operations.preparation_sources import file_sources
 
     sources = file_sources(questions, databases)
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, as_json)
+    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
     _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
@@ -113,11 +117,16 @@ def _options(
     held_out_share: float,
     seed: int,
     workers: int | None,
+    clock: str | None,
     as_json: bool,
 ) -> Any:
     from cluster.operations.prepare import PrepareOptions, num_usable_cores
 
-    given = {"time_limit_s": time_limit, "num_workers": num_usable_cores() if workers is None else workers}
+    given = {
+        "time_limit_s": time_limit,
+        "clock": clock,
+        "num_workers": num_usable_cores() if workers is None else workers,
+    }
     reward = load_config(
         None, [f"reward.{name}={json.dumps(one)}" for name, one in given.items() if one is not None]
     ).reward

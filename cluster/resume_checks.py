@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from cluster.clock import with_saved_clock
 from cluster.precision.resolved import with_saved_precision
 from configs.complaints import dotted_keys, shown
 from configs.errors import UserError
@@ -37,7 +38,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "graph_stepwise_variant "
             "semantics suite empty_gold empty_gold_weight time_limit_s max_rows max_result_bytes "
             "max_memory_bytes max_cell_bytes max_sql_bytes max_expression_depth max_compound_selects "
-            "max_like_pattern_bytes float_tolerance design_time_limit_s"
+            "max_like_pattern_bytes float_tolerance clock design_time_limit_s"
         ),
         "lora": "rank alpha dropout target_modules",
         "learner": (
@@ -104,9 +105,9 @@ class KeyChange:
 def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[KeyChange]:
     """In the schema's order. A key that the checkpoint has not is its default there; one that is gone is refused.
 
-    A precision that is left open is the checkpoint's.
+    A precision or a clock that is left open is the checkpoint's.
     """
-    given = with_saved_precision(given, saved)
+    given = with_saved_clock(with_saved_precision(given, saved), saved)
     defaults = _flat(RunConfig().model_dump(mode="json"))
     after = _flat(given.model_dump(mode="json"))
     before = defaults | _flat(saved)

@@ -64,6 +64,7 @@ class RunEvaluation:
             ),
             num_asked=len(self._questions),
             has_suite=self._config.reward.suite is not None,
+            clock=self._config.reward.clock,
             records=question_records(answered, is_timed=False),
             left_out=answered.without_verdict(),
         ).write(folder)

@@ -12,6 +12,7 @@ from configs.loading import load_config
 from configs.schema import RunConfig
 
 CONFIG_FILE = "config.yaml"
+LEVELS_TO_RUN = 2  # RUN/adapters/latest
 
 
 def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
@@ -40,3 +41,9 @@ def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
     if not is_run(run_dir):
         raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
     return load_config(run_dir / CONFIG_FILE, overrides)
+
+
+def recorded_config(adapter: Path) -> RunConfig | None:
+    """The configuration of the run whose adapter this is (or the run's own folder); None for a foreign adapter."""
+    folders = (adapter, *adapter.expanduser().resolve().parents[:LEVELS_TO_RUN])
+    return next((config_of_run(folder, ()) for folder in folders if is_run(folder)), None)

@@ -13,10 +13,12 @@ from typing import Any, Self
 from cluster.messages import GoldInspection, Outcome
 from configs.errors import UserError
 
+CLOCK_KEY = "clock"
 
-def gold_key(sql: str, database_digest: str, time_limit_s: float) -> str:
+
+def gold_key(sql: str, database_digest: str, time_limit_s: float, clock: str) -> str:
     """Of all that a verdict depends on."""
-    text = json.dumps([sql, database_digest, time_limit_s])
+    text = json.dumps([sql, database_digest, time_limit_s, clock])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -44,6 +46,14 @@ class VerdictLog:
             except (ValueError, KeyError, TypeError):
                 self._file.close()
                 raise UserError(f"Line {number} of {path} is no verdict: take the line out, or start anew.") from None
+
+    def clock(self) -> str | None:
+        """The instant, in UTC, that the golds were run at last."""
+        return self._values.get(CLOCK_KEY)
+
+    def put_clock(self, clock: str) -> None:
+        if clock != self.clock():
+            self._append({CLOCK_KEY: clock})
 
     def inspection(self, key: str) -> GoldInspection | None:
         value = self._values.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from configs.learning_sections import Section
+
+AUTO_CLOCK = "auto"
 
 
 class RewardSection(Section):
@@ -45,6 +48,11 @@ class RewardSection(Section):
         0.0,
         ge=0,
         description="Relative; where a result has a 0, floats so close to 0 are 0 too. 0 compares exactly.",
+    )
+    clock: str = Field(
+        AUTO_CLOCK,
+        description="What SQL gets for 'now', in UTC, as 2026-11-30 12:00:00. `auto`: what `floe prepare` has written "
+        "into the folder, else the start of the run.",
     )
     num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
     stuck_after_s: float = Field(
@@ -88,6 +96,20 @@ class RewardSection(Section):
     graph_stepwise_variant: Literal["precise", "published"] = Field(
         "precise", description="`precise` takes off for what the gold lacks, `published` does not."
     )
+
+    @field_validator("clock", mode="before")
+    @classmethod
+    def _an_instant(cls, value: object) -> object:
+        """YAML reads an instant without quotes as a date; ISO 8601 with an offset becomes UTC."""
+        if value == AUTO_CLOCK:
+            return value
+        try:
+            instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+            return (instant.astimezone(UTC) if instant.tzinfo else instant).strftime("%Y-%m-%d %H:%M:%S")
+        except ValueError:
+            raise ValueError(
+                f"reward.clock is {str(value)!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC), or auto"
+            ) from None
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:

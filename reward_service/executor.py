@@ -16,6 +16,7 @@ from reward_service.comparison import Answer, Row, answers_match, prepare_gold
 from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.fetching import fetch_rows, size_bytes
+from reward_service.fixed_clock import FixedClock
 from reward_service.frames import Frame
 from reward_service.gold import Gold, failed_gold
 from reward_service.guard import is_of_the_fast_way
@@ -46,7 +47,7 @@ class Executor:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._databases = OpenDatabases(settings.sizes)
+        self._databases = OpenDatabases(settings.sizes, FixedClock(settings.clock))
         self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
@@ -190,7 +191,7 @@ class Executor:
         and comparing: a result can be made dear to compare.
         """
         try:
-            database = self._databases.current(path)
+            database = self._databases.current(path, sql)
         except DatabaseUnavailable as error:
             return Verdict(Outcome.INFRASTRUCTURE, message_of(error)), None, False
         answer, message, is_constant = None, "", False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from configs.errors import UserError
+from reward_service.fixed_clock import INSTANT_FORMAT
 from reward_service.guard import StatementSizes
 
 if TYPE_CHECKING:  # an executor starts a third faster without
@@ -26,6 +28,7 @@ class ExecutorSettings:
     suite_dir: str | None
     semantics: str
     float_tolerance: float
+    clock: str  # UTC, of fixed_clock.INSTANT_FORMAT
     time_limit_s: float
     max_rows: int
     max_result_bytes: int
@@ -46,6 +49,7 @@ class ExecutorSettings:
             suite_dir=None if section.suite is None else str(section.suite.expanduser().absolute()),
             semantics=section.semantics,
             float_tolerance=section.float_tolerance,
+            clock=time.strftime(INSTANT_FORMAT, time.gmtime()) if section.clock == "auto" else section.clock,
             time_limit_s=section.time_limit_s,
             max_rows=section.max_rows,
             max_result_bytes=section.max_result_bytes,

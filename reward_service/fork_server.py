@@ -54,7 +54,10 @@ def serve(make_service: Callable[[str], Service]) -> None:
     gc.collect()
     gc.freeze()  # keeps the collector of a child from copying the server's pages
     gc.set_threshold(100_000, 20, 20)  # rows are tuples by the thousand and never garbage in a cycle
-    send_frame(control, {"kind": "serving"})
+    try:
+        send_frame(control, {"kind": "serving"})
+    except ConnectionError:
+        return  # the parent has ended meanwhile
     _ForkServer(control, service, parent_pid).serve()
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from reward_service.fixed_clock import CLOCK_FUNCTIONS
+
 # What no query needs; the limits of a query's size are settings.
 LIMITS = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
@@ -26,9 +28,7 @@ _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _JSON_TABLES = ("json_each", "json_tree")
 # Functions whose value the database's bytes and the arguments may not settle (the dates: by 'now' or by no argument).
 _CHANGEABLE_FUNCTIONS = frozenset(
-    {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"}
-    | {"current_date", "current_time", "current_timestamp"}
-    | {"date", "time", "datetime", "julianday", "strftime", "unixepoch", "timediff"}
+    {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"} | CLOCK_FUNCTIONS
 )
 
 
@@ -100,6 +100,7 @@ def install_guard(
     """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
     connection.create_function("regexp", 2, None)  # SQLAlchemy adds one in Python; plain SQLite has none
     connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA trusted_schema=ON")  # a view may call the functions of the fixed clock
     connection.execute(f"PRAGMA hard_heap_limit={sizes.max_memory_bytes}")
     _connect_virtual_tables(connection)
     for limit, value in (LIMITS | sizes.limits()).items():

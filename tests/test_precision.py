@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import processor
+from cluster.clock import with_clock
 from cluster.environment import MASKS
 from cluster.memory_plan.model_config import count_published
 from cluster.precision import resolved
@@ -166,3 +167,12 @@ def test_a_runs_adapter_is_evaluated_in_the_runs_precision(tmp_path, place):
     assert (taken.model.dtype, taken.rollout.dtype) == ("float32", "float32")
     assert with_recorded_precision(load_config(None, ["rollout.dtype=bfloat16"]), adapter).rollout.dtype == "bfloat16"
     assert with_recorded_precision(load_config(None, []), None).rollout.dtype == "auto"
+
+
+@pytest.mark.parametrize("place", [".", "adapters/latest"])
+def test_a_runs_adapter_is_evaluated_at_the_runs_clock(tmp_path, place):
+    dump_config(load_config(None, ["reward.clock=2024-02-29 13:14:15"]), tmp_path / "config.yaml")
+    adapter = tmp_path / place
+    adapter.mkdir(parents=True, exist_ok=True)
+    assert with_clock(load_config(None, []), adapter).reward.clock == "2024-02-29 13:14:15"
+    assert with_clock(load_config(None, ["reward.clock=2001-01-01"]), adapter).reward.clock == "2001-01-01 00:00:00"

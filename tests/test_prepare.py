@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from actors.data.archives import find_archive
+from actors.data.prepared_folder import clock_of_prepared
+from cluster.clock import with_clock
 from cluster.operations.preparation_sources import archive_sources, file_sources
 from cluster.operations.prepare import PrepareOptions, prepare
 from configs.errors import UserError
+from configs.loading import load_config
 from configs.schema import RewardSection
 from tests.command_line import REPOSITORY
 from tests.small_archives import SLOW_SQL, bird_folder, make_database, record, spider_folder, write_json
@@ -31,7 +34,7 @@ def good(database_id: str, number: int = 1) -> dict:
 
 
 def options(**changes) -> PrepareOptions:
-    return PrepareOptions(reward=REWARD, **changes)
+    return PrepareOptions(**{"reward": REWARD} | changes)
 
 
 def prepared(tmp_path: Path, records: list[dict], **changes) -> dict[str, dict]:
@@ -68,7 +71,6 @@ def test_golds_that_can_not_teach_are_dropped_with_their_reason(tmp_path):
     asked = {
         **{reason: (sql, reason) for reason, sql in FAULTY.items()},
         "chance": ("SELECT name FROM pet ORDER BY random()", "not_deterministic"),
-        "clock": ("SELECT name, date('now') FROM pet", "not_deterministic"),
         "zero": ("SELECT count(*) FROM pet WHERE age > 100", "degenerate"),
         "writes": ("DELETE FROM pet", "gold_fails"),
         "in quotes": ("SELECT name FROM pet WHERE name != 'random()'", None),
@@ -138,6 +140,29 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     before = contents(tmp_path / "out")
     prepared(tmp_path, records)
     assert contents(tmp_path / "out") == before
+
+
+def test_a_gold_that_asks_for_the_time_is_kept_at_the_clock_that_the_folder_keeps(tmp_path, monkeypatch):
+    asks = record("zoo", "How old?", "SELECT name, date('now') FROM pet", question_id="clock")
+    records = [good(name) | {"question_id": name} for name in DATABASES] + [asks]
+    assert "clock" not in prepared(tmp_path, records)
+    before = contents(tmp_path / "out")
+    clock = clock_of_prepared(tmp_path / "out")
+    monkeypatch.setattr("cluster.clock.present_instant", lambda: "2099-01-01 00:00:00")
+    prepared(tmp_path, records)
+    assert contents(tmp_path / "out") == before
+    of_folder = load_config(None, ["data.source=prepared", f"data.prepared={tmp_path / 'out'}"])
+    assert with_clock(of_folder).reward.clock == clock
+    assert with_clock(load_config(None, [])).reward.clock == "2099-01-01 00:00:00"
+    assert with_clock(load_config(None, ["reward.clock=2001-01-01"])).reward.clock == "2001-01-01 00:00:00"
+
+
+@pytest.mark.heavy
+def test_a_folder_takes_another_clock_when_it_is_given_one(tmp_path):
+    records = [good(name) for name in DATABASES]
+    prepared(tmp_path, records)
+    prepared(tmp_path, records, reward=REWARD.model_copy(update={"clock": "2001-01-01 00:00:00"}))
+    assert clock_of_prepared(tmp_path / "out") == "2001-01-01 00:00:00"
 
 
 @pytest.mark.heavy
@@ -232,12 +257,19 @@ def test_a_preparation_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(tmp
     killed = subprocess.Popen(command(tmp_path, "killed"), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     log = tmp_path / "killed" / "verdicts.jsonl"
     deadline_s = time.monotonic() + 600
-    while not (log.is_file() and log.stat().st_size) and killed.poll() is None and time.monotonic() < deadline_s:
+    # The first line is the clock's.
+    while (
+        not (log.is_file() and log.read_bytes().count(b"\n") > 1)
+        and killed.poll() is None
+        and time.monotonic() < deadline_s
+    ):
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL and not (tmp_path / "killed" / "manifest.json").exists()
-    for out in ("killed", "undisturbed"):
-        done = subprocess.run(command(tmp_path, out), cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    clock = json.loads(log.read_text().splitlines()[0])["value"]
+    for out, given in (("killed", ()), ("undisturbed", ("--clock", clock))):
+        whole = [*command(tmp_path, out), *given]
+        done = subprocess.run(whole, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)
     one, other = (contents(tmp_path / out) for out in ("killed", "undisturbed"))
     one.pop("verdicts.jsonl"), other.pop("verdicts.jsonl")  # in the order of the checks

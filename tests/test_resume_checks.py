@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from cluster.clock import with_saved_clock
 from cluster.resume_checks import RULE_OF, RULES, Rule, changed_keys, changed_libraries, check_resume
 from configs.complaints import dotted_keys
 from configs.errors import UserError
@@ -107,3 +108,14 @@ def test_other_library_versions_are_warned_of():
     assert len(lines) == 2
     assert "torch was 2.13.0 and is 2.14.0 now" in lines[0]
     assert "vllm was 0.32.0 and is absent now" in lines[1]
+
+
+def test_a_clock_that_is_left_open_is_the_checkpoints_and_another_is_refused():
+    decided = saved("reward.clock=2024-02-29 13:14:15")
+    assert check_resume(decided, given()) == []
+    assert with_saved_clock(given(), decided).reward.clock == "2024-02-29 13:14:15"
+    with pytest.raises(UserError, match=r"reward\.clock"):
+        check_resume(decided, given("reward.clock=2001-01-01"))
+    before_clocks = saved()
+    del before_clocks["reward"]["clock"]
+    assert check_resume(before_clocks, given()) == []

@@ -40,6 +40,19 @@ def read_prepared(folder: Path) -> Prepared:
     return Prepared(databases_dir=folder / DATABASES_FOLDER, splits=splits, pass_rates=rates)
 
 
+def clock_of_prepared(folder: Path) -> str | None:
+    """The instant, in UTC, that the folder's golds were run at; None in a folder of an earlier version.
+
+    Raises UserError for a folder that `floe prepare` did not finish.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise UserError(f"{path} can't be read: run floe prepare again, or give another folder.") from None
+    return manifest.get("clock") if isinstance(manifest, dict) else None
+
+
 def write_splits(folder: Path, splits: Mapping[str, Sequence[Question]]) -> None:
     for name in SPLITS:
         records = ",\n".join(_json(_record(one)) for one in splits.get(name, ()))

@@ -107,7 +107,7 @@ def gold_fault(inspection: GoldInspection, time_limit_s: float) -> tuple[str, st
     if not outcome.executes:
         return "gold_fails", f"{outcome}: {inspection.message}"
     if inspection.changes_by:
-        return "not_deterministic", f"depends on clock or chance by {', '.join(inspection.changes_by)}"
+        return "not_deterministic", f"depends on chance by {', '.join(inspection.changes_by)}"
     if outcome is Outcome.MISMATCH:
         return "not_deterministic", "two runs gave different results"
     if inspection.num_rows == 0:

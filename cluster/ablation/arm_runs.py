@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.ablation.arms import Arm
+from cluster.clock import with_clock
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER
 from cluster.resume_checks import changed_keys
 from cluster.run_evaluation import POLICY_FILE
@@ -17,6 +18,7 @@ from cluster.run_files import REPORT_FILE
 from cluster.run_folder import config_of_run, is_run
 from configs.errors import UserError
 from configs.loading import load_config
+from configs.reward_sections import AUTO_CLOCK
 from configs.schema import RunConfig
 
 START = "start"  # the warm start's folder among a run's evaluations
@@ -57,6 +59,14 @@ def planned_runs(
             _check_same_run(run)
             runs.append(run)
     return runs
+
+
+def shared_clock(config_file: Path, overrides: Sequence[str], out: Path) -> str:
+    """What SQL gets for the present time in every arm: that of the runs that are there, else the configuration's."""
+    for folder in sorted(out.expanduser().glob("*-seed*")):
+        if is_run(folder) and (clock := config_of_run(folder, ()).reward.clock) != AUTO_CLOCK:
+            return clock
+    return with_clock(load_config(config_file, overrides)).reward.clock
 
 
 def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: Sequence[str]) -> None:

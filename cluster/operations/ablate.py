@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.ablation.arm_runs import planned_runs, train
+from cluster.ablation.arm_runs import planned_runs, shared_clock, train
 from cluster.ablation.arms import arms_of
 from cluster.ablation.judged_rollouts import measures_of
 from cluster.ablation.plot import ablation_page
@@ -26,6 +27,7 @@ def ablate(
 ) -> None:
     """Train what is not trained yet, then measure all; the table goes to stdout. Raises UserError."""
     progress = Progress(make_console(stderr=True))
+    overrides = [f"reward.clock={json.dumps(shared_clock(config_file, overrides, out))}", *overrides]
     runs = planned_runs(config_file, overrides, arms_of(rewards, variants), num_seeds, out)
     for number, run in enumerate(runs, start=1):
         state = "is finished already" if run.is_finished else f"in {run.run_dir}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.answers import Answered, Harness
+from cluster.clock import with_clock
 from cluster.embedded_models import model_folder
 from cluster.evaluation_records import evaluation_identity, question_records, record_without_answer
 from cluster.memory_plan.model_config import shape_of
@@ -42,7 +43,8 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
     progress.note(decided.line)
-    config = limited_to_machine(decided.config, progress)
+    config = with_clock(limited_to_machine(decided.config, progress), options.adapter)
+    progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = (
         asked_of_split(config, model_dir, progress)
         if options.data is None
@@ -86,6 +88,7 @@ def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Pa
         identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
         num_asked=len(asked.questions),
         has_suite=config.reward.suite is not None,
+        clock=config.reward.clock,
         records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
         left_out=answered.without_verdict(),
     )

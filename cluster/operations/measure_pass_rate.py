@@ -8,6 +8,7 @@ from actors.data.pass_rates import PASS_RATES_FILE, write_pass_rates
 from actors.data.question_sets import QuestionSets, load_question_sets
 from actors.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
+from cluster.clock import with_clock
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
@@ -34,7 +35,7 @@ def measure_pass_rate(config: RunConfig) -> Path:
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(config, lambda: shape_of(config))
     progress.note(decided.line)
-    config = limited_to_machine(decided.config, progress)
+    config = with_clock(limited_to_machine(decided.config, progress))
     everything = config.model_copy(
         update={"data": config.data.model_copy(update={"filter_by_pass_rate": False, "sampler": "uniform"})}
     )

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from actors.data.prepared_folder import (
 from actors.data.questions import read_questions
 from actors.data.schemas import read_schema
 from actors.data.selection import Overlap, Selection, select
+from cluster.clock import at_the_folders_clock
 from cluster.gold_checks import GoldChecks
 from cluster.messages import GoldInspection, Question
 from cluster.operations.preparation_sources import ALL, Source, questions_of
@@ -37,9 +38,9 @@ from cluster.reports.preparation_report import PreparationReport
 from cluster.reports.progress import make_console
 from cluster.verdict_log import VerdictLog
 from configs.errors import UserError
-from configs.schema import RewardSection
+from configs.reward_sections import RewardSection
 
-MANIFEST_VERSION = 1  # raised when the same inputs give other files
+MANIFEST_VERSION = 2  # raised when the same inputs give other files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
     folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
         databases = _databases(questions)
+        options = replace(options, reward=at_the_folders_clock(options.reward, log))
         inputs = _inputs(sources, options, databases)
         _leave_earlier_inputs(folder, inputs)
         link_databases(folder, databases.files)
@@ -169,6 +171,7 @@ def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: _Data
         "limits": options.reward.model_dump(
             mode="json", include={"time_limit_s", "max_rows", "max_result_bytes", "max_memory_bytes"}
         ),
+        "clock": options.reward.clock,
         "held_out_share": options.held_out_share,
         "seed": options.seed,
     }

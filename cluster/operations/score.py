@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from actors.data.questions import read_questions
+from cluster.clock import decided_reward
 from cluster.messages import Outcome, Question, Score, ScoreRequest
 from cluster.reports.prediction_files import Prediction, read_predictions
 from cluster.reports.progress import Advance, progress_bar, show_nothing
@@ -47,6 +48,7 @@ def score(
     a prediction carries no reward (its gold query failed, or scoring did); 141 when nobody reads on. Uses
     `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
     """
+    reward = decided_reward(reward)
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, list(questions))
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
@@ -65,7 +67,7 @@ def score(
                     _write(_json_line(prediction, verdict), sys.stdout)
         if not as_json:
             _write(_table(predictions, known), sys.stdout)
-        _write(_summary(known, len(asked), len(questions), time.monotonic() - started_s), sys.stderr)
+        _write(_summary(known, len(asked), len(questions), reward.clock, time.monotonic() - started_s), sys.stderr)
     except ReaderGone:
         return EXIT_CODE_READER_GONE
     return 0 if all(one.reward is not None for one in known) else EXIT_CODE_UNSCORED
@@ -176,13 +178,14 @@ def _table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> str:
     return captured.get().removesuffix("\n")
 
 
-def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, elapsed_s: float) -> str:
+def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, clock: str, elapsed_s: float) -> str:
     counts = Counter(one.outcome for one in scores)
     parts = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome if counts[outcome])
     rate = len(scores) / max(elapsed_s, 1e-9)
     lines = [
         f"Scored {len(scores)} predictions of {num_asked} questions: {parts or 'none'}.",
         f"That took {elapsed_s:.1f} s, {rate:.1f} scores/s.",
+        f"SQL got {clock} UTC for the present time (--clock).",
     ]
     if num_unscored := sum(one.reward is None for one in scores):
         lines.append(f"No reward for {num_unscored} of them: the gold query or the scoring failed.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
 from cluster.checkpoint import CheckpointStore
+from cluster.clock import with_clock, with_saved_clock
 from cluster.colocate import with_colocation
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
@@ -53,7 +54,8 @@ def resume(config: RunConfig, run_dir: Path) -> None:
     with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
-            config = with_saved_precision(config, checkpoint.state.configuration)
+            saved = checkpoint.state.configuration
+            config = with_saved_clock(with_saved_precision(config, saved), saved)
             for line in check_resume(checkpoint.state.configuration, config):
                 progress.note(line)
             for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
@@ -75,9 +77,9 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     decided = with_precision(config, lambda: shape_of(config))
-    config = decided.config
+    config = with_clock(decided.config)
     progress.note(decided.line)
-    dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations compute in the same
+    dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
     config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
     progress.note(line)
     with preflight.files(model_dir, sets):

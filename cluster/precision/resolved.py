@@ -14,10 +14,9 @@ from cluster.precision.measurement import measure_cpu, read_gpu
 from cluster.precision.rates import BFLOAT16, FLOAT32, Machine
 from cluster.processor import has_bfloat16, processor_name
 from cluster.ray_address import cluster_address
-from cluster.run_folder import config_of_run, is_run
+from cluster.run_folder import recorded_config
 from configs.schema import RunConfig
 
-LEVELS_TO_RUN = 2  # RUN/adapters/latest
 UNKNOWN_CARD = Machine(name="no GPU is found here, one is assumed", has_bfloat16=True, is_gpu=True)
 
 
@@ -53,11 +52,8 @@ def without_measurement(config: RunConfig) -> RunConfig:
 
 def with_recorded_precision(config: RunConfig, adapter: Path | None) -> RunConfig:
     """What the configuration leaves open, as the run had it whose adapter this is; else the configuration as it is."""
-    folders = () if adapter is None else (adapter, *adapter.expanduser().resolve().parents[:LEVELS_TO_RUN])
-    for folder in folders:
-        if is_run(folder):
-            return with_saved_precision(config, config_of_run(folder, ()).model_dump(mode="json"))
-    return config
+    recorded = None if adapter is None else recorded_config(adapter)
+    return config if recorded is None else with_saved_precision(config, recorded.model_dump(mode="json"))
 
 
 def with_saved_precision(config: RunConfig, saved: Mapping[str, Mapping[str, Any]]) -> RunConfig:

@@ -69,6 +69,7 @@ class Evaluation:
     has_suite: bool  # outcomes are then of every database of the suite
     records: tuple[QuestionRecord, ...]
     left_out: tuple[str, ...] = ()
+    clock: str = ""  # what SQL got for the present time, in UTC
 
     def write(self, folder: Path) -> Path:
         """Makes the folder where it lacks. Raises UserError when it can't be written."""

@@ -61,6 +61,7 @@ class PairedComparison:
     num_samples: int
     num_questions: int
     num_left_out: int  # without a verdict on one side or both
+    clocks: tuple[str, ...]  # of both in UTC, where they differ
     differences: dict[str, Interval]
     tests: dict[str, McNemar]
     gained: tuple[Changed, ...]  # by the greedy answer
@@ -73,6 +74,10 @@ class PairedComparison:
     def render(self, console: Console) -> None:
         """Print table and changed questions; the table fits 100 columns."""
         console.print(_table(self))
+        if self.clocks:
+            console.print(
+                f"For the present time SQL got {' and '.join(self.clocks)}: answers that ask for it may differ."
+            )
         if self.num_left_out:
             console.print(f"{self.num_left_out} questions left out: one of the two has no usable verdict on them.")
         for title, changed in (("now right", self.gained), ("now wrong", self.lost)):
@@ -106,6 +111,7 @@ def compare_evaluations(a: Evaluation, b: Evaluation, names: tuple[str, str], nu
         num_samples=a.identity.num_samples,
         num_questions=len(common),
         num_left_out=a.num_asked - len(common),
+        clocks=tuple(one.clock or "the machine's" for one in (a, b)) if a.clock != b.clock else (),
         differences=differences,
         tests={name: mcnemar(len(gained[name]), len(lost[name])) for name in TESTED},
         gained=tuple(_changed(before[one], after[one]) for one in gained["greedy"]),
