@@ -9,9 +9,10 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from actors import prompts
+from actors.data.contained_databases import find_schema
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns, what_is_read
-from actors.data.schemas import ColumnName, TableSchema, find_schema
+from actors.data.schemas import ColumnName, TableSchema
 from actors.data.value_index import ValueIndex, value_index
 from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
 from actors.trimming import by_relevance, column_names, key_columns, with_matches
@@ -58,7 +59,7 @@ class PromptEncoder:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """A sentence for each table of the databases read so far that SQLite can't read here."""
+        """A sentence for each table or column of the databases read so far that can't be read here."""
         return tuple(self._left_out)
 
     def prompt(self, question: Question) -> tuple[int, ...]:
@@ -132,7 +133,9 @@ class PromptEncoder:
     def _open_value_index(self, database_id: str) -> ValueIndex:
         if self._indices_dir is None:
             raise ValueError("prompt.retrieved_values is set, but there is no folder for the indices")
-        return value_index(self._database(database_id), self._indices_dir)
+        index = value_index(self._database(database_id), self._indices_dir)
+        self._left_out += [one for one in index.left_out if one not in self._left_out]
+        return index
 
     def _database(self, database_id: str) -> Path:
         return self._databases_dir / database_id / f"{database_id}.sqlite"

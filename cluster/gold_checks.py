@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.contained.process import ProcessUnavailable
 from cluster.messages import GoldInspection, Outcome
 from cluster.reports.progress import progress_bar
 from cluster.verdict_log import VerdictLog, gold_key
 from configs.errors import UserError
 from configs.schema import RewardSection
-from reward_service.executor_process import ExecutorUnavailable
 from reward_service.gold_inspector import GoldInspector
 
 CHUNK = 16  # golds between two entries of the log: what a kill costs at most, on each core
@@ -71,7 +71,7 @@ class GoldChecks:
             try:
                 for done in as_completed([submit(job) for job in jobs]):
                     yield done.result()
-            except ExecutorUnavailable as fault:
+            except ProcessUnavailable as fault:
                 raise UserError(
                     f"The checks can't go on ({fault}): mend that and run the same command again."
                 ) from fault

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.data.contained_databases import read_schema
 from actors.data.question_sets import SPLITS, load_question_sets
-from actors.data.schemas import read_schema
 from actors.prompts import schema_text
 from cluster.messages import Question
 from configs.errors import UserError

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cluster.contained.process import ProcessUnavailable
 from cluster.messages import QueryResult
 from configs.schema import RewardSection
-from reward_service.executor_process import ExecutorUnavailable
 from reward_service.result_reader import ResultReader
 
 MAX_ROWS = 8  # shown of a result
@@ -43,7 +43,7 @@ def results_of(
                 break
             try:
                 results = reader.read(database_id, chunk)
-            except ExecutorUnavailable as error:
+            except ProcessUnavailable as error:
                 fault = f"Results are not shown from where the executor gave out: {error}."
                 break
             found |= zip([(database_id, sql) for sql in chunk], results, strict=True)

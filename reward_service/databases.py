@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from cluster.contained.database_states import has_unmerged_log, opened_as_copy
 from reward_service.fixed_clock import CLOCK_FUNCTIONS, FixedClock, asks_for_the_time
 from reward_service.guard import Authorizer, CpuDeadline, StatementSizes, install_guard, slow_way
 from reward_service.verdict import DatabaseUnavailable, message_of
@@ -159,6 +161,8 @@ def file_digest(path: Path) -> str:
     """
     try:
         states = [os.stat(path)]
+        if fault := _fault_of(states[0]):
+            raise DatabaseUnavailable(f"database file {path} {fault}: check reward's databases folder")
         with suppress(FileNotFoundError):
             states.append(os.stat(f"{path}-wal"))
     except (OSError, ValueError) as error:
@@ -169,6 +173,13 @@ def file_digest(path: Path) -> str:
     return f"{path} {list(fields)}"
 
 
+def _fault_of(state: os.stat_result) -> str | None:
+    """Why it can be no database: opening a pipe would wait for ever, and SQLite takes an empty file for a database."""
+    if not stat.S_ISREG(state.st_mode):
+        return "is no regular file"
+    return "is empty (0 bytes)" if state.st_size == 0 else None
+
+
 def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedClock, for_clock: bool) -> Database:
     deadline, authorizer = CpuDeadline(), Authorizer()
     engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
@@ -177,7 +188,6 @@ def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedC
         # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
         connection = engine.connect()
         raw = driver_connection(connection)
-        raw.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
         has_fixed_clock = for_clock or _views_ask_for_the_time(raw)
         if has_fixed_clock:
             clock.install(raw)
@@ -198,14 +208,22 @@ def _views_ask_for_the_time(connection: sqlite3.Connection) -> bool:
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Nothing can be written through it, nor beside the file. Raises sqlite3.Error and OSError."""
+    if has_unmerged_log(path):
+        return opened_as_copy(path, lambda copy: _connected(copy, ""))
     # Reading a file in WAL mode would create files beside it, unless it is declared immutable. That is sound
     # while there is no log, and a later change of the file changes its digest.
-    unused_wal = _is_wal_mode(path) and not _wal_of(path).exists()
+    is_unchanging = _is_wal_mode(path) and not _wal_of(path).exists()
+    return _connected(path, "&immutable=1" if is_unchanging else "")
+
+
+def _connected(path: Path, parameter: str) -> sqlite3.Connection:
     # Without an isolation level the driver begins no transaction, so no lock outlives a statement. It is not set
     # through SQLAlchemy, which would run a pragma on closing, past the guard.
-    uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused_wal else ''}"
+    uri = f"file:{quote(str(path))}?mode=ro{parameter}"
     # A cached statement would pass the authorizer by, which notes what it depends on.
-    return sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)
+    connection = sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    return connection
 
 
 def _is_wal_mode(path: Path) -> bool:

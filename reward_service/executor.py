@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.contained.frames import Frame
 from cluster.messages import Outcome
 from reward_service.bounded_cache import BoundedCache
 from reward_service.comparison import Answer, Row, answers_match, prepare_gold
@@ -17,7 +18,6 @@ from reward_service.databases import Database, OpenDatabases, database_path, sui
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.fetching import fetch_rows, size_bytes
 from reward_service.fixed_clock import FixedClock
-from reward_service.frames import Frame
 from reward_service.gold import Gold, failed_gold
 from reward_service.guard import is_of_the_fast_way
 from reward_service.inspection import inspection_marks

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from cluster.contained.fork_server import Service, serve
 from reward_service.executor import Executor
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.fork_server import Service, serve
 
 
 def executor_service(settings_json: str) -> Service:

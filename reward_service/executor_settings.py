@@ -23,6 +23,7 @@ class ExecutorSettings:
     """Times in seconds of CPU time, sizes in bytes."""
 
     program: ClassVar[str] = "reward_service.executor_child"
+    title: ClassVar[str] = "the executor"
 
     databases_dir: str
     suite_dir: str | None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ContainedProcess
+from cluster.contained.runs import run_all
 from cluster.messages import GoldInspection, Outcome
 from configs.schema import RewardSection
-from reward_service.executor_process import ExecutorProcess
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import Frame
-from reward_service.group_run import run_groups
 from reward_service.statements_run import StatementsRun
 
 
@@ -21,16 +21,16 @@ class GoldInspector:
         """Two runs agree by the `strict` semantics, whatever `settings` says of judging."""
         strict = settings.model_copy(update={"semantics": "strict", "float_tolerance": 0.0, "suite": None})
         self._settings = ExecutorSettings.from_section(databases_dir, strict)
-        self._process = ExecutorProcess(self._settings, self._settings.wall_limit_s)
+        self._process = ContainedProcess(self._settings, self._settings.wall_limit_s)
 
     def inspect(self, database_id: str, queries: Sequence[str]) -> list[GoldInspection]:
-        """Each query is run twice. Raises ExecutorUnavailable."""
+        """Each query is run twice. Raises ProcessUnavailable."""
         return self._run(database_id, queries, "golds")
 
     def broken_texts(self, database_id: str, tables: Sequence[str]) -> dict[str, int]:
         """Number, from 1, of the first row with text that is no UTF-8, of each table that has one.
 
-        A table above the limits of a result is not looked through. Raises ExecutorUnavailable.
+        A table above the limits of a result is not looked through. Raises ProcessUnavailable.
         """
         queries = ['SELECT * FROM "' + table.replace('"', '""') + '"' for table in tables]
         found = self._run(database_id, queries, "texts")
@@ -43,7 +43,7 @@ class GoldInspector:
     def _run(self, database_id: str, queries: Sequence[str], kind: str) -> list[GoldInspection]:
         run = StatementsRun(database_id, queries, {"inspect": kind}, self._settings.hard_limit_s)
         if queries:
-            run_groups(self._process, [run])
+            run_all(self._process, [run])
         return [_inspection(run.answers[index]) for index in range(len(queries))]
 
 

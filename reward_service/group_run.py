@@ -1,34 +1,15 @@
-"""Carries groups through an executor that may die on any of their statements, and blames the right one."""
+"""One group's statements on their way through an executor that may die on any of them."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from itertools import count
-from typing import Protocol
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ChildEnded
+from cluster.contained.runs import MAX_ATTEMPTS
 from cluster.messages import Outcome, ResultProfile, ScoreRequest
-from reward_service.executor_process import ChildEnded, ExecutorProcess
-from reward_service.frames import Frame, encode_frame
 from reward_service.verdict import Verdict
-
-MAX_ATTEMPTS = 2  # of a statement whose child died, unless by its own CPU timer
-MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
-
-_REQUEST_NUMBERS = count(1)  # no two requests of this process have the same, so that no child's last word is misread
-
-
-class Run(Protocol):
-    """What may be carried through an executor."""
-
-    is_over: bool
-
-    def request(self) -> Frame: ...
-    def note(self, answer: Frame) -> None: ...
-    @property
-    def num_steps(self) -> int: ...
-    def blame(self, num_done: int, end: ChildEnded) -> None: ...
-
 
 Step = tuple[str, int]  # "gold" or "statement", and its index
 
@@ -119,56 +100,3 @@ class GroupRun:
         if self.failure is None and len(self._gold_failures) == len(self._golds):
             self.failure = self._gold_failures[0]
         self.is_over = self.is_over or self.failure is not None
-
-
-def run_groups(process: ExecutorProcess, runs: Sequence[Run]) -> None:
-    """Runs until every group is over. Raises ExecutorUnavailable, after which some may not be."""
-    waiting = deque(runs)
-    while waiting:
-        sent: dict[int, Run] = {}
-        try:
-            _run_until_fresh_child(process, waiting, sent)
-        except ChildEnded as end:
-            _blame(sent, end)
-        waiting = deque(run for run in runs if not run.is_over)
-
-
-def _blame(sent: dict[int, Run], end: ChildEnded) -> None:
-    """Blames what the child was at; after all answers of one request, or before any, the next that it would read.
-
-    Someone is always blamed: a request that its child does not survive reading would else be sent for ever. Between two
-    requests nothing was run, so such an end is infrastructure, whatever the signal.
-    """
-    number, num_done = end.request_number, end.num_done
-    if number not in sent or num_done >= sent[number].num_steps:
-        later = [other for other in sent if other > number]
-        if later:
-            number, num_done = later[0], 0
-            end = ChildEnded(str(end), (number, num_done))
-    if number in sent:
-        sent[number].blame(num_done, end)
-
-
-def _run_until_fresh_child(process: ExecutorProcess, waiting: deque[Run], sent: dict[int, Run]) -> None:
-    """Keeps requests waiting at the child, which then never waits for this process, nor this process for it.
-
-    Takes from `waiting` and enters into `sent` under the request's number; what is over is removed.
-    """
-    num_bytes_ahead: dict[int, int] = {}
-    while waiting or sent:
-        while waiting and sum(num_bytes_ahead.values()) < MAX_BYTES_AHEAD:
-            number, run = next(_REQUEST_NUMBERS), waiting[0]
-            encoded = encode_frame(run.request() | {"number": number})
-            if sent and len(encoded) > MAX_BYTES_AHEAD:
-                break
-            sent[number] = waiting.popleft()
-            num_bytes_ahead[number] = len(encoded)
-            process.send(encoded)
-        for answer in process.receive():
-            number = next(iter(sent))  # they are answered in order
-            sent[number].note(answer)
-            if answer["kind"] == "done":
-                del sent[number], num_bytes_ahead[number]
-                if answer["recycle"]:
-                    process.drop_child()
-                    return

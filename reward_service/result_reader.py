@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ContainedProcess
+from cluster.contained.runs import run_all
 from cluster.messages import Outcome, QueryResult
 from configs.schema import RewardSection
-from reward_service.executor_process import ExecutorProcess
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import Frame
-from reward_service.group_run import run_groups
 from reward_service.statements_run import StatementsRun
 
 
@@ -20,15 +20,15 @@ class ResultReader:
     def __init__(self, databases_dir: Path, settings: RewardSection, max_rows: int) -> None:
         main_alone = settings.model_copy(update={"suite": None})
         self._settings = ExecutorSettings.from_section(databases_dir, main_alone)
-        self._process = ExecutorProcess(self._settings, self._settings.wall_limit_s)
+        self._process = ContainedProcess(self._settings, self._settings.wall_limit_s)
         self._max_rows = max_rows
 
     def read(self, database_id: str, statements: Sequence[str]) -> list[QueryResult]:
-        """On the main database, read-only; one result each, whatever the statements do. Raises ExecutorUnavailable."""
+        """On the main database, read-only; one result each, whatever the statements do. Raises ProcessUnavailable."""
         asked = {"inspect": "rows", "max_rows": self._max_rows}
         run = StatementsRun(database_id, statements, asked, self._settings.hard_limit_s)
         if statements:
-            run_groups(self._process, [run])
+            run_all(self._process, [run])
         return [_result(run.answers[index]) for index in range(len(statements))]
 
     def close(self) -> None:

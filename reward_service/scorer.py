@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.contained.process import ContainedProcess, ProcessUnavailable
+from cluster.contained.runs import run_all
 from cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
 from configs.schema import RewardSection
 from reward_service.designs.arctic import Arctic
@@ -19,10 +21,9 @@ from reward_service.designs.interface import (
     Reward,
 )
 from reward_service.designs.registry import make_design
-from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.extraction import extract_sql
-from reward_service.group_run import GroupRun, run_groups
+from reward_service.group_run import GroupRun
 from reward_service.statement import rejection_reason
 from reward_service.verdict import Verdict, message_of
 
@@ -38,7 +39,7 @@ class Scorer:
         self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
         self._settings = ExecutorSettings.from_section(databases_dir, settings)
-        self._process = ExecutorProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
+        self._process = ContainedProcess(self._settings, wall_limit_s or self._settings.wall_limit_s)
         self._lock = threading.Lock()
         self._num_scores = self._num_cached = self._num_cached_golds = self._num_folded = 0
 
@@ -69,8 +70,8 @@ class Scorer:
     def _run(self, runs: Sequence[GroupRun]) -> Verdict | None:
         """What stands in the way of those that are not over afterwards."""
         try:
-            run_groups(self._process, runs)
-        except ExecutorUnavailable as error:
+            run_all(self._process, runs)
+        except ProcessUnavailable as error:
             return Verdict(Outcome.INFRASTRUCTURE, message_of(error))
         return None
 
@@ -105,7 +106,7 @@ class Scorer:
         )
 
     def ping(self) -> bool:
-        """True as soon as no request is running and SQL could be: the worker is alive. Raises ExecutorUnavailable."""
+        """True as soon as no request is running and SQL could be: the worker is alive. Raises ProcessUnavailable."""
         with self._lock:
             if self._design.executes:
                 self._process.start()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ChildEnded
+from cluster.contained.runs import MAX_ATTEMPTS
 from cluster.messages import Outcome
-from reward_service.executor_process import ChildEnded
-from reward_service.frames import Frame
-from reward_service.group_run import MAX_ATTEMPTS
 
 
 class StatementsRun:

@@ -38,15 +38,16 @@ HOMES_OF_LIBRARIES = {
 }
 # What a role may import from the project, beside its own package.
 ROLES = ("actors", "learner", "reward_service")
-SHARED_BY_ROLES = ["cluster.messages", "configs.*"]
+SHARED_BY_ROLES = ["cluster.messages", "cluster.contained", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child, and a key is
 # to stand nowhere else; the set-up's script runs before floe is installed.
 READS_ENVIRONMENT = [
     "cluster/cli.py",
     "cluster/environment.py",
     "cluster/pip_settings.py",
-    "reward_service/executor_process.py",
+    "cluster/contained/process.py",
     "reward_service/judge.py",
+    "learner/operator_builds.py",  # what PyTorch's builds take from variables
 ]
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = [
@@ -54,6 +55,7 @@ WRITES_ENVIRONMENT = [
     "cluster/placement.py",
     "actors/vllm_*.py",
     "learner/deepspeed_*.py",
+    "learner/operator_builds.py",
     "cluster/reports/*_run.py",
 ]
 ENVIRONMENT_WRITERS = ("setdefault", "update", "pop")

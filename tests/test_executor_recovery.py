@@ -19,13 +19,14 @@ from typing import Any
 import psutil
 import pytest
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ContainedProcess
+from cluster.contained.runs import run_all
 from cluster.messages import Outcome
 from configs.schema import RewardSection
 from reward_service.executor import Executor
-from reward_service.executor_process import ExecutorProcess
 from reward_service.executor_settings import ExecutorSettings
-from reward_service.frames import Frame
-from reward_service.group_run import GroupRun, run_groups
+from reward_service.group_run import GroupRun
 from reward_service.scorer import Scorer
 from tests.score_requests import (
     ENDLESS,
@@ -167,7 +168,7 @@ def test_where_no_temporary_file_can_be_written_sorts_are_done_in_memory(folder:
         assert pool.submit(sorted_without_temporary_files, folder).result(600) == ["match", "match", "mismatch"]
 
 
-class SwollenProcess(ExecutorProcess):
+class SwollenProcess(ContainedProcess):
     """Stands for a child that answers and then says that it has grown too large."""
 
     def __init__(self) -> None:
@@ -190,7 +191,7 @@ class SwollenProcess(ExecutorProcess):
 def test_a_swollen_child_is_replaced_after_its_group() -> None:
     process = SwollenProcess()
     runs = [GroupRun(score_request("SELECT 1"), ["SELECT 1"], 1.0) for _ in range(3)]
-    run_groups(process, runs)
+    run_all(process, runs)
     assert all(run.failure is None and run.verdicts[0].outcome is Outcome.MATCH for run in runs)
     assert process.num_drops == 3
 

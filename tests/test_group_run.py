@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.contained.frames import Frame
+from cluster.contained.process import ChildEnded, ContainedProcess
+from cluster.contained.runs import run_all
 from cluster.messages import Outcome
-from reward_service.executor_process import ChildEnded, ExecutorProcess
-from reward_service.frames import Frame
-from reward_service.group_run import GroupRun, run_groups
+from reward_service.group_run import GroupRun
 from reward_service.statements_run import StatementsRun
 from tests.score_requests import score_request
 
@@ -21,7 +22,7 @@ TOO_LATE = None  # no signal: it was ended for giving no answer
 GOLD = {"kind": "gold", "index": 0, "outcome": "match", "message": "", "seconds": 0.0}
 
 
-class Scripted(ExecutorProcess):
+class Scripted(ContainedProcess):
     """A child that ends where `dies_at` says, given the requests that it has got and not answered, of `signals` in
     turn."""
 
@@ -73,7 +74,7 @@ def test_a_request_that_no_child_survives_reading_ends_and_the_others_are_scored
             return first["number"] - 1, 3
         return None
 
-    run_groups(Scripted(dies_at), runs)
+    run_all(Scripted(dies_at), runs)
     assert outcomes(runs[0]) == outcomes(runs[2]) == [Outcome.MISMATCH] * 2
     assert runs[1].failure is not None and runs[1].failure.outcome is Outcome.INFRASTRUCTURE
 
@@ -81,7 +82,7 @@ def test_a_request_that_no_child_survives_reading_ends_and_the_others_are_scored
 @pytest.mark.parametrize("number", [KILLED, CRASHED])
 def test_a_child_that_dies_before_it_reads_anything_is_nobodys_fault_and_does_not_keep_the_run_for_ever(number):
     runs = groups("a", "b")
-    run_groups(Scripted(lambda requests: (0, 0), number), runs)
+    run_all(Scripted(lambda requests: (0, 0), number), runs)
     assert all(run.failure is not None and run.failure.outcome is Outcome.INFRASTRUCTURE for run in runs)
 
 
@@ -93,7 +94,7 @@ def dies_on_gold(requests: list[Frame]) -> tuple[int, int]:
 def test_a_gold_is_to_blame_for_a_crash_and_never_for_a_kill_from_outside(number, expected):
     (run,) = groups("a")
     process = Scripted(dies_on_gold, number)
-    run_groups(process, [run])
+    run_all(process, [run])
     assert run.failure is not None and run.failure.outcome is expected
     assert process.num_deaths == 2
 
@@ -101,19 +102,19 @@ def test_a_gold_is_to_blame_for_a_crash_and_never_for_a_kill_from_outside(number
 @pytest.mark.parametrize(("number", "expected"), [(KILLED, Outcome.INFRASTRUCTURE), (CRASHED, Outcome.KILLED)])
 def test_a_query_that_is_inspected_is_to_blame_for_a_crash_and_never_for_a_kill_from_outside(number, expected):
     run = StatementsRun("emp", ["SELECT 1"], {"inspect": "golds"}, 1.0)
-    run_groups(Scripted(dies_on_gold, number), [run])
+    run_all(Scripted(dies_on_gold, number), [run])
     assert run.answers[0]["outcome"] == expected
 
 
 def test_a_crash_beside_a_kill_from_outside_is_no_proof():
     (run,) = groups("a")
-    run_groups(Scripted(dies_on_gold, CRASHED, KILLED), [run])
+    run_all(Scripted(dies_on_gold, CRASHED, KILLED), [run])
     assert run.failure is not None and run.failure.outcome is Outcome.INFRASTRUCTURE
 
 
 def test_a_child_that_always_dies_with_its_answers_made_and_unsent_does_not_either():
     (run,) = groups("a")
-    run_groups(Scripted(lambda requests: (requests[-1]["number"], 1 + len(requests[-1]["statements"]))), [run])
+    run_all(Scripted(lambda requests: (requests[-1]["number"], 1 + len(requests[-1]["statements"]))), [run])
     assert run.is_over
 
 
@@ -136,7 +137,7 @@ def test_the_statement_that_the_child_was_at_is_blamed_and_no_other(number, num_
         return None
 
     process = Scripted(dies_at, number)
-    run_groups(process, runs)
+    run_all(process, runs)
     assert process.num_deaths == num_deaths
     assert outcomes(runs[1])[1] == expected
     assert [run.failure for run in runs] == [None] * 3
@@ -150,5 +151,5 @@ def test_where_the_child_was_in_an_earlier_call_is_not_taken_for_this_one():
         seen.append(requests[0]["number"])
 
     for name in ("a", "b"):
-        run_groups(Scripted(notes), groups(name))
+        run_all(Scripted(notes), groups(name))
     assert seen[1] > seen[0]

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import prompts
+from actors.data.contained_databases import find_schema, read_schema
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns
 from actors.data.question_sets import load_question_sets
-from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema, find_schema, read_schema
+from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema
 from actors.data.value_index import value_index
 from actors.prompt_fitting import ColumnOrder, fitted_prompt
 from actors.trimming import Trimming, by_relevance, column_names, key_columns, with_matches

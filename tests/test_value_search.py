@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.data import cells, schemas
-from actors.data.cells import text_values
-from actors.data.schemas import read_schema
+from actors.data.contained_databases import find_texts, read_schema
 from actors.data.value_index import COMPLETE_MARK, value_index
 from actors.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
 from configs.errors import UserError
@@ -47,7 +46,7 @@ def test_examples_are_distinct_short_literals_on_one_line_and_the_same_each_time
 
 
 def test_the_search_reads_texts_of_sensible_length(places):
-    found = [(name.column, value) for name, value in text_values(places) if name.table == "place"]
+    found = [(name.column, value) for name, value in find_texts(places).texts if name.table == "place"]
     assert found == [
         ("name", "New York"), ("name", "Sant\ufffdAna"), ("name", "two\nlines"), ("code", "NY"), ("code", "it's"),
     ]  # fmt: skip
@@ -55,12 +54,12 @@ def test_the_search_reads_texts_of_sensible_length(places):
 
 def test_a_column_gives_no_more_than_its_cap(places, monkeypatch):
     monkeypatch.setattr(cells, "MAX_VALUES", 2)
-    assert [value for name, value in text_values(places) if name.column == "name" and name.table == "place"] == [
+    assert [value for name, value in find_texts(places).texts if name.column == "name" and name.table == "place"] == [
         "New York",
         "Sant\ufffdAna",
     ]
     monkeypatch.setattr(cells, "MAX_ROWS", 2)
-    assert [value for name, value in text_values(places) if name.table == "place"] == ["New York", "NY"]
+    assert [value for name, value in find_texts(places).texts if name.table == "place"] == ["New York", "NY"]
 
 
 def test_reading_leaves_no_file_beside_a_database_with_a_write_ahead_log(places):
@@ -68,7 +67,7 @@ def test_reading_leaves_no_file_beside_a_database_with_a_write_ahead_log(places)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     before = sorted(places.parent.iterdir())
-    assert list(text_values(places)) and read_schema(places, 2)
+    assert find_texts(places).texts and read_schema(places, 2)
     assert sorted(places.parent.iterdir()) == before
 
 

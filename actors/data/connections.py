@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from cluster.contained.database_states import has_unmerged_log, is_empty, opened_as_copy
 from configs.errors import UserError
 
 _WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of the file's header
@@ -24,9 +25,9 @@ def reading(database: Path) -> Iterator[Connection]:
     """A read-only connection. Raises UserError when the file is missing or can't be read as a database."""
     if not database.is_file():
         raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
-    # SQLAlchemy would decode a URL's path once more than SQLite does.
-    uri = f"file:{quote(str(database))}?mode=ro{_immutable(database)}"
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=StaticPool)
+    if is_empty(database):
+        raise UserError(f"{database} is empty (0 bytes): copy the database once more.")
+    engine = create_engine("sqlite://", creator=lambda: _connected(database), poolclass=StaticPool)
     try:
         with warnings.catch_warnings(), engine.connect() as connection:
             # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.
@@ -37,6 +38,8 @@ def reading(database: Path) -> Iterator[Connection]:
         raise UserError(
             f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?"
         ) from fault
+    except OSError as fault:
+        raise UserError(f"Can't read {database} ({fault.strerror}): check the file, and the room for a copy.") from fault
     finally:
         engine.dispose()
 
@@ -46,8 +49,21 @@ def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _immutable(database: Path) -> str:
-    """Reading a file in WAL mode would create files beside it, unless it is declared immutable: sound without a log."""
+def _connected(database: Path) -> sqlite3.Connection:
+    if has_unmerged_log(database):
+        return opened_as_copy(database, lambda copy: _opened(copy, ""))
+    # Reading a file in WAL mode would create files beside it, unless it is declared immutable: sound without a log.
+    is_unchanging = _is_wal_mode(database) and not database.with_name(database.name + "-wal").exists()
+    return _opened(database, "&immutable=1" if is_unchanging else "")
+
+
+def _opened(database: Path, parameter: str) -> sqlite3.Connection:
+    # SQLAlchemy would decode a URL's path once more than SQLite does.
+    connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro{parameter}", uri=True)
+    connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    return connection
+
+
+def _is_wal_mode(database: Path) -> bool:
     with database.open("rb") as file:
-        is_wal_mode = file.read(20)[18:20] == _WAL_VERSION
-    return "&immutable=1" if is_wal_mode and not database.with_name(database.name + "-wal").exists() else ""
+        return file.read(20)[18:20] == _WAL_VERSION

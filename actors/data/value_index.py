@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -11,7 +12,8 @@ import bm25s
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from actors.data.cells import MAX_CHARS, MAX_ROWS, MAX_VALUES, text_values
+from actors.data.contained_databases import find_texts
+from actors.data.database_reader import MAX_CHARS, MAX_ROWS, MAX_VALUES
 from actors.data.schemas import ColumnName
 from actors.value_matching import best_named, search_queries
 from configs.errors import UserError
@@ -22,6 +24,7 @@ HITS_PER_QUERY = 10
 WORD = r"(?u)\w+"
 STOP_WORDS = "english"  # Lucene's list, as in the method: else a value such as `OF` is a hit for most questions
 COMPLETE_MARK = "floe-complete"
+LEFT_OUT_FILE = "left-out.json"  # a sentence for each table or column that could not be read
 FORMAT = (2, MAX_ROWS, MAX_VALUES, MAX_CHARS)  # an index made otherwise is not taken
 
 
@@ -29,6 +32,8 @@ class ValueIndex:
     """The values of one database, searched by the text of a question. Read from disk as it is used."""
 
     def __init__(self, folder: Path) -> None:
+        left_out = folder / LEFT_OUT_FILE  # an index of an earlier version has none
+        self.left_out: list[str] = json.loads(left_out.read_text()) if left_out.exists() else []
         is_empty = not (folder / "corpus.jsonl").exists()
         self._bm25 = None if is_empty else bm25s.BM25.load(folder, mmap=True, load_corpus=True, show_progress=False)
 
@@ -56,7 +61,8 @@ def value_index(database: Path, home: Path) -> ValueIndex:
 def _make(database: Path, folder: Path) -> None:
     """Writes beside and renames, so that an interrupted index is never taken for one; drops those of earlier states."""
     columns_of_value: dict[str, list[ColumnName]] = {}
-    for name, value in text_values(database):
+    found = find_texts(database)
+    for name, value in found.texts:
         columns_of_value.setdefault(value, []).append(name)
     corpus = [{"value": value, "columns": names} for value, names in columns_of_value.items()]
     values = list(columns_of_value)
@@ -69,6 +75,7 @@ def _make(database: Path, folder: Path) -> None:
             bm25 = bm25s.BM25(corpus=corpus)
             bm25.index(words, show_progress=False)
             bm25.save(beside, corpus=corpus, show_progress=False)
+        (beside / LEFT_OUT_FILE).write_text(json.dumps(found.left_out))
         (beside / COMPLETE_MARK).write_text(str(database.resolve()))
         _put_in_place(beside, folder)
         for other in folder.parent.glob(f"*/{COMPLETE_MARK}"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from actors.data.contained_databases import read_schema
 from actors.data.database_files import content_digest, fault_of_file, find_database
 from actors.data.description_check import description_faults
 from actors.data.held_back import hold_back, is_divided_by_database
@@ -28,7 +29,6 @@ from actors.data.prepared_folder import (
     write_splits,
 )
 from actors.data.questions import read_questions
-from actors.data.schemas import read_schema
 from actors.data.selection import Overlap, Selection, select
 from cluster.clock import at_the_folders_clock
 from cluster.gold_checks import GoldChecks

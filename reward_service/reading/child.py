@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from reward_service.fork_server import Service, serve
+from cluster.contained.fork_server import Service, serve
 from reward_service.reading.query_reader import QueryReader
 from reward_service.reading.settings import ReaderSettings
 

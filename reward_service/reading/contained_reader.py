@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from cluster.contained.process import ContainedProcess, ProcessUnavailable
+from cluster.contained.runs import run_all
 from reward_service.bounded_cache import BoundedCache
 from reward_service.databases import database_path, file_digest
-from reward_service.executor_process import ExecutorProcess, ExecutorUnavailable
 from reward_service.graph.build import BuiltQuery
-from reward_service.group_run import run_groups
 from reward_service.reading.forms import FAULTS, Form, Unreadable
 from reward_service.reading.reading_run import ReadingRun
 from reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
@@ -33,7 +33,7 @@ class ContainedReader:
             time_limit_s=time_limit_s,
             max_memory_bytes=max_memory_bytes,
         )
-        self._process = ExecutorProcess(self._settings, WALL_LIMIT_S)
+        self._process = ContainedProcess(self._settings, WALL_LIMIT_S)
         self._known: BoundedCache[tuple[str, str], Form] = BoundedCache(MAX_CACHED_BYTES)
         self._lock = threading.Lock()
         self.num_faults = 0  # texts that could not be read within the limits, or on which the parser failed
@@ -57,8 +57,8 @@ class ContainedReader:
     def _read(self, database_id: str, state: str, texts: list[str]) -> dict[str, Form]:
         run = ReadingRun(database_id, texts, self._settings.time_limit_s)
         try:
-            run_groups(self._process, [run])
-        except ExecutorUnavailable as error:
+            run_all(self._process, [run])
+        except ProcessUnavailable as error:
             raise DatabaseUnavailable(message_of(error)) from error
         if run.unavailable is not None:
             raise DatabaseUnavailable(run.unavailable)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from reward_service.frames import Frame
+from cluster.contained.frames import Frame
 from reward_service.reading.forms import Form, Read, Unreadable, encoded, reader_of
 from reward_service.reading.settings import ReaderSettings
 from reward_service.schema_reader import Schema, SchemaReader

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from reward_service.executor_process import ChildEnded
-from reward_service.frames import Frame
-from reward_service.group_run import MAX_ATTEMPTS
+from cluster.contained.frames import Frame
+from cluster.contained.process import ChildEnded
+from cluster.contained.runs import MAX_ATTEMPTS
 from reward_service.reading.forms import Form, Unreadable, decoded
 
 SCHEMA = -1  # the step before the first text

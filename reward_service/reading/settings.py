@@ -14,6 +14,7 @@ class ReaderSettings:
     """`form` is what a query is read as: `parts` of its text, or the `graph` of its operators."""
 
     program: ClassVar[str] = "reward_service.reading.child"
+    title: ClassVar[str] = "the reader of queries"
 
     form: str
     databases_dir: str

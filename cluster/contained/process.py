@@ -1,4 +1,4 @@
-"""The parent's handle on an executor: starts its fork server, exchanges frames with its child, replaces the child."""
+"""The parent's handle on a contained process: starts its fork server, exchanges frames with its child, replaces it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from reward_service.frames import Frame, is_frame_waiting, receive_frame
-from reward_service.verdict import message_of
+from cluster.contained.frames import Frame, is_frame_waiting, receive_frame
 
 MAX_STARTS = 3
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
@@ -26,7 +25,7 @@ PASSED_PREFIXES = ("LC_", "PYTHON", "VIRTUAL_ENV")
 CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS})
 
 
-class ExecutorUnavailable(Exception):
+class ProcessUnavailable(Exception):
     """The fork server can't be started or has stopped answering: no candidate's fault."""
 
 
@@ -49,12 +48,13 @@ class ProgramSettings(Protocol):
     """What the fork server is told, and which of the project's programs it is."""
 
     program: ClassVar[str]
+    title: ClassVar[str]  # in messages
 
     def to_json(self) -> str: ...
 
 
-class ExecutorProcess:
-    """One fork server with one child at a time; every method may raise ExecutorUnavailable."""
+class ContainedProcess:
+    """One fork server with one child at a time; every method may raise ProcessUnavailable."""
 
     def __init__(self, settings: ProgramSettings, wall_limit_s: float) -> None:
         self._settings = settings
@@ -122,16 +122,16 @@ class ExecutorProcess:
     def _stalled(self) -> ChildEnded:
         self.num_lost += 1
         _, position = self._reap(b"k")
-        text = f"the executor gave no answer in {self._wall_limit_s:g} s; is the machine overloaded or its disk stuck?"
-        return ChildEnded(text, position)
+        late = f"{self._settings.title} gave no answer in {self._wall_limit_s:g} s"
+        return ChildEnded(f"{late}; is the machine overloaded or its disk stuck?", position)
 
     def _died(self) -> ChildEnded:
         self.num_lost += 1
         status, position = self._reap(b"r")
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            return ChildEnded(f"the executor died of signal {number}", position, number)
-        text = f"the executor ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault"
+            return ChildEnded(f"{self._settings.title} died of signal {number}", position, number)
+        text = f"{self._settings.title} ended itself with status {os.WEXITSTATUS(status)}: see stderr for the fault"
         return ChildEnded(text, position)
 
     def _fork(self) -> None:
@@ -145,7 +145,9 @@ class ExecutorProcess:
             self._fork_once()
         except (TimeoutError, EOFError) as error:
             self.drop_child()
-            raise ExecutorUnavailable("an executor child could not start: see its last lines on stderr") from error
+            raise ProcessUnavailable(
+                f"a child of {self._settings.title} could not start: see its last lines on stderr"
+            ) from error
 
     def _fork_once(self) -> None:
         if self._server is None or self._server.poll() is not None:
@@ -179,13 +181,14 @@ class ExecutorProcess:
             return receive_frame(self._control)
         except (OSError, EOFError) as error:
             self.close()
-            raise ExecutorUnavailable(
-                f"the executor's fork server stopped answering ({message_of(error)}): see its last lines on stderr"
+            why = error or type(error).__name__
+            raise ProcessUnavailable(
+                f"the fork server of {self._settings.title} stopped answering ({why}): see its last lines on stderr"
             ) from error
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parents[2])
         search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         # -P keeps the working directory off the module path; the new session keeps a Ctrl-C for the parent alone.
         arguments = [str(theirs.fileno()), self._settings.to_json(), str(os.getpid())]

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from reward_service.child_position import PositionBoard
-from reward_service.frames import Frame, is_frame_waiting, receive_frame, send_frame
+from cluster.contained.child_position import PositionBoard
+from cluster.contained.frames import Frame, is_frame_waiting, receive_frame, send_frame
 
 PARENT_CHECK_S = 1.0
 FLUSH_S = 0.02  # answers wait so long for others, because every frame wakes the parent
@@ -118,7 +118,7 @@ def _run_child(stream: socket.socket, service: Service, server_pid: int, board: 
     exit_code = 1
     try:
         if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: the executor needs Linux")
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: containing a process needs Linux")
         if os.getppid() == server_pid:  # else the server died before the call above
             stream.settimeout(None)
             _limit_memory(service)
@@ -165,7 +165,9 @@ def _limit_memory(service: Service) -> None:
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     # Of a temporary file of SQLite's; a statement that needs more is run once more in memory.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (service.max_file_bytes, service.max_file_bytes))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    soft = service.max_file_bytes if hard == resource.RLIM_INFINITY else min(service.max_file_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a kill is routine here and must leave no file
 
 

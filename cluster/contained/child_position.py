@@ -1,4 +1,4 @@
-"""How far an executor child is, in memory that outlives it: what its death is to be blamed on."""
+"""How far a contained child is, in memory that outlives it: what its death is to be blamed on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,130 @@
+"""Reads users' databases in a child that can be killed: what one table costs is bounded, and Ctrl-C always works."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from actors.data.reading_run import ReadingRun
+from actors.data.reading_settings import ReadingSettings
+from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema
+from cluster.contained.process import ContainedProcess, ProcessUnavailable
+from cluster.contained.runs import run_all
+from configs.errors import UserError
+
+
+class FoundSchema(NamedTuple):
+    """The tables of a database, and a sentence for each that can't be read here, or only in part."""
+
+    tables: tuple[TableSchema, ...]
+    left_out: tuple[str, ...]
+
+
+class FoundTexts(NamedTuple):
+    """Distinct texts by column, and a sentence for each table or column that can't be read here."""
+
+    texts: tuple[tuple[ColumnName, str], ...]
+    left_out: tuple[str, ...]
+
+
+class ContainedDatabases:
+    """Owns the child; its methods may be called by several threads, which take turns."""
+
+    def __init__(self, settings: ReadingSettings) -> None:
+        self._settings = settings
+        self._process = ContainedProcess(settings, settings.wall_limit_s)
+        self._lock = threading.Lock()
+
+    def find_schema(self, database: Path, num_examples: int) -> FoundSchema:
+        """Tables in the file's order; one that can't be read takes no other along. Raises UserError."""
+        names: list[str] = self._read(database, [("tables",)]).values[0]
+        described = self._read(database, [("table", name) for name in names])
+        sampled = [name for index, name in enumerate(names) if index in described.values]
+        examples = self._read(database, [("examples", name, num_examples) for name in sampled if num_examples])
+        left_out = [f"{_table(names[i], database)} is left out: {why}" for i, why in sorted(described.faults.items())]
+        left_out += [
+            f"{_table(sampled[i], database)} is shown without example values: {why}"
+            for i, why in sorted(examples.faults.items())
+        ]
+        tables = (
+            _schema(name, described.values[names.index(name)], examples.values.get(index, {}))
+            for index, name in enumerate(sampled)
+        )
+        return FoundSchema(tuple(tables), tuple(left_out))
+
+    def find_texts(self, database: Path) -> FoundTexts:
+        """Distinct texts of each column, the first in the table's order, in bounded amounts. Raises UserError."""
+        schema = self.find_schema(database, 0)
+        columns = [ColumnName(table.name, column.name) for table in schema.tables for column in table.columns]
+        found = self._read(database, [("texts", *name) for name in columns])
+        texts = tuple((columns[index], value) for index in sorted(found.values) for value in found.values[index])
+        left_out = [
+            f"column {columns[index].column!r} of {_table(columns[index].table, database)} is not searched: {why}"
+            for index, why in sorted(found.faults.items())
+        ]
+        return FoundTexts(texts, (*schema.left_out, *left_out))
+
+    def close(self) -> None:
+        with self._lock:
+            self._process.close()
+
+    def _read(self, database: Path, steps: Sequence[Sequence]) -> ReadingRun:
+        run = ReadingRun(str(database), steps, self._settings.time_limit_s)
+        if not steps:
+            return run
+        with self._lock:
+            try:
+                run_all(self._process, [run])
+            except ProcessUnavailable as fault:
+                raise UserError(f"{database} can't be read ({fault}): fix that, and give the command again.") from fault
+            except BaseException:  # a Ctrl-C leaves answers on their way, which the next request would take for its own
+                self._process.close()
+                raise
+        if run.file_fault or (steps[0][0] == "tables" and run.faults):
+            raise UserError(run.file_fault or f"The tables of {database} can't be listed: {run.faults[0]}.")
+        return run
+
+
+def find_schema(database: Path, num_examples: int) -> FoundSchema:
+    """Read by this process's own child, as `ContainedDatabases.find_schema`."""
+    return _databases().find_schema(database, num_examples)
+
+
+def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
+    """Return the tables alone. Raises UserError when the file can't be read as a database."""
+    return find_schema(database, num_examples).tables
+
+
+def find_texts(database: Path) -> FoundTexts:
+    """Read by this process's own child, as `ContainedDatabases.find_texts`."""
+    return _databases().find_texts(database)
+
+
+@cache
+def _databases() -> ContainedDatabases:
+    made = ContainedDatabases(ReadingSettings())
+    atexit.register(made.close)
+    return made
+
+
+def _table(name: str, database: Path) -> str:
+    return f"table {name!r} of {database}"
+
+
+def _schema(name: str, described: dict, examples: dict[str, list[str]]) -> TableSchema:
+    return TableSchema(
+        name=name,
+        columns=tuple(
+            Column(name=column, type=kind, examples=tuple(examples.get(column, ())))
+            for column, kind in described["columns"]
+        ),
+        primary_key=tuple(described["primary_key"]),
+        foreign_keys=tuple(
+            ForeignKey(columns=tuple(columns), table=table, referred_columns=tuple(referred))
+            for columns, table, referred in described["foreign_keys"]
+        ),
+    )

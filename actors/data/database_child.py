@@ -1,0 +1,25 @@
+"""The program that reads users' databases: its forked children open them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from actors.data.database_reader import DatabaseReader
+from actors.data.reading_settings import ReadingSettings
+from cluster.contained.fork_server import Service, serve
+
+BESIDE_SQLITE_BYTES = 2**29  # values as Python holds and sends them
+
+
+def reading_service(settings_json: str) -> Service:
+    settings = ReadingSettings.from_json(settings_json)
+    return Service(
+        make_answerer=partial(DatabaseReader, settings),
+        max_process_bytes=settings.max_memory_bytes + BESIDE_SQLITE_BYTES,
+        max_file_bytes=0,  # it writes none
+        recycle_bytes=settings.max_memory_bytes // 2,
+    )
+
+
+if __name__ == "__main__":
+    serve(reading_service)

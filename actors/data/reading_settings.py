@@ -1,0 +1,35 @@
+"""What the child that reads users' databases is told when it starts, as one JSON text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingSettings:
+    """How much one table or column may cost before it is left out."""
+
+    program: ClassVar[str] = "actors.data.database_child"
+    title: ClassVar[str] = "the reader of databases"
+
+    time_limit_s: float = 60.0  # CPU seconds; the texts of a million rows take one to three
+    max_memory_bytes: int = 2**30  # SQLite's heap
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def hard_limit_s(self) -> float:
+        """When the CPU timer ends the child, if the polite stop did not."""
+        return self.time_limit_s + 1.0
+
+    @property
+    def wall_limit_s(self) -> float:
+        """Only a safety net: far above what a busy machine makes of the CPU-time limit."""
+        return 10 * self.time_limit_s + 60

@@ -1,0 +1,151 @@
+"""Databases that would freeze or fill a process that opens them: each ends with a sentence, and others go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from actors.data.contained_databases import ContainedDatabases, find_schema
+from actors.data.database_files import fault_of_file, find_database
+from actors.data.reading_settings import ReadingSettings
+from actors.data.schemas import ColumnName
+from cluster.messages import Candidate, Outcome, ScoreRequest
+from configs.errors import UserError
+from configs.schema import RewardSection
+from reward_service.scorer import Scorer
+from tests.command_line import REPOSITORY
+
+SOUND = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex'), ('Tom');"
+# The content of this full-text table is a view without an end.
+ENDLESS = """
+CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+    SELECT i AS rowid, 'x' AS body FROM n WHERE i < 0;
+CREATE VIRTUAL TABLE notes USING fts5(body, content='endless');
+"""
+HUGE = """
+CREATE TABLE seed (i INTEGER, huge TEXT AS (replace(hex(zeroblob(4000000)), '00', 'abcdefghijklmnopqrstuvwxyz' || i)));
+INSERT INTO seed (i) VALUES (1);
+"""
+
+
+def database(folder: Path, name: str, script: str) -> Path:
+    path = folder / name / f"{name}.sqlite"
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    return path
+
+
+@pytest.fixture(scope="module")
+def databases():
+    made = ContainedDatabases(ReadingSettings(time_limit_s=0.5, max_memory_bytes=64 * 2**20))
+    yield made
+    made.close()
+
+
+def test_a_table_without_an_end_is_left_out_by_name_and_the_others_stay(tmp_path, databases):
+    path = database(tmp_path, "zoo", SOUND + ENDLESS)
+    found = databases.find_schema(path, 3)
+    assert next(table for table in found.tables if table.name == "pet").columns[0].examples == ("'Rex'", "'Tom'")
+    (sentence,) = found.left_out
+    assert "table 'notes'" in sentence and str(path) in sentence and "0.5 s of CPU time" in sentence
+    texts = databases.find_texts(path)
+    assert (ColumnName("pet", "name"), "Rex") in texts.texts
+    assert any("column 'body' of table 'notes'" in one and "CPU time" in one for one in texts.left_out)
+
+
+def test_a_column_that_is_made_of_a_hundred_megabytes_is_left_out_by_name(tmp_path, databases):
+    path = database(tmp_path, "zoo", SOUND + HUGE)
+    found = databases.find_schema(path, 3)
+    assert [table.name for table in found.tables] == ["pet", "seed"]
+    (sentence,) = found.left_out
+    assert "table 'seed'" in sentence and str(path) in sentence and "memory" in sentence
+    assert any("column 'huge'" in one for one in databases.find_texts(path).left_out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("pipe", "no database"), ("empty", "is empty"), ("folder", "no database"), ("text", "SQLite")]
+)
+def test_a_file_that_is_no_database_is_refused_at_once(tmp_path, kind, said):
+    path = tmp_path / "zoo" / "zoo.sqlite"
+    path.parent.mkdir()
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "empty": path.touch,
+        "folder": path.mkdir,
+        "text": lambda: path.write_text("name,age\n" * 999),
+    }[kind]()
+    with pytest.raises(UserError, match=said) as refusal:
+        find_schema(path, 3)
+    assert str(path) in str(refusal.value)
+    found = find_database(tmp_path, "zoo")
+    assert found is None or fault_of_file(found) is not None
+    scorer = Scorer(tmp_path, RewardSection(num_workers=1))
+    try:
+        request = ScoreRequest(
+            question_id="q", database_id="zoo", gold_sql=("SELECT 1",), question="", evidence="",
+            candidates=(Candidate(sql="SELECT 1"),),
+        )  # fmt: skip
+        (scored,) = scorer.score(request)
+        assert (scored.outcome, scored.reward) == (Outcome.INFRASTRUCTURE, None)
+        assert str(path) in scored.message
+    finally:
+        scorer.close()
+
+
+def leave_a_log(path: Path) -> None:
+    """A database with a write-ahead log whose writer was killed, and no `-shm` file."""
+    path.parent.mkdir(parents=True)
+    writer = (
+        f"import os, sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('PRAGMA journal_mode=WAL'); "
+        "c.execute('CREATE TABLE pet (name TEXT)'); c.execute(\"INSERT INTO pet VALUES ('Rex')\"); c.commit(); "
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", writer], check=False)
+    Path(f"{path}-shm").unlink()
+
+
+def test_a_log_that_nobody_has_merged_is_read_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "zoo" / "zoo.sqlite"
+    leave_a_log(path)
+    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    assert set(before) == {"zoo.sqlite", "zoo.sqlite-wal"}
+    assert [table.name for table in find_schema(path, 1).tables] == ["pet"]
+    scorer = Scorer(tmp_path, RewardSection(num_workers=1))
+    try:
+        request = ScoreRequest(
+            question_id="q", database_id="zoo", gold_sql=("SELECT name FROM pet",), question="", evidence="",
+            candidates=(Candidate(sql="SELECT 'Rex'"),),
+        )  # fmt: skip
+        assert [one.outcome for one in scorer.score(request)] == [Outcome.MATCH]
+    finally:
+        scorer.close()
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+
+
+@pytest.mark.heavy
+def test_a_ctrl_c_ends_a_preparation_that_a_database_holds_up(tmp_path):
+    database(tmp_path / "databases", "zoo", SOUND + ENDLESS)
+    questions = tmp_path / "questions.json"
+    questions.write_text('[{"question": "Who?", "SQL": "SELECT name FROM notes", "db_id": "zoo"}]')
+    command = ["prepare", "jsonl", str(questions), str(tmp_path / "databases"), str(tmp_path / "out")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli", *command, "--time-limit", "600"],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    log = tmp_path / "out" / "verdicts.jsonl"
+    while not (log.is_file() and log.stat().st_size) and running.poll() is None:
+        time.sleep(0.05)
+    assert running.poll() is None, running.communicate()[0]
+    running.send_signal(signal.SIGINT)
+    printed, _ = running.communicate(timeout=120)
+    assert running.returncode == 130, printed
+    assert "Traceback" not in printed
