@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data import cells, schemas
-from actors.data.contained_databases import find_texts, read_schema
+from actors.data import schemas
+from actors.data.contained_databases import ContainedDatabases, find_texts, read_schema
+from actors.data.reading_settings import ReadingSettings
+from actors.data.schemas import ColumnName
 from actors.data.value_index import COMPLETE_MARK, value_index
 from actors.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
 from configs.errors import UserError
@@ -52,14 +54,19 @@ def test_the_search_reads_texts_of_sensible_length(places):
     ]  # fmt: skip
 
 
-def test_a_column_gives_no_more_than_its_cap(places, monkeypatch):
-    monkeypatch.setattr(cells, "MAX_VALUES", 2)
-    assert [value for name, value in find_texts(places).texts if name.column == "name" and name.table == "place"] == [
-        "New York",
-        "Sant\ufffdAna",
-    ]
-    monkeypatch.setattr(cells, "MAX_ROWS", 2)
-    assert [value for name, value in find_texts(places).texts if name.table == "place"] == ["New York", "NY"]
+def test_a_column_gives_no_more_than_its_cap(places):
+    first_two = reading(places, max_texts=2)
+    assert [value for name, value in first_two if name == ("place", "name")] == ["New York", "Sant\ufffdAna"]
+    of_two_rows = reading(places, max_texts=2, max_text_rows=2)
+    assert [value for name, value in of_two_rows if name.table == "place"] == ["New York", "NY"]
+
+
+def reading(path: Path, **settings) -> tuple[tuple[ColumnName, str], ...]:
+    databases = ContainedDatabases(ReadingSettings(**settings))
+    try:
+        return databases.find_texts(path).texts
+    finally:
+        databases.close()
 
 
 def test_reading_leaves_no_file_beside_a_database_with_a_write_ahead_log(places):

@@ -39,7 +39,9 @@ def reading(database: Path) -> Iterator[Connection]:
             f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?"
         ) from fault
     except OSError as fault:
-        raise UserError(f"Can't read {database} ({fault.strerror}): check the file, and the room for a copy.") from fault
+        raise UserError(
+            f"Can't read {database} ({fault.strerror}): check the file, and the room for a copy."
+        ) from fault
     finally:
         engine.dispose()
 

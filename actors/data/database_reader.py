@@ -22,8 +22,6 @@ from cluster.contained.frames import Frame
 from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
-MAX_ROWS = 1_000_000  # of a table, that one column's texts are taken from
-MAX_VALUES = 20_000  # distinct ones of a column
 MIN_CHARS, MAX_CHARS = 2, 100  # shorter ones are in every question, longer ones in none
 PROGRESS_OPCODES = 10_000
 _FILE_FAULTS = ("locked", "disk I/O", "malformed", "not a database")  # any other is one table's own
@@ -66,7 +64,7 @@ class DatabaseReader:
         self._ends_at_s = time.thread_time() + settings.time_limit_s
         signal.setitimer(signal.ITIMER_PROF, settings.hard_limit_s)
         try:
-            return {"value": _READERS[step[0]](connection, inspector, *step[1:])}
+            return {"value": _READERS[step[0]](connection, inspector, settings, *step[1:])}
         except MemoryError:
             return {"fault": f"reading it takes more than {settings.max_memory_bytes:,} bytes of memory"}
         except DBAPIError as error:
@@ -76,11 +74,11 @@ class DatabaseReader:
             return {"file_fault" if any(one in said for one in _FILE_FAULTS) else "fault": said}
 
 
-def _tables(connection: Connection, inspector: Inspector) -> list[str]:
+def _tables(connection: Connection, inspector: Inspector, _: ReadingSettings) -> list[str]:
     return inspector.get_table_names()
 
 
-def _table(connection: Connection, inspector: Inspector, name: str) -> dict[str, Any]:
+def _table(connection: Connection, inspector: Inspector, _: ReadingSettings, name: str) -> dict[str, Any]:
     return {
         "columns": [
             (column["name"], "" if isinstance(column["type"], NullType) else str(column["type"]))
@@ -94,7 +92,9 @@ def _table(connection: Connection, inspector: Inspector, name: str) -> dict[str,
     }
 
 
-def _examples(connection: Connection, inspector: Inspector, table: str, num_examples: int) -> dict[str, list[str]]:
+def _examples(
+    connection: Connection, inspector: Inspector, _: ReadingSettings, table: str, num_examples: int
+) -> dict[str, list[str]]:
     """Each column's first distinct values in the table's order, texts cut; no blobs, nothing empty."""
     found = {}
     for column in inspector.get_columns(table):
@@ -109,12 +109,14 @@ def _examples(connection: Connection, inspector: Inspector, table: str, num_exam
     return found
 
 
-def _texts(connection: Connection, inspector: Inspector, table: str, column: str) -> list[str]:
+def _texts(
+    connection: Connection, inspector: Inspector, settings: ReadingSettings, table: str, column: str
+) -> list[str]:
     """Distinct texts of a column, the first in the table's order; surrounding space is kept."""
     rows = connection.exec_driver_sql(
         f"SELECT DISTINCT value FROM (SELECT {quoted_name(column)} AS value FROM {quoted_name(table)} NOT INDEXED "
-        f"LIMIT {MAX_ROWS}) WHERE typeof(value) = 'text' "
-        f"AND length(trim(value)) BETWEEN {MIN_CHARS} AND {MAX_CHARS} LIMIT {MAX_VALUES}"
+        f"LIMIT {settings.max_text_rows}) WHERE typeof(value) = 'text' "
+        f"AND length(trim(value)) BETWEEN {MIN_CHARS} AND {MAX_CHARS} LIMIT {settings.max_texts}"
     )
     return [value for (value,) in rows]
 

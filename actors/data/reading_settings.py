@@ -16,6 +16,8 @@ class ReadingSettings:
 
     time_limit_s: float = 60.0  # CPU seconds; the texts of a million rows take one to three
     max_memory_bytes: int = 2**30  # SQLite's heap
+    max_text_rows: int = 1_000_000  # of a table, that one column's texts are taken from
+    max_texts: int = 20_000  # distinct ones of a column
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -13,7 +13,8 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from actors.data.contained_databases import find_texts
-from actors.data.database_reader import MAX_CHARS, MAX_ROWS, MAX_VALUES
+from actors.data.database_reader import MAX_CHARS
+from actors.data.reading_settings import ReadingSettings
 from actors.data.schemas import ColumnName
 from actors.value_matching import best_named, search_queries
 from configs.errors import UserError
@@ -25,7 +26,12 @@ WORD = r"(?u)\w+"
 STOP_WORDS = "english"  # Lucene's list, as in the method: else a value such as `OF` is a hit for most questions
 COMPLETE_MARK = "floe-complete"
 LEFT_OUT_FILE = "left-out.json"  # a sentence for each table or column that could not be read
-FORMAT = (2, MAX_ROWS, MAX_VALUES, MAX_CHARS)  # an index made otherwise is not taken
+FORMAT = (
+    2,
+    ReadingSettings().max_text_rows,
+    ReadingSettings().max_texts,
+    MAX_CHARS,
+)  # an index made otherwise is not taken
 
 
 class ValueIndex:
