@@ -35,7 +35,7 @@ class RewardSection(Section):
     max_rows: int = Field(500_000, ge=1)
     max_result_bytes: int = Field(64 * 2**20, ge=1024)
     max_memory_bytes: int = Field(
-        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary file."
+        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary files."
     )
     max_cell_bytes: int = Field(
         64 * 2**20, ge=1024, le=2**31 - 1, description="One value, also of those that a statement computes on its way."

@@ -3,92 +3,218 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from reward_service.verdict import ResultTooLarge
 
 Row = tuple[Any, ...]
+C = TypeVar("C", bound=Hashable)
 
-SPARE_CELLS = 2_000_000  # cells looked at beyond one straight walk over the columns, before giving up as "different"
+SPARE_CELLS = 4_000_000  # cells that the search may look at, beyond so many walks over the result:
+NUM_WALKS = 30
 
 
-def equal_up_to_column_order(gold: Sequence[Row], rows: Sequence[Row], *, ordered: bool) -> bool:
+class RowMultiset:
+    """The rows of a gold result, to be compared with many others; it is worked out as far as it is needed."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self._distinct = frozenset(rows)
+
+    def equals(self, rows: Sequence[Row]) -> bool:
+        """Whether `rows`, as many, are the same ones in any order; sets settle that for most, at half the cost."""
+        if self._distinct != set(rows):
+            return False
+        return len(self._distinct) == len(self.rows) or self.counts == dict(Counter(rows))
+
+    @cached_property
+    def counts(self) -> dict[Row, int]:
+        return dict(Counter(self.rows))  # two dicts are compared in C, two Counters are not
+
+    @cached_property
+    def columns(self) -> list[Row]:
+        return list(zip(*self.rows, strict=True))
+
+    @cached_property
+    def prints(self) -> list[Hashable]:
+        return [_fingerprint(column) for column in self.columns]
+
+
+def equal_up_to_column_order(gold: RowMultiset, rows: Sequence[Row], *, ordered: bool) -> bool:
     """Whether some order of the columns of `rows` makes them equal to `gold`; rows and columns are equally many.
 
-    A search that exceeds its budget answers False.
+    Raises ResultTooLarge when the search exceeds its budget.
     """
-    gold_columns, columns = list(zip(*gold, strict=True)), list(zip(*rows, strict=True))
     if ordered:
-        return Counter(gold_columns) == Counter(columns)
-    gold_prints, prints = _fingerprints(gold_columns), _fingerprints(columns)
-    if Counter(gold_prints) != Counter(prints):
-        return False
-    choices: dict[Hashable, list[int]] = defaultdict(list)
-    for index, fingerprint in enumerate(prints):
-        choices[fingerprint].append(index)
-    # Columns with the fewest candidates first: they settle the rows before any choice has to be made.
-    order = sorted(range(len(gold_columns)), key=lambda index: len(choices[gold_prints[index]]))
-    search = _Search(
-        [gold_columns[index] for index in order], [choices[gold_prints[index]] for index in order], columns
+        return Counter(gold.columns) == Counter(zip(*rows, strict=True))
+    if gold.equals(rows):  # most right answers have their columns in the gold's order
+        return True
+    columns = list(zip(*rows, strict=True))
+    prints: list[Hashable] = []
+    missing = Counter(gold.prints)
+    for column in columns:
+        prints.append(_fingerprint(column))
+        missing[prints[-1]] -= 1
+        if missing[prints[-1]] < 0:
+            return False
+    contents = _contents(gold.columns, columns)
+    if _open_class(gold.prints, prints, contents) is None:
+        return _is_equal_in_order(columns, _order(gold.prints, prints), gold)
+    return _Search(gold, dict(Counter(rows)), columns, contents).found(gold.prints, prints)
+
+
+def _fingerprint(column: Row) -> Hashable:
+    """What does not depend on the order of the rows; unlike columns may share it, which costs the search time alone."""
+    return len(set(column)), sum(map(hash, column))
+
+
+def _contents(gold_columns: Sequence[Row], columns: Sequence[Row]) -> tuple[list[int], list[int]]:
+    """A number for each column of both sides; columns of one side with equal contents have the same."""
+    gold_ids: dict[Row, int] = {}
+    ids: dict[Row, int] = {}
+    return (
+        [gold_ids.setdefault(column, len(gold_ids)) for column in gold_columns],
+        [ids.setdefault(column, len(ids)) for column in columns],
     )
-    return search.found()
 
 
-def _fingerprints(columns: Sequence[Row]) -> list[Hashable]:
-    return [frozenset(Counter(column).items()) for column in columns]
+def _open_class(
+    gold_colours: Sequence[C], colours: Sequence[C], contents: tuple[Sequence[int], Sequence[int]]
+) -> C | None:
+    """The smallest class of columns in which it matters which one is which; None where every class is settled."""
+    sizes: dict[C, int] = {}
+    for side, numbers in zip((gold_colours, colours), contents, strict=True):
+        distinct: dict[C, set[int]] = defaultdict(set)
+        for colour, number in zip(side, numbers, strict=True):
+            distinct[colour].add(number)
+        for colour, found in distinct.items():
+            sizes[colour] = max(sizes.get(colour, 0), len(found))
+    still_open = [colour for colour, size in sizes.items() if size > 1]
+    return min(still_open, key=lambda colour: sizes[colour], default=None)
+
+
+def _order(gold_colours: Sequence[Hashable], colours: Sequence[Hashable]) -> list[int]:
+    """For each column of the gold the one of the same colour that stands in its place."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for index, colour in enumerate(colours):
+        places[colour].append(index)
+    return [places[colour].pop() for colour in gold_colours]
+
+
+def _is_equal_in_order(columns: Sequence[Row], order: Sequence[int], gold: RowMultiset) -> bool:
+    return gold.equals(list(zip(*(columns[index] for index in order), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """Numbers of columns and rows; what has unlike numbers on the two sides can't be in the same place."""
+
+    gold_columns: list[int]
+    columns: list[int]
+    gold_rows: list[int]
+    rows: list[int]
+
+    def num_classes(self) -> int:
+        return len(set(self.columns)) + len(set(self.rows))
 
 
 class _Search:
-    """Depth-first assignment of columns; the rows built so far must agree as multisets at every depth.
+    """Colour refinement of rows and columns (Weisfeiler and Leman 1968), and a choice where it leaves one open.
 
-    A row built so far is one number, shared by both sides, so that a step costs one look at each row.
+    Sums of hashes stand for multisets: what collides is told apart later or by the exact comparison at the end.
     """
 
-    def __init__(self, gold_columns: Sequence[Row], choices: Sequence[list[int]], columns: Sequence[Row]) -> None:
-        self._gold_columns = gold_columns
-        self._choices = choices
+    def __init__(
+        self,
+        gold: RowMultiset,
+        counts: Mapping[Row, int],
+        columns: Sequence[Row],
+        contents: tuple[list[int], list[int]],
+    ) -> None:
+        self._gold = gold
         self._columns = columns
-        self._num_rows = len(columns[0]) if columns else 0
-        self._cells_left = len(columns) * self._num_rows + SPARE_CELLS
-        column_ids: dict[Row, int] = {}
-        self._same_as = [column_ids.setdefault(column, index) for index, column in enumerate(columns)]
+        self._contents = contents
+        self._gold_rows, self._rows = list(gold.counts), list(counts)  # distinct ones
+        self._multiplicities = list(gold.counts.values()), list(counts.values())
+        num_cells = (len(self._gold_rows) + len(self._rows)) * len(columns)
+        self._cells_left = NUM_WALKS * num_cells + SPARE_CELLS
+        self._num_cells = num_cells
 
-    def found(self) -> bool:
-        start = [0] * self._num_rows
-        # An explicit stack: a result may have more columns than Python allows nested calls.
-        stack = [(start, start, frozenset[int](), self._candidates(0, frozenset()))]
-        while stack:
-            gold_ids, ids, used, candidates = stack[-1]
-            depth = len(stack) - 1
-            if depth == len(self._gold_columns):
-                return True
-            if not candidates:
-                stack.pop()
+    def found(self, gold_prints: Sequence[Hashable], prints: Sequence[Hashable]) -> bool:
+        """Whether an order of the columns exists. Raises ResultTooLarge."""
+        start = self._numbered((gold_prints, prints), self._multiplicities)
+        waiting = [] if start is None else [start]
+        while waiting:
+            refined = self._refined(waiting.pop())
+            if refined is None:
                 continue
-            index = candidates.pop()
-            self._cells_left -= self._num_rows
-            if self._cells_left < 0:
-                return False
-            extended = self._extend(gold_ids, ids, self._gold_columns[depth], self._columns[index])
-            if extended is not None:
-                taken = used | {index}
-                stack.append((*extended, taken, self._candidates(depth + 1, taken)))
+            colour = _open_class(refined.gold_columns, refined.columns, self._contents)
+            if colour is None:
+                order = _order(refined.gold_columns, refined.columns)
+                if _is_equal_in_order(self._columns, order, self._gold):
+                    return True
+                continue
+            waiting.extend(self._choices(refined, colour))
         return False
 
-    def _candidates(self, depth: int, used: frozenset[int]) -> list[int]:
-        """Unused columns for this depth, one of each group of equal ones."""
-        if depth == len(self._choices):
-            return []
-        by_content = {self._same_as[index]: index for index in reversed(self._choices[depth]) if index not in used}
-        return list(by_content.values())
+    def _choices(self, colours: _Colours, colour: int) -> Iterator[_Colours]:
+        """One column of the gold is put in the place of each unlike column of its class."""
+        own = len(colours.columns)  # a number that no column has
+        gold_columns = list(colours.gold_columns)
+        gold_columns[gold_columns.index(colour)] = own
+        unlike = {self._contents[1][i]: i for i, one in enumerate(colours.columns) if one == colour}
+        for index in unlike.values():
+            columns = list(colours.columns)
+            columns[index] = own
+            yield _Colours(gold_columns, columns, colours.gold_rows, colours.rows)
+
+    def _refined(self, colours: _Colours) -> _Colours | None:
+        """The colours as fine as counting makes them; None where the sides can't be equal. Raises ResultTooLarge."""
+        while True:
+            self._cells_left -= 2 * self._num_cells
+            if self._cells_left < 0:
+                raise ResultTooLarge("finding out whether its columns are the gold's in another order takes too long")
+            gold_rows = _row_prints(self._gold_rows, colours.gold_columns, colours.gold_rows)
+            rows = _row_prints(self._rows, colours.columns, colours.rows)
+            finer = self._numbered((colours.gold_columns, colours.columns), (gold_rows, rows))
+            if finer is None:
+                return None
+            gold_columns = _column_prints(self._gold_rows, finer.gold_columns, finer.gold_rows)
+            columns = _column_prints(self._rows, finer.columns, finer.rows)
+            finer = self._numbered((gold_columns, columns), (finer.gold_rows, finer.rows))
+            if finer is None or finer.num_classes() == colours.num_classes():
+                return finer
+            colours = finer
 
     @staticmethod
-    def _extend(
-        gold_ids: list[int], ids: list[int], gold_column: Row, column: Row
-    ) -> tuple[list[int], list[int]] | None:
-        numbers: dict[tuple[int, Any], int] = {}
-        new_gold = [numbers.setdefault(pair, len(numbers)) for pair in zip(gold_ids, gold_column, strict=True)]
-        num_known = len(numbers)
-        new = [numbers.setdefault(pair, len(numbers)) for pair in zip(ids, column, strict=True)]
-        if len(numbers) != num_known or Counter(new_gold) != Counter(new):
+    def _numbered(
+        columns: tuple[Sequence[Hashable], Sequence[Hashable]], rows: tuple[Sequence[Hashable], Sequence[Hashable]]
+    ) -> _Colours | None:
+        """Colours as small numbers; None where one side has others than the other."""
+        if Counter(columns[0]) != Counter(columns[1]) or Counter(rows[0]) != Counter(rows[1]):
             return None
-        return new_gold, new
+        of_column, of_row = _numbers(columns[0]), _numbers(rows[0])
+        return _Colours(
+            [of_column[one] for one in columns[0]],
+            [of_column[one] for one in columns[1]],
+            [of_row[one] for one in rows[0]],
+            [of_row[one] for one in rows[1]],
+        )
+
+
+def _numbers(colours: Sequence[Hashable]) -> Mapping[Hashable, int]:
+    return {colour: number for number, colour in enumerate(dict.fromkeys(colours))}
+
+
+def _row_prints(rows: Sequence[Row], columns: Sequence[int], own: Sequence[int]) -> list[Hashable]:
+    return [(mine, sum(map(hash, zip(columns, row, strict=True)))) for mine, row in zip(own, rows, strict=True)]
+
+
+def _column_prints(rows: Sequence[Row], columns: Sequence[int], own: Sequence[int]) -> list[Hashable]:
+    return [
+        (mine, sum(map(hash, zip(own, cells, strict=True))))
+        for mine, cells in zip(columns, zip(*rows, strict=True), strict=True)
+    ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from reward_service.column_matching import equal_up_to_column_order
+from reward_service.column_matching import RowMultiset, equal_up_to_column_order
 from reward_service.float_tolerance import merge_close_floats
+from reward_service.verdict import ResultTooLarge
 
 Row = tuple[Any, ...]
 
@@ -30,17 +31,24 @@ class Answer:
     def distinct_rows(self) -> frozenset[Row]:
         return frozenset(self.rows)
 
+    @cached_property
+    def row_multiset(self) -> RowMultiset:
+        return RowMultiset(self.rows)
+
 
 def prepare_gold(semantics: str, gold: Answer) -> None:
     """Does now, and once, what every comparison with `gold` needs."""
     if semantics == "bird":
         _ = gold.distinct_rows
+    elif semantics == "spider":
+        _ = gold.row_multiset
 
 
 def answers_match(semantics: str, gold: Answer, prediction: Answer, float_tolerance: float = 0.0) -> bool:
     """Whether `prediction` answers as `gold` does; `float_tolerance` is relative, 0 compares exactly.
 
-    Raises KeyError for semantics other than `bird`, `spider` and `strict`.
+    Raises KeyError for semantics other than `bird`, `spider` and `strict`, and ResultTooLarge where `spider` can't find
+    the order of the columns within its budget.
     """
     same = _SEMANTICS[semantics]
     if same(gold, prediction):
@@ -53,6 +61,23 @@ def answers_match(semantics: str, gold: Answer, prediction: Answer, float_tolera
     return same(Answer(gold_rows, gold.num_columns, gold.ordered), Answer(rows, prediction.num_columns))
 
 
+def matches_any(semantics: str, golds: Iterable[Answer], prediction: Answer, float_tolerance: float) -> bool:
+    """Whether `prediction` answers as one of `golds` does.
+
+    Raises ResultTooLarge when none is known to match and one can't be compared.
+    """
+    too_large = None
+    for gold in golds:
+        try:
+            if answers_match(semantics, gold, prediction, float_tolerance):
+                return True
+        except ResultTooLarge as error:
+            too_large = error
+    if too_large is not None:
+        raise too_large
+    return False
+
+
 def _bird(gold: Answer, prediction: Answer) -> bool:
     return gold.distinct_rows == set(prediction.rows)
 
@@ -62,7 +87,7 @@ def _spider(gold: Answer, prediction: Answer) -> bool:
         return True
     if len(gold.rows) != len(prediction.rows) or gold.num_columns != prediction.num_columns:
         return False
-    return equal_up_to_column_order(gold.rows, prediction.rows, ordered=gold.ordered)
+    return equal_up_to_column_order(gold.row_multiset, prediction.rows, ordered=gold.ordered)
 
 
 def _strict(gold: Answer, prediction: Answer) -> bool:

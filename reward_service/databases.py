@@ -181,7 +181,7 @@ def _fault_of(state: os.stat_result) -> str | None:
 
 
 def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedClock, for_clock: bool) -> Database:
-    deadline, authorizer = CpuDeadline(), Authorizer()
+    deadline, authorizer = CpuDeadline(sizes.max_memory_bytes), Authorizer()
     engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
     connection = None
     try:

@@ -7,13 +7,14 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cluster.contained.frames import Frame
 from cluster.messages import Outcome
 from reward_service.bounded_cache import BoundedCache
-from reward_service.comparison import Answer, Row, answers_match, prepare_gold
+from reward_service.comparison import Answer, Row, answers_match, matches_any, prepare_gold
 from reward_service.databases import Database, OpenDatabases, database_path, suite_paths
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.fetching import fetch_rows, size_bytes
@@ -21,13 +22,14 @@ from reward_service.fixed_clock import FixedClock
 from reward_service.gold import Gold, failed_gold
 from reward_service.guard import is_of_the_fast_way
 from reward_service.inspection import inspection_marks
-from reward_service.result_profile import result_profile, time_ratio_without_outliers
+from reward_service.result_profile import result_profile, time_ratio
 from reward_service.shown_result import shown_result
 from reward_service.statement import has_outermost_order_by, rejection_reason, without_empty_end
 from reward_service.verdict import (
     STATEMENT_ERRORS,
     DatabaseUnavailable,
     NotAQuery,
+    ResultTooLarge,
     Verdict,
     message_of,
     outcome_of,
@@ -181,7 +183,7 @@ class Executor:
             if verdict.outcome is not Outcome.MATCH or answer is None:
                 break
             if len(agreeing) > 1 and number + 1 < len(paths):
-                agreeing = [gold for gold in agreeing if self._matches([gold.answers[number]], answer)]
+                agreeing = self._agreeing(agreeing, number, answer)
         return verdict._replace(seconds=seconds), on_main, all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
@@ -221,6 +223,11 @@ class Executor:
         try:
             rows, description = self._rows(database, sql)
         except sqlite3.Error as error:
+            if database.deadline.has_filled_files:
+                num_bytes = self._settings.max_memory_bytes
+                raise ResultTooLarge(
+                    f"its temporary files exceed {num_bytes} bytes (reward.max_memory_bytes)"
+                ) from error
             if not is_of_the_fast_way(error):
                 raise
             with database.slow_way():
@@ -248,29 +255,22 @@ class Executor:
         profile = result_profile(answer, list(on_main.values()))
         matched = next((one for one, gold in on_main.items() if answers_match("bird", gold, answer)), None)
         if profile is not None and matched is not None and num_timings:
-            profile["time_ratio"] = self._time_ratio(path, matched, sql, num_timings)
+            limit_s = self._settings.time_limit_s
+            profile["time_ratio"] = time_ratio(
+                lambda one: self._run(path, one, None)[0], matched, sql, num_timings, limit_s
+            )
         return profile
 
-    def _time_ratio(self, path: Path, gold_sql: str, sql: str, num_timings: int) -> float | None:
-        """Of the gold's CPU time to the candidate's, until one time limit is spent; None after an error.
+    def _agreeing(self, golds: list[Gold], number: int, answer: Answer) -> list[Gold]:
+        """Those that the answer matches on that database, one at least; one that can't be compared is none."""
+        found = []
+        for gold in golds:
+            with suppress(ResultTooLarge):
+                found += [gold] if self._matches([gold.answers[number]], answer) else []
+        return found
 
-        They take turns in going first: the second finds the caches warm.
-        """
-        ratios: list[float] = []
-        spent_s = 0.0
-        while len(ratios) < num_timings and spent_s < self._settings.time_limit_s:
-            order = (gold_sql, sql) if len(ratios) % 2 else (sql, gold_sql)
-            first, second = (self._run(path, one, None)[0] for one in order)
-            if first.outcome is not Outcome.MATCH or second.outcome is not Outcome.MATCH:
-                return None
-            gold, own = (first, second) if len(ratios) % 2 else (second, first)
-            ratios.append(gold.seconds / own.seconds)
-            spent_s += gold.seconds + own.seconds
-        return time_ratio_without_outliers(ratios)
-
-    def _matches(self, golds: list[Answer], answer: Answer) -> bool:
-        tolerance = self._settings.float_tolerance
-        return any(answers_match(self._semantics, gold, answer, tolerance) for gold in golds)
+    def _matches(self, golds: Sequence[Answer], answer: Answer) -> bool:
+        return matches_any(self._semantics, golds, answer, self._settings.float_tolerance)
 
     def _explain(self, error: BaseException, outcome: Outcome) -> str:
         if outcome is Outcome.TIMEOUT:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,  # a helper thread's CPU time would escape the deadline
 }
 PROGRESS_OPCODES = 10_000  # a call each 1000 costs 5 % of a short query; the CPU timer bounds what more could delay
+FILE_LOOK_S = 0.05  # of CPU time between two looks at the temporary files: a look takes some 50 microseconds
+DESCRIPTORS_DIR = "/proc/self/fd"
+TEMPORARY_FILE_MARK = "/etilqs_"  # SQLite's prefix of their names, which are unlinked while they are open
 _TEMPORARY_FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_GETTEMPPATH, sqlite3.SQLITE_CANTOPEN}
 )
@@ -55,20 +59,39 @@ class StatementSizes:
 
 
 class CpuDeadline:
-    """A point in this thread's CPU time after which the running statement is stopped."""
+    """A point in this thread's CPU time after which the running statement is stopped, or earlier by what it writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_file_bytes: int) -> None:
+        """`max_file_bytes` bounds the statement's temporary files together; the process's own limit is one file's."""
         self._at_s = math.inf
+        self._max_file_bytes = max_file_bytes
+        self._files_seen_s = 0.0  # when the files were looked at last
+        self.has_filled_files = False
 
     def set(self, at_s: float) -> None:
         """`at_s` on the clock `time.thread_time`."""
         self._at_s = at_s
+        self.has_filled_files = False
 
     def clear(self) -> None:
         self._at_s = math.inf
 
     def has_passed(self) -> bool:
-        return time.thread_time() >= self._at_s
+        now_s = time.thread_time()
+        if now_s - self._files_seen_s >= FILE_LOOK_S:
+            self._files_seen_s = now_s
+            self.has_filled_files = temporary_file_bytes() > self._max_file_bytes
+        return self.has_filled_files or now_s >= self._at_s
+
+
+def temporary_file_bytes() -> int:
+    """Return how much SQLite has written into the temporary files that this process has open."""
+    num_bytes = 0
+    for descriptor in os.listdir(DESCRIPTORS_DIR):
+        with suppress(OSError):  # the listing's own is closed by now
+            if TEMPORARY_FILE_MARK in os.readlink(f"{DESCRIPTORS_DIR}/{descriptor}"):
+                num_bytes += os.fstat(int(descriptor)).st_size
+    return num_bytes
 
 
 class Authorizer:

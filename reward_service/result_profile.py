@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import xxhash
 
+from cluster.messages import Outcome
 from reward_service.comparison import Answer, Row, answers_match
+from reward_service.verdict import ResultTooLarge, Verdict
 
 MAX_CELLS = 2_000_000  # of a result that is profiled: a second of CPU time
 MAX_VALUES = 4_000  # distinct ones whose counts leave the child, about 100 KB
 
 
 def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | None:
-    """The fields of `ResultProfile` but the time ratio; None for a result of more than MAX_CELLS cells."""
+    """The fields of `ResultProfile` but the time ratio; None for a result of more than MAX_CELLS cells, or whose
+    columns can't be put in the gold's order within the search's budget."""
     if answer.num_columns * len(answer.rows) > MAX_CELLS:
+        return None
+    try:
+        is_spider_match = any(answers_match("spider", gold, answer) for gold in golds)
+    except ResultTooLarge:
         return None
     return {
         "digest": rows_digest(answer.rows),
@@ -25,7 +32,7 @@ def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | 
         "column_counts": column_counts([column[0] for column in answer.description], answer.rows),
         "soft_f1": max(soft_f1(gold.rows, answer.rows) for gold in golds),
         "is_bird_match": any(answers_match("bird", gold, answer) for gold in golds),
-        "is_spider_match": any(answers_match("spider", gold, answer) for gold in golds),
+        "is_spider_match": is_spider_match,
     }
 
 
@@ -71,6 +78,26 @@ def soft_f1(gold: Sequence[Row], prediction: Sequence[Row]) -> float:
     false_positives += max(0, len(prediction) - len(gold))
     # 2PR / (P + R) with P = tp / (tp + fp) and R = tp / (tp + fn).
     return 2 * true_positives / (2 * true_positives + false_positives + false_negatives)
+
+
+def time_ratio(
+    run: Callable[[str], Verdict], gold_sql: str, sql: str, num_timings: int, time_limit_s: float
+) -> float | None:
+    """The gold's CPU time over the candidate's, timed until `time_limit_s` is spent; None after an error.
+
+    They take turns in going first: the second finds the caches warm.
+    """
+    ratios: list[float] = []
+    spent_s = 0.0
+    while len(ratios) < num_timings and spent_s < time_limit_s:
+        order = (gold_sql, sql) if len(ratios) % 2 else (sql, gold_sql)
+        first, second = (run(one) for one in order)
+        if first.outcome is not Outcome.MATCH or second.outcome is not Outcome.MATCH:
+            return None
+        gold, own = (first, second) if len(ratios) % 2 else (second, first)
+        ratios.append(gold.seconds / own.seconds)
+        spent_s += gold.seconds + own.seconds
+    return time_ratio_without_outliers(ratios)
 
 
 def time_ratio_without_outliers(ratios: Sequence[float]) -> float:

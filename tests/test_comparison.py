@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reward_service import column_matching
 from reward_service.comparison import Answer, Row, answers_match
+from reward_service.verdict import ResultTooLarge
 
 CELLS = st.sampled_from([None, 0, 1, 1.0, 2.5, "", "1", "a", b"a", math.inf, 2**53 + 1, float(2**53)])
 
@@ -91,6 +93,43 @@ def seconds_of_a_loop() -> float:
     for _ in range(1_000_000):
         pass
     return time.thread_time() - started_s
+
+
+def binary_columns(stream: random.Random, num_distinct: int, num_columns: int, num_rows: int) -> list[Row]:
+    """Rows whose columns all hold as many ones: nothing about a column alone tells it from another."""
+    distinct = [tuple(stream.sample([0, 1] * (num_rows // 2), num_rows)) for _ in range(num_distinct)]
+    chosen = [*distinct, *(stream.choice(distinct) for _ in range(num_columns - num_distinct))]
+    return list(zip(*stream.sample(chosen, num_columns), strict=True))
+
+
+@pytest.mark.parametrize("num_distinct, num_columns, num_rows", [(7, 48, 48), (7, 7, 48), (40, 48, 10), (12, 12, 8)])
+def test_columns_that_only_their_company_tells_apart_are_found(num_distinct, num_columns, num_rows):
+    stream = random.Random(7)
+    gold = binary_columns(stream, num_distinct, num_columns, num_rows)
+    order = stream.sample(range(num_columns), num_columns)
+    rows = [tuple(row[index] for index in order) for row in stream.sample(gold, num_rows)]
+    assert same("spider", gold, rows)
+    swapped = [list(row) for row in rows]
+    first, second = next((a, b) for a in range(num_rows) for b in range(num_rows) if rows[a][0] < rows[b][0])
+    swapped[first][0], swapped[second][0] = swapped[second][0], swapped[first][0]
+    changed = [tuple(row) for row in swapped]
+    assert same("spider", gold, changed) == (Counter(changed) == Counter(rows))
+
+
+def cycles(*lengths: int) -> list[Row]:
+    """A row for each edge of a graph of cycles, a column for each node."""
+    starts = [sum(lengths[:number]) for number in range(len(lengths))]
+    edges = [(start + i, start + (i + 1) % n) for start, n in zip(starts, lengths, strict=True) for i in range(n)]
+    return [tuple(int(node in edge) for node in range(sum(lengths))) for edge in edges]
+
+
+def test_what_counting_can_not_tell_apart_is_tried_and_too_long_a_try_is_said_to_be_one(monkeypatch):
+    assert same("spider", cycles(3, 5, 4), cycles(4, 3, 5))
+    assert not same("spider", cycles(6, 6), cycles(3, 9))
+    monkeypatch.setattr(column_matching, "SPARE_CELLS", 0)
+    monkeypatch.setattr(column_matching, "NUM_WALKS", 3)
+    with pytest.raises(ResultTooLarge, match="another order takes too long"):
+        same("spider", cycles(6, 6), cycles(3, 9))
 
 
 @pytest.mark.parametrize("num_columns", [10, 30, 100, 1500])

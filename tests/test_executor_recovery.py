@@ -152,6 +152,17 @@ def test_a_sort_too_large_for_its_temporary_file_is_too_large_and_no_fault(folde
     assert outcomes(score(scorer, GOLD, sort, GOLD)) == [Outcome.TOO_LARGE, Outcome.MATCH]
 
 
+def test_many_temporary_files_count_together(folder: Path, make_scorer: MakeScorer):
+    """Each of the tables would stay within the limit of one file."""
+    one = "t{0}(x) AS MATERIALIZED (SELECT zeroblob(8000) FROM r)"
+    numbers = "r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 5000)"
+    tables = ", ".join([numbers, *(one.format(number) for number in range(10))])
+    sql = f"WITH RECURSIVE {tables} SELECT {' + '.join(f'(SELECT count(*) FROM t{number})' for number in range(10))}"
+    scorer = make_scorer(folder, max_memory_bytes=64 * 2**20, time_limit_s=30.0)
+    (found,) = score(scorer, "SELECT 1", sql)
+    assert found.outcome is Outcome.TOO_LARGE and "temporary files exceed" in found.message
+
+
 def sorted_without_temporary_files(databases_dir: Path) -> list[str]:
     """In a process of its own, which can't write a byte to any file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
