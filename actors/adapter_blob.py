@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from xxhash import xxh3_128
 
+from configs.foreign_files import parsed_json
+
 SHARED_MEMORY = Path("/dev/shm")
 PEFT_PREFIX = "base_model.model."
 _TYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "F16": torch.float16}
@@ -26,7 +28,7 @@ def tensors_of(blob: memoryview) -> dict[str, torch.Tensor]:
     """
     data = np.frombuffer(blob, dtype=np.uint8)
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    header = json.loads(data[8:start].tobytes())
+    header = parsed_json(data[8:start].tobytes())
     header.pop("__metadata__", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the memory is read-only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cluster.reports.page.overview import BestInterim
 from cluster.run_status import RunStatus, as_found
 from cluster.run_watch import is_driver_alive, read_status
 from configs.errors import UserError
+from configs.foreign_files import parsed_json, read_regular
 
 REPORT_FILE = "report.json"
 BEST_RESULT = "adapters/best.json"
@@ -31,11 +31,11 @@ def found_status(run_dir: Path) -> RunStatus | None:
 def read_best(run_dir: Path) -> BestInterim | None:
     """None where nothing was evaluated during training, or the file can't be read."""
     try:
-        best = json.loads((run_dir / BEST_RESULT).read_text(encoding="utf-8"))
+        best = parsed_json(read_regular(run_dir / BEST_RESULT))
         return BestInterim(
             adapter_version=best["adapter_version"], greedy=float(best["greedy"]), num_questions=best["num_questions"]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -47,14 +47,14 @@ def read_report(run_dir: Path) -> EvaluationReport | None:
 
 def last_step(metrics: Path) -> int:
     """Of the last whole record; 0 where there is none."""
-    if not metrics.is_file():
+    if not metrics.is_file():  # a pipe neither
         return 0
     with metrics.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
         lines = file.read().split(b"\n")[:-1]
     for line in reversed(lines):
         try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
+            return int(parsed_json(line)["step"])
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
     return 0

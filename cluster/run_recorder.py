@@ -23,6 +23,7 @@ from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
 from cluster.run_files import BEST_RESULT
+from configs.foreign_files import parsed_json
 
 
 class RewardMeasures(Protocol):
@@ -48,7 +49,7 @@ def best_accuracy(run_dir: Path, step: int) -> float:
     path = run_dir / BEST_RESULT
     if not path.is_file():
         return -math.inf
-    best = json.loads(path.read_text())
+    best = parsed_json(path.read_text())
     return best["greedy"] if best["adapter_version"] <= step else -math.inf
 
 

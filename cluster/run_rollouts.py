@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.data.connections import reading
+from actors.data.connections import bound, reading
 from cluster.messages import Outcome
 from cluster.reports.page.rollout_rows import RolloutRows
 from cluster.reports.page.rollout_sample import MAX_CANDIDATES, sampled_groups, sampled_steps
 from cluster.reports.page.same_sql import GroupRows
 from cluster.reports.rollout_log import ROLLOUTS_FILE
 from configs.errors import UserError
+
+READ_LIMIT_S = 300.0  # CPU seconds; the rollouts of a long run take some
+MAX_MEMORY_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,9 @@ def sampled_rollouts(run_dir: Path) -> SampledRollouts:
         return SampledRollouts(note="The run's folder has no rollouts.sqlite: no step was done.")
     try:
         with reading(path) as connection:
+            bound(connection, READ_LIMIT_S, MAX_MEMORY_BYTES)
             return _sampled(RolloutRows(connection))
-    except UserError as fault:
+    except (UserError, MemoryError, ValueError, TypeError) as fault:
         return SampledRollouts(note=f"The rollouts can't be read: {fault}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 SILENT_AFTER_S = 60.0  # of a living driver, which writes every second
 
@@ -61,7 +62,7 @@ class RunStatus:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Raises ValueError for anything else than a status."""
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = parsed_json(text)
         try:
             waits = tuple(WaitSince(**wait) for wait in values.pop("waits"))
             return cls(**values | {"waits": waits, "state": RunState(values["state"])})

@@ -18,6 +18,7 @@ from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from cluster.waits import Waits, waits
 from configs.errors import Interrupted, UserError
+from configs.foreign_files import read_regular_text
 
 STATUS_FILE = "status.json"
 PERIOD_S = 1.0
@@ -54,7 +55,7 @@ def run_watch(
 def read_status(run_dir: Path) -> RunStatus:
     """Raises UserError where there is none."""
     try:
-        return RunStatus.from_json((run_dir / STATUS_FILE).read_text(encoding="utf-8"))
+        return RunStatus.from_json(read_regular_text(run_dir / STATUS_FILE))
     except OSError as fault:
         raise UserError(
             f"There is no run in {run_dir} ({STATUS_FILE}: {fault.strerror}): give the folder that floe train named."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.messages import ScoredGroup
 from cluster.reports.metrics_log import METRICS_FILE
+from configs.foreign_files import parsed_json
 
 
 class TokenBudget:
@@ -31,4 +31,4 @@ def tokens_generated(run_dir: Path) -> int:
     path = run_dir / METRICS_FILE
     if not path.is_file():
         return 0
-    return sum(json.loads(line)["generated_tokens"] for line in path.read_text(encoding="utf-8").splitlines())
+    return sum(parsed_json(line)["generated_tokens"] for line in path.read_text(encoding="utf-8").splitlines())

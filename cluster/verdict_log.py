@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from cluster.messages import GoldInspection, Outcome
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 CLOCK_KEY = "clock"
 
@@ -41,7 +42,7 @@ class VerdictLog:
             self._file.truncate(len(whole))
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                entry = json.loads(line)
+                entry = parsed_json(line)
                 self._values[entry["key"]] = entry["value"]
             except (ValueError, KeyError, TypeError):
                 self._file.close()

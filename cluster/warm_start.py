@@ -13,6 +13,7 @@ from actors.prompt_encoder import PromptEncoder
 from cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from cluster.placement import start_supervised_learner
 from cluster.reports.progress import Progress
+from configs.foreign_files import parsed_json
 from configs.schema import RunConfig
 
 GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # of `learner`
@@ -47,7 +48,7 @@ def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, pr
     """Folder of the warm-start adapter."""
     folder = wanted.folder
     if wanted.is_made:
-        report = WarmStartReport(**json.loads((folder / "report.json").read_text()))
+        report = WarmStartReport(**parsed_json((folder / "report.json").read_text()))
         progress.note(f"taken from {folder} (held-back loss {report.held_back_loss:.3f})")
         return folder / "adapter"
     checkpoint_dir = folder / "checkpoint"

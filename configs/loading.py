@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from configs.complaints import dotted_keys, fields_of, unknown_key, value_sentence, wrong_value
 from configs.errors import ConfigError
+from configs.foreign_files import read_regular_text
 from configs.schema import RunConfig
 
 DEFAULTS = "the defaults"
@@ -114,7 +115,7 @@ def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"There is no configuration file {path}: give an existing one, as in --config configs/quickstart.yaml."

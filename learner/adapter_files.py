@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 from configs.schema import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
@@ -49,7 +50,7 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
         if not (folder / name).is_file():
             raise UserError(f"'{folder}' is not an adapter folder: it has no {name}.")
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = parsed_json((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
     except ValueError as fault:
         raise UserError(f"'{folder / CONFIG}' is not JSON ({fault}): give a folder written by PEFT or floe.") from fault
@@ -66,6 +67,11 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
         raise UserError(
             f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, "
             f"the configuration has {lora.rank} and {lora.alpha}: set lora.rank and lora.alpha to the adapter's."
+        )
+    if broken := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
+        raise UserError(
+            f"The adapter in '{folder}' has {len(broken)} tensors with values that are no finite numbers, the first "
+            f"'{broken[0]}': give the adapter of an earlier step."
         )
     modules = {name.split(".")[-3:][0] for name in tensors}  # ...self_attn.q_proj.lora_A.weight
     if modules != set(lora.target_modules):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 from learner.adapter_merge import LoraPair, is_plain_float, merged_weight
 
 INDEX = "model.safetensors.index.json"
@@ -144,7 +145,7 @@ def _beside_weights(model_dir: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise UserError(f"Can't read {path} ({fault}): model.path must name the folder of a model.") from fault
     if not isinstance(content, dict):

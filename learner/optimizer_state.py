@@ -18,6 +18,7 @@ from safetensors.torch import save
 from xxhash import xxh3_128
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 ABOUT = "floe"  # the metadata's one key
 MASTER, MOMENTS = "master", ("exp_avg", "exp_avg_sq")
@@ -136,7 +137,7 @@ def _shape_of_run(layout: StateLayout) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[ABOUT])
+            about = parsed_json((file.metadata() or {})[ABOUT])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
     except SafetensorError as fault:
         raise _damaged(path, str(fault)) from fault

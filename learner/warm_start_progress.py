@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.messages import WarmStartReport
+from configs.foreign_files import parsed_json
 
 FILE = "progress.json"
 
@@ -45,6 +46,6 @@ class WarmStartProgress:
         path = folder / FILE
         if not path.is_file():
             return cls()
-        found = json.loads(path.read_text())
+        found = parsed_json(path.read_text())
         best = found["best"]
         return cls(**(found | {"best": None if best is None else WarmStartReport(**best)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,18 @@ from sqlalchemy.pool import StaticPool
 from cluster.contained.database_states import has_unmerged_log, is_empty, opened_as_copy
 from configs.errors import UserError
 
+PROGRESS_OPCODES = 10_000
 _WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of the file's header
+
+
+def bound(connection: Connection, cpu_limit_s: float, max_memory_bytes: int) -> None:
+    """Let no statement go on after so much CPU time from now: it ends as interrupted, and a Ctrl-C ends it at once."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    ends_at_s = time.thread_time() + cpu_limit_s
+    raw.execute("PRAGMA temp_store=MEMORY")  # a temporary file would have no bound but the disk's
+    raw.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")
+    raw.set_progress_handler(lambda: time.thread_time() >= ends_at_s, PROGRESS_OPCODES)
 
 
 @contextmanager

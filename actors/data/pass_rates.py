@@ -10,6 +10,7 @@ from pathlib import Path
 
 from actors.data.questions import read_text
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 PASS_RATES_FILE = "pass_rates.json"
 
@@ -32,7 +33,7 @@ class PassRate:
 def read_pass_rates(path: Path) -> dict[str, PassRate]:
     """By question id. Raises UserError for a file that is not of this form."""
     try:
-        rates = {name: PassRate(**fields) for name, fields in json.loads(read_text(path, "pass rates file")).items()}
+        rates = {name: PassRate(**fields) for name, fields in parsed_json(read_text(path, "pass rates file")).items()}
         for name, rate in rates.items():
             if not 0 <= rate.num_correct <= rate.num_samples or rate.num_samples < 1:
                 raise ValueError(f"question {name} has {rate.num_correct} right of {rate.num_samples}")

@@ -17,6 +17,7 @@ from actors.data.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates
 from actors.data.questions import read_questions
 from cluster.messages import Question
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 MANIFEST_FILE, DROPPED_FILE, VERDICTS_FILE, DATABASES_FOLDER = (
     "manifest.json", "dropped.jsonl", "verdicts.jsonl", "databases",
@@ -47,7 +48,7 @@ def clock_of_prepared(folder: Path) -> str | None:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parsed_json(path.read_bytes())
     except (OSError, ValueError):
         raise UserError(f"{path} can't be read: run floe prepare again, or give another folder.") from None
     return manifest.get("clock") if isinstance(manifest, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from actors.data.questions import read_questions
 from actors.demo.build import write_demo
 from cluster.messages import Question
 from configs.errors import UserError
+from configs.foreign_files import parsed_json, read_regular
 from configs.schema import DataSection
 
 SPLITS = ("train", "tune", "test")
@@ -79,7 +79,7 @@ def _database_path(folder: Path, database_id: str) -> Path:
 def _verified(questions: Sequence[Question], path: Path) -> list[Question]:
     """The questions whose status is `ok` in a file `{"status": [{"index", "status"}, ...]}` over the same order."""
     try:
-        status = {entry["index"]: entry["status"] for entry in json.loads(path.read_text())["status"]}
+        status = {entry["index"]: entry["status"] for entry in parsed_json(read_regular(path))["status"]}
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise UserError(
             f"Can't read data.verification {path} ({fault}): give a status file, or leave it out."

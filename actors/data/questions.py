@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cluster.messages import Question
 from configs.errors import UserError
+from configs.foreign_files import parsed_json, read_regular_text
 
 GOLD_FIELDS = ("query", "SQL")
 QUESTION_FIELDS = ("question", "SpiderSynQuestion")  # Spider-Syn's paraphrase stands in a field of its own
@@ -50,7 +50,7 @@ def first_record(path: Path) -> dict[str, Any]:
 def read_text(path: Path, what: str) -> str:
     """The text of an input file that the user named. Raises UserError, which calls the file `what`."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"There is no {what} {path}: check the path.") from None
     except IsADirectoryError:
@@ -67,7 +67,7 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, parsed_json(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is not JSON ({' '.join(str(error).split())})") from None
 
@@ -83,7 +83,7 @@ def _records(path: Path) -> list[Any]:
     text = read_text(path, "questions file")
     try:
         if text.lstrip().startswith("["):
-            return json.loads(text)
+            return parsed_json(text)
         return [record for _, record in json_lines(text)]
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())

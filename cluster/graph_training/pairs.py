@@ -17,6 +17,7 @@ from sqlglot import exp
 from cluster.graph_training.mutations import Surroundings, mutated
 from cluster.graph_training.rewrites import rewritten
 from cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from configs.foreign_files import parsed_json
 from configs.reward_sections import RewardSection
 from reward_service.graph.build import build
 from reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
@@ -167,4 +168,4 @@ def read_pairs(path: Path) -> list[Pair]:
     """What `write_pairs` wrote."""
     # Not splitlines: SQL may hold the line separators of Unicode.
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [Pair(**{**record, "how": tuple(record["how"])}) for record in map(json.loads, filter(None, lines))]
+    return [Pair(**{**record, "how": tuple(record["how"])}) for record in map(parsed_json, filter(None, lines))]

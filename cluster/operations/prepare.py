@@ -38,6 +38,7 @@ from cluster.reports.preparation_report import PreparationReport
 from cluster.reports.progress import make_console
 from cluster.verdict_log import VerdictLog
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 from configs.reward_sections import RewardSection
 
 MANIFEST_VERSION = 2  # raised when the same inputs give other files
@@ -198,7 +199,7 @@ def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
 def _earlier_manifest(path: Path) -> dict[str, Any]:
     """Empty for a file that was damaged, which counts as one of other inputs."""
     try:
-        earlier = json.loads(path.read_bytes())
+        earlier = parsed_json(path.read_bytes())
     except ValueError:
         return {}
     return earlier if isinstance(earlier, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from actors import prompts
 from cluster.embedded_models import is_of_hub
 from cluster.preflight.finding import Finding, fault, ok, warning
 from cluster.time_plan.update_flops import projection_sizes
+from configs.foreign_files import parsed_json
 from configs.schema import LoraSection, ModelSection, RunConfig
 
 INDEX = "model.safetensors.index.json"
@@ -145,7 +145,7 @@ def _weight_files(model_dir: Path) -> list[Path]:
     if not index.is_file():
         return sorted(model_dir.glob("*.safetensors"))
     try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        names = set(parsed_json(index.read_text())["weight_map"].values())
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError("it has no weight_map") from error
     return [model_dir / name for name in sorted(names)]
@@ -164,7 +164,7 @@ def _read_header(path: Path) -> tuple[str, list[str]]:
             return "is no safetensors file", []
         file.seek(8)
         try:
-            header = json.loads(file.read(num_header_bytes))
+            header = parsed_json(file.read(num_header_bytes))
         except ValueError:
             return "is no safetensors file", []
     header.pop("__metadata__", None)

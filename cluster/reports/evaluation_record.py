@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.messages import Outcome
 from configs.errors import UserError
+from configs.foreign_files import parsed_json, read_regular
 
 EVALUATION_FILE = "evaluation.json"
 EVALUATIONS_FOLDER = "evaluations"  # of a run
@@ -85,7 +86,7 @@ class Evaluation:
 def read_evaluation(path: Path) -> Evaluation:
     """Raises UserError for a file that holds none."""
     try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = parsed_json(read_regular(path))
         records = tuple(_record(record) for record in fields.pop("records"))
         identity = EvaluationIdentity(**fields.pop("identity"))
         return Evaluation(identity=identity, records=records, **fields | {"left_out": tuple(fields["left_out"])})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from actors.data.questions import json_lines, question_id_text, read_text
 from cluster.messages import Candidate
 from cluster.reports.submissions import BIRD_SEPARATOR
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def read_predictions(path: Path, question_ids: Sequence[str]) -> list[Prediction
 def _as_json(text: str) -> Any:
     """None for several documents, as JSON lines are."""
     try:
-        return json.loads(text)
+        return parsed_json(text)
     except (ValueError, RecursionError):
         return None
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 from configs.schema import RunSection
 
 TRACKERS_FILE = "trackers.json"
@@ -40,4 +41,4 @@ def keep_tracker_id(run_dir: Path, tracker: str, run_id: str) -> None:
 
 def _ids(run_dir: Path) -> dict[str, str]:
     path = run_dir / TRACKERS_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return parsed_json(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -11,6 +11,7 @@ from cluster.memory_plan.model_shape import ModelShape
 from cluster.time_plan.rates import MachineRates, single_thread_slowdown, slowdown
 from cluster.time_plan.tokens import Generated, RunTokens, Trained
 from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
+from configs.foreign_files import parsed_json
 from configs.schema import RunConfig
 
 # Assumptions of docs/time.md: what the matrix products alone do not say.
@@ -74,7 +75,7 @@ class TimePlan:
     def from_json(cls, text: str) -> Self:
         """Raises ValueError for anything else than a plan."""
         try:
-            return cls(**json.loads(text))
+            return cls(**parsed_json(text))
         except TypeError as fault:
             raise ValueError(f"no time plan: {fault}") from fault
 

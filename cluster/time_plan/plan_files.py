@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.time_plan.forecast import Mark
 from cluster.time_plan.plan import TimePlan
+from configs.foreign_files import parsed_json, read_regular_text
 
 PLAN_FILE = "time_plan.json"
 MARKS_FILE = "time_marks.jsonl"
@@ -26,13 +27,13 @@ def keep_mark(run_dir: Path, mark: Mark) -> None:
 
 def read_plan(run_dir: Path) -> TimePlan:
     """Raises OSError where there is none, ValueError for a file that holds none."""
-    return TimePlan.from_json((run_dir / PLAN_FILE).read_text(encoding="utf-8"))
+    return TimePlan.from_json(read_regular_text(run_dir / PLAN_FILE))
 
 
 def read_marks(run_dir: Path) -> list[Mark]:
     """Raises as `read_plan`. A last line that a crash cut off is left out."""
-    lines = (run_dir / MARKS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+    lines = read_regular_text(run_dir / MARKS_FILE).split("\n")[:-1]
     try:
-        return [Mark(**json.loads(line)) for line in lines]
+        return [Mark(**parsed_json(line)) for line in lines]
     except TypeError as fault:
         raise ValueError(f"no record of a run's time: {fault}") from fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
@@ -82,7 +83,7 @@ def policies_figure(report: EvaluationReport) -> Figure:
         (f"mean of {report.num_samples}", ORANGE, lambda row: row.sampled),
         (f"pass@{report.num_samples}", GREEN, lambda row: row.pass_at_n),
     ]
-    names = [row.name for row in report.rows]
+    names = [html.escape(row.name, quote=False) for row in report.rows]  # Plotly would make a link of <a href>
     for name, colour, interval_of in measures:
         found = [interval_of(row) for row in report.rows]
         figure.add_bar(

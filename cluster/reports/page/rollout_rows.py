@@ -15,7 +15,10 @@ MAX_COMPLETION_CHARS = 3_000
 
 
 class RolloutRows:
-    """Queries that go through the index of the steps: the file is never read whole."""
+    """Queries that go through the index of the steps: the file is never read whole.
+
+    Each raises ValueError or TypeError for values that no run writes.
+    """
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -27,7 +30,7 @@ class RolloutRows:
         columns = (rollouts.c.step, rollouts.c.outcome)
         found: dict[int, dict[Outcome, int]] = {}
         for step, outcome, count in self._connection.execute(sa.select(*columns, sa.func.count()).group_by(*columns)):
-            found.setdefault(step, {})[Outcome(outcome)] = count
+            found.setdefault(int(step), {})[Outcome(outcome)] = int(count)
         return found
 
     def outlines(self, step: int) -> list[GroupOutline]:
@@ -36,7 +39,7 @@ class RolloutRows:
         query = sa.select(*columns, sa.func.count()).where(rollouts.c.step == step).group_by(*columns)
         found: dict[int, tuple[str, dict[Outcome, int]]] = {}
         for group_index, question_id, outcome, count in self._connection.execute(query):
-            found.setdefault(group_index, (question_id, {}))[1][Outcome(outcome)] = count
+            found.setdefault(int(group_index), (str(question_id), {}))[1][Outcome(outcome)] = int(count)
         return [
             GroupOutline(step=step, group_index=index, question_id=question_id, outcomes=outcomes)
             for index, (question_id, outcomes) in sorted(found.items())
@@ -65,19 +68,19 @@ def _group(step: int, rows: Sequence[sa.Row]) -> GroupRows:
     return GroupRows(
         step=step,
         group_index=first.group_index,
-        question_id=first.question_id,
-        database_id=first.database_id,
-        question=first.question,
-        adapter_version=first.adapter_version,
+        question_id=str(first.question_id),
+        database_id=str(first.database_id),
+        question=str(first.question),
+        adapter_version=int(first.adapter_version),
         candidates=tuple(
             CandidateRow(
-                sample_index=row.sample_index,
-                completion=row.completion,
-                sql=row.sql,
-                reward=row.reward,
+                sample_index=int(row.sample_index),
+                completion=str(row.completion),
+                sql=None if row.sql is None else str(row.sql),
+                reward=None if row.reward is None else float(row.reward),
                 outcome=Outcome(row.outcome),
-                message=row.message,
-                num_tokens=row.num_tokens,
+                message=str(row.message),
+                num_tokens=int(row.num_tokens),
                 truncated=bool(row.truncated),
             )
             for row in rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from cluster.messages import Outcome
+from configs.foreign_files import parsed_json
 
 MAX_POINTS = 1000  # of a curve
 
@@ -39,9 +39,9 @@ def parse_metrics(text: str) -> StepSeries:
     num_unreadable = 0
     for line in text.split("\n")[:-1]:
         try:
-            record = json.loads(line)
+            record = parsed_json(line)
             records[int(record["step"])] = record
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             num_unreadable += bool(line.strip())
     steps = sorted(records)
     names = dict.fromkeys(name for step in steps for name, value in records[step].items() if _is_number(value))
