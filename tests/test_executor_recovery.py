@@ -152,6 +152,20 @@ def test_a_sort_too_large_for_its_temporary_file_is_too_large_and_no_fault(folde
     assert outcomes(score(scorer, GOLD, sort, GOLD)) == [Outcome.TOO_LARGE, Outcome.MATCH]
 
 
+def test_without_file_handles_a_group_is_masked_and_the_next_one_is_judged(folder: Path, make_scorer: MakeScorer):
+    scorer = make_scorer(folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    num_open = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (num_open, hard))
+    try:
+        masked = score(scorer, GOLD, GOLD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [(one.outcome, one.reward) for one in masked] == [(Outcome.INFRASTRUCTURE, None)]
+    assert "Too many open files" in masked[0].message
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+
+
 def test_many_temporary_files_count_together(folder: Path, make_scorer: MakeScorer):
     """Each of the tables would stay within the limit of one file."""
     one = "t{0}(x) AS MATERIALIZED (SELECT zeroblob(8000) FROM r)"

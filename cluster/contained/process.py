@@ -135,19 +135,21 @@ class ContainedProcess:
         return ChildEnded(text, position)
 
     def _fork(self) -> None:
-        """Leaves a child that has said that it is ready; whoever kills one at its start may do so once or twice."""
+        """Leaves a child that has said that it is ready.
+
+        Whoever kills one at its start may do so once or twice; a machine short of file handles or processes as well.
+        """
         for _ in range(MAX_STARTS - 1):
             try:
                 return self._fork_once()
-            except (TimeoutError, EOFError):
+            except (OSError, EOFError):
                 self.drop_child()
         try:
             self._fork_once()
-        except (TimeoutError, EOFError) as error:
+        except (OSError, EOFError) as error:
             self.drop_child()
-            raise ProcessUnavailable(
-                f"a child of {self._settings.title} could not start: see its last lines on stderr"
-            ) from error
+            why = str(error) if isinstance(error, OSError) and error.errno else "see its last lines on stderr"
+            raise ProcessUnavailable(f"a child of {self._settings.title} could not start: {why}") from error
 
     def _fork_once(self) -> None:
         if self._server is None or self._server.poll() is not None:
@@ -192,6 +194,7 @@ class ContainedProcess:
         search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         # -P keeps the working directory off the module path; the new session keeps a Ctrl-C for the parent alone.
         arguments = [str(theirs.fileno()), self._settings.to_json(), str(os.getpid())]
+        self._control = ours
         with theirs:
             self._server = subprocess.Popen(
                 [sys.executable, "-P", "-m", self._settings.program, *arguments],
@@ -201,7 +204,6 @@ class ContainedProcess:
                 env=_clean_environment() | {"PYTHONPATH": search_path},
                 start_new_session=True,
             )
-        self._control = ours
         ours.settimeout(START_LIMIT_S)
         self._ask(lambda control: None)
         ours.settimeout(CONTROL_LIMIT_S)
