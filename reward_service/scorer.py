@@ -96,7 +96,7 @@ class Scorer:
                 outcome=verdict.outcome,
                 reward=None if reward is None else _weighted(reward.value, verdict.outcome, match_weight),
                 seconds=verdict.seconds,
-                message=verdict.message,
+                message=verdict.message or ("" if reward is None else reward.note),
                 sql=sql,
                 profile=None if failure is not None else group.profiles.get(sql),
                 terms=None if reward is None else reward.terms or None,

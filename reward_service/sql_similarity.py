@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
 from sqlglot.schema import MappingSchema
@@ -48,7 +49,10 @@ class KnownSchema:
 
 
 def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
-    """None for what is no single query, can't be read by sqlglot, or is too long or too deep to be looked at."""
+    """None for what is no single query, can't be read by sqlglot, or is too long or too deep to be looked at.
+
+    Raises whatever else sqlglot trips over: on some valid queries it does.
+    """
     if len(sql) > MAX_CHARS or _depth(sql) > MAX_DEPTH:
         return None
     try:
@@ -59,7 +63,7 @@ def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
         tree = _qualified(trees[0], schema)
         items = _resolve(tree, schema)
         tokens = _tokens(tree)
-    except Exception:  # whatever sqlglot trips over is a property of the query, not of this program
+    except (SqlglotError, RecursionError):
         return None
     return QueryParts(frozenset(items), frozenset(_ngrams(tokens)))
 

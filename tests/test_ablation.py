@@ -238,7 +238,9 @@ def test_a_rollout_that_can_not_be_judged_is_no_wrong_one(base, tmp_path):
     (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
     finished_run(run, (4, 4, 4))
     (tmp_path / "emp" / "emp.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(UserError, match=r"question q1 .* could not be judged .*give the same command again"):
+    with pytest.raises(
+        UserError, match=r"1 of the 1 groups .* could not be judged, .*question q1 .*give the same command again"
+    ):
         measures_of(run)
 
 

@@ -103,3 +103,20 @@ def test_a_group_with_a_costly_candidate_is_scored(folder, design):
         scores = scorer.score(masked)
     if design["design"] == "graph_reward":  # the other runs the gold, which gives an answer of its own
         assert [score.outcome for score in scores] == [Outcome.GOLD_FAILED] * 2
+
+
+@pytest.mark.parametrize("design", [
+    {"design": "reasoning_sql", "reasoning_judge_weight": 0},
+    {"design": "graph_reward", "graph_outcome_weight": 0, "graph_stepwise_weight": 1},
+])  # fmt: skip
+def test_a_query_that_the_parser_trips_over_is_named_and_counted(folder, design):
+    section = RewardSection.model_validate({**design, "design_time_limit_s": LIMIT_S})
+    long_number = "SELECT 0x" + "7" * 4400
+    candidates = (Candidate(sql=long_number), Candidate(sql="SELECT b FROM t"))
+    request = ScoreRequest(question_id="q", database_id="shop", gold_sql=(PLAIN,), candidates=candidates)
+    with closing(Scorer(folder, section)) as scorer:
+        tripped, plain = scorer.score(request)
+        assert scorer.stats().num_unread == 1
+    assert tripped.reward is not None and tripped.reward < plain.reward
+    assert "hex literal too big" in tripped.message or "could not read it: ValueError" in tripped.message
+    assert plain.message == ""

@@ -17,7 +17,7 @@ from cluster.ablation.measures import (
     steps_of,
     wrong_share,
 )
-from cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
 from cluster.reports.rollout_log import ROLLOUTS_FILE, rewarded_groups
@@ -51,23 +51,30 @@ def measures_of(run: ArmRun) -> ArmMeasures:
 def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     """Groups whose candidates carry rewards and whose question has a gold that runs, each as its candidates.
 
-    Raises UserError.
+    A group that meets a fault of the machine is judged once more, then left out. Raises UserError when more than
+    `run.max_dropped_share` of the groups are.
     """
     known = questions_of_run(config)
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
     groups = rewarded_groups(run_dir / ROLLOUTS_FILE)
     judge = config.reward.model_copy(update={"design": "arctic"})
+    num_faults = 0
     with closing(Scorer(known.databases_dir, judge)) as scorer:
         for start in range(0, len(groups), GROUPS_AT_ONCE):
             chunk = groups[start : start + GROUPS_AT_ONCE]
             requests = [_request(group, _question(known, group[0], run_dir)) for group in chunk]
             for group, scores in zip(chunk, scorer.score_all(requests), strict=True):
-                if fault := next((one for one in scores if one.outcome is Outcome.INFRASTRUCTURE), None):
-                    raise UserError(
-                        f"A rollout of question {group[0].question_id} in {run_dir} could not be judged "
-                        f"({fault.message}): mend that, and give the same command again."
-                    )
+                if _fault(scores) is not None:
+                    scores = scorer.score(_request(group, _question(known, group[0], run_dir)))
+                if fault := _fault(scores):
+                    num_faults += 1
+                    if num_faults > config.run.max_dropped_share * len(groups):
+                        raise UserError(
+                            f"{num_faults} of the {len(groups)} groups in {run_dir} could not be judged, the last one "
+                            f"of question {group[0].question_id} ({fault}): fix that, and give the same command again."
+                        )
+                    continue
                 if not all(score.outcome.says_correctness for score in scores):
                     continue  # no gold of the question can be run
                 yield [
@@ -81,6 +88,11 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
                     )
                     for row, score in zip(group, scores, strict=True)
                 ]
+
+
+def _fault(scores: Sequence[Score]) -> str | None:
+    """Why a candidate has no verdict, by no fault of its own; None where each has one."""
+    return next((one.message for one in scores if one.outcome is Outcome.INFRASTRUCTURE), None)
 
 
 def _question(known: RunQuestions, row: Any, run_dir: Path) -> Question:

@@ -28,7 +28,7 @@ from reward_service.designs.interface import GoldUnusable, GroupUnscorable, Judg
 from reward_service.graph.build import BuiltQuery
 from reward_service.graph.stepwise import Steps, precision, step_credits
 from reward_service.graph.terms import OperatorGraph
-from reward_service.reading.forms import FAULTS, Form, ReadQueries, Unreadable
+from reward_service.reading.forms import FAULTS, Form, ReadQueries, Unreadable, note_of
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 NO_QUERY, NO_PLAN = -1.0, -0.6
@@ -62,7 +62,10 @@ class GraphReward:
         golds = _usable([forms[sql] for sql in group.gold_sql])
         answers = {sql: form for sql in asked if isinstance(form := forms[sql], BuiltQuery)}
         rewards = dict(zip(answers, self._best_rewards(list(answers.values()), golds), strict=True))
-        return [self._reward(one, forms, rewards) for one in group.candidates]
+        return [
+            self._reward(one, forms, rewards)._replace(note=note_of(forms.get(one.sql or "")))
+            for one in group.candidates
+        ]
 
     def _reward(self, one: JudgedCandidate, forms: Mapping[str, Form], rewards: dict[str, Reward]) -> Reward:
         if one.sql is None or _is_refused(one):

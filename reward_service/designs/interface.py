@@ -30,10 +30,11 @@ class JudgedGroup:
 
 
 class Reward(NamedTuple):
-    """`terms` are what `value` is made of, by name; empty where it is not a sum."""
+    """`terms` are what `value` is made of, by name; empty where it is not a sum. `note` goes into the log."""
 
     value: float
     terms: dict[str, float] = {}  # noqa: RUF012 - never changed
+    note: str = ""
 
 
 class GroupUnscorable(Exception):

@@ -33,7 +33,7 @@ from configs.reward_sections import RewardSection
 from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
 from reward_service.designs.sql_r1 import length_term
 from reward_service.judge_protocol import JudgedQuery
-from reward_service.reading.forms import FAULTS, ReadQueries, Unreadable
+from reward_service.reading.forms import FAULTS, ReadQueries, Unreadable, note_of
 from reward_service.sql_similarity import MAX_CHARS, QueryParts, jaccard
 from reward_service.verdict import DatabaseUnavailable
 
@@ -53,8 +53,11 @@ class ReasoningSql:
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
         grades = self._grades(group)
-        similarities = self._similarities(group)
-        return [self._reward(one, grades.get(one.sql, 0.0), similarities.get(one.sql)) for one in group.candidates]
+        similarities, notes = self._similarities(group)
+        return [
+            self._reward(one, grades.get(one.sql, 0.0), similarities.get(one.sql))._replace(note=notes.get(one.sql, ""))
+            for one in group.candidates
+        ]
 
     def _reward(self, one: JudgedCandidate, grade: float, similarity: tuple[float, float] | None) -> Reward:
         is_right = one.outcome is Outcome.MATCH
@@ -87,8 +90,11 @@ class ReasoningSql:
             return None
         return None if one.outcome is Outcome.MATCH and self._grants_all else one.sql
 
-    def _similarities(self, group: JudgedGroup) -> dict[str | None, tuple[float, float]]:
-        """Of schema items and n-grams, the best over the golds each; by SQL. Raises GroupUnscorable, GoldUnusable."""
+    def _similarities(self, group: JudgedGroup) -> tuple[dict[str | None, tuple[float, float]], dict[str | None, str]]:
+        """By SQL: of schema items and n-grams the best over the golds each, and what the log says of the query.
+
+        Raises GroupUnscorable and GoldUnusable.
+        """
         texts = [one.sql for one in group.candidates if one.sql is not None and not self._needs_no_similarity(one)]
         try:
             forms = self._read(group.database_id, [*group.gold_sql, *texts])
@@ -98,7 +104,9 @@ class ReasoningSql:
         faults = [form for sql in group.gold_sql if isinstance(form := forms[sql], Unreadable) and form.kind in FAULTS]
         if not golds and faults:
             raise GoldUnusable(f"no gold can be read: {faults[0].message}")
-        return {sql: similarity(form, golds) for sql in texts if isinstance(form := forms[sql], QueryParts)}
+        found: dict[str | None, tuple[float, float]] = {}
+        found |= {sql: similarity(form, golds) for sql in texts if isinstance(form := forms[sql], QueryParts)}
+        return found, {sql: note_of(forms[sql]) for sql in texts}
 
     def _needs_no_similarity(self, one: JudgedCandidate) -> bool:
         return one.outcome in NOT_A_QUERY or (one.outcome is Outcome.MATCH and self._grants_all)

@@ -19,6 +19,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
 from reward_service.graph.limits import excess
+from reward_service.graph.terms import TooManyNodes
 
 DIALECT = "sqlite"
 MAX_SQL_CHARS = 20_000
@@ -32,6 +33,12 @@ class SyntaxFault(Exception):
 
 class NoPlan(Exception):
     """The query parses but can't be resolved on the schema, or is beyond the limits."""
+
+
+def is_parsers_fault(error: SyntaxFault | NoPlan) -> bool:
+    """Whether the parser tripped over the query, instead of refusing it."""
+    cause = error.__cause__
+    return cause is not None and not isinstance(cause, SqlglotError | RecursionError | TooManyNodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cluster.contained.runs import run_all
 from reward_service.bounded_cache import BoundedCache
 from reward_service.databases import database_path, file_digest
 from reward_service.graph.build import BuiltQuery
-from reward_service.reading.forms import FAULTS, Form, Unreadable
+from reward_service.reading.forms import Form, Unreadable
 from reward_service.reading.reading_run import ReadingRun
 from reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
 from reward_service.verdict import DatabaseUnavailable, message_of
@@ -65,7 +65,7 @@ class ContainedReader:
         found = {texts[index]: form for index, form in run.forms.items()}
         for sql, form in found.items():
             self._known.put((state, sql), form, _num_bytes(sql, form))
-            if isinstance(form, Unreadable) and form.kind in FAULTS:
+            if isinstance(form, Unreadable) and form.is_fault:
                 self.num_faults += 1
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reward_service.graph.build import BuiltQuery, build
 from reward_service.graph.operators import Piece
-from reward_service.graph.plan import NoPlan, SyntaxFault, schema_of
+from reward_service.graph.plan import NoPlan, SyntaxFault, is_parsers_fault, schema_of
 from reward_service.graph.terms import Edge, Node, OperatorGraph
 from reward_service.sql_similarity import KnownSchema, QueryParts, query_parts
 
@@ -20,10 +20,14 @@ FAULTS = ("limit", "fault")  # of reading, where all else is a property of the q
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A text that has no such form. `kind` is `syntax`, `no_plan`, `no_parts`, `limit` or `fault`."""
+    """A text that has no such form. `kind` is `syntax`, `no_plan`, `no_parts`, `limit` or `fault`.
+
+    `is_fault` where no property of the query is to blame: the parser tripped over it, or it exceeds a limit.
+    """
 
     kind: str
     message: str
+    is_fault: bool = False
 
 
 Form = QueryParts | BuiltQuery | Unreadable
@@ -52,17 +56,24 @@ def _graph_reader(columns: Columns) -> Read:
         try:
             return build(sql, schema)
         except SyntaxFault as error:
-            return Unreadable("syntax", str(error))
+            return Unreadable("syntax", str(error), is_parsers_fault(error))
         except NoPlan as error:
-            return Unreadable("no_plan", str(error))
+            return Unreadable("no_plan", str(error), is_parsers_fault(error))
 
     return read
 
 
+def note_of(form: Form | None) -> str:
+    """What a score's message says of a query that the design could not read by no fault of the query; else empty."""
+    if isinstance(form, Unreadable) and form.is_fault:
+        return f"the design could not read it: {form.message}"
+    return ""
+
+
 def encoded(form: Form) -> dict[str, Any]:
     match form:
-        case Unreadable(kind, message):
-            return {"unreadable": kind, "message": message}
+        case Unreadable(kind, message, is_fault):
+            return {"unreadable": kind, "message": message, "is_fault": is_fault}
         case QueryParts():
             return {"items": sorted(form.schema_items), "ngrams": sorted(form.ngrams)}
         case BuiltQuery():
@@ -72,7 +83,7 @@ def encoded(form: Form) -> dict[str, Any]:
 
 def decoded(found: Mapping[str, Any]) -> Form:
     if "unreadable" in found:
-        return Unreadable(found["unreadable"], found["message"])
+        return Unreadable(found["unreadable"], found["message"], found["is_fault"])
     if "items" in found:
         return QueryParts(frozenset(found["items"]), frozenset(tuple(one) for one in found["ngrams"]))
     graph = OperatorGraph(

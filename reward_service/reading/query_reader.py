@@ -60,4 +60,4 @@ def _read(read: Read, sql: str) -> Form:
     except MemoryError:
         raise  # the child's end, blamed on this text
     except Exception as error:  # a fault of the parser on this text: named, and no other's
-        return Unreadable("fault", f"{type(error).__name__}: {error}")
+        return Unreadable("fault", f"{type(error).__name__}: {error}", is_fault=True)

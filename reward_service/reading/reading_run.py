@@ -53,9 +53,13 @@ class ReadingRun:
         self._deaths[step] += 1
         self._crashes[step] += end.is_crash
         if end.by_cpu_timer:
-            self._settle(step, Unreadable("limit", f"reading it takes over {self._time_limit_s:g} s of CPU time"))
+            self._settle(
+                step, Unreadable("limit", f"reading it takes over {self._time_limit_s:g} s of CPU time", is_fault=True)
+            )
         elif self._crashes[step] >= MAX_ATTEMPTS:
-            self._settle(step, Unreadable("limit", f"reading it takes more memory than there is ({end})"))
+            self._settle(
+                step, Unreadable("limit", f"reading it takes more memory than there is ({end})", is_fault=True)
+            )
         elif self._deaths[step] >= MAX_ATTEMPTS:
             self.unavailable = f"{end}, {MAX_ATTEMPTS} times"
             self.is_over = True
