@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.reports.shown_text import ShownConsole, say, visible
-from tests.command_line import floe
+from tests.command_line import config, floe
 from tests.score_requests import make_database
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jname\x9b31m\u202etxt\r\x08"
@@ -78,3 +78,51 @@ def test_commands_show_them(tmp_path) -> None:
         done = floe(*arguments, home=tmp_path / "home")
         assert not CONTROL.search(done.stdout + done.stderr), (arguments[0], done.stdout, done.stderr)
         assert done.stdout + done.stderr, arguments
+
+
+@pytest.mark.long
+def test_commands_that_read_data_show_them(tmp_path) -> None:
+    """Data, descriptions, evaluations and names of folders are hostile here; `/` and NUL can't stand in a name."""
+    folder = tmp_path / HOSTILE.replace("/", "")
+    databases = folder / "databases"
+    databases.mkdir(parents=True)
+    columns = f'"{HOSTILE}" TEXT, b INTEGER'
+    script = f'CREATE TABLE "{HOSTILE}" ({columns}); CREATE TABLE t ({columns});'
+    script += f"INSERT INTO t VALUES ('{HOSTILE}', 1), ('Rex', 2);"
+    for name in ("shop", "zoo", "farm"):
+        make_database(databases, name, script=script)
+        described = databases / name / "database_description"
+        described.mkdir()
+        (described / f"{HOSTILE}.csv").write_text("original_column_name,column_name\nb,b\n")
+    questions = [
+        {"question_id": f"{HOSTILE}{name}", "db_id": name, "question": f"{HOSTILE} {name}?", "SQL": sql}
+        for name in ("shop", "zoo", "farm")
+        for sql in (f'SELECT "{HOSTILE}" FROM t',)
+    ]
+    questions.append({"question_id": "fails", "db_id": "zoo", "question": "fails?", "SQL": f'SELECT "{HOSTILE}".x'})
+    (folder / "questions.json").write_text(json.dumps(questions))
+    home = tmp_path / "home"
+    home.mkdir()
+    prepare = ("prepare", "jsonl", str(folder / "questions.json"), str(databases), str(folder / "out"))
+    of_folder = (
+        "--config", config("quickstart.yaml"), "data.source=prepared", f"data.prepared={folder / 'out'}",
+        "prompt.style=arctic", "prompt.example_values=3", "prompt.descriptions=values",
+    )  # fmt: skip
+    calls = [
+        prepare,
+        (*prepare, "--seed", "2"),
+        (*prepare, "--json"),
+        ("prompt", "--question", f"{HOSTILE}shop", *of_folder),
+        ("prompt", "--summary", *of_folder),
+        ("prompt", "--question", HOSTILE, *of_folder),
+        ("doctor", *of_folder),
+        ("runs", str(folder)),
+        ("report", str(folder)),
+        ("status", str(folder)),
+        ("compare", str(folder), str(folder / "out")),
+    ]
+    for arguments in calls:
+        done = floe(*arguments, home=home)
+        printed = done.stdout + done.stderr
+        assert not CONTROL.search(printed), (arguments[0], printed)
+        assert printed, arguments
