@@ -15,6 +15,7 @@ from configs.reward_sections import RewardSection
 from reward_service.graph.build import BuiltQuery
 from reward_service.reading.contained_reader import ContainedReader
 from reward_service.reading.forms import Unreadable, decoded, encoded, reader_of
+from reward_service.schema_reader import SchemaReader
 from reward_service.scorer import Scorer
 from reward_service.sql_similarity import QueryParts
 from reward_service.verdict import DatabaseUnavailable
@@ -120,3 +121,16 @@ def test_a_query_that_the_parser_trips_over_is_named_and_counted(folder, design)
     assert tripped.reward is not None and tripped.reward < plain.reward
     assert "hex literal too big" in tripped.message or "could not read it: ValueError" in tripped.message
     assert plain.message == ""
+
+
+def test_a_schema_is_read_in_the_child_too_and_one_that_never_ends_is_said(folder):
+    views = ["CREATE VIEW v0 AS SELECT b FROM t"]
+    views += [f"CREATE VIEW v{n} AS SELECT a.b FROM v{n - 1} a, v{n - 1} c" for n in range(1, 40)]
+    make_database(folder, "doubling", script=";\n".join([SCRIPT.rstrip().rstrip(";"), *views, ""]))
+    with closing(ContainedReader("parts", folder, LIMIT_S, 2**30)) as reader:
+        assert reader.schema("shop") == SchemaReader(folder).schema("shop")
+        try:
+            assert "t" in reader.schema("doubling")
+        except DatabaseUnavailable as fault:
+            assert "CPU time" in str(fault)
+        assert reader.schema("shop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import unicodedata
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def find_database(folder: Path, database_id: str) -> Path | None:
 def fault_of_file(path: Path) -> str | None:
     """Why the file can be no database, by its first bytes; None when it can."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{path} is no regular file"  # opening a pipe would wait for ever
         with path.open("rb") as file:
             header = file.read(len(SQLITE_HEADER))
     except OSError as error:

@@ -22,7 +22,7 @@ from cluster.messages import Candidate, Outcome, Question, ScoreRequest
 from cluster.reports.progress import make_console, progress_bar
 from configs.reward_sections import RewardSection
 from configs.schema import RunConfig
-from reward_service.schema_reader import SchemaReader
+from reward_service.reading.contained_reader import ContainedReader
 from reward_service.scorer import Scorer
 
 NUM_DATABASES, NUM_QUESTIONS = 40, 12
@@ -99,9 +99,11 @@ def _sampled(sets: QuestionSets) -> dict[str, list[Question]]:
 def _asked(
     by_database: Mapping[str, Sequence[Question]], databases_dir: Path
 ) -> list[tuple[Question, Mapping[str, str]]]:
-    schemas = SchemaReader(databases_dir)
     asked = []
-    with closing(Scorer(databases_dir, RewardSection())) as scorer:
+    with (
+        closing(Scorer(databases_dir, RewardSection())) as scorer,
+        closing(ContainedReader.for_schemas(databases_dir)) as reader,
+    ):
         for database_id, questions in by_database.items():
             golds = [one.gold_sql[0] for one in questions]
             candidates = tuple(Candidate(sql=sql) for sql in golds)
@@ -110,7 +112,7 @@ def _asked(
                 for number, score in enumerate(scorer.score(_request(question, candidates))):
                     num_equal[number] += score.outcome is Outcome.MATCH
             own = commonest(golds, num_equal)
-            asked += [(one, replies(one, schemas.schema(database_id), own)) for one in questions]
+            asked += [(one, replies(one, reader.schema(database_id), own)) for one in questions]
     return asked
 
 

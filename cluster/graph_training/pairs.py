@@ -21,7 +21,8 @@ from configs.foreign_files import parsed_json
 from configs.reward_sections import RewardSection
 from reward_service.graph.build import build
 from reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
-from reward_service.schema_reader import Schema, SchemaReader
+from reward_service.reading.contained_reader import ContainedReader
+from reward_service.schema_reader import Schema
 from reward_service.scorer import Scorer
 
 Kind = Literal["rewrite", "mutation", "other gold"]
@@ -64,11 +65,13 @@ def make_pairs(
 ) -> list[Pair]:
     """The pairs of all golds whose verdict is the wanted one; the others are dropped. Raises UserError."""
     section = RewardSection(semantics="strict", time_limit_s=TIME_LIMIT_S)
-    schemas = SchemaReader(databases_dir)
     found: list[Pair] = []
-    with closing(Scorer(databases_dir, section)) as scorer:
+    with (
+        closing(Scorer(databases_dir, section)) as scorer,
+        closing(ContainedReader.for_schemas(databases_dir)) as reader,
+    ):
         for database_id, golds in golds_by_database(questions, plan).items():
-            columns = schemas.schema(database_id)
+            columns = reader.schema(database_id)
             tried = _tried(database_id, golds, columns, plan)
             for gold, candidates in tried:
                 found += _verified(scorer, gold, candidates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from reward_service.graph.network import GraphMatchingNetwork, NetworkShape, dis
 from reward_service.graph.network_files import write_network
 from reward_service.graph.plan import schema_of
 from reward_service.graph.terms import OperatorGraph
-from reward_service.schema_reader import SchemaReader
+from reward_service.reading.contained_reader import ContainedReader
 
 TABLE_WIDTH = 140
 
@@ -89,9 +90,9 @@ Graphs = dict[tuple[str, str], OperatorGraph]
 
 def graphs_of(sets: PairSets) -> Graphs:
     """Of every query of the pairs, by database and SQL."""
-    schemas = SchemaReader(sets.databases_dir)
     pairs = (*sets.train, *sets.held_out)
-    tables = {name: schema_of(schemas.schema(name)) for name in {pair.database_id for pair in pairs}}
+    with closing(ContainedReader.for_schemas(sets.databases_dir)) as reader:
+        tables = {name: schema_of(reader.schema(name)) for name in {pair.database_id for pair in pairs}}
     wanted = dict.fromkeys((pair.database_id, sql) for pair in pairs for sql in (pair.gold, pair.other))
     return {(database_id, sql): build(sql, tables[database_id]).graph for database_id, sql in wanted}
 

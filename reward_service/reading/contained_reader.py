@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 from cluster.contained.process import ContainedProcess, ProcessUnavailable
 from cluster.contained.runs import run_all
@@ -14,9 +15,11 @@ from reward_service.graph.build import BuiltQuery
 from reward_service.reading.forms import Form, Unreadable
 from reward_service.reading.reading_run import ReadingRun
 from reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
+from reward_service.schema_reader import Schema
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_CACHED_BYTES = 64 * 2**20
+SCHEMA_LIMIT_S, SCHEMA_MEMORY_BYTES = 60.0, 2**30
 BYTES_PER_NODE = 500  # with its edges and hashes, about
 BYTES_PER_CHARACTER = 20  # of a query whose parts are kept, about
 
@@ -49,25 +52,38 @@ class ContainedReader:
                 found |= self._read(database_id, state, missing)
             return found
 
+    def schema(self, database_id: str) -> Schema:
+        """Return the tables and views of the database. Raises DatabaseUnavailable."""
+        with self._lock:
+            return self._run(ReadingRun(database_id, (), self._settings.time_limit_s)).schema
+
+    @classmethod
+    def for_schemas(cls, databases_dir: Path) -> Self:
+        """A reader of schemas alone, for what is no part of a run."""
+        return cls("parts", databases_dir, SCHEMA_LIMIT_S, SCHEMA_MEMORY_BYTES)
+
     def close(self) -> None:
         """Ends the process; a later call would start another."""
         with self._lock:
             self._process.close()
 
     def _read(self, database_id: str, state: str, texts: list[str]) -> dict[str, Form]:
-        run = ReadingRun(database_id, texts, self._settings.time_limit_s)
-        try:
-            run_all(self._process, [run])
-        except ProcessUnavailable as error:
-            raise DatabaseUnavailable(message_of(error)) from error
-        if run.unavailable is not None:
-            raise DatabaseUnavailable(run.unavailable)
+        run = self._run(ReadingRun(database_id, texts, self._settings.time_limit_s))
         found = {texts[index]: form for index, form in run.forms.items()}
         for sql, form in found.items():
             self._known.put((state, sql), form, _num_bytes(sql, form))
             if isinstance(form, Unreadable) and form.is_fault:
                 self.num_faults += 1
         return found
+
+    def _run(self, run: ReadingRun) -> ReadingRun:
+        try:
+            run_all(self._process, [run])
+        except ProcessUnavailable as error:
+            raise DatabaseUnavailable(message_of(error)) from error
+        if run.unavailable is not None:
+            raise DatabaseUnavailable(run.unavailable)
+        return run
 
 
 def _num_bytes(sql: str, form: Form) -> int:

@@ -32,7 +32,10 @@ class QueryReader:
             except DatabaseUnavailable as error:
                 yield {"kind": "schema", "fault": message_of(error)}
                 return
-            yield {"kind": "schema"}
+            frame: Frame = {"kind": "schema"}
+            if request["with_schema"]:
+                frame["schema"] = self._schemas.schema(request["database_id"])
+            yield frame
             for index, sql in request["texts"]:
                 self._start_timer()
                 yield {"kind": "text", "index": index, "form": encoded(_read(read, sql))}

@@ -9,6 +9,7 @@ from cluster.contained.frames import Frame
 from cluster.contained.process import ChildEnded
 from cluster.contained.runs import MAX_ATTEMPTS
 from reward_service.reading.forms import Form, Unreadable, decoded
+from reward_service.schema_reader import Schema
 
 SCHEMA = -1  # the step before the first text
 
@@ -24,6 +25,7 @@ class ReadingRun:
         self._deaths: Counter[int] = Counter()
         self._crashes: Counter[int] = Counter()
         self.forms: dict[int, Form] = {}
+        self.schema: Schema = {}  # where no text is asked for
         self.unavailable: str | None = None
         self.is_over = False
 
@@ -31,7 +33,7 @@ class ReadingRun:
         """What is left to be read."""
         texts = [(index, sql) for index, sql in enumerate(self._texts) if index not in self.forms]
         self._steps = [SCHEMA, *(index for index, _ in texts)]
-        return {"database_id": self._database_id, "texts": texts}
+        return {"database_id": self._database_id, "texts": texts, "with_schema": not self._texts}
 
     def note(self, answer: Frame) -> None:
         """One of the request's answers; `done` is its last."""
@@ -41,6 +43,8 @@ class ReadingRun:
             self.forms[answer["index"]] = decoded(answer["form"])
         elif "fault" in answer:
             self.unavailable = answer["fault"]
+        else:
+            self.schema = answer.get("schema", {})
 
     @property
     def num_steps(self) -> int:
