@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from cluster.contained.database_states import has_unmerged_log, opened_as_copy
-from reward_service.fixed_clock import CLOCK_FUNCTIONS, FixedClock, asks_for_the_time
+from reward_service.fixed_clock import CLOCK_FUNCTIONS, CLOCK_WORDS, FixedClock, calls_for_the_time
 from reward_service.guard import Authorizer, CpuDeadline, StatementSizes, install_guard, slow_way
 from reward_service.verdict import DatabaseUnavailable, message_of
 
@@ -27,10 +27,7 @@ _WAL_VERSION = 2  # bytes 18 and 19 of the file's header
 
 
 class Database:
-    """One guarded connection to one state of a database file; `digest` names that state.
-
-    With `has_fixed_clock` its date functions give one instant for the present time.
-    """
+    """One guarded connection to one state of a database file; `digest` names that state."""
 
     def __init__(
         self,
@@ -38,14 +35,15 @@ class Database:
         digest: str,
         deadline: CpuDeadline,
         authorizer: Authorizer,
-        has_fixed_clock: bool,
+        constant: frozenset[str],
     ) -> None:
+        """`constant` are those of the authorizer's changeable functions that the fixed clock has taken over."""
         self._connection = connection
         self._raw = driver_connection(connection)
         self._authorizer = authorizer
+        self._constant = constant
         self.digest = digest
         self.deadline = deadline
-        self.has_fixed_clock = has_fixed_clock
 
     def execute(self, sql: str) -> Any:
         """Starts `sql` and returns the driver's cursor, or None for a statement without columns.
@@ -65,8 +63,7 @@ class Database:
     @property
     def last_used_changeable(self) -> bool:
         """Whether the statement executed last names a function of chance or connection, or of a clock that goes on."""
-        fixed = CLOCK_FUNCTIONS if self.has_fixed_clock else frozenset()
-        return not self._authorizer.changeable <= fixed
+        return not self._authorizer.changeable <= self._constant
 
     def close(self) -> None:
         self._connection.close()
@@ -74,53 +71,34 @@ class Database:
 
 
 class OpenDatabases:
-    """Database files, opened when first asked for; the least recently used are closed.
-
-    A file that statements ask for the time is open twice: SQLite does not give its own date functions back.
-    """
+    """Database files, opened when first asked for; the least recently used are closed."""
 
     def __init__(self, sizes: StatementSizes, clock: FixedClock) -> None:
         self._sizes = sizes
         self._clock = clock
-        self._open: OrderedDict[tuple[Path, bool], Database] = OrderedDict()  # by path, and whether for the clock
+        self._open: OrderedDict[Path, Database] = OrderedDict()
 
     def get(self, path: Path) -> Database:
         """The open database, opened anew when its file changed. Raises DatabaseUnavailable."""
         digest = file_digest(path)
-        database = self._open.get((path, False))
+        database = self._open.get(path)
         if database is None or database.digest != digest:
             self.drop(path)
-            database = self._opened(path, digest, for_clock=False)
-        self._open.move_to_end((path, False))
+            database = _open_database(path, digest, self._sizes, self._clock)
+            self._open[path] = database
+            if len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(path)
         return database
 
-    def current(self, path: Path, sql: str) -> Database:
-        """The open database for that statement, without a look at its file, so that a group sees one state.
-
-        Raises DatabaseUnavailable, also when the file has changed before its second opening.
-        """
-        database = self._open.get((path, False)) or self.get(path)
-        if database.has_fixed_clock or not asks_for_the_time(sql):
-            return database
-        with_clock = self._open.get((path, True))
-        if with_clock is None:
-            if file_digest(path) != database.digest:
-                raise DatabaseUnavailable(f"database file {path} was changed while it was judged on: score again")
-            with_clock = self._opened(path, database.digest, for_clock=True)
-        return with_clock
+    def known(self, path: Path) -> Database | None:
+        """The open database without a look at its file, so that a group sees one state; None when it is not open."""
+        return self._open.get(path)
 
     def drop(self, path: Path) -> None:
         """Closes the database, so that the next use opens it anew."""
-        for key in ((path, False), (path, True)):
-            if database := self._open.pop(key, None):
-                database.close()
-
-    def _opened(self, path: Path, digest: str, *, for_clock: bool) -> Database:
-        database = _open_database(path, digest, self._sizes, self._clock, for_clock)
-        self._open[path, for_clock] = database
-        if len(self._open) > MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
-        return database
+        if database := self._open.pop(path, None):
+            database.close()
 
 
 def driver_connection(connection: Connection) -> sqlite3.Connection:
@@ -180,7 +158,7 @@ def _fault_of(state: os.stat_result) -> str | None:
     return "is empty (0 bytes)" if state.st_size == 0 else None
 
 
-def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedClock, for_clock: bool) -> Database:
+def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedClock) -> Database:
     deadline, authorizer = CpuDeadline(sizes.max_memory_bytes), Authorizer()
     engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
     connection = None
@@ -188,9 +166,8 @@ def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedC
         # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
         connection = engine.connect()
         raw = driver_connection(connection)
-        has_fixed_clock = for_clock or _views_ask_for_the_time(raw)
-        if has_fixed_clock:
-            clock.install(raw)
+        in_views = _views_ask_for_the_time(raw)
+        clock.install(raw, in_views=in_views)
         install_guard(raw, deadline, authorizer, sizes)
     except (sqlite3.Error, DBAPIError, OSError) as error:
         if connection is not None:
@@ -198,12 +175,12 @@ def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedC
         engine.dispose()
         reason = message_of(error.orig if isinstance(error, DBAPIError) and error.orig else error)
         raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): check the file") from error
-    return Database(connection, digest, deadline, authorizer, has_fixed_clock)
+    return Database(connection, digest, deadline, authorizer, CLOCK_FUNCTIONS if in_views else frozenset(CLOCK_WORDS))
 
 
 def _views_ask_for_the_time(connection: sqlite3.Connection) -> bool:
     views = connection.execute("SELECT CAST(sql AS BLOB) FROM sqlite_master WHERE type = 'view'")
-    return any(asks_for_the_time((row[0] or b"").decode("utf-8", "replace")) for row in views)
+    return any(calls_for_the_time((row[0] or b"").decode("utf-8", "replace")) for row in views)
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:

@@ -35,7 +35,7 @@ from reward_service.verdict import (
     outcome_of,
 )
 
-NUM_CHECKING_RUNS = 4  # of a gold that names a function of clock or chance, beyond the first
+NUM_CHECKING_RUNS = 4  # of a gold that names a function of chance, beyond the first
 REARM_S = 0.05  # of the grace that a statement may lose: setting the CPU timer for each costs 3 % of a short one
 VERDICT_CACHE_BYTES = 16 * 2**20
 KEY_BYTES = 512  # digests, golds and objects of one cache entry, roughly: a group's entries share the longer ones
@@ -49,7 +49,8 @@ class Executor:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self._settings = settings
-        self._databases = OpenDatabases(settings.sizes, FixedClock(settings.clock))
+        self._clock = FixedClock(settings.clock)
+        self._databases = OpenDatabases(settings.sizes, self._clock)
         self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
@@ -193,7 +194,7 @@ class Executor:
         and comparing: a result can be made dear to compare.
         """
         try:
-            database = self._databases.current(path, sql)
+            database = self._databases.known(path) or self._opened(path)
         except DatabaseUnavailable as error:
             return Verdict(Outcome.INFRASTRUCTURE, message_of(error)), None, False
         answer, message, is_constant = None, "", False
@@ -212,6 +213,12 @@ class Executor:
             if isinstance(error, MemoryError) or outcome is Outcome.INFRASTRUCTURE:
                 self._databases.drop(path)
         return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
+
+    def _opened(self, path: Path) -> Database:
+        """Raises DatabaseUnavailable. Opening may copy a large file, which is no statement's time."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        self._armed_s = -math.inf
+        return self._databases.get(path)
 
     def _arm_cpu_timer(self, now_s: float) -> None:
         """Ends this process when a statement takes more CPU time: the last resort inside one opcode."""
@@ -237,11 +244,14 @@ class Executor:
         return Answer(rows, len(description), is_gold and has_outermost_order_by(sql), description)
 
     def _rows(self, database: Database, sql: str) -> tuple[list[Row], Sequence[Sequence]]:
-        cursor = database.execute(without_empty_end(sql))
+        whole = without_empty_end(sql)
+        rewritten = self._clock.rewritten(whole)
+        cursor = database.execute(rewritten)
         if cursor is None:
             raise NotAQuery("the statement returns no columns; only a query can be an answer")
         try:
-            return fetch_rows(cursor, self._settings.max_rows, self._settings.max_result_bytes), cursor.description
+            rows = fetch_rows(cursor, self._settings.max_rows, self._settings.max_result_bytes)
+            return rows, cursor.description if rewritten is whole else self._clock.shown(cursor.description)
         finally:
             cursor.close()
 
