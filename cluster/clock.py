@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from actors.data.prepared_folder import clock_of_prepared
+from actors.data.prepared_folder import MANIFEST_FILE, clock_of_prepared
 from cluster.run_folder import recorded_config
 from cluster.verdict_log import VerdictLog
 from configs.reward_sections import AUTO_CLOCK, RewardSection
@@ -46,10 +46,13 @@ def decided_reward(reward: RewardSection) -> RewardSection:
     return reward.model_copy(update={"clock": present_instant()}) if reward.clock == AUTO_CLOCK else reward
 
 
-def at_the_folders_clock(reward: RewardSection, log: VerdictLog) -> RewardSection:
+def at_the_folders_clock(reward: RewardSection, log: VerdictLog, folder: Path) -> RewardSection:
     """The section with the clock that is given, else the folder's, else the present time, which the folder keeps."""
     known = log.clock()
+    if known is None and (folder / MANIFEST_FILE).is_file():
+        known = clock_of_prepared(folder)
     if reward.clock == AUTO_CLOCK and known is not None:
+        log.put_clock(known)
         return reward.model_copy(update={"clock": known})
     decided = decided_reward(reward)
     log.put_clock(decided.clock)

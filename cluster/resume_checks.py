@@ -11,6 +11,7 @@ from cluster.clock import with_saved_clock
 from cluster.precision.resolved import with_saved_precision
 from configs.complaints import dotted_keys, shown
 from configs.errors import UserError
+from configs.reward_sections import AUTO_CLOCK
 from configs.schema import RunConfig
 
 
@@ -113,6 +114,8 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
     before = defaults | _flat(saved)
     if "rollout.dtype" not in _flat(saved):  # of a version whose engine computed in the learner's
         before["rollout.dtype"] = before["model.dtype"]
+    if before["reward.clock"] == AUTO_CLOCK:  # of a version without a clock; the first resume decides it
+        before["reward.clock"] = after["reward.clock"]
     gone = [key for key in before if key not in after]
     return [
         KeyChange(key=key, before=before[key], after=after.get(key), rule=RULE_OF.get(key, Rule.ANOTHER_RUN))

@@ -13,6 +13,7 @@ from typing import Any, Self
 from cluster.messages import GoldInspection, Outcome
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
+from configs.reward_sections import instant_of
 
 CLOCK_KEY = "clock"
 
@@ -49,8 +50,12 @@ class VerdictLog:
                 raise UserError(f"Line {number} of {path} is no verdict: take the line out, or start anew.") from None
 
     def clock(self) -> str | None:
-        """The instant, in UTC, that the golds were run at last."""
-        return self._values.get(CLOCK_KEY)
+        """The instant, in UTC, that the golds were run at last. Raises UserError for what is none."""
+        found = self._values.get(CLOCK_KEY)
+        try:
+            return None if found is None else instant_of(found)
+        except ValueError as fault:
+            raise UserError(f"The clock in {self._file.name} {fault}; or start anew.") from None
 
     def put_clock(self, clock: str) -> None:
         if clock != self.clock():

@@ -14,6 +14,16 @@ from configs.learning_sections import Section
 AUTO_CLOCK = "auto"
 
 
+def instant_of(value: object) -> str:
+    """Return an instant in UTC as `2026-11-30 12:00:00`; ISO 8601 may have an offset. Raises ValueError."""
+    try:
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        in_utc = instant.astimezone(UTC) if instant.tzinfo else instant
+        return in_utc.replace(tzinfo=None).isoformat(" ", "seconds")
+    except (ValueError, OverflowError):
+        raise ValueError(f"is {str(value)!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC)") from None
+
+
 class RewardSection(Section):
     design: Literal["arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"] = Field(
         "arctic",
@@ -100,16 +110,11 @@ class RewardSection(Section):
     @field_validator("clock", mode="before")
     @classmethod
     def _an_instant(cls, value: object) -> object:
-        """YAML reads an instant without quotes as a date; ISO 8601 with an offset becomes UTC."""
-        if value == AUTO_CLOCK:
-            return value
+        """YAML reads an instant without quotes as a date."""
         try:
-            instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-            return (instant.astimezone(UTC) if instant.tzinfo else instant).strftime("%Y-%m-%d %H:%M:%S")
-        except ValueError:
-            raise ValueError(
-                f"reward.clock is {str(value)!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC), or auto"
-            ) from None
+            return value if value == AUTO_CLOCK else instant_of(value)
+        except ValueError as fault:
+            raise ValueError(f"reward.clock {fault}, or auto") from None
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:

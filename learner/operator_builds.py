@@ -20,6 +20,7 @@ OPERATORS = {"cpu_adam": "CPU Adam", "deepspeed_shm_comm": "shared-memory commun
 # On a network disk the builder may be another machine's process, which this one can't see; a build takes minutes.
 REMOTE_BUILD_LIMIT_S = 600.0
 _POLL_S = 2.0
+_SECOND_LOOK_S = 1.0
 _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "fuse.sshfs", "fuse.gluster")
 
 
@@ -54,6 +55,11 @@ def remove_abandoned_locks(built_dir: Path, wait: Callable[[float], None] = time
     """
     removed: list[Path] = []
     while left := abandoned_locks(built_dir):
+        # A builder closes its lock a moment before it removes it: what is abandoned is so at a second look.
+        wait(_SECOND_LOOK_S)
+        left = [lock for lock in left if lock in abandoned_locks(built_dir)]
+        if not left:
+            continue
         if _is_on_network(built_dir) and min(map(_age_s, left)) < REMOTE_BUILD_LIMIT_S:
             wait(_POLL_S)
             continue

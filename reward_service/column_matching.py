@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 from typing import Any, TypeVar
 
 from reward_service.verdict import ResultTooLarge
@@ -13,6 +15,7 @@ from reward_service.verdict import ResultTooLarge
 Row = tuple[Any, ...]
 C = TypeVar("C", bound=Hashable)
 
+MAX_COUNTED = 1000  # distinct values of a column that are counted, where sums of their hashes would do for more
 SPARE_CELLS = 4_000_000  # cells that the search may look at, beyond so many walks over the result:
 NUM_WALKS = 30
 
@@ -68,7 +71,11 @@ def equal_up_to_column_order(gold: RowMultiset, rows: Sequence[Row], *, ordered:
 
 def _fingerprint(column: Row) -> Hashable:
     """What does not depend on the order of the rows; unlike columns may share it, which costs the search time alone."""
-    return len(set(column)), sum(map(hash, column))
+    distinct = set(column)
+    if len(distinct) <= MAX_COUNTED:
+        return frozenset(Counter(column).items())
+    hashes = list(map(hash, column))
+    return len(distinct), sum(hashes), sum(map(mul, hashes, hashes))
 
 
 def _contents(gold_columns: Sequence[Row], columns: Sequence[Row]) -> tuple[list[int], list[int]]:
@@ -121,10 +128,23 @@ class _Colours:
         return len(set(self.columns)) + len(set(self.rows))
 
 
+class _RandomNumbers(dict[tuple[int, int], int]):
+    """A number of 62 bits for each key, the same ones each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = random.Random(0)
+
+    def __missing__(self, key: tuple[int, int]) -> int:
+        self[key] = number = self._source.getrandbits(62)
+        return number
+
+
 class _Search:
     """Colour refinement of rows and columns (Weisfeiler and Leman 1968), and a choice where it leaves one open.
 
-    Sums of hashes stand for multisets: what collides is told apart later or by the exact comparison at the end.
+    Cells are numbered by equality, and each pair of a colour and a cell gets a random number: their sums stand for
+    multisets. What collides is told apart later, or by the exact comparison at the end.
     """
 
     def __init__(
@@ -137,7 +157,11 @@ class _Search:
         self._gold = gold
         self._columns = columns
         self._contents = contents
-        self._gold_rows, self._rows = list(gold.counts), list(counts)  # distinct ones
+        numbers: dict[Any, int] = {}
+        self._gold_rows, self._rows = (  # distinct ones
+            [[numbers.setdefault(cell, len(numbers)) for cell in row] for row in rows] for rows in (gold.counts, counts)
+        )
+        self._random = _RandomNumbers()
         self._multiplicities = list(gold.counts.values()), list(counts.values())
         num_cells = (len(self._gold_rows) + len(self._rows)) * len(columns)
         self._cells_left = NUM_WALKS * num_cells + SPARE_CELLS
@@ -177,17 +201,26 @@ class _Search:
             self._cells_left -= 2 * self._num_cells
             if self._cells_left < 0:
                 raise ResultTooLarge("finding out whether its columns are the gold's in another order takes too long")
-            gold_rows = _row_prints(self._gold_rows, colours.gold_columns, colours.gold_rows)
-            rows = _row_prints(self._rows, colours.columns, colours.rows)
+            gold_rows = self._prints(self._gold_rows, colours.gold_columns, colours.gold_rows)
+            rows = self._prints(self._rows, colours.columns, colours.rows)
             finer = self._numbered((colours.gold_columns, colours.columns), (gold_rows, rows))
             if finer is None:
                 return None
-            gold_columns = _column_prints(self._gold_rows, finer.gold_columns, finer.gold_rows)
-            columns = _column_prints(self._rows, finer.columns, finer.rows)
+            gold_columns = self._prints(zip(*self._gold_rows, strict=True), finer.gold_rows, finer.gold_columns)
+            columns = self._prints(zip(*self._rows, strict=True), finer.rows, finer.columns)
             finer = self._numbered((gold_columns, columns), (finer.gold_rows, finer.rows))
             if finer is None or finer.num_classes() == colours.num_classes():
                 return finer
             colours = finer
+
+    def _prints(
+        self, lines: Iterable[Sequence[int]], across: Sequence[int], own: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """For each row or column its colour, and a number for the multiset of its cells and the colours across it."""
+        of_pair = self._random.__getitem__
+        return [
+            (mine, sum(map(of_pair, zip(across, line, strict=True)))) for mine, line in zip(own, lines, strict=True)
+        ]
 
     @staticmethod
     def _numbered(
@@ -207,14 +240,3 @@ class _Search:
 
 def _numbers(colours: Sequence[Hashable]) -> Mapping[Hashable, int]:
     return {colour: number for number, colour in enumerate(dict.fromkeys(colours))}
-
-
-def _row_prints(rows: Sequence[Row], columns: Sequence[int], own: Sequence[int]) -> list[Hashable]:
-    return [(mine, sum(map(hash, zip(columns, row, strict=True)))) for mine, row in zip(own, rows, strict=True)]
-
-
-def _column_prints(rows: Sequence[Row], columns: Sequence[int], own: Sequence[int]) -> list[Hashable]:
-    return [
-        (mine, sum(map(hash, zip(own, cells, strict=True))))
-        for mine, cells in zip(columns, zip(*rows, strict=True), strict=True)
-    ]

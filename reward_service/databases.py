@@ -16,14 +16,13 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from cluster.contained.database_states import has_unmerged_log, opened_as_copy
+from cluster.contained.database_states import opened, real_file
 from reward_service.fixed_clock import CLOCK_FUNCTIONS, CLOCK_WORDS, FixedClock, calls_for_the_time
 from reward_service.guard import Authorizer, CpuDeadline, StatementSizes, install_guard, slow_way
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_OPEN = 16  # each may hold 2 MB of pages; a suite has up to 7
 LOCK_WAIT_S = 1.0
-_WAL_VERSION = 2  # bytes 18 and 19 of the file's header
 
 
 class Database:
@@ -142,7 +141,7 @@ def file_digest(path: Path) -> str:
         if fault := _fault_of(states[0]):
             raise DatabaseUnavailable(f"database file {path} {fault}: check reward's databases folder")
         with suppress(FileNotFoundError):
-            states.append(os.stat(f"{path}-wal"))
+            states.append(os.stat(f"{real_file(path)}-wal"))
     except (OSError, ValueError) as error:
         raise DatabaseUnavailable(
             f"database file {path} can't be read ({message_of(error)}): check reward's databases folder"
@@ -185,12 +184,7 @@ def _views_ask_for_the_time(connection: sqlite3.Connection) -> bool:
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Nothing can be written through it, nor beside the file. Raises sqlite3.Error and OSError."""
-    if has_unmerged_log(path):
-        return opened_as_copy(path, lambda copy: _connected(copy, ""))
-    # Reading a file in WAL mode would create files beside it, unless it is declared immutable. That is sound
-    # while there is no log, and a later change of the file changes its digest.
-    is_unchanging = _is_wal_mode(path) and not _wal_of(path).exists()
-    return _connected(path, "&immutable=1" if is_unchanging else "")
+    return opened(path, _connected)
 
 
 def _connected(path: Path, parameter: str) -> sqlite3.Connection:
@@ -201,12 +195,3 @@ def _connected(path: Path, parameter: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return connection
-
-
-def _is_wal_mode(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(20)[18:20] == bytes([_WAL_VERSION, _WAL_VERSION])
-
-
-def _wal_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")

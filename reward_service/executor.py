@@ -188,10 +188,9 @@ class Executor:
         return verdict._replace(seconds=seconds), on_main, all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
-        """Runs one statement and compares it with `golds`; without golds its answer is what is wanted.
+        """Runs one statement and compares it with `golds`, all in one CPU-time allowance; without golds it just runs.
 
-        The third value says whether the same file will always give the same. One CPU-time allowance covers running
-        and comparing: a result can be made dear to compare.
+        The third value says whether the same file will always give the same.
         """
         try:
             database = self._databases.known(path) or self._opened(path)

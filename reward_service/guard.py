@@ -87,7 +87,10 @@ class CpuDeadline:
 def temporary_file_bytes() -> int:
     """Return how much SQLite has written into the temporary files that this process has open."""
     num_bytes = 0
-    for descriptor in os.listdir(DESCRIPTORS_DIR):
+    descriptors: list[str] = []
+    with suppress(OSError):  # no handle is left for a look
+        descriptors = os.listdir(DESCRIPTORS_DIR)
+    for descriptor in descriptors:
         with suppress(OSError):  # the listing's own is closed by now
             if TEMPORARY_FILE_MARK in os.readlink(f"{DESCRIPTORS_DIR}/{descriptor}"):
                 num_bytes += os.fstat(int(descriptor)).st_size

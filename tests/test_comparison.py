@@ -123,6 +123,15 @@ def cycles(*lengths: int) -> list[Row]:
     return [tuple(int(node in edge) for node in range(sum(lengths))) for edge in edges]
 
 
+@pytest.mark.parametrize("values", [(0, 1), (-1, -2), ("", 0), ("M", "F"), (None, 1.5)])
+def test_pairs_of_values_whose_hashes_lie_near_are_told_apart(values):
+    stream = random.Random(3)
+    for rows in (cycles(20), cycles(7, 13), binary_columns(stream, 20, 20, 200), binary_columns(stream, 6, 6, 2000)):
+        gold: list[Row] = [tuple(values[cell] for cell in row) for row in rows]
+        order = stream.sample(range(len(gold[0])), len(gold[0]))
+        assert same("spider", gold, [tuple(row[index] for index in order) for row in stream.sample(gold, len(gold))])
+
+
 def test_what_counting_can_not_tell_apart_is_tried_and_too_long_a_try_is_said_to_be_one(monkeypatch):
     assert same("spider", cycles(3, 5, 4), cycles(4, 3, 5))
     assert not same("spider", cycles(6, 6), cycles(3, 9))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.messages import Candidate, Outcome, ScoreRequest
+from configs.errors import UserError
 from configs.reward_sections import RewardSection
 from reward_service.graph.build import BuiltQuery
 from reward_service.reading.contained_reader import ContainedReader
@@ -131,6 +132,8 @@ def test_a_schema_is_read_in_the_child_too_and_one_that_never_ends_is_said(folde
         assert reader.schema("shop") == SchemaReader(folder).schema("shop")
         try:
             assert "t" in reader.schema("doubling")
-        except DatabaseUnavailable as fault:
+        except UserError as fault:
             assert "CPU time" in str(fault)
+        with pytest.raises(UserError, match="absent"):
+            reader.schema("absent")
         assert reader.schema("shop")

@@ -179,6 +179,8 @@ def test_without_now_the_functions_are_sqlites(name, arguments):
         ("'2024-02-29T13:14:15Z'", CLOCK),
         ("2024-02-29T15:14:15+02:00", CLOCK),
         ("2024-02-29", "2024-02-29 00:00:00"),
+        ("0999-01-02", "0999-01-02 00:00:00"),
+        ("2024-02-29 13:14:15.75", CLOCK),
         ("auto", "auto"),
     ],
 )
@@ -186,9 +188,10 @@ def test_a_clock_may_be_written_as_iso_8601_has_it(given_as, taken):
     assert load_config(None, [f"reward.clock={given_as}"]).reward.clock == taken
 
 
-def test_a_clock_that_is_none_is_refused():
-    with pytest.raises(UserError, match=r"reward\.clock is 'noon', which is no instant"):
-        load_config(None, ["reward.clock=noon"])
+@pytest.mark.parametrize("value", ["noon", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00", "2024-13-01"])
+def test_a_clock_that_is_none_is_refused(value):
+    with pytest.raises(UserError, match=r"reward\.clock is '.*', which is no instant"):
+        load_config(None, [f"reward.clock={value}"])
 
 
 @pytest.mark.parametrize("text", ["strftime(", "date(", "strftime('", "date ", "date(/*", "/*", "(", "'now", "date--"])

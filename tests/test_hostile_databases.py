@@ -17,6 +17,7 @@ from actors.data.contained_databases import ContainedDatabases, find_schema
 from actors.data.database_files import fault_of_file, find_database
 from actors.data.reading_settings import ReadingSettings
 from actors.data.schemas import ColumnName
+from cluster.contained import database_states
 from cluster.messages import Candidate, Outcome, ScoreRequest
 from configs.errors import UserError
 from configs.schema import RewardSection
@@ -129,6 +130,60 @@ def test_a_log_that_nobody_has_merged_is_read_and_nothing_is_left_beside_it(tmp_
     finally:
         scorer.close()
     assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+
+
+def test_an_empty_log_is_none_and_a_link_has_the_log_of_its_file(tmp_path):
+    path = tmp_path / "zoo" / "zoo.sqlite"
+    leave_a_log(path)
+    Path(f"{path}-wal").write_bytes(b"")
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(UserError):  # its tables stood in the log alone
+        raise UserError(str(find_schema(path, 1).tables))
+    assert sorted(path.parent.iterdir()) == before
+    other = tmp_path / "farm" / "farm.sqlite"
+    leave_a_log(other)
+    link = tmp_path / "link" / "link.sqlite"
+    link.parent.mkdir()
+    link.symlink_to(other)
+    assert [table.name for table in find_schema(link, 1).tables] == ["pet"]
+    assert {one.name for one in other.parent.iterdir()} == {"farm.sqlite", "farm.sqlite-wal"}
+
+
+def test_what_a_killed_child_has_copied_is_removed(tmp_path):
+    child = os.fork()
+    if child == 0:
+        database_states.copies_dir(os.getpid()).mkdir()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert database_states.copies_dir(child).is_dir()
+    database_states.remove_copies(child)
+    assert not database_states.copies_dir(child).exists()
+
+
+def test_what_a_stranger_declared_or_damaged_is_one_tables_own(tmp_path, databases, capfd):
+    odd = "CREATE TABLE odd (a VARCHAR(10,2), b NVARCHAR(5,1), c CHAR(3,1)); INSERT INTO odd VALUES ('x', 'y', 'z');"
+    path = database(tmp_path, "zoo", SOUND + odd)
+    found = databases.find_schema(path, 1)
+    read = {table.name: table for table in found.tables}
+    first = read["odd"].columns[0]
+    assert (first.name, first.type) == ("a", "VARCHAR(10,2)")
+    assert read["odd"].columns[2].examples == ("'z'",) and not found.left_out
+    damaged = database(tmp_path, "farm", SOUND + "CREATE TABLE other AS SELECT hex(randomblob(3000)) AS x FROM pet;")
+    content = bytearray(damaged.read_bytes())
+    content[-4096:-3000] = b"\xff" * 1096
+    damaged.write_bytes(content)
+    assert "pet" in [table.name for table in databases.find_schema(damaged, 3).tables]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_fault_of_the_file_names_it(tmp_path, databases):
+    path = database(tmp_path, "zoo", SOUND)
+    with closing(sqlite3.connect(path)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="locked") as refusal:
+            databases.find_schema(path, 1)
+    assert str(path) in str(refusal.value)
+    assert databases.find_schema(path, 1).tables
 
 
 @pytest.mark.heavy

@@ -147,14 +147,20 @@ def test_on_a_disk_that_machines_share_a_young_lock_is_waited_for(tmp_path, monk
     lock.touch()
     waits_s = []
 
-    def builder_ends_or_dies(wait_s: float) -> None:
+    def builder_dies_later(wait_s: float) -> None:
         waits_s.append(wait_s)
-        if len(waits_s) == 2:
+        if len(waits_s) == 4:
             long_ago_s = lock.stat().st_mtime - 3600
             os.utime(lock, (long_ago_s, long_ago_s))
 
-    assert remove_abandoned_locks(tmp_path, builder_ends_or_dies) == [lock]
-    assert len(waits_s) == 2
+    assert remove_abandoned_locks(tmp_path, builder_dies_later) == [lock]
+    assert len(waits_s) >= 4
+
+
+def test_a_lock_that_its_builder_removes_in_time_is_left_to_it(tmp_path):
+    lock = built_operators(tmp_path) / "lock"
+    lock.touch()  # closed already, and not yet removed
+    assert remove_abandoned_locks(tmp_path, lambda _: lock.unlink()) == []
 
 
 def built_operators(built_dir: Path) -> Path:

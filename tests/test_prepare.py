@@ -157,6 +157,12 @@ def test_a_gold_that_asks_for_the_time_is_kept_at_the_clock_that_the_folder_keep
     assert with_clock(load_config(None, ["reward.clock=2001-01-01"])).reward.clock == "2001-01-01 00:00:00"
 
 
+def test_a_manifest_with_another_clock_than_an_instant_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"clock": "tomorrow"}')
+    with pytest.raises(UserError, match=r"manifest\.json is 'tomorrow', which is no instant"):
+        clock_of_prepared(tmp_path)
+
+
 @pytest.mark.heavy
 def test_a_folder_takes_another_clock_when_it_is_given_one(tmp_path):
     records = [good(name) for name in DATABASES]

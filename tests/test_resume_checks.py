@@ -119,3 +119,4 @@ def test_a_clock_that_is_left_open_is_the_checkpoints_and_another_is_refused():
     before_clocks = saved()
     del before_clocks["reward"]["clock"]
     assert check_resume(before_clocks, given()) == []
+    assert check_resume(before_clocks, given("reward.clock=2001-01-01")) == []  # as its first resume has decided it

@@ -15,11 +15,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from cluster.contained.database_states import has_unmerged_log, is_empty, opened_as_copy
+from cluster.contained.database_states import is_empty, opened
 from configs.errors import UserError
 
 PROGRESS_OPCODES = 10_000
-_WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of the file's header
 
 
 def bound(connection: Connection, cpu_limit_s: float, max_memory_bytes: int) -> None:
@@ -39,7 +38,7 @@ def reading(database: Path) -> Iterator[Connection]:
         raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
     if is_empty(database):
         raise UserError(f"{database} is empty (0 bytes): copy the database once more.")
-    engine = create_engine("sqlite://", creator=lambda: _connected(database), poolclass=StaticPool)
+    engine = create_engine("sqlite://", creator=lambda: opened(database, _connected), poolclass=StaticPool)
     try:
         with warnings.catch_warnings(), engine.connect() as connection:
             # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.
@@ -63,21 +62,8 @@ def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _connected(database: Path) -> sqlite3.Connection:
-    if has_unmerged_log(database):
-        return opened_as_copy(database, lambda copy: _opened(copy, ""))
-    # Reading a file in WAL mode would create files beside it, unless it is declared immutable: sound without a log.
-    is_unchanging = _is_wal_mode(database) and not database.with_name(database.name + "-wal").exists()
-    return _opened(database, "&immutable=1" if is_unchanging else "")
-
-
-def _opened(database: Path, parameter: str) -> sqlite3.Connection:
+def _connected(path: Path, parameter: str) -> sqlite3.Connection:
     # SQLAlchemy would decode a URL's path once more than SQLite does.
-    connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro{parameter}", uri=True)
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{parameter}", uri=True)
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return connection
-
-
-def _is_wal_mode(database: Path) -> bool:
-    with database.open("rb") as file:
-        return file.read(20)[18:20] == _WAL_VERSION

@@ -85,7 +85,8 @@ class ContainedDatabases:
                 self._process.close()
                 raise
         if run.file_fault or (steps[0][0] == "tables" and run.faults):
-            raise UserError(run.file_fault or f"The tables of {database} can't be listed: {run.faults[0]}.")
+            why = run.file_fault or f"its tables can't be listed: {run.faults[0]}"
+            raise UserError(why if str(database) in why else f"{database} can't be read ({why}): check the file.")
         return run
 
 

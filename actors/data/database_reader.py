@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,18 @@ from sqlalchemy.types import NullType
 from actors.data.connections import quoted_name, reading
 from actors.data.reading_settings import ReadingSettings
 from actors.data.schemas import MAX_EXAMPLE_CHARS, literal
+from cluster.contained.database_states import real_file
 from cluster.contained.frames import Frame
 from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
 MIN_CHARS, MAX_CHARS = 2, 100  # shorter ones are in every question, longer ones in none
 PROGRESS_OPCODES = 10_000
-_FILE_FAULTS = ("locked", "disk I/O", "malformed", "not a database")  # any other is one table's own
+# Any other is one table's own; of a damaged file some tables may be whole.
+_FILE_FAULTS = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
+)
+NOT_UTF_8 = "\ufffd"  # in a name: SQL can't say it, and SQLite would take it for a text
 
 
 class DatabaseReader:
@@ -33,23 +40,34 @@ class DatabaseReader:
     def __init__(self, settings: ReadingSettings) -> None:
         self._settings = settings
         self._ends_at_s = math.inf
+        self._databases = ExitStack()
+        self._open: tuple[tuple[str, object], Connection, Inspector] | None = None
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """Yield a frame for each step, with `value`, its own `fault`, or `file_fault`, which ends the request."""
         steps: Sequence[tuple[int, Sequence]] = request["steps"]
         try:
-            with reading(Path(request["database"])) as connection:
-                self._guard(connection)
-                inspector = inspect(connection)
-                for index, step in steps:
-                    frame = self._answer(connection, inspector, step)
-                    yield {"kind": "step", "index": index, **frame}
-                    if "file_fault" in frame:
-                        return
+            connection, inspector = self._opened(Path(request["database"]))
+            for index, step in steps:
+                frame = self._answer(connection, inspector, step)
+                yield {"kind": "step", "index": index, **frame}
+                if "file_fault" in frame:
+                    return
         except UserError as fault:
             yield {"kind": "step", "index": steps[0][0], "file_fault": str(fault)}
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _opened(self, database: Path) -> tuple[Connection, Inspector]:
+        """The database in its present state, kept open for the next request of it. Raises UserError."""
+        key = str(database), _state(database)
+        if self._open is None or self._open[0] != key:
+            self._databases.close()
+            self._open = None
+            connection = self._databases.enter_context(reading(database))
+            self._guard(connection)
+            self._open = key, connection, inspect(connection)
+        return self._open[1:]
 
     def _guard(self, connection: Connection) -> None:
         raw = connection.connection.driver_connection
@@ -68,10 +86,21 @@ class DatabaseReader:
         except MemoryError:
             return {"fault": f"reading it takes more than {settings.max_memory_bytes:,} bytes of memory"}
         except DBAPIError as error:
-            said = str(error.orig)
-            if "interrupted" in said:
+            code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
+            if code == sqlite3.SQLITE_INTERRUPT:
                 return {"fault": f"reading it takes over {settings.time_limit_s:g} s of CPU time"}
-            return {"file_fault" if any(one in said for one in _FILE_FAULTS) else "fault": said}
+            return {"file_fault" if code in _FILE_FAULTS else "fault": str(error.orig)}
+        except Exception as error:  # SQLAlchemy trips over what a stranger declared: it is that table's, and said
+            return {"fault": f"{type(error).__name__}: {error}"}
+
+
+def _state(database: Path) -> object:
+    """What changes with the file or its log; None where there is none, which opening it will say."""
+    try:
+        found = [os.stat(one) for one in (database, f"{real_file(database)}-wal") if os.path.exists(one)]
+        return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
+    except OSError:
+        return None
 
 
 def _tables(connection: Connection, inspector: Inspector, _: ReadingSettings) -> list[str]:
@@ -79,16 +108,37 @@ def _tables(connection: Connection, inspector: Inspector, _: ReadingSettings) ->
 
 
 def _table(connection: Connection, inspector: Inspector, _: ReadingSettings, name: str) -> dict[str, Any]:
+    try:
+        return {
+            "columns": [
+                (column["name"], "" if isinstance(column["type"], NullType) else str(column["type"]))
+                for column in inspector.get_columns(name)
+            ],
+            "primary_key": list(inspector.get_pk_constraint(name)["constrained_columns"]),
+            "foreign_keys": [
+                (key["constrained_columns"], key["referred_table"], key["referred_columns"])
+                for key in inspector.get_foreign_keys(name)
+            ],
+        }
+    except (AttributeError, TypeError, ValueError):  # SQLAlchemy trips over a declared type, as over VARCHAR(10,2)
+        return _declared(connection, name)
+
+
+def _declared(connection: Connection, table: str) -> dict[str, Any]:
+    """The table as SQLite itself describes it, with the types as they are declared."""
+    columns = connection.exec_driver_sql("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,))
+    rows = [tuple(row) for row in columns]
+    keys: dict[int, tuple[list[str], str, list[str]]] = {}
+    for number, referred, own, other in connection.exec_driver_sql(
+        'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table,)
+    ):
+        key = keys.setdefault(number, ([], referred, []))
+        key[0].append(own)
+        key[2].extend([] if other is None else [other])
     return {
-        "columns": [
-            (column["name"], "" if isinstance(column["type"], NullType) else str(column["type"]))
-            for column in inspector.get_columns(name)
-        ],
-        "primary_key": list(inspector.get_pk_constraint(name)["constrained_columns"]),
-        "foreign_keys": [
-            (key["constrained_columns"], key["referred_table"], key["referred_columns"])
-            for key in inspector.get_foreign_keys(name)
-        ],
+        "columns": [(name, kind) for name, kind, _ in rows],
+        "primary_key": [name for name, _, place in sorted(rows, key=lambda row: row[2]) if place],
+        "foreign_keys": list(keys.values()),
     }
 
 
@@ -97,15 +147,19 @@ def _examples(
 ) -> dict[str, list[str]]:
     """Each column's first distinct values in the table's order, texts cut; no blobs, nothing empty."""
     found = {}
-    for column in inspector.get_columns(table):
+    for (name,) in connection.exec_driver_sql(
+        "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,)
+    ).all():
+        if NOT_UTF_8 in name:
+            continue
         # NOT INDEXED: an index would bring its own order, and the examples would hang on it.
         rows = connection.exec_driver_sql(
             f"SELECT DISTINCT CASE typeof(value) WHEN 'text' THEN substr(value, 1, {MAX_EXAMPLE_CHARS}) ELSE value END "
-            f"FROM (SELECT {quoted_name(column['name'])} AS value FROM {quoted_name(table)} NOT INDEXED "
+            f"FROM (SELECT {quoted_name(name)} AS value FROM {quoted_name(table)} NOT INDEXED "
             f"LIMIT {MAX_SAMPLED_ROWS}) "
             f"WHERE typeof(value) IN ('text', 'integer', 'real') AND trim(value) != '' LIMIT {num_examples}"
         )
-        found[column["name"]] = list(dict.fromkeys(literal(row[0]) for row in rows))
+        found[name] = list(dict.fromkeys(literal(row[0]) for row in rows))
     return found
 
 
@@ -113,6 +167,8 @@ def _texts(
     connection: Connection, inspector: Inspector, settings: ReadingSettings, table: str, column: str
 ) -> list[str]:
     """Distinct texts of a column, the first in the table's order; surrounding space is kept."""
+    if NOT_UTF_8 in column:
+        return []
     rows = connection.exec_driver_sql(
         f"SELECT DISTINCT value FROM (SELECT {quoted_name(column)} AS value FROM {quoted_name(table)} NOT INDEXED "
         f"LIMIT {settings.max_text_rows}) WHERE typeof(value) = 'text' "

@@ -17,7 +17,8 @@ from actors.data.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates
 from actors.data.questions import read_questions
 from cluster.messages import Question
 from configs.errors import UserError
-from configs.foreign_files import parsed_json
+from configs.foreign_files import parsed_json, read_regular
+from configs.reward_sections import instant_of
 
 MANIFEST_FILE, DROPPED_FILE, VERDICTS_FILE, DATABASES_FOLDER = (
     "manifest.json", "dropped.jsonl", "verdicts.jsonl", "databases",
@@ -48,10 +49,14 @@ def clock_of_prepared(folder: Path) -> str | None:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = parsed_json(path.read_bytes())
+        manifest = parsed_json(read_regular(path))
     except (OSError, ValueError):
         raise UserError(f"{path} can't be read: run floe prepare again, or give another folder.") from None
-    return manifest.get("clock") if isinstance(manifest, dict) else None
+    clock = manifest.get("clock") if isinstance(manifest, dict) else None
+    try:
+        return None if clock is None else instant_of(clock)
+    except ValueError as fault:
+        raise UserError(f"'clock' of {path} {fault}, or run floe prepare again.") from None
 
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[Question]]) -> None:

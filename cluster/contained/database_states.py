@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,14 +17,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-
-def has_unmerged_log(database: Path) -> bool:
-    """Whether reading the database in its place would make a file there: it has a log, and nobody has it open."""
-    log, index = Path(f"{database}-wal"), Path(f"{database}-shm")
-    try:
-        return os.stat(log).st_size > 0 and not index.exists()
-    except FileNotFoundError:
-        return False
+_WAL_VERSION = b"\x02\x02"  # bytes 18 and 19 of the file's header
+_COPIES_MARK = secrets.token_hex(8)  # of this process and the children that it forks
 
 
 def is_empty(database: Path) -> bool:
@@ -31,19 +26,66 @@ def is_empty(database: Path) -> bool:
     return os.stat(database).st_size == 0
 
 
-def opened_as_copy(database: Path, connect: Callable[[Path], T]) -> T:
-    """Open a private copy of the database and its log, which takes no room any more once it is closed.
+def opened(database: Path, connect: Callable[[Path, str], T]) -> T:
+    """Open the database so that nothing appears beside it.
 
-    `connect` has to read from the file before it returns: then SQLite has opened all that it needs, and the names can
-    go. Raises OSError where there is no room.
+    `connect` gets a path and a parameter of the URI, and has to read from the file before it returns. Raises OSError,
+    and what `connect` raises.
     """
+    path = real_file(database)
+    log_bytes = _size_bytes(f"{path}-wal")
+    if not Path(f"{path}-shm").exists():  # else somebody has it open, and nothing new appears
+        if log_bytes:
+            return _opened_as_copy(path, lambda copy: connect(copy, ""))
+        if _is_in_wal_mode(path):
+            # Sound while there is no log; whoever makes one changes what the file's state is told by.
+            return connect(path, "&immutable=1")
+    return connect(path, "")
+
+
+def real_file(database: Path) -> Path:
+    """The file that a link leads to: a log stands beside that."""
+    for _ in range(40):  # as many as the kernel follows
+        try:
+            database = database.parent / os.readlink(database)
+        except OSError:
+            break
+    return database
+
+
+def copies_dir(process_id: int) -> Path:
+    """Where that process, this one or a child that it forked, keeps its private copies."""
+    return Path(tempfile.gettempdir()) / f"floe-copies-{_COPIES_MARK}-{process_id}"
+
+
+def remove_copies(process_id: int) -> None:
+    """Remove what a child has left that was killed while it copied."""
+    shutil.rmtree(copies_dir(process_id), ignore_errors=True)
+
+
+def _opened_as_copy(database: Path, connect: Callable[[Path], T]) -> T:
+    """Open a private copy of the database and its log, whose names go at once: SQLite has both open by then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))  # a contained child may write but small files
+    folder = copies_dir(os.getpid())
     try:
-        with tempfile.TemporaryDirectory(prefix="floe-log-") as folder:
-            copy = Path(folder) / database.name
-            shutil.copyfile(database, copy)
-            shutil.copyfile(f"{database}-wal", f"{copy}-wal")
-            return connect(copy)
+        folder.mkdir(mode=0o700)
+        copy = folder / database.name
+        shutil.copyfile(database, copy)
+        shutil.copyfile(f"{database}-wal", f"{copy}-wal")
+        return connect(copy)
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_in_wal_mode(database: Path) -> bool:
+    with database.open("rb") as file:
+        return file.read(20)[18:20] == _WAL_VERSION

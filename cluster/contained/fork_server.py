@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.contained.child_position import PositionBoard
+from cluster.contained.database_states import remove_copies
 from cluster.contained.frames import Frame, is_frame_waiting, receive_frame, send_frame
 
 PARENT_CHECK_S = 1.0
@@ -109,6 +110,7 @@ class _ForkServer:
         if kill:
             os.kill(self._child_pid, signal.SIGKILL)
         status = os.waitpid(self._child_pid, 0)[1]
+        remove_copies(self._child_pid)
         self._child_pid = 0
         return status
 

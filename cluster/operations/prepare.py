@@ -64,7 +64,7 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
     folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
         databases = _databases(questions)
-        options = replace(options, reward=at_the_folders_clock(options.reward, log))
+        options = replace(options, reward=at_the_folders_clock(options.reward, log, folder))
         inputs = _inputs(sources, options, databases)
         _leave_earlier_inputs(folder, inputs)
         link_databases(folder, databases.files)

@@ -9,6 +9,7 @@ from typing import Self
 
 from cluster.contained.process import ContainedProcess, ProcessUnavailable
 from cluster.contained.runs import run_all
+from configs.errors import UserError
 from reward_service.bounded_cache import BoundedCache
 from reward_service.databases import database_path, file_digest
 from reward_service.graph.build import BuiltQuery
@@ -53,9 +54,12 @@ class ContainedReader:
             return found
 
     def schema(self, database_id: str) -> Schema:
-        """Return the tables and views of the database. Raises DatabaseUnavailable."""
-        with self._lock:
-            return self._run(ReadingRun(database_id, (), self._settings.time_limit_s)).schema
+        """Return the tables and views of the database. Raises UserError."""
+        try:
+            with self._lock:
+                return self._run(ReadingRun(database_id, (), self._settings.time_limit_s)).schema
+        except DatabaseUnavailable as fault:
+            raise UserError(f"The schema of database '{database_id}' can't be read ({fault}).") from fault
 
     @classmethod
     def for_schemas(cls, databases_dir: Path) -> Self:

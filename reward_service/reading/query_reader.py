@@ -13,6 +13,7 @@ from reward_service.schema_reader import Schema, SchemaReader
 from reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_SCHEMAS = 256
+SCHEMA_LIMIT_S = 60.0  # of CPU time, to open a database, which may mean copying it, and to read its tables
 
 
 class QueryReader:
@@ -26,7 +27,7 @@ class QueryReader:
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """One `schema` frame, and when it holds no `fault` one `text` frame for each of `texts`."""
         try:
-            self._start_timer()
+            signal.setitimer(signal.ITIMER_PROF, max(SCHEMA_LIMIT_S, self._settings.time_limit_s))
             try:
                 read = self._reader(request["database_id"])
             except DatabaseUnavailable as error:
