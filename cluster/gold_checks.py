@@ -91,6 +91,10 @@ class GoldChecks:
             pool = ThreadPoolExecutor(self.settings.num_workers)
             try:
                 yield lambda job: pool.submit(run, job)
+            except BaseException:  # as by Ctrl-C: a gold that runs need not come to its end
+                pool.shutdown(wait=False, cancel_futures=True)
+                inspectors.close()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
 

@@ -130,6 +130,10 @@ class Scorer:
         """Process id of the present executor child; 0 when there is none."""
         return self._process.child_pid
 
+    def abandon(self) -> None:
+        """End the executor under a request that another thread waits for; its candidates become infrastructure."""
+        self._process.close()
+
     def close(self) -> None:
         """Ends the executor; a later request would start another."""
         with self._lock:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from actors.data.contained_databases import ContainedDatabases, find_schema
@@ -196,11 +198,41 @@ def test_a_ctrl_c_ends_a_preparation_that_a_database_holds_up(tmp_path):
         [sys.executable, "-m", "cluster.cli", *command, "--time-limit", "600"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    log = tmp_path / "out" / "verdicts.jsonl"
-    while not (log.is_file() and log.stat().st_size) and running.poll() is None:
+    while not is_running_sql(running.pid) and running.poll() is None:
         time.sleep(0.05)
     assert running.poll() is None, running.communicate()[0]
     running.send_signal(signal.SIGINT)
-    printed, _ = running.communicate(timeout=120)
+    printed, _ = running.communicate(timeout=300)  # the gold alone would take 600 s of CPU time
     assert running.returncode == 130, printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.heavy
+def test_a_ctrl_c_ends_a_scoring_that_a_candidate_holds_up(tmp_path):
+    database(tmp_path / "databases", "zoo", SOUND)
+    (tmp_path / "questions.json").write_text('[{"question": "Who?", "SQL": "SELECT name FROM pet", "db_id": "zoo"}]')
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    (tmp_path / "predictions.jsonl").write_text(json.dumps({"question_id": "0", "sql": endless}) + "\n")
+    command = ["score", "--time-limit", "600", "--databases", str(tmp_path / "databases")]
+    command += ["--questions", str(tmp_path / "questions.json")]
+    command += ["--predictions", str(tmp_path / "predictions.jsonl")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli", *command],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not is_running_sql(running.pid) and running.poll() is None:
+        time.sleep(0.05)
+    assert running.poll() is None, running.communicate()[0]
+    running.send_signal(signal.SIGINT)
+    printed, _ = running.communicate(timeout=300)
+    assert running.returncode == 130 and "Traceback" not in printed, printed
+
+
+def is_running_sql(parent_pid: int) -> bool:
+    """Whether a child of an executor has used half a second of CPU time."""
+    for process in psutil.Process(parent_pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            is_child = "reward_service.executor_child" in process.cmdline() and process.ppid() != parent_pid
+            if is_child and process.cpu_times().user > 0.5:
+                return True
+    return False

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -91,7 +92,8 @@ class ContainedProcess:
 
     def receive(self) -> list[Frame]:
         """The child's next answers; the last of each request's is `done`. Raises ChildEnded."""
-        assert self._child is not None
+        if self._child is None:  # closed meanwhile, by another thread
+            raise ProcessUnavailable(f"{self._settings.title} was ended")
         try:
             answers: list[Frame] = receive_frame(self._child)["answers"]
         except TimeoutError as error:
@@ -106,9 +108,11 @@ class ContainedProcess:
         self._reap(b"k")
 
     def close(self) -> None:
-        """Ends the child and the server."""
+        """Ends the child and the server; a thread that waits for an answer then gets ProcessUnavailable."""
         for stream in (self._child, self._control):
             if stream is not None:
+                with suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)  # closing alone would not wake that thread
                 stream.close()
         self._child = self._control = None
         if self._server is not None:
@@ -177,7 +181,8 @@ class ContainedProcess:
         return reply["status"], tuple(reply["position"])
 
     def _ask(self, send: Callable[[socket.socket], object]) -> Frame:
-        assert self._control is not None
+        if self._control is None:  # closed meanwhile, by another thread
+            raise ProcessUnavailable(f"{self._settings.title} was ended")
         try:
             send(self._control)
             return receive_frame(self._control)

@@ -114,16 +114,23 @@ def score_predictions(
 def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[ScoreAll]:
     """A `map` over score requests; a scorer owns executor children, so every thread has one of its own."""
     own = threading.local()
+    every: list[Scorer] = []
     with ExitStack() as scorers:
 
         def score_one(request: ScoreRequest) -> tuple[Score, ...]:
             if not hasattr(own, "scorer"):
                 own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward)))
+                every.append(own.scorer)
             return own.scorer.score(request)
 
         pool = ThreadPoolExecutor(reward.num_workers)
         try:
             yield lambda requests: pool.map(score_one, requests)
+        except BaseException:  # as by Ctrl-C: what runs need not come to its end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for scorer in every:
+                scorer.abandon()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
