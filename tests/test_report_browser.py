@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from cluster.operations.report import report
-from tests.browser import headless_browser, new_console_lines, new_requests, set_dark, set_width
+from tests.browser import LOAD_LIMIT_S, headless_browser, new_console_lines, new_requests, set_dark, set_width
 from tests.run_folders import small_run
 from tests.test_report import hostile_run
 
@@ -34,10 +34,12 @@ def page(tmp_path_factory) -> str:
 @pytest.fixture
 def opened(chrome, page):
     """Anew for each test, at the usual width."""
+    chrome.get("about:blank")  # else what the test before typed may come back
     set_width(chrome, 1280)
     new_console_lines(chrome)
     new_requests(chrome)
     chrome.get(page)
+    WebDriverWait(chrome, LOAD_LIMIT_S).until(lambda browser: len(shown_groups(browser)) == 6)
     return chrome
 
 
