@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,8 @@ def sampled_rollouts(run_dir: Path) -> SampledRollouts:
         return SampledRollouts(note="The run's folder has no rollouts.sqlite: no step was done.")
     try:
         with reading(path) as connection:
-            bound(connection, READ_LIMIT_S, MAX_MEMORY_BYTES)
+            ends_at_s = time.thread_time() + READ_LIMIT_S
+            bound(connection, lambda: time.thread_time() >= ends_at_s, MAX_MEMORY_BYTES)
             return _sampled(RolloutRows(connection))
     except (UserError, MemoryError, ValueError, TypeError) as fault:
         return SampledRollouts(note=f"The rollouts can't be read: {fault}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -61,13 +60,6 @@ class ExecutorSettings:
             max_compound_selects=section.max_compound_selects,
             max_like_pattern_bytes=section.max_like_pattern_bytes,
         )
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
     @property
     def sizes(self) -> StatementSizes:

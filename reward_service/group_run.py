@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from cluster.contained.frames import Frame
 from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS
+from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 from cluster.messages import Outcome, ResultProfile, ScoreRequest
 from reward_service.verdict import Verdict
 
@@ -27,8 +26,7 @@ class GroupRun:
         self._statements = statements
         self._hard_limit_s = hard_limit_s
         self._steps: list[Step] = []  # of the request sent last
-        self._deaths: Counter[Step] = Counter()
-        self._crashes: Counter[Step] = Counter()  # of these, such as the statement itself brought about
+        self._deaths = Deaths()
         self._gold_failures: dict[int, Verdict] = {}
         self._empty_golds: dict[int, bool] = {}
         self.verdicts: dict[int, Verdict] = {}
@@ -77,13 +75,12 @@ class GroupRun:
     def blame(self, num_done: int, end: ChildEnded) -> None:
         """The child ended on this group after `num_done` answers; those not sent are made again by the next child."""
         step = self._steps[min(num_done, len(self._steps) - 1)]
-        self._deaths[step] += 1
-        self._crashes[step] += end.is_crash
-        if end.by_cpu_timer:
+        cause = self._deaths.cause(step, end)
+        if cause is Cause.CPU_TIMER:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
             self._settle(step, Verdict(Outcome.TIMEOUT, text, self._hard_limit_s))
-        elif self._deaths[step] >= MAX_ATTEMPTS:
-            outcome = Outcome.KILLED if self._crashes[step] >= MAX_ATTEMPTS else Outcome.INFRASTRUCTURE
+        elif cause is not None:
+            outcome = Outcome.KILLED if cause is Cause.CRASH else Outcome.INFRASTRUCTURE
             self._settle(step, Verdict(outcome, f"{end}, {MAX_ATTEMPTS} times"))
 
     def _settle(self, step: Step, verdict: Verdict) -> None:

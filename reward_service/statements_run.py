@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from cluster.contained.frames import Frame
 from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS
+from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 from cluster.messages import Outcome
 
 
@@ -21,8 +20,7 @@ class StatementsRun:
         self._asked = asked
         self._hard_limit_s = hard_limit_s
         self._steps: list[int] = []  # indices of the request sent last
-        self._deaths: Counter[int] = Counter()
-        self._crashes: Counter[int] = Counter()  # of these, such as the statement itself brought about
+        self._deaths = Deaths()
         self.answers: dict[int, Frame] = {}
         self.is_over = False
 
@@ -43,12 +41,11 @@ class StatementsRun:
 
     def blame(self, num_done: int, end: ChildEnded) -> None:
         index = self._steps[min(num_done, len(self._steps) - 1)]
-        self._deaths[index] += 1
-        self._crashes[index] += end.is_crash
-        if end.by_cpu_timer:
+        cause = self._deaths.cause(index, end)
+        if cause is Cause.CPU_TIMER:
             text = f"its process was ended after {self._hard_limit_s:g} s of CPU time"
             self.answers[index] = {"outcome": Outcome.TIMEOUT.value, "message": text}
-        elif self._deaths[index] >= MAX_ATTEMPTS:
-            outcome = Outcome.KILLED if self._crashes[index] >= MAX_ATTEMPTS else Outcome.INFRASTRUCTURE
+        elif cause is not None:
+            outcome = Outcome.KILLED if cause is Cause.CRASH else Outcome.INFRASTRUCTURE
             self.answers[index] = {"outcome": outcome.value, "message": f"{end}, {MAX_ATTEMPTS} times"}
         self.is_over = len(self.answers) == len(self._statements)

@@ -20,7 +20,7 @@ from actors.data.database_files import fault_of_file, find_database
 from actors.data.reading_settings import ReadingSettings
 from actors.data.schemas import ColumnName
 from cluster.contained import database_states
-from cluster.messages import Candidate, Outcome, ScoreRequest
+from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from configs.errors import UserError
 from configs.schema import RewardSection
 from reward_service.scorer import Scorer
@@ -91,17 +91,17 @@ def test_a_file_that_is_no_database_is_refused_at_once(tmp_path, kind, said):
     assert str(path) in str(refusal.value)
     found = find_database(tmp_path, "zoo")
     assert found is None or fault_of_file(found) is not None
-    scorer = Scorer(tmp_path, RewardSection(num_workers=1))
-    try:
-        request = ScoreRequest(
-            question_id="q", database_id="zoo", gold_sql=("SELECT 1",), question="", evidence="",
-            candidates=(Candidate(sql="SELECT 1"),),
-        )  # fmt: skip
-        (scored,) = scorer.score(request)
-        assert (scored.outcome, scored.reward) == (Outcome.INFRASTRUCTURE, None)
-        assert str(path) in scored.message
-    finally:
-        scorer.close()
+    judged = scored(tmp_path, "SELECT 1", "SELECT 1")
+    assert (judged.outcome, judged.reward) == (Outcome.INFRASTRUCTURE, None)
+    assert str(path) in judged.message
+
+
+def scored(databases_dir: Path, gold: str, sql: str) -> Score:
+    request = ScoreRequest(
+        question_id="q", database_id="zoo", gold_sql=(gold,), candidates=(Candidate(sql=sql),)
+    )  # fmt: skip
+    with closing(Scorer(databases_dir, RewardSection(num_workers=1))) as scorer:
+        return scorer.score(request)[0]
 
 
 def leave_a_log(path: Path) -> None:
@@ -122,15 +122,7 @@ def test_a_log_that_nobody_has_merged_is_read_and_nothing_is_left_beside_it(tmp_
     before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
     assert set(before) == {"zoo.sqlite", "zoo.sqlite-wal"}
     assert [table.name for table in find_schema(path, 1).tables] == ["pet"]
-    scorer = Scorer(tmp_path, RewardSection(num_workers=1))
-    try:
-        request = ScoreRequest(
-            question_id="q", database_id="zoo", gold_sql=("SELECT name FROM pet",), question="", evidence="",
-            candidates=(Candidate(sql="SELECT 'Rex'"),),
-        )  # fmt: skip
-        assert [one.outcome for one in scorer.score(request)] == [Outcome.MATCH]
-    finally:
-        scorer.close()
+    assert scored(tmp_path, "SELECT name FROM pet", "SELECT 'Rex'").outcome is Outcome.MATCH
     assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
 
 

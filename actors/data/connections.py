@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -21,14 +20,13 @@ from configs.errors import UserError
 PROGRESS_OPCODES = 10_000
 
 
-def bound(connection: Connection, cpu_limit_s: float, max_memory_bytes: int) -> None:
-    """Let no statement go on after so much CPU time from now: it ends as interrupted, and a Ctrl-C ends it at once."""
+def bound(connection: Connection, is_over: Callable[[], bool], max_memory_bytes: int) -> None:
+    """Let no statement go on when `is_over`: it ends as interrupted, and a Ctrl-C ends it at once."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
-    ends_at_s = time.thread_time() + cpu_limit_s
     raw.execute("PRAGMA temp_store=MEMORY")  # a temporary file would have no bound but the disk's
     raw.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")
-    raw.set_progress_handler(lambda: time.thread_time() >= ends_at_s, PROGRESS_OPCODES)
+    raw.set_progress_handler(is_over, PROGRESS_OPCODES)
 
 
 @contextmanager

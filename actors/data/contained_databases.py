@@ -40,10 +40,10 @@ class ContainedDatabases:
         self._lock = threading.Lock()
 
     def find_schema(self, database: Path, num_examples: int) -> FoundSchema:
-        """Tables in the file's order; one that can't be read takes no other along. Raises UserError."""
+        """Tables by name; one that can't be read takes no other along. Raises UserError."""
         names: list[str] = self._read(database, [("tables",)]).values[0]
         described = self._read(database, [("table", name) for name in names])
-        sampled = [name for index, name in enumerate(names) if index in described.values]
+        sampled = [names[index] for index in sorted(described.values)]
         examples = self._read(database, [("examples", name, num_examples) for name in sampled if num_examples])
         left_out = [f"{_table(names[i], database)} is left out: {why}" for i, why in sorted(described.faults.items())]
         left_out += [
@@ -51,8 +51,8 @@ class ContainedDatabases:
             for i, why in sorted(examples.faults.items())
         ]
         tables = (
-            _schema(name, described.values[names.index(name)], examples.values.get(index, {}))
-            for index, name in enumerate(sampled)
+            _schema(names[index], described.values[index], examples.values.get(number, {}))
+            for number, index in enumerate(sorted(described.values))
         )
         return FoundSchema(tuple(tables), tuple(left_out))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from actors.data.database_reader import DatabaseReader
@@ -12,7 +13,7 @@ BESIDE_SQLITE_BYTES = 2**29  # values as Python holds and sends them
 
 
 def reading_service(settings_json: str) -> Service:
-    settings = ReadingSettings.from_json(settings_json)
+    settings = ReadingSettings(**json.loads(settings_json))
     return Service(
         make_answerer=partial(DatabaseReader, settings),
         max_process_bytes=settings.max_memory_bytes + BESIDE_SQLITE_BYTES,

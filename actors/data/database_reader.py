@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Inspector
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType
 
-from actors.data.connections import quoted_name, reading
+from actors.data.connections import bound, quoted_name, reading
 from actors.data.reading_settings import ReadingSettings
 from actors.data.schemas import MAX_EXAMPLE_CHARS, literal
 from cluster.contained.database_states import real_file
@@ -26,7 +26,6 @@ from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
 MIN_CHARS, MAX_CHARS = 2, 100  # shorter ones are in every question, longer ones in none
-PROGRESS_OPCODES = 10_000
 # Any other is one table's own; of a damaged file some tables may be whole.
 _FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
@@ -65,17 +64,9 @@ class DatabaseReader:
             self._databases.close()
             self._open = None
             connection = self._databases.enter_context(reading(database))
-            self._guard(connection)
+            bound(connection, lambda: time.thread_time() >= self._ends_at_s, self._settings.max_memory_bytes)
             self._open = key, connection, inspect(connection)
         return self._open[1:]
-
-    def _guard(self, connection: Connection) -> None:
-        raw = connection.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
-        # In memory alone: a temporary file would have no bound but the disk's.
-        raw.execute("PRAGMA temp_store=MEMORY")
-        raw.execute(f"PRAGMA hard_heap_limit={self._settings.max_memory_bytes}")
-        raw.set_progress_handler(lambda: time.thread_time() >= self._ends_at_s, PROGRESS_OPCODES)
 
     def _answer(self, connection: Connection, inspector: Inspector, step: Sequence) -> Frame:
         settings = self._settings

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from cluster.contained.frames import Frame
 from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS
+from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 
 
 class ReadingRun:
@@ -19,8 +18,7 @@ class ReadingRun:
         self._steps = steps
         self._time_limit_s = time_limit_s
         self._sent: list[int] = []  # indices of the steps of the request sent last
-        self._deaths: Counter[int] = Counter()
-        self._crashes: Counter[int] = Counter()
+        self._deaths = Deaths()
         self.values: dict[int, Any] = {}
         self.faults: dict[int, str] = {}
         self.file_fault = ""
@@ -49,13 +47,12 @@ class ReadingRun:
     def blame(self, num_done: int, end: ChildEnded) -> None:
         """Note that the child ended after `num_done` answers; those not sent are made again by the next child."""
         step = self._sent[min(num_done, len(self._sent) - 1)]
-        self._deaths[step] += 1
-        self._crashes[step] += end.is_crash
-        if end.by_cpu_timer:
+        cause = self._deaths.cause(step, end)
+        if cause is Cause.CPU_TIMER:
             self.faults[step] = f"reading it takes over {self._time_limit_s:g} s of CPU time"
-        elif self._crashes[step] >= MAX_ATTEMPTS:
+        elif cause is Cause.CRASH:
             self.faults[step] = f"reading it ends the process ({end})"
-        elif self._deaths[step] >= MAX_ATTEMPTS:
+        elif cause is Cause.OUTSIDE:
             self.file_fault = f"{end}, {MAX_ATTEMPTS} times"
         known = len(self.values) + len(self.faults)
         self.is_over = bool(self.file_fault) or known == len(self._steps)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +17,6 @@ class ReadingSettings:
     max_memory_bytes: int = 2**30  # SQLite's heap
     max_text_rows: int = 1_000_000  # of a table, that one column's texts are taken from
     max_texts: int = 20_000  # distinct ones of a column
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
     @property
     def hard_limit_s(self) -> float:

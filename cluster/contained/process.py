@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cluster.contained.frames import Frame, is_frame_waiting, receive_frame
 
@@ -46,12 +48,11 @@ class ChildEnded(Exception):
 
 
 class ProgramSettings(Protocol):
-    """What the fork server is told, and which of the project's programs it is."""
+    """A dataclass of plain values: what the fork server is told, and which of the project's programs it is."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     program: ClassVar[str]
     title: ClassVar[str]  # in messages
-
-    def to_json(self) -> str: ...
 
 
 class ContainedProcess:
@@ -198,7 +199,7 @@ class ContainedProcess:
         root = str(Path(__file__).resolve().parents[2])
         search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         # -P keeps the working directory off the module path; the new session keeps a Ctrl-C for the parent alone.
-        arguments = [str(theirs.fileno()), self._settings.to_json(), str(os.getpid())]
+        arguments = [str(theirs.fileno()), json.dumps(asdict(self._settings)), str(os.getpid())]
         self._control = ours
         with theirs:
             self._server = subprocess.Popen(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Sequence
+from enum import Enum
 from itertools import count
 from typing import Protocol
 
@@ -14,6 +15,32 @@ MAX_ATTEMPTS = 2  # of a step whose child died, unless by its own CPU timer
 MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
 
 _REQUEST_NUMBERS = count(1)  # no two requests of this process have the same, so that no child's last word is misread
+
+
+class Cause(Enum):
+    """What the deaths of its children say of a step."""
+
+    CPU_TIMER = "it takes too much CPU time"
+    CRASH = "it ends the process by itself"
+    OUTSIDE = "somebody else ends the process: no fault of the step"
+
+
+class Deaths:
+    """How often a child died at each step."""
+
+    def __init__(self) -> None:
+        self._num_deaths: Counter[Hashable] = Counter()
+        self._num_crashes: Counter[Hashable] = Counter()  # of these, such as the step itself brought about
+
+    def cause(self, step: Hashable, end: ChildEnded) -> Cause | None:
+        """Count one more at the step; return what it is to be blamed for, None while it is to be tried again."""
+        self._num_deaths[step] += 1
+        self._num_crashes[step] += end.is_crash
+        if end.by_cpu_timer:
+            return Cause.CPU_TIMER
+        if self._num_deaths[step] < MAX_ATTEMPTS:
+            return None
+        return Cause.CRASH if self._num_crashes[step] >= MAX_ATTEMPTS else Cause.OUTSIDE
 
 
 class Run(Protocol):

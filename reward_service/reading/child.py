@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from cluster.contained.fork_server import Service, serve
@@ -10,7 +11,7 @@ from reward_service.reading.settings import ReaderSettings
 
 
 def reader_service(settings_json: str) -> Service:
-    settings = ReaderSettings.from_json(settings_json)
+    settings = ReaderSettings(**json.loads(settings_json))
     return Service(
         make_answerer=partial(QueryReader, settings),
         max_process_bytes=settings.max_memory_bytes,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from cluster.contained.frames import Frame
 from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS
+from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 from reward_service.reading.forms import Form, Unreadable, decoded
 from reward_service.schema_reader import Schema
 
@@ -22,8 +21,7 @@ class ReadingRun:
         self._texts = texts
         self._time_limit_s = time_limit_s
         self._steps: list[int] = []  # of the request sent last
-        self._deaths: Counter[int] = Counter()
-        self._crashes: Counter[int] = Counter()
+        self._deaths = Deaths()
         self.forms: dict[int, Form] = {}
         self.schema: Schema = {}  # where no text is asked for
         self.unavailable: str | None = None
@@ -54,17 +52,16 @@ class ReadingRun:
     def blame(self, num_done: int, end: ChildEnded) -> None:
         """The child ended on this run after `num_done` answers; those not sent are made again by the next child."""
         step = self._steps[min(num_done, len(self._steps) - 1)]
-        self._deaths[step] += 1
-        self._crashes[step] += end.is_crash
-        if end.by_cpu_timer:
+        cause = self._deaths.cause(step, end)
+        if cause is Cause.CPU_TIMER:
             self._settle(
                 step, Unreadable("limit", f"reading it takes over {self._time_limit_s:g} s of CPU time", is_fault=True)
             )
-        elif self._crashes[step] >= MAX_ATTEMPTS:
+        elif cause is Cause.CRASH:
             self._settle(
                 step, Unreadable("limit", f"reading it takes more memory than there is ({end})", is_fault=True)
             )
-        elif self._deaths[step] >= MAX_ATTEMPTS:
+        elif cause is Cause.OUTSIDE:
             self.unavailable = f"{end}, {MAX_ATTEMPTS} times"
             self.is_over = True
 

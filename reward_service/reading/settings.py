@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 WALL_LIMIT_S = 120.0  # only a safety net: far above what a busy machine makes of the CPU-time limit
 
@@ -20,10 +19,3 @@ class ReaderSettings:
     databases_dir: str
     time_limit_s: float  # CPU seconds of one text, and of a database's schema
     max_memory_bytes: int
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        return cls(**json.loads(text))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
