@@ -15,6 +15,7 @@ import psutil
 import ray
 
 from cluster.actor_start import await_start, over_nodes, starting
+from cluster.clock import decided_reward
 from cluster.environment import instruction_set_masks
 from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
@@ -163,20 +164,20 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
     from reward_service.judge_protocol import longest_s
     from reward_service.scorer import Scorer
 
+    reward = decided_reward(config.reward)  # one clock for all of them and their successors
     handles = [
         ray.remote(Scorer)
         .options(
             name=f"{name}-{index}",
-            num_cpus=config.reward.num_cpus,
+            num_cpus=reward.num_cpus,
             max_restarts=-1,  # the pool scores the lost group again
             runtime_env={"env_vars": _threads(1)},
         )
-        .remote(databases_dir, config.reward)
-        for index in range(config.reward.num_workers)
+        .remote(databases_dir, reward)
+        for index in range(reward.num_workers)
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
-    judging_limit_s = partial(longest_s, config.reward)
-    reward, restart_limit_s = config.reward, config.cluster.start_timeout_s
+    judging_limit_s, restart_limit_s = partial(longest_s, reward), config.cluster.start_timeout_s
     return RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 OPERATORS = {"cpu_adam": "CPU Adam", "deepspeed_shm_comm": "shared-memory communication"}
-# On a network disk the builder may be another machine's process, which this one can't see; a build takes minutes.
-REMOTE_BUILD_LIMIT_S = 600.0
+# A build takes minutes; one by another machine, on a network disk, or by another user can't be seen from here.
+UNSEEN_BUILD_LIMIT_S = 600.0
 _POLL_S = 2.0
 _SECOND_LOOK_S = 1.0
 _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "fuse.sshfs", "fuse.gluster")
@@ -50,8 +50,8 @@ def abandoned_locks(built_dir: Path) -> list[Path]:
 def remove_abandoned_locks(built_dir: Path, wait: Callable[[float], None] = time.sleep) -> list[Path]:
     """Remove the locks that no process holds, and return them.
 
-    On a network disk it waits until such a lock is gone or `REMOTE_BUILD_LIMIT_S` old. Raises OSError where the
-    folder can't be written.
+    One whose builder this process could not see, on a network disk or of another user, must be
+    `UNSEEN_BUILD_LIMIT_S` old first. Raises OSError where the folder can't be written.
     """
     removed: list[Path] = []
     while left := abandoned_locks(built_dir):
@@ -60,7 +60,7 @@ def remove_abandoned_locks(built_dir: Path, wait: Callable[[float], None] = time
         left = [lock for lock in left if lock in abandoned_locks(built_dir)]
         if not left:
             continue
-        if _is_on_network(built_dir) and min(map(_age_s, left)) < REMOTE_BUILD_LIMIT_S:
+        if any(_has_unseen_builder(lock) and _age_s(lock) < UNSEEN_BUILD_LIMIT_S for lock in left):
             wait(_POLL_S)
             continue
         with (built_dir / "floe-abandoned-locks").open("w") as turn:
@@ -85,6 +85,13 @@ def _age_s(lock: Path) -> float:
         return time.time() - lock.stat().st_mtime
     except FileNotFoundError:  # its builder has finished
         return 0.0
+
+
+def _has_unseen_builder(lock: Path) -> bool:
+    with suppress(FileNotFoundError):  # its builder has finished
+        if lock.stat().st_uid != os.getuid():
+            return True
+    return _is_on_network(lock.parent)
 
 
 def _is_on_network(folder: Path) -> bool:

@@ -143,6 +143,17 @@ def test_the_lock_of_a_build_that_was_killed_is_told_and_that_of_one_at_work_is_
 def test_on_a_disk_that_machines_share_a_young_lock_is_waited_for(tmp_path, monkeypatch):
     mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")]
     monkeypatch.setattr("psutil.disk_partitions", lambda all: mounts)
+    assert_waited_for(tmp_path)
+
+
+def test_a_young_lock_of_another_user_is_waited_for(tmp_path, monkeypatch):
+    another_user = os.getuid() + 1
+    monkeypatch.setattr("os.getuid", lambda: another_user)
+    assert_waited_for(tmp_path)
+
+
+def assert_waited_for(tmp_path: Path) -> None:
+    """Its builder can't be seen from here, so that only its age tells that it is abandoned."""
     lock = built_operators(tmp_path) / "lock"
     lock.touch()
     waits_s = []

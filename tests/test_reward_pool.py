@@ -53,7 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pool(config: RunConfig, folder: Path) -> Iterator[RewardPool]:
-    with ray_session(config.cluster, namespace="test-reward-pool"):
+    with ray_session(config.cluster, namespace="test-reward-pool"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cluster.clock.present_instant", lambda: "2001-02-03 04:05:06")
         pool = start_reward_pool(config, folder)
         yield pool
         pool.stop()
@@ -166,6 +167,15 @@ def test_a_dead_worker_is_replaced_and_its_group_scored(pool: RewardPool) -> Non
     results = [pool.result(ticket) for ticket in tickets]
     assert all([score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR] for scores in results)
     assert pool.metrics().replaced_workers >= 1
+
+
+def test_all_workers_judge_at_one_instant_which_their_successors_keep(pool: RewardPool) -> None:
+    for worker in workers():
+        worker.kill()
+    right = tuple(Candidate(sql=f"SELECT '2001-02-03 04:05:06' -- {number}") for number in range(2))
+    asking = ScoreRequest(question_id="q", database_id="emp", gold_sql=("SELECT datetime('now')",), candidates=right)
+    results = [pool.result(ticket) for ticket in [pool.submit(asking) for _ in range(8)]]
+    assert {score.outcome for scores in results for score in scores} == {Outcome.MATCH}
 
 
 def test_a_slow_group_holds_nobody_else_back(pool: RewardPool) -> None:

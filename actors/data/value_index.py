@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import bm25s
@@ -31,6 +32,7 @@ FORMAT = (
     ReadingSettings().max_text_rows,
     ReadingSettings().max_texts,
     MAX_CHARS,
+    sqlite3.sqlite_version,  # another one may read a table that this one leaves out
 )  # an index made otherwise is not taken
 
 
