@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import shutil
+import signal
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ COSTLY_FIXTURES = {"home", "smoke_run"}
 # A busy machine makes single examples slow, which says nothing about the code.
 settings.register_profile("floe", deadline=None)
 settings.load_profile("floe")
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and so would all processes be that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
