@@ -4,6 +4,7 @@ import ipaddress
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ COSTLY_FIXTURES = {"home", "smoke_run"}
 # A busy machine makes single examples slow, which says nothing about the code.
 settings.register_profile("floe", deadline=None)
 settings.load_profile("floe")
+
+# Ray writes the address of a cluster that it starts into this folder, and floe joins the one that it finds there: not
+# that of the other process's tests, nor what a killed test run has left. Short: it is part of sockets' paths.
+RAY_DIR = tempfile.mkdtemp(prefix="floe-ray-")
+os.environ["RAY_TMPDIR"] = RAY_DIR
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and so would all processes be that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -156,6 +162,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Raises UsageError where xdist has lost the groups: every process would then make a run of its own."""
     if os.environ.get("PYTEST_XDIST_WORKER") and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("xdist does not keep groups together with this pytest: install 'pytest<9.2'.")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RAY_DIR, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
