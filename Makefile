@@ -22,8 +22,9 @@ test: $(READY) lint types  ## Lint, types, and all tests but the long loops, on 
 ci: $(READY) lint types  ## What CI runs: all tests, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(PYTEST) -m ""
 
-soak: $(READY)  ## Kill a run's processes again and again, and watch a long run's memory; half an hour
+soak: $(READY)  ## Kill a run's processes again and again, its driver in every phase, and watch a long run's memory
 	$(BIN)/python -m cluster.soak
+	FLOE_SOAK=1 $(BIN)/python -m pytest tests/test_resume.py -m ""
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
 	$(BIN)/python -m cluster.prove

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
 
@@ -13,12 +14,14 @@ from actors.data.contained_databases import find_schema
 from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns, what_is_read
 from actors.data.schemas import ColumnName, TableSchema
-from actors.data.value_index import ValueIndex, value_index
 from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
 from actors.trimming import by_relevance, column_names, key_columns, with_matches
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.schema import PromptSection
+
+if TYPE_CHECKING:
+    from actors.data.value_index import ValueIndex
 
 ColumnsOfGold = Callable[[Sequence[TableSchema]], frozenset[ColumnName]]
 
@@ -133,6 +136,8 @@ class PromptEncoder:
     def _open_value_index(self, database_id: str) -> ValueIndex:
         if self._indices_dir is None:
             raise ValueError("prompt.retrieved_values is set, but there is no folder for the indices")
+        from actors.data.value_index import value_index  # its libraries take a second to load
+
         index = value_index(self._database(database_id), self._indices_dir)
         self._left_out += [one for one in index.left_out if one not in self._left_out]
         return index

@@ -1,4 +1,4 @@
-"""The only DeepSpeed import: ZeRO, precision, the optimiser step."""
+"""DeepSpeed: ZeRO, precision, the optimiser step."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import socket
 from pathlib import Path
 from typing import TypeVar
 
-import deepspeed
 import torch
-from deepspeed.ops.adam import DeepSpeedCPUAdam
-from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 
 from cluster.messages import LearnerRank
 from configs.errors import UserError
 from configs.schema import LearnerSection
+from learner.deepspeed_library import BF16_Optimizer, DeepSpeedCPUAdam, deepspeed
 from learner.operator_builds import prepare_to_build
 from learner.optimizer_state import apply_state, layout_of, read_state, write_state
 

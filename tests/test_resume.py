@@ -23,9 +23,13 @@ from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
-NUM_STEPS = 7
+# What a killed driver leaves differs before the update, between update and checkpoint, and within the checkpoint: `make
+# ci` has one kill of each kind, `make soak` all phases.
+KILLS = ("scoring:2", "installing:3", "checkpoint:4")
+if os.environ.get("FLOE_SOAK"):
+    KILLS = ("generating:2", "scoring:3", "learning:4", "exporting:5", "installing:6", "checkpoint:7")
+NUM_STEPS = max(5, len(KILLS) + 1)
 LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is ended, nothing is measured
-KILLS = ("generating:2", "scoring:3", "learning:4", "exporting:5", "installing:6", "checkpoint:7")
 OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}")
 
 
@@ -53,7 +57,7 @@ def undisturbed(other_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(other_home, tmp_path_factory):
-    """Killed once in each phase, and each time told to go on."""
+    """Killed once in each of the phases, and each time told to go on."""
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     arguments = started(run_dir)
     for kill in KILLS:
@@ -95,7 +99,9 @@ def test_the_adapters_are_the_same(undisturbed, killed, adapter):
 
 @pytest.mark.long
 def test_no_half_checkpoint_and_no_process_is_left(killed):
-    assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == ["step-000006", "step-000007"]
+    assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == [
+        f"step-{step:06d}" for step in (NUM_STEPS - 1, NUM_STEPS)
+    ]
     ours = [one for one in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(one.info["cmdline"] or ())]
     assert ours == []
 
