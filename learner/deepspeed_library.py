@@ -1,4 +1,4 @@
-"""Imports DeepSpeed without the MLflow that its autotuner would load where it is installed, for seconds of each start."""
+"""Imports DeepSpeed without MLflow, which its tuner would load where it is installed, for seconds of each start."""
 
 from __future__ import annotations
 
