@@ -10,6 +10,7 @@ import numpy as np
 from actors.prompts import stop_texts
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from configs.colocation import TAKE_TURNS
+from configs.quick_imports import without_collections
 from configs.schema import RunConfig
 
 
@@ -17,9 +18,10 @@ class RolloutActor:
     """Holds one engine. Imports vLLM when it is constructed, in the process that will use it."""
 
     def __init__(self, config: RunConfig, model_dir: Path) -> None:
-        import torch
+        with without_collections():
+            import torch
 
-        from actors.vllm_engine import VllmEngine
+            from actors.vllm_engine import VllmEngine
 
         if config.rollout.num_threads:
             torch.set_num_threads(config.rollout.num_threads)

@@ -29,6 +29,7 @@ from configs.errors import (
     UserError,
 )
 from configs.loading import load_config
+from configs.quick_imports import without_collections
 
 app = typer.Typer(
     help="Post-trains language models to write SQL, with the result of running the SQL as reward.",
@@ -79,7 +80,8 @@ def train(
     if resolved.run.retries and not unsupervised:
         first = ["train", *arguments, *(overrides or ())]
         raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: say(line, to_stderr=True)))
-    from cluster.operations import train as operation
+    with without_collections():
+        from cluster.operations import train as operation
 
     (operation.train if resume is None else operation.resume)(resolved, run_dir)
 
@@ -104,7 +106,8 @@ def evaluate(
     options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
     given = [f"evaluation.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
-    from cluster.operations import evaluate as operation
+    with without_collections():
+        from cluster.operations import evaluate as operation
 
     chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
     operation.evaluate(resolved, chosen)
@@ -174,7 +177,8 @@ def prompt(
     if (question is None) != summary:
         raise UserError("floe prompt needs one of --question ID and --summary: give either.")
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
-    from cluster.operations import prompt as operation
+    with without_collections():
+        from cluster.operations import prompt as operation
 
     if question is None:
         operation.summarise_prompts(resolved)
@@ -201,7 +205,8 @@ def doctor(
 ) -> None:
     """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
-    from cluster.operations import doctor as operation
+    with without_collections():
+        from cluster.operations import doctor as operation
 
     raise typer.Exit(operation.doctor(resolved, as_json))
 
@@ -217,7 +222,8 @@ def plan(
 ) -> None:
     """Print what a run will hold in memory, and about how long it takes. Ends with 3 when it doesn't fit."""
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
-    from cluster.operations import plan as operation
+    with without_collections():
+        from cluster.operations import plan as operation
 
     raise typer.Exit(operation.plan(resolved, gpu_memory, as_json))
 

@@ -12,6 +12,7 @@ from cluster.environment import environment_overrides
 from cluster.run_folder import config_of_run, is_run
 from configs.errors import UserError
 from configs.loading import load_config
+from configs.quick_imports import without_collections
 from configs.schema import RunConfig
 
 
@@ -39,7 +40,8 @@ def export(
         raise UserError("floe export needs --merged OUT or --adapter OUT: name the folder to write.")
     run_dir = run_dir.expanduser().resolve()
     config = config_of_run(run_dir, overrides or ())
-    from cluster.operations import export as operation
+    with without_collections():
+        from cluster.operations import export as operation
 
     operation.export(config, run_dir, None if which is None else which.value, merged, adapter)
 
@@ -58,7 +60,8 @@ def ask(
     """Answer a question about a database: the SQL of a policy, and its rows. Ends with 3 when the SQL fails."""
     folder = None if adapter is None else adapter.expanduser().resolve()
     resolved, folder = policy_of(folder, config, overrides or [])
-    from cluster.operations import ask as operation
+    with without_collections():
+        from cluster.operations import ask as operation
 
     options = operation.AskOptions(
         question=question, database=database, adapter=folder, evidence=evidence, as_json=as_json

@@ -17,6 +17,7 @@ from cluster.messages import (
     WarmStartExample,
     WarmStartReport,
 )
+from configs.quick_imports import without_collections
 from configs.schema import RunConfig
 
 
@@ -28,7 +29,8 @@ class _Rank:
 
     def meeting_point(self, node_address: Callable[[], str]) -> tuple[str, int]:
         """Host and port at which this process, as rank 0, will wait for the others."""
-        from learner.deepspeed_engine import free_port
+        with without_collections():
+            from learner.deepspeed_engine import free_port
 
         host = node_address()
         return host, free_port(host)
@@ -44,7 +46,8 @@ class LearnerActor(_Rank):
 
     def join(self, rank: LearnerRank) -> None:
         """Returns when every rank has joined."""
-        from learner.grpo_learner import GrpoLearner
+        with without_collections():
+            from learner.grpo_learner import GrpoLearner
 
         self._learner = GrpoLearner(*self._made_of, rank)
 

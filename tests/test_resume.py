@@ -28,9 +28,12 @@ pytestmark = pytest.mark.engine
 KILLS = ("scoring:2", "installing:3", "checkpoint:4")
 if os.environ.get("FLOE_SOAK"):
     KILLS = ("generating:2", "scoring:3", "learning:4", "exporting:5", "installing:6", "checkpoint:7")
+DYING = ("executor child", "reward worker", "rollout actor")
+if os.environ.get("FLOE_SOAK"):
+    DYING = (*DYING, "learner")  # in CI it dies with its node
 NUM_STEPS = max(5, len(KILLS) + 1)
 LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is ended, nothing is measured
-OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}")
+OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32")
 
 
 def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:
@@ -111,19 +114,20 @@ def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, other_home):
     before = (killed / "metrics.jsonl").read_bytes()
     assert floe(killed, other_home, "--resume", str(killed)).wait(timeout=LIMIT_S) == 0
     assert (killed / "metrics.jsonl").read_bytes() == before
+    assert "nothing is left to do" in (killed.parent / f"{killed.name}.log").read_text()
 
 
 @pytest.mark.long
 def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturbed, other_home, tmp_path):
     run_dir = tmp_path / "run"
     driver = floe(run_dir, other_home, *started(run_dir))
-    for step, kind in enumerate(("executor child", "reward worker", "rollout actor", "learner"), start=1):
+    for step, kind in enumerate(DYING, start=1):
         wait_for(run_dir / "checkpoints" / f"step-{step:06d}", driver)
         assert kill_one(psutil.Process(driver.pid), kind, random.Random(step)), kind
     assert driver.wait(timeout=LIMIT_S) == 0
     assert difference(undisturbed, run_dir).is_none
     log = (tmp_path / "run.log").read_text()
-    assert "the learner died" in log and "goes on after step" in log
+    assert "learner" not in DYING or ("the learner died" in log and "goes on after step" in log)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.sql_fuzz import SCRIPT, completions, texts
 GOLD = "SELECT a FROM t"
 GROUP = 50
 LIMIT_S = 0.5
-SHORT, LONG = 500, 20_000
+SHORT, LONG, ALL = 500, 4_000, 20_000
 DESIGNS = {
     "arctic": {},
     "sql_r1": {"design": "sql_r1"},
@@ -74,7 +74,12 @@ def parse_share(num_texts: int) -> float:
 
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(
-    "num_texts", [pytest.param(SHORT, id="sample"), pytest.param(LONG, id="all", marks=pytest.mark.long)]
+    "num_texts",
+    [
+        pytest.param(SHORT, id="sample"),
+        pytest.param(LONG, id="more", marks=pytest.mark.long),
+        pytest.param(ALL, id="all", marks=pytest.mark.soak),
+    ],
 )
 def test_no_text_is_anyone_elses_fault(folder, design, num_texts, capsys):
     section = RewardSection.model_validate({**DESIGNS[design], "time_limit_s": LIMIT_S, "design_time_limit_s": LIMIT_S})

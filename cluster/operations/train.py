@@ -89,6 +89,10 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     store, losses = _store(config, run_dir, progress), Losses()
     checkpoint = store.newest()
     num_done = 0 if checkpoint is None else checkpoint.state.step
+    if num_done >= config.run.num_steps and not config.evaluation.enabled:
+        progress.note(f"all {num_done} steps are done: nothing is left to do")
+        progress.finished()
+        return None
     warm_start = None
     if config.warm_start.enabled:
         warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune)
