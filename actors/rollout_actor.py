@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.prompts import stop_texts
+from actors.prompting.prompts import stop_texts
 from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from configs.colocation import TAKE_TURNS
 from configs.quick_imports import without_collections

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.data.random_streams import stream_seed
-from actors.prompt_encoder import PromptEncoder
-from actors.prompts import prefill
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest, Outcome, Question, ScoredGroup
 from cluster.reports.evaluation_table import PolicyAnswers
 from cluster.reports.step_metrics import entropy_estimate
@@ -135,14 +134,13 @@ class Harness:
         self, requests: Sequence[GroupRequest], version: int | None, *, with_profiles: bool = False
     ) -> tuple[ScoredGroup, ...]:
         profiles = Profiles(num_timings=self.num_timings) if with_profiles else None
-        glued = prefill(self.config.prompt.style)
         num_asked = sum(request.num_samples for request in requests)
         return collect(
             self.rollouts,
             self.rewards,
             requests,
             version,
-            glued,
+            self.encoder.answer_start,
             profiles,
             correctness_only=True,
             note_answers=lambda num_answered: self.note_answers(num_answered, num_asked),

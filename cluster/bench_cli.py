@@ -51,6 +51,21 @@ def bench_reasoning(
     operation.bench_reasoning(resolved, as_json)
 
 
+@bench.command("prompts")
+def bench_prompts(
+    questions: Annotated[Path, typer.Argument(help="File of questions.")],
+    databases: Annotated[Path, typer.Argument(help="Folder of databases, or a tables.json to make empty ones of.")],
+    tokenizer: Annotated[Path, typer.Option(metavar="MODEL_DIR", help="Folder of the model, or of its tokenizer.")],
+    budgets: Annotated[str, typer.Option(metavar="512,1024", help="Trim to so many tokens; else values shown.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Which stored texts of golds prompts show, and which of the golds' columns short prompts lose."""
+    from cluster.bench import prompt_bench as operation
+
+    sizes = [int(one) for one in budgets.split(",") if one]
+    operation.bench_prompts(questions, databases, tokenizer, sizes, as_json)
+
+
 @bench.command("hacking")
 def bench_hacking(
     overrides: Overrides = None,

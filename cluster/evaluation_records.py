@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.answers import Answered
 from cluster.messages import Outcome, Question, Score, ScoredGroup
 from cluster.reports.evaluation_record import HARNESS_VERSION, EvaluationIdentity, GreedyAnswer, QuestionRecord

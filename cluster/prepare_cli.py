@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from actors.layouts.registry import LAYOUTS, layout_named
 from cluster.environment import environment_overrides
 from configs.loading import load_config
 
@@ -17,10 +18,29 @@ prepare = typer.Typer(
     rich_markup_mode=None,
 )
 
+ANY_LAYOUT = "auto"
+
+
+@prepare.callback(invoke_without_command=True)
+def _list(
+    show_list: Annotated[bool, typer.Option("--list", help="List the layouts, and what each holds.")] = False,
+) -> None:
+    if show_list:
+        for one in sorted(LAYOUTS, key=lambda layout: layout.name):
+            print(f"{one.name:14} {one.summary}")
+        raise typer.Exit
+
+
 Destination = Annotated[Path, typer.Argument(metavar="DST", help="Folder to make, or to bring up to date.")]
 ArchiveFolder = Annotated[Path, typer.Argument(metavar="SRC", help="The unpacked archive.")]
 DatabasesOption = Annotated[
     Path | None, typer.Option("--databases", help="Folder of the databases, where the archive has none.")
+]
+FieldsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME=FIELD,...", help="Fields of records whose names are not told, as in sql=gold,question=q."
+    ),
 ]
 Evaluation = Annotated[
     list[Path] | None,
@@ -42,57 +62,43 @@ PromptsOf = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
 
-@prepare.command()
-def spider(
-    source: ArchiveFolder,
-    destination: Destination,
-    databases: DatabasesOption = None,
-    evaluation: Evaluation = None,
-    time_limit: TimeLimit = None,
-    held_out_share: HeldOutShare = 0.1,
-    seed: Seed = 1,
-    workers: Workers = None,
-    clock: Clock = None,
-    prompts_of: PromptsOf = None,
-    measure_pass_rate: MeasurePassRate = None,
-    as_json: AsJson = False,
-) -> None:
-    """Prepare a folder of Spider's layout: train_spider.json, train_others.json, dev.json, database/."""
-    from cluster.operations.preparation_sources import archive_sources
+def _add_layout(name: str, help_text: str) -> None:
+    @prepare.command(name, help=help_text)
+    def of_layout(
+        source: ArchiveFolder,
+        destination: Destination,
+        databases: DatabasesOption = None,
+        fields: FieldsOption = "",
+        evaluation: Evaluation = None,
+        time_limit: TimeLimit = None,
+        held_out_share: HeldOutShare = 0.1,
+        seed: Seed = 1,
+        workers: Workers = None,
+        clock: Clock = None,
+        prompts_of: PromptsOf = None,
+        measure_pass_rate: MeasurePassRate = None,
+        as_json: AsJson = False,
+    ) -> None:
+        from actors.records.fields import given_fields
+        from cluster.operations.preparation_sources import layout_sources
 
-    sources = archive_sources(source, databases, "spider")
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
-    _prepare(destination, sources, options, prompts_of, measure_pass_rate)
+        layout = None if name == ANY_LAYOUT else layout_named(name)
+        sources, notes = layout_sources(source, databases, layout, given_fields(fields))
+        options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json, notes)
+        _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
-@prepare.command()
-def bird(
-    source: ArchiveFolder,
-    destination: Destination,
-    databases: DatabasesOption = None,
-    evaluation: Evaluation = None,
-    time_limit: TimeLimit = None,
-    held_out_share: HeldOutShare = 0.1,
-    seed: Seed = 1,
-    workers: Workers = None,
-    clock: Clock = None,
-    prompts_of: PromptsOf = None,
-    measure_pass_rate: MeasurePassRate = None,
-    as_json: AsJson = False,
-) -> None:
-    """Prepare a folder of BIRD's layout: train.json, dev.json, train_databases/, dev_databases/, or mini-dev."""
-    from cluster.operations.preparation_sources import archive_sources
-
-    sources = archive_sources(source, databases, "bird")
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
-    _prepare(destination, sources, options, prompts_of, measure_pass_rate)
+for _layout in sorted(LAYOUTS, key=lambda one: one.name):
+    _add_layout(_layout.name, _layout.summary)
+_add_layout(ANY_LAYOUT, "Any of these layouts, told by the files; which one it is is printed.")
 
 
 @prepare.command()
 def jsonl(
-    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON lines or a JSON list.")],
-    databases: Annotated[Path, typer.Argument(metavar="DATABASES", help="Any folder of SQLite files.")],
+    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON, JSON lines, CSV or Parquet.")],
+    databases: Annotated[Path, typer.Argument(metavar="DATABASES", help="A folder of SQLite files, or a single one.")],
     destination: Destination,
+    fields: FieldsOption = "",
     evaluation: Evaluation = None,
     time_limit: TimeLimit = None,
     held_out_share: HeldOutShare = 0.1,
@@ -103,11 +109,12 @@ def jsonl(
     measure_pass_rate: MeasurePassRate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare your own questions: db_id, question and query (or SQL) each, over any folder of SQLite files."""
+    """Your own questions: db_id, question and query (or SQL) each, over any folder of SQLite files, or one database."""
+    from actors.records.fields import given_fields
     from cluster.operations.preparation_sources import file_sources
 
-    sources = file_sources(questions, databases)
-    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json)
+    sources = file_sources(questions, databases, given_fields(fields))
+    options = _options(evaluation, time_limit, held_out_share, seed, workers, clock, as_json, ())
     _prepare(destination, sources, options, prompts_of, measure_pass_rate)
 
 
@@ -119,6 +126,7 @@ def _options(
     workers: int | None,
     clock: str | None,
     as_json: bool,
+    notes: tuple[str, ...],
 ) -> Any:
     from cluster.operations.prepare import PrepareOptions, num_usable_cores
 
@@ -131,7 +139,12 @@ def _options(
         None, [f"reward.{name}={json.dumps(one)}" for name, one in given.items() if one is not None]
     ).reward
     return PrepareOptions(
-        evaluation=tuple(evaluation or ()), held_out_share=held_out_share, seed=seed, reward=reward, as_json=as_json
+        evaluation=tuple(evaluation or ()),
+        held_out_share=held_out_share,
+        seed=seed,
+        reward=reward,
+        as_json=as_json,
+        notes=notes,
     )
 
 

@@ -35,19 +35,19 @@ def collect_step(
     requests: Sequence[GroupRequest],
     step: int,
     version: int,
-    prefill: str,
+    answer_start: str,
     refill: Refill,
 ) -> Collected:
     """The groups of `requests`, then those of the rounds that replace the ones without a gradient.
 
     Every group stays, useful or not. All come from adapter `version`: rounds don't add to the staleness.
     """
-    collected = collect(rollouts, rewards, requests, version, prefill)
+    collected = collect(rollouts, rewards, requests, version, answer_start)
     for _ in range(refill.max_rounds):
         num_before = len(collected.groups) - len(requests)
         num_missing = len(requests) - sum(refill.carries_gradient(group) for group in collected.groups)
         further = refill.requests(step, num_before=num_before, num_wanted=num_missing) if num_missing else ()
         if not further:
             break
-        collected += collect(rollouts, rewards, further, version, prefill)
+        collected += collect(rollouts, rewards, further, version, answer_start)
     return collected

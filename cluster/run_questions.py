@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.contained_databases import read_schema
 from actors.data.question_sets import SPLITS, load_question_sets
-from actors.prompts import schema_text
+from actors.databases.contained_databases import read_schema
+from actors.prompting.prompts import schema_text
+from cluster.contained.database_places import database_path
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.schema import RunConfig
-from reward_service.databases import database_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

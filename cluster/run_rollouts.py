@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.data.connections import bound, reading
+from actors.databases.connections import bound, reading
 from cluster.messages import Outcome
 from cluster.reports.page.rollout_rows import RolloutRows
 from cluster.reports.page.rollout_sample import MAX_CANDIDATES, sampled_groups, sampled_steps

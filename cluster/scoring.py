@@ -58,13 +58,13 @@ def collect(
     rewards: Rewards,
     requests: Sequence[GroupRequest],
     adapter_version: int | None,
-    prefill: str,
+    answer_start: str,
     profiles: Profiles | None = None,
     *,
     correctness_only: bool = False,
     note_answers: Callable[[int], object] = lambda _: None,
 ) -> Collected:
-    """Every request's group with its scores; `prefill` is glued back in front of each completion.
+    """Every request's group with its scores; `answer_start` is glued back in front of each completion.
 
     With `correctness_only` scores are of correctness, whatever the run's reward design. `note_answers` is told how many
     completions are there, after each group.
@@ -74,7 +74,7 @@ def collect(
     held_up_s, num_answered = 0.0, 0
     for group in rollouts.generate(requests, adapter_version):
         before_submit = time.perf_counter()
-        waiting.append((group, rewards.submit(_score_request(group, prefill, profiles, correctness_only))))
+        waiting.append((group, rewards.submit(_score_request(group, answer_start, profiles, correctness_only))))
         held_up_s += time.perf_counter() - before_submit
         num_answered += len(group.completions)
         note_answers(num_answered)
@@ -88,13 +88,13 @@ def collect(
 
 
 def _score_request(
-    group: RolloutGroup, prefill: str, profiles: Profiles | None, correctness_only: bool
+    group: RolloutGroup, answer_start: str, profiles: Profiles | None, correctness_only: bool
 ) -> ScoreRequest:
     return ScoreRequest(
         question_id=group.question.question_id,
         database_id=group.question.database_id,
         gold_sql=group.question.gold_sql,
-        candidates=tuple(Candidate(completion=prefill + completion.text) for completion in group.completions),
+        candidates=tuple(Candidate(completion=answer_start + completion.text) for completion in group.completions),
         question=group.question.text,
         evidence=group.question.evidence,
         correctness_only=correctness_only,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from actors.data.database_files import fault_of_file
-from actors.data.descriptions import FOLDER as DESCRIPTIONS
+from actors.databases.database_files import fault_of_file
+from actors.prompting.descriptions import FOLDER as DESCRIPTIONS
 from configs.errors import UserError
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.question_sets import QuestionSets
-from actors.prompt_encoder import PromptEncoder
-from actors.prompts import prefill
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.broadcast import Broadcast
 from cluster.checkpoint import Checkpoint, CheckpointStore
@@ -167,7 +166,7 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
 
     def collect(step: int, version: int) -> Collected:
         requests = requests_of_step(config, encoder, sets, step)
-        return collect_step(rollouts, rewards, requests, step, version, prefill(config.prompt.style), refill)
+        return collect_step(rollouts, rewards, requests, step, version, encoder.answer_start, refill)
 
     if config.rollout.max_staleness == 0:
         return InTurn(collect)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from cluster.placement import start_supervised_learner
 from cluster.reports.progress import Progress

@@ -16,7 +16,9 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from cluster.contained.database_states import opened, real_file
+from cluster.contained import database_places
+from cluster.contained.database_states import broken_off_write, opened, real_file
+from configs.errors import UserError
 from reward_service.fixed_clock import CLOCK_FUNCTIONS, CLOCK_WORDS, FixedClock, calls_for_the_time
 from reward_service.guard import Authorizer, CpuDeadline, StatementSizes, install_guard, slow_way
 from reward_service.verdict import DatabaseUnavailable, message_of
@@ -107,27 +109,29 @@ def driver_connection(connection: Connection) -> sqlite3.Connection:
 
 
 def database_path(databases_dir: Path, database_id: str) -> Path:
-    """`<databases_dir>/<id>/<id>.sqlite`. Raises DatabaseUnavailable for an id that would leave the folder."""
-    if database_id in ("", ".", "..") or any(character in database_id for character in "/\\\0"):
-        raise DatabaseUnavailable(f"database id {database_id!r} is not the plain name of a folder: correct the data")
-    return databases_dir / database_id / f"{database_id}.sqlite"
+    """Return the database's file, or where it is expected. Raises DatabaseUnavailable for an id that is no name."""
+    try:
+        return database_places.database_path(databases_dir, database_id)
+    except UserError as error:
+        raise DatabaseUnavailable(str(error).removesuffix(".")) from error
 
 
 def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -> list[Path]:
-    """The database itself, then its other contents: every `*.sqlite` beside it and in `<suite_dir>/<id>/`.
+    """The database itself, then its other contents: each file of its suffix in its own folder and `<suite_dir>/<id>/`.
 
     Hidden files are none: macOS leaves `._name.sqlite` in archives. Raises DatabaseUnavailable for an id that is no
     folder name, and when a folder can't be read.
     """
     main = database_path(databases_dir, database_id)
-    folders = [main.parent, *([suite_dir / database_id] if suite_dir is not None else [])]
+    own = [main.parent] if database_places.has_own_folder(main) else []
+    folders = [*own, *([suite_dir / database_id] if suite_dir is not None else [])]
     try:
         others = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
     except OSError as error:
         raise DatabaseUnavailable(
             f"the suite of database {database_id!r} can't be read ({message_of(error)}): check its folder"
         ) from error
-    contents = (path for path in others if path.suffix == ".sqlite" and not path.name.startswith("."))
+    contents = (path for path in others if path.suffix in (".sqlite", main.suffix) and not path.name.startswith("."))
     return [main, *(path for path in contents if path != main)]
 
 
@@ -173,7 +177,8 @@ def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedC
             connection.close()
         engine.dispose()
         reason = message_of(error.orig if isinstance(error, DBAPIError) and error.orig else error)
-        raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): check the file") from error
+        remedy = broken_off_write(path) or "check the file"
+        raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): {remedy}") from error
     return Database(connection, digest, deadline, authorizer, CLOCK_FUNCTIONS if in_views else frozenset(CLOCK_WORDS))
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from actors.data.question_sets import load_question_sets
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest
 from cluster.placement import put_blob, ray_session, start_rollout_pool
 from cluster.precision.resolved import with_recorded_precision

@@ -16,6 +16,8 @@ RIGHT, WRONG, BAD = Outcome.MATCH, Outcome.MISMATCH, Outcome.SYNTAX_ERROR
 
 
 class NoPrompts:
+    answer_start = ""
+
     def prompt(self, question):
         return (1, 2)
 

@@ -31,10 +31,10 @@ HOMES_OF_LIBRARIES = {
         "reward_service/graph/*.py",
     ],
     "openai": ["reward_service/judge.py"],
-    "bm25s": ["actors/data/value_index.py"],
+    "bm25s": ["actors/prompting/value_index.py"],
     "plotly": ["cluster/reports/page/figure_parts.py", "cluster/ablation/plot.py"],
     "jinja2": ["cluster/reports/page/document.py"],
-    "sqlalchemy": ["reward_service/*.py", "actors/data/*.py", "cluster/reports/*.py"],
+    "sqlalchemy": ["reward_service/*.py", "actors/databases/*.py", "cluster/reports/*.py"],
 }
 # What a role may import from the project, beside its own package.
 ROLES = ("actors", "learner", "reward_service")
@@ -190,7 +190,7 @@ def test_every_source_file_keeps_the_rules(check):
         ("cluster/messages.py", "import numpy"),
         ("configs/schema.py", "from cluster import messages"),
         ("configs/schema.py", "import torch"),
-        ("actors/prompts.py", "from learner.policy import Policy"),
+        ("actors/prompting/prompts.py", "from learner.policy import Policy"),
         ("learner/policy.py", "from cluster import placement"),
         ("reward_service/scorer.py", "def f():\n    import ray"),
         ("cluster/controller.py", "import vllm.lora"),
@@ -207,8 +207,8 @@ def test_a_forbidden_import_is_found(source, code):
     ("source", "code"),
     [
         ("cluster/messages.py", "from dataclasses import dataclass"),
-        ("actors/prompts.py", "from cluster.messages import Question\nfrom actors.data.schema_text import x"),
-        ("actors/prompts.py", "from cluster import messages\nimport configs.schema"),
+        ("actors/prompting/prompts.py", "from cluster.messages import Question\nfrom actors.data.schema_text import x"),
+        ("actors/prompting/prompts.py", "from cluster import messages\nimport configs.schema"),
         ("actors/vllm_engine.py", "import vllm"),
         ("learner/deepspeed_engine.py", "import deepspeed"),
         ("cluster/operations/train.py", "import ray\nfrom learner import policy"),

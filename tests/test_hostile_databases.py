@@ -15,11 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.data.contained_databases import ContainedDatabases, find_schema
-from actors.data.database_files import fault_of_file, find_database
-from actors.data.reading_settings import ReadingSettings
-from actors.data.schemas import ColumnName
+from actors.databases.contained_databases import ContainedDatabases, find_schema
+from actors.databases.database_files import fault_of_file
+from actors.databases.reading_settings import ReadingSettings
+from actors.databases.schemas import ColumnName
 from cluster.contained import database_states
+from cluster.contained.database_places import find_database
 from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from configs.errors import UserError
 from configs.schema import RewardSection

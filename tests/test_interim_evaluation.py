@@ -33,6 +33,8 @@ NUM_STEPS = 6
 
 
 class NoPrompts:
+    answer_start = ""
+
     def prompt(self, question):
         return (1, 2)
 

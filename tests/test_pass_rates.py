@@ -28,6 +28,8 @@ UNJUDGED = (Outcome.INFRASTRUCTURE, None)
 
 
 class NoPrompts:
+    answer_start = ""
+
     def training_prompt(self, question: Question) -> tuple[int, ...]:
         return (1, 2)
 

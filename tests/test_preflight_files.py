@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from vllm.config import ModelConfig
 
 from actors.data.question_sets import QuestionSets
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import Question
 from cluster.preflight import data_checks, model_files
 from cluster.preflight.examination import model_checks

@@ -13,16 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.archives import find_archive
 from actors.data.prepared_folder import clock_of_prepared
+from actors.layouts.archives import find_archive
 from cluster.clock import with_clock
-from cluster.operations.preparation_sources import archive_sources, file_sources
+from cluster.operations.preparation_sources import file_sources
 from cluster.operations.prepare import PrepareOptions, prepare
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import RewardSection
 from tests.command_line import REPOSITORY
-from tests.small_archives import SLOW_SQL, bird_folder, make_database, record, spider_folder, write_json
+from tests.small_archives import (
+    SLOW_SQL,
+    archive_sources,
+    bird_folder,
+    make_database,
+    record,
+    spider_folder,
+    write_json,
+)
 
 REWARD = RewardSection(time_limit_s=0.5, num_workers=1)  # one interpreter to start; the command below has two
 DATABASES = ("zoo", "farm", "home", "shop", "yard")
@@ -188,7 +196,7 @@ def test_spiders_archive_becomes_splits_by_its_files(tmp_path):
     source = spider_folder(
         tmp_path / "spider", [good(name) for name in DATABASES[:4]], [good("yard")], databases=DATABASES
     )
-    folder = prepare(tmp_path / "out", archive_sources(source, None, "spider"), options(held_out_share=0.25))
+    folder = prepare(tmp_path / "out", archive_sources(source, "spider"), options(held_out_share=0.25))
     went = where_all_went(folder)
     assert went["Who is older than 1 in the yard?"] == "test"
     assert Counter(went.values()) == {"train": 3, "tune": 1, "test": 1}
@@ -201,7 +209,7 @@ def test_birds_dev_archive_is_recognised_and_keeps_evidence_and_difficulty(tmp_p
     source = bird_folder(tmp_path / "bird", [hard], ["zoo"])
     archive = find_archive(source)
     assert archive.layout == "bird" and archive.split("dev") is not None
-    folder = prepare(tmp_path / "out", archive_sources(source, None, "bird"), options())
+    folder = prepare(tmp_path / "out", archive_sources(source, "bird"), options())
     (one,) = json.loads((folder / "test.json").read_text())
     assert (one["evidence"], one["difficulty"], str(one["question_id"])) == ("old means over 1", "challenging", "7")
     assert (folder / "databases" / "zoo" / "database_description" / "pet.csv").is_file()
@@ -241,7 +249,7 @@ def test_a_description_without_a_column_is_named(tmp_path, capsys):
     source = bird_folder(tmp_path / "bird", [good("zoo")], ["zoo"])
     faulty = source / "dev_databases" / "zoo" / "database_description" / "pet.csv"
     faulty.write_text("original_column_name,column_name\nage,age\n")
-    prepare(tmp_path / "out", archive_sources(source, None, "bird"), options())
+    prepare(tmp_path / "out", archive_sources(source, "bird"), options())
     printed = " ".join(capsys.readouterr().out.split())
     assert "pet.csv" in printed and "column_description" in printed
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.connections import reading
-from actors.data.description_check import description_faults
 from actors.data.prepared_folder import read_prepared
+from actors.databases.connections import reading
+from actors.prompting.description_check import description_faults
 from cluster.messages import Question
-from cluster.operations.preparation_sources import archive_sources, file_sources
+from cluster.operations.preparation_sources import file_sources
 from cluster.operations.prepare import PrepareOptions, prepare
 from cluster.verdict_log import VerdictLog
 from configs.errors import UserError
 from configs.schema import RewardSection
-from tests.small_archives import bird_folder, make_database, record, spider_folder, write_json
+from tests.small_archives import archive_sources, bird_folder, make_database, record, spider_folder, write_json
 
 GOLD = "SELECT name FROM pet"
 
@@ -153,10 +153,10 @@ def test_the_other_benchmarks_archive_is_refused(tmp_path):
     good = record("zoo", "Names?", GOLD)
     spider = spider_folder(tmp_path / "spider", [good], [good], ["zoo"])
     bird = bird_folder(tmp_path / "bird", [good], ["zoo"])
-    with pytest.raises(UserError, match="layout of spider, not of bird"):
-        archive_sources(spider, None, "bird")
-    with pytest.raises(UserError, match="layout of bird, not of spider"):
-        archive_sources(bird, None, "spider")
+    with pytest.raises(UserError, match="is in that of spider: use floe prepare spider"):
+        archive_sources(spider, "bird")
+    with pytest.raises(UserError, match="is in that of bird: use floe prepare bird"):
+        archive_sources(bird, "spider")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,11 @@ def test_the_other_benchmarks_archive_is_refused(tmp_path):
         (b"original_column_name,column_name,column_description,data_format,value_description\na,b,c,d,e,more\n",
          "row 2: 6 cells, the header has 5"),
         (b'original_column_name,column_name,column_description,data_format,value_description\n"' + b"x" * 200_000,
-         "field larger than field limit"),
+         "row 2: a quote that is never closed"),
+        (b'original_column_name,column_name,column_description,data_format,value_description\nid,,"open,int,\nage,,x,,\n',
+         "row 2: a quote that is never closed"),
+        (b"", "row 1: the file is empty"),
+        ("original_column_name;column_name\nid;x\n".encode("utf-16"), "row 1: there is no column column_description"),
     ],
 )  # fmt: skip
 def test_a_fault_of_a_description_names_file_and_row(tmp_path, content, words):

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from actors.data.question_sets import QuestionSets
 from actors.data.questions import read_questions
-from actors.prompt_fitting import EncodedPrompt
-from actors.trimming import Trimming
+from actors.prompting.prompt_fitting import EncodedPrompt
+from actors.prompting.trimming import Trimming
 from cluster.embedded_models import model_folder
 from cluster.operations.prompt import summarise_prompts
 from cluster.operations.question_budget import encoder_of_run, fitting_questions

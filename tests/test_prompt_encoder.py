@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from actors.data.question_sets import load_question_sets
-from actors.data.schemas import ColumnName
-from actors.prompt_encoder import PromptEncoder
-from actors.trimming import Trimming
+from actors.databases.schemas import ColumnName
+from actors.prompting.prompt_encoder import PromptEncoder
+from actors.prompting.trimming import Trimming
 from cluster.embedded_models import model_folder
 from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import prompts
-from actors.data.contained_databases import find_schema, read_schema
-from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns
 from actors.data.question_sets import load_question_sets
-from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema
-from actors.data.value_index import value_index
-from actors.prompt_fitting import ColumnOrder, fitted_prompt
-from actors.trimming import Trimming, by_relevance, column_names, key_columns, with_matches
-from actors.value_matching import best_named, is_named
-from configs.errors import UserError
+from actors.databases.contained_databases import find_schema, read_schema
+from actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
+from actors.prompting import prompts
+from actors.prompting.column_ranking import ranked_columns
+from actors.prompting.descriptions import described, read_descriptions
+from actors.prompting.prompt_fitting import ColumnOrder, fitted_prompt
+from actors.prompting.trimming import Trimming, column_names, with_columns, with_keys, with_matches
+from actors.prompting.value_index import value_index
+from actors.prompting.value_matching import best_named, is_named
 from configs.schema import DataSection
 from reward_service.designs.sql_r1 import length_term
 from reward_service.extraction import extract_sql
@@ -51,13 +51,13 @@ CREATED = """CREATE TABLE singer (
     id INTEGER,
     `Home Town` TEXT, -- where they were born, example: ['Rome', 'Oslo']
     age INTEGER, -- in years
-    PRIMARY KEY (id),
+    PRIMARY KEY (id)
 );
 
 CREATE TABLE song (
     singer_id INTEGER,
     title TEXT, -- example: ['Halo']
-    FOREIGN KEY (singer_id) REFERENCES singer (id),
+    FOREIGN KEY (singer_id) REFERENCES singer (id)
 );"""
 
 WHOLE = TableSchema(
@@ -78,14 +78,14 @@ FULL = """CREATE TABLE `order` (
     id INTEGER,
     state TEXT, -- where it stands; paid: money came, example: ['paid', 'new']
     `2nd note`,
-    PRIMARY KEY (id, state),
+    PRIMARY KEY (id, state)
 );"""
 
 BARE = """CREATE TABLE `order` (
     id INTEGER,
     state TEXT,
     `2nd note`,
-    PRIMARY KEY (id, state),
+    PRIMARY KEY (id, state)
 );"""
 
 ARCTIC = """Database engine:
@@ -119,7 +119,7 @@ the query
 
 def test_the_compact_prompt_is_word_for_word_what_it_was():
     text = prompts.schema_text(TABLES, "compact")
-    assert text == "singer(id, Home Town, age)\nsong(singer_id, title)"
+    assert text == "singer(id, `Home Town`, age)\nsong(singer_id, title)"
     system, user = prompts.messages("Who is old?", "", text, "compact")
     assert system == {"role": "system", "content": "You write one SQLite query that answers the question."}
     assert user == {"role": "user", "content": f"{text}\nWho is old?"}
@@ -272,10 +272,29 @@ def test_what_describes_nothing_is_named_with_file_and_row(database):
     assert any("boats.csv" in line for line in found.unmatched)
 
 
-def test_a_description_file_without_its_column_of_names_is_refused(database):
-    write_description(database, b"column_name,column_description\nname,x\n")
-    with pytest.raises(UserError, match=r"PET \.csv, row 1 has no column original_column_name"):
-        read_descriptions(database, read_schema(database, 0))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"column_name,description\nname,the name\n",
+        HEADING.replace(b",", b";") + b"name;;the name;text;\n",
+        (HEADING + b"name,,the name,text,\n").decode().encode("utf-16"),
+        HEADING.replace(b"\n", b"\r\n") + b"na\0me,,the name,text,\r\n",
+        HEADING + b'age,,"open quote,integer,\nname,,the name,text,\n',
+        b"\xef\xbb\xbf" + HEADING + b"id,,\x96,,\nname,,the name,text,\n",
+    ],
+)
+def test_a_description_is_read_in_the_states_that_there_are(database, content):
+    write_description(database, content)
+    found = read_descriptions(database, read_schema(database, 0))
+    assert found.by_column[ColumnName("pet", "name")].text == "the name"
+    assert bool(found.unmatched) == (b"open quote" in content)
+
+
+@pytest.mark.parametrize("content", [b"", b"id,,number,integer,\n"])
+def test_a_description_file_that_says_nothing_is_named_and_ends_nothing(database, content):
+    write_description(database, content)
+    found = read_descriptions(database, read_schema(database, 0))
+    assert not found.by_column and "PET .csv, row 1" in found.unmatched[0]
 
 
 def test_columns_of_a_gold_are_found_through_aliases():
@@ -310,19 +329,66 @@ def test_the_columns_of_every_accepted_gold_count():
     assert gold_columns(golds, TABLES) == {ColumnName("singer", "age"), ColumnName("song", "title")}
 
 
-def test_foreign_keys_are_kept_at_both_ends_in_any_case():
-    odd = replace(
-        TABLES[1], foreign_keys=(ForeignKey(columns=("SINGER_ID",), table="Singer", referred_columns=("AGE",)),)
+def table(
+    name: str, columns: str, primary_key: tuple[str, ...] = (), keys: dict[str, str] | None = None
+) -> TableSchema:
+    """`keys` lead from a column to `table.column`."""
+    return TableSchema(
+        name=name,
+        columns=tuple(Column(name=column, type="") for column in columns.split()),
+        primary_key=primary_key,
+        foreign_keys=tuple(
+            ForeignKey(columns=(own,), table=other.split(".")[0], referred_columns=(other.split(".")[1],))
+            for own, other in (keys or {}).items()
+        ),
     )
-    assert key_columns([TABLES[0], odd]) == {
-        ColumnName("singer", "id"), ColumnName("singer", "age"), ColumnName("song", "singer_id"),
+
+
+CHAIN = (
+    table("city", "id name", ("id",)),
+    table("shop", "id city_id size", ("id",), {"city_id": "city.id"}),
+    table("sale", "id shop_id amount", ("id",), {"shop_id": "shop.id"}),
+    table("far", "id note", ("id",)),
+)
+
+
+def shown(*names: str) -> set[str]:
+    kept = with_keys(CHAIN, {ColumnName(*name.split(".")) for name in names})
+    return {".".join(name) for name in column_names(with_columns(CHAIN, kept))}
+
+
+def test_what_joins_the_tables_stays_and_nothing_of_the_others():
+    assert shown("city.name") == {"city.id", "city.name"}
+    assert shown("sale.amount", "shop.size") == {"sale.id", "sale.shop_id", "sale.amount", "shop.id", "shop.size"}
+    assert shown("city.name", "sale.amount") == {
+        "city.id", "city.name", "shop.id", "shop.city_id", "sale.id", "sale.shop_id", "sale.amount",
     }  # fmt: skip
+    assert shown("city.name", "far.note") == {"city.id", "city.name", "far.id", "far.note"}
+
+
+def test_keys_are_shown_between_the_tables_that_stay_alone():
+    kept = with_columns(CHAIN, with_keys(CHAIN, {ColumnName("shop", "size"), ColumnName("sale", "amount")}))
+    assert [len(one.foreign_keys) for one in kept] == [0, 1]
 
 
 def test_columns_that_share_words_with_the_question_come_first():
-    names = [ColumnName("t", "colour"), ColumnName("song", "x"), ColumnName("t", "HomeTowns"), ColumnName("t", "key")]
-    ranked = by_relevance(names, "Which towns have songs?", first={ColumnName("t", "key")})
-    assert [name.column for name in ranked] == ["key", "HomeTowns", "x", "colour"]
+    tables = (table("t", "colour HomeTowns key"), table("song", "x name"))
+    ranked = ranked_columns(tables, "Which towns have songs?", first={ColumnName("t", "key")})
+    assert [name.column for name in ranked] == ["key", "name", "x", "HomeTowns", "colour"]
+
+
+@pytest.mark.parametrize(
+    ("question", "column"),
+    [
+        ("What is the percent eligible free of each?", "Percent (%) Eligible Free (K-12)"),
+        ("Count the FRPM of schools.", "frpmcount"),
+        ("What do the cities cost?", "CityCost"),
+        ("Show classes.", "class"),
+    ],
+)
+def test_names_are_found_in_the_forms_that_schemas_have(question, column):
+    tables = (table("a", "first second third"), replace(table("b", "x"), columns=(Column(name=column, type=""),)))
+    assert ranked_columns(tables, question)[0] == ColumnName("b", column)
 
 
 names = st.text(st.characters(codec="ascii", categories=["Ll"]), min_size=1, max_size=8)
@@ -355,18 +421,18 @@ def tokens_of(tables) -> tuple[int, ...]:
 @given(tables=schemas(), max_tokens=st.integers(1, 600), data=st.data())
 def test_a_prompt_keeps_its_budget_or_is_refused_and_keys_and_wanted_columns_stay(tables, max_tokens, data):
     everything = column_names(tables)
-    wanted = frozenset(data.draw(st.sets(st.sampled_from(everything))))
-    kept = key_columns(tables) | wanted
-    others = by_relevance([name for name in everything if name not in kept], "a question", frozenset())
+    kept = frozenset(data.draw(st.sets(st.sampled_from(everything))))
+    others = [name for name in ranked_columns(tables, "a question") if name not in kept]
     found = fitted_prompt(tables, tokens_of, max_tokens, lambda: ColumnOrder(kept=kept, others=others))
     assert found.refused == (found.num_tokens > max_tokens)
-    assert not kept & set(found.dropped_columns)
+    assert not with_keys(tables, kept) & set(found.dropped_columns)
     assert bool(found.dropped_columns) <= (found.trimming is Trimming.COLUMNS)
     assert found.num_whole_tokens == len(tokens_of(tables))
     if found.num_whole_tokens <= max_tokens:
         assert found.trimming is Trimming.NONE and found.num_tokens == found.num_whole_tokens
     if found.refused:
-        assert set(everything) - kept <= set(found.dropped_columns)
+        smallest = kept or frozenset(others[:1])
+        assert set(everything) - with_keys(tables, smallest) == set(found.dropped_columns)
 
 
 def test_without_a_budget_nothing_is_trimmed():

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data import schemas
-from actors.data.contained_databases import ContainedDatabases, find_texts, read_schema
-from actors.data.reading_settings import ReadingSettings
-from actors.data.schemas import ColumnName
-from actors.data.value_index import COMPLETE_MARK, value_index
-from actors.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
+from actors.databases import schemas
+from actors.databases.contained_databases import ContainedDatabases, find_texts, read_schema
+from actors.databases.reading_settings import ReadingSettings
+from actors.databases.schemas import ColumnName
+from actors.prompting.value_index import COMPLETE_MARK, value_index
+from actors.prompting.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
 from configs.errors import UserError
 from tests.small_archives import make_database
 
@@ -41,7 +41,7 @@ def places(tmp_path) -> Path:
 def test_examples_are_distinct_short_literals_on_one_line_and_the_same_each_time(places):
     _, place = read_schema(places, 4)
     name, code = place.columns
-    assert name.examples == ("'New York'", "'Sant\ufffdAna'", f"'{'x' * schemas.MAX_EXAMPLE_CHARS}'", "'Y'")
+    assert name.examples == ("'New York'", "'Sant\ufffdAna'", f"'{'x' * schemas.MAX_EXAMPLE_CHARS}'...", "'Y'")
     assert code.examples == ("1", "'NY'", "2.5", "'it''s'")
     assert read_schema(places, 4)[1] == place
     assert "\n" not in "".join(read_schema(places, 10)[1].columns[0].examples)
@@ -50,7 +50,8 @@ def test_examples_are_distinct_short_literals_on_one_line_and_the_same_each_time
 def test_the_search_reads_texts_of_sensible_length(places):
     found = [(name.column, value) for name, value in find_texts(places).texts if name.table == "place"]
     assert found == [
-        ("name", "New York"), ("name", "Sant\ufffdAna"), ("name", "two\nlines"), ("code", "NY"), ("code", "it's"),
+        ("name", "New York"), ("name", "Sant\ufffdAna"), ("name", "Y"), ("name", "two\nlines"), ("code", "NY"),
+        ("code", "it's"),
     ]  # fmt: skip
 
 

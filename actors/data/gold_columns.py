@@ -9,7 +9,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from actors.data.schemas import ColumnName, TableSchema
+from actors.databases.schemas import ColumnName, TableSchema
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
 
@@ -22,6 +22,18 @@ def gold_columns(golds: Sequence[str], tables: Sequence[TableSchema]) -> frozens
     tables whose names are among its words.
     """
     return frozenset(name for gold in golds for name in _used(gold, tables))
+
+
+def gold_texts(sql: str) -> frozenset[str]:
+    """Return the texts that a query compares with, none for SQL that can't be parsed."""
+    try:
+        tree = sqlglot.parse_one(sql, dialect="sqlite")
+    except SqlglotError:
+        return frozenset()
+    found = {one.this for one in tree.find_all(exp.Literal) if one.is_string}
+    # Spider writes many texts in double quotes.
+    found |= {one.name for one in tree.find_all(exp.Column) if one.this.args.get("quoted") and not one.table}
+    return frozenset(filter(None, found))
 
 
 def what_is_read(gold: str) -> str:

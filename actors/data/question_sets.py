@@ -11,6 +11,7 @@ from actors.data.pass_rates import PassRate
 from actors.data.prepared_folder import read_prepared
 from actors.data.questions import read_questions
 from actors.demo.build import write_demo
+from cluster.contained.database_places import expected_path, find_database
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
@@ -48,11 +49,12 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     questions = read_questions(questions_path)
     if data.verification is not None:
         questions = _verified(questions, data.verification.expanduser().resolve())
-    missing = sorted({q.database_id for q in questions if not _database_path(databases_dir, q.database_id).is_file()})
+    ids = {question.database_id for question in questions}
+    missing = sorted(one for one in ids if find_database(databases_dir, one) is None)
     if missing:
         raise UserError(
             f"{len(missing)} databases of {questions_path} are not in {databases_dir}, the first is '{missing[0]}': "
-            f"put it at {_database_path(databases_dir, missing[0])}."
+            f"put it at {expected_path(databases_dir, missing[0])}."
         )
     return _limited(data, databases_dir, *_split(questions, data.held_out_share))
 
@@ -70,10 +72,6 @@ def _prepared(data: DataSection) -> QuestionSets:
         train = tuple(one for one in train if one.question_id not in rates or 0 < rates[one.question_id].share < 1)
     sets = _limited(data, found.databases_dir, train, found.splits["tune"], found.splits["test"])
     return replace(sets, pass_rates=rates)
-
-
-def _database_path(folder: Path, database_id: str) -> Path:
-    return folder / database_id / f"{database_id}.sqlite"
 
 
 def _verified(questions: Sequence[Question], path: Path) -> list[Question]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from actors.data.normal_forms import normal_question, normal_sql
 from cluster.messages import GoldInspection, Outcome, Question
 
+BAD_RECORD = "bad_record"  # it is no question
 REASONS = (
-    "database_missing", "gold_fails", "gold_slow", "not_deterministic", "empty_result", "degenerate",
+    BAD_RECORD, "database_missing", "gold_fails", "gold_slow", "not_deterministic", "empty_result", "degenerate",
     "overlap_question", "overlap_gold", "duplicate_question",
 )  # fmt: skip
 

@@ -43,6 +43,14 @@ def opened(database: Path, connect: Callable[[Path, str], T]) -> T:
     return connect(path, "")
 
 
+def broken_off_write(database: Path) -> str | None:
+    """Say what to do about the journal of a write that was killed, which only a writer can roll back; None without."""
+    journal = f"{real_file(database)}-journal"
+    if not _size_bytes(journal):
+        return None
+    return f"{journal} is of a write that was broken off: open the database once with the sqlite3 program to undo it"
+
+
 def real_file(database: Path) -> Path:
     """The file that a link leads to: a log stands beside that."""
     for _ in range(40):  # as many as the kernel follows

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.database_files import content_digest
 from actors.data.question_sets import load_question_sets
+from actors.databases.database_files import content_digest
+from cluster.contained.database_places import database_path
 from cluster.graph_training.pairs import (
     Pair,
     PairPlan,
@@ -21,7 +22,6 @@ from cluster.graph_training.pairs import (
 from cluster.reports.progress import Progress, progress_bar
 from configs.errors import UserError
 from configs.schema import RunConfig
-from reward_service.databases import database_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.random_streams import stream_seed
-from actors.prompts import prefill
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
@@ -50,8 +49,8 @@ def ask(config: RunConfig, options: AskOptions) -> int:
         raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
     progress = Progress(make_console(stderr=True))
     with single_database(options.database) as database:
-        completion = _complete(_of_one_engine(config), database, options, progress)
-        text = prefill(config.prompt.style) + completion.text
+        answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
+        text = answer_start + completion.text
         sql = extract_sql(text)
         asked = Asked(
             question=options.question,
@@ -81,8 +80,10 @@ def _of_one_engine(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changes)
 
 
-def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, progress: Progress) -> Completion:
-    """The greedy answer to the prompt that training would have made of the question."""
+def _complete(
+    config: RunConfig, database: SingleDatabase, options: AskOptions, progress: Progress
+) -> tuple[str, Completion]:
+    """Return the answer's start and its greedy rest, to the prompt that training would have made of the question."""
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
@@ -95,7 +96,8 @@ def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, 
         gold_sql=(),
         evidence=options.evidence,
     )
-    prompt = encoder_of_run(config, model_dir, database.databases_dir).encoded(question)
+    encoder = encoder_of_run(config, model_dir, database.databases_dir)
+    prompt = encoder.encoded(question)
     if prompt.refused:
         raise UserError(
             f"The question's prompt has {prompt.num_tokens:,} tokens, and {config.max_prompt_tokens:,} fit: "
@@ -119,7 +121,7 @@ def _complete(config: RunConfig, database: SingleDatabase, options: AskOptions, 
             version = 0
         progress.phase(f"answer to a prompt of {prompt.num_tokens:,} tokens")
         (group,) = rollouts.generate([request], version)
-        return group.completions[0]
+        return encoder.answer_start, group.completions[0]
 
 
 def _run(config: RunConfig, database: SingleDatabase, sql: str | None) -> QueryResult:

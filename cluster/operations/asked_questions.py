@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.archives import find_archive
 from actors.data.question_sets import load_question_sets
 from actors.data.questions import read_questions, record_ids
-from actors.prompt_encoder import PromptEncoder
+from actors.layouts.archives import find_archive
+from actors.prompting.prompt_encoder import PromptEncoder
+from cluster.contained.database_places import database_path
 from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run, fitting_questions
 from cluster.reports.evaluation_record import QuestionRecord
@@ -18,7 +19,6 @@ from cluster.reports.prompt_budget import budget_of
 from cluster.reports.submissions import bird_submission, spider_submission
 from configs.errors import UserError
 from configs.schema import RunConfig
-from reward_service.databases import database_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.data.pass_rates import PASS_RATES_FILE, write_pass_rates
 from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.clock import with_clock
 from cluster.embedded_models import model_folder

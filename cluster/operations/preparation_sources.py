@@ -2,51 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from actors.data.archives import ArchiveSplit, Layout, find_archive
-from actors.data.questions import first_record, read_questions
-from cluster.messages import Question
+from actors.data.questions import find_questions
+from actors.data.selection import BAD_RECORD
+from actors.layouts.interface import Layout, Split
+from actors.layouts.registry import find_files
+from actors.records.question_records import FoundQuestions
+from actors.records.record_files import Record, read_records
+from cluster.contained.database_places import SUFFIXES
 from configs.errors import UserError
 
-ALL = "all"  # to be divided into train, tune and test
+ALL: Split = "all"  # to be divided into train, tune and test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    split: str  # `train` (a part is held back as `tune`), `test` or ALL
+    split: Split  # `train` (a part is held back as `tune`), `test` or ALL
     questions: Path
     databases_dir: Path
+    records: Callable[[Path], list[Record]] = read_records
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as given; others are guessed
+    database_id: str | None = None  # of records that name none
 
 
-def archive_sources(folder: Path, databases_dir: Path | None, layout: Layout) -> tuple[Source, ...]:
-    """`train` of the archive's training files; `test` of its dev file, or of BIRD's mini-dev where that is all."""
-    archive = find_archive(folder, databases_dir, layout)
-    test = archive.split("dev") or archive.split("mini_dev")
-    if test is None and archive.split("train") is None:
-        raise UserError(
-            f"{archive.folder} has neither training nor dev questions of {layout}: nothing can be prepared."
+def layout_sources(
+    folder: Path, databases_dir: Path | None, layout: Layout | None, fields: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    """Return the sources of a data set's folder, and a note of the layout and of each file that is not used.
+
+    Raises UserError for a folder that is in no layout, or not in the one that is given.
+    """
+    found, files = find_files(folder, databases_dir, layout)
+    sources = tuple(
+        Source(
+            split=one.split,
+            questions=one.questions,
+            databases_dir=one.databases_dir,
+            records=found.records,
+            fields=fields,
         )
-    return (*_sources("train", archive.split("train")), *_sources("test", test))
+        for one in files
+    )
+    said = () if layout is not None else (f"{folder} is in the layout of {found.name}: {found.summary}",)
+    return sources, (*said, *found.unused(folder.expanduser().resolve()))
 
 
-def file_sources(questions: Path, databases_dir: Path) -> tuple[Source, ...]:
-    """Raises UserError for a databases folder that is not there."""
-    databases_dir = databases_dir.expanduser().resolve()
-    if not databases_dir.is_dir():
-        raise UserError(f"There is no databases folder {databases_dir}: give one that holds SQLite files.")
-    return (Source(split=ALL, questions=questions.expanduser().resolve(), databases_dir=databases_dir),)
+def file_sources(
+    questions: Path, databases: Path, fields: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[Source, ...]:
+    """Return the one source; a single database's file, or a folder that holds one alone, is that of all questions.
+
+    Raises UserError for databases that are not there.
+    """
+    databases = databases.expanduser().resolve()
+    only_one: str | None = None
+    place = databases
+    if databases.is_file():
+        place, only_one = databases.parent, databases.stem
+    elif databases.is_dir():
+        files = [one for one in databases.iterdir() if one.suffix in SUFFIXES and not one.name.startswith(".")]
+        has_folders = any(one.is_dir() for one in databases.iterdir())
+        only_one = files[0].stem if len(files) == 1 and not has_folders else None
+    else:
+        raise UserError(f"There is no databases folder {databases}: give one that holds SQLite files.")
+    path = questions.expanduser().resolve()
+    return (Source(split=ALL, questions=path, databases_dir=place, fields=fields or {}, database_id=only_one),)
 
 
-def questions_of(source: Source) -> list[Question]:
-    """A question keeps the id that its record gives; else it is called for its file and its index there."""
-    questions = read_questions(source.questions)
-    if "question_id" in first_record(source.questions):
-        return questions
-    return [replace(one, question_id=f"{source.questions.stem}-{one.question_id}") for one in questions]
+def questions_of(source: Source) -> FoundQuestions:
+    """Return the questions, those without an id of their own called for their file and their index there."""
+    found = find_questions(source.questions, source.records(source.questions), source.fields, source.database_id)
+    return found if found.has_ids else with_ids_of(source.questions, found)
 
 
-def _sources(name: str, split: ArchiveSplit | None) -> tuple[Source, ...]:
-    files = () if split is None else split.files
-    return tuple(Source(split=name, questions=one.questions, databases_dir=one.databases_dir) for one in files)
+def with_ids_of(path: Path, found: FoundQuestions) -> FoundQuestions:
+    """Return the questions with ids that no other file's have."""
+    named = tuple(replace(one, question_id=f"{path.stem}-{one.question_id}") for one in found.questions)
+    bad = tuple(replace(one, question_id=f"{path.stem}-{one.question_id}") for one in found.bad)
+    return replace(found, questions=named, bad=bad)
+
+
+def with_own_ids(found: Sequence[tuple[Source, FoundQuestions]]) -> list[tuple[Source, FoundQuestions]]:
+    """The questions of files that share ids are called for their files, as BIRD's train and dev both count from 0."""
+    files_of: dict[str, set[Path]] = {}
+    for source, one in found:
+        for question in one.questions:
+            files_of.setdefault(question.question_id, set()).add(source.questions)
+    shared = {path for paths in files_of.values() if len(paths) > 1 for path in paths}
+    stems = Counter(path.stem for path in shared)
+    for stem in (stem for stem, number in stems.items() if number > 1):
+        paths = ", ".join(str(path) for path in sorted(shared) if path.stem == stem)
+        raise UserError(f"{paths} have question_ids in common: rename the files, or give each question its own id.")
+    return [
+        (source, with_ids_of(source.questions, one) if source.questions in shared else one) for source, one in found
+    ]
+
+
+def notes_of(found: Sequence[tuple[Source, FoundQuestions]]) -> list[str]:
+    return [f"{source.questions}: {note}" for source, one in found for note in one.notes]
+
+
+def bad_records(found: Sequence[tuple[Source, FoundQuestions]]) -> list[dict[str, str]]:
+    """As they stand in `dropped.jsonl`."""
+    return [
+        {
+            "split": "train" if source.split == ALL else source.split,
+            "question_id": bad.question_id,
+            "db_id": bad.database_id,
+            "reason": BAD_RECORD,
+            "detail": f"{source.questions}, {bad.where} {bad.detail}",
+        }
+        for source, one in found
+        for bad in one.bad
+    ]

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.data.contained_databases import read_schema
-from actors.data.database_files import content_digest, fault_of_file, find_database
-from actors.data.description_check import description_faults
 from actors.data.held_back import hold_back, is_divided_by_database
 from actors.data.normal_forms import normal_sql
 from actors.data.pass_rates import PASS_RATES_FILE
@@ -30,10 +27,14 @@ from actors.data.prepared_folder import (
 )
 from actors.data.questions import read_questions
 from actors.data.selection import Overlap, Selection, select
+from actors.databases.contained_databases import read_schema
+from actors.databases.database_files import content_digest, fault_of_file
+from actors.prompting.description_check import description_faults
 from cluster.clock import at_the_folders_clock
+from cluster.contained.database_places import find_database
 from cluster.gold_checks import GoldChecks
 from cluster.messages import GoldInspection, Question
-from cluster.operations.preparation_sources import ALL, Source, questions_of
+from cluster.operations.preparation_sources import ALL, Source, bad_records, notes_of, questions_of, with_own_ids
 from cluster.reports.preparation_report import PreparationReport
 from cluster.reports.progress import make_console
 from cluster.verdict_log import VerdictLog
@@ -51,6 +52,7 @@ class PrepareOptions:
     held_out_share: float = 0.1  # of the training databases for `tune`, and as much for `test` where no file is
     seed: int = 1
     as_json: bool = False
+    notes: tuple[str, ...] = ()  # of the sources, for the report
 
 
 def prepare(destination: Path, sources: Sequence[Source], options: PrepareOptions) -> Path:
@@ -58,8 +60,11 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
 
     Raises UserError for bad inputs, and for a folder that holds something else.
     """
-    questions = [(source, questions_of(source)) for source in sources]
-    _check_ids(questions)
+    found = with_own_ids([(source, questions_of(source)) for source in sources])
+    questions = [(source, one.questions) for source, one in found]
+    if not any(asked for _, asked in questions):
+        first = next(one for one in bad_records(found))
+        raise UserError(f"No record is a question: {first['detail']}; correct it, or name its fields with --fields.")
     evaluation = {str(path): read_questions(path.expanduser()) for path in options.evaluation}
     folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
@@ -85,7 +90,8 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
         inspections = checks.golds(golds)
         broken = checks.broken_texts(databases.tables)
         selections = _select(questions, databases, inspections, Overlap.of(evaluation), options)
-        report = _write(folder, inputs, selections, options, [*_warnings(questions, databases, broken, selections)])
+        warnings = [*options.notes, *notes_of(found), *_warnings(questions, databases, broken, selections)]
+        report = _write(folder, inputs, selections, options, warnings, bad_records(found))
     if options.as_json:
         print(report.to_json())
     else:
@@ -108,17 +114,6 @@ def _open_folder(folder: Path) -> Path:
         raise UserError(f"{folder} holds something else than a prepared folder: give a new one.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _check_ids(questions: Sequence[tuple[Source, Sequence[Question]]]) -> None:
-    of_id: dict[str, Path] = {}
-    for source, asked in questions:
-        for one in asked:
-            if of_id.setdefault(one.question_id, source.questions) != source.questions:
-                raise UserError(
-                    f"{of_id[one.question_id]} and {source.questions} both have the question_id '{one.question_id}': "
-                    "give each its own, or leave them out."
-                )
 
 
 def _databases(questions: Sequence[tuple[Source, Sequence[Question]]]) -> _Databases:
@@ -214,7 +209,7 @@ def _select(
 ) -> dict[str, Selection]:
     """By split of the sources. The test split comes first: of two equal questions it keeps its own."""
     seen: dict[tuple[str, str], str] = {}
-    selections = {}
+    selections: dict[str, Selection] = {}
     for name in sorted({source.split for source, _ in questions}, key=("test", "train", ALL).index):
         asked = [one for source, of_it in questions if source.split == name for one in of_it]
         forbidden = overlap if name != "test" else Overlap.of({})
@@ -229,10 +224,11 @@ def _write(
     selections: Mapping[str, Selection],
     options: PrepareOptions,
     warnings: list[str],
+    bad_records: Sequence[dict[str, str]],
 ) -> PreparationReport:
     """The manifest comes last: a folder that has one is whole."""
     splits: dict[str, tuple[Question, ...]] = dict.fromkeys(SPLITS, ())
-    dropped: list[dict[str, str]] = []
+    dropped = list(bad_records)
     for name, selection in selections.items():
         names = {"test": ("test",), "train": ("train", "tune"), ALL: SPLITS}[name]
         divided = {name: selection.kept}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from actors.data.question_sets import SPLITS, QuestionSets, load_question_sets
-from actors.prompt_encoder import PromptEncoder
-from actors.prompt_fitting import EncodedPrompt
+from actors.prompting.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_fitting import EncodedPrompt
 from cluster.embedded_models import model_folder
 from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run, encoding_of_split

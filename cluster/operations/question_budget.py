@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from actors.data.question_sets import SPLITS, QuestionSets
-from actors.prompt_encoder import PromptEncoder
-from actors.prompt_fitting import EncodedPrompt
+from actors.prompting.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_fitting import EncodedPrompt
 from cluster.messages import Question
 from cluster.reports.progress import Progress
 from cluster.reports.prompt_budget import budget_of

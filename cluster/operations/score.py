@@ -16,12 +16,12 @@ from typing import Any, TextIO
 
 from actors.data.questions import read_questions
 from cluster.clock import decided_reward
+from cluster.contained.database_places import database_path
 from cluster.messages import Outcome, Question, Score, ScoreRequest
 from cluster.reports.prediction_files import Prediction, read_predictions
 from cluster.reports.progress import Advance, progress_bar, show_nothing
 from configs.errors import UserError
 from configs.schema import RewardSection
-from reward_service.databases import database_path
 from reward_service.scorer import Scorer
 
 EXIT_CODE_UNSCORED = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.data.question_sets import QuestionSets
 from actors.data.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import GroupRequest, Question
 from cluster.refill import Refill
 from configs.schema import RunConfig

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.prompt_encoder import PromptEncoder
+from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import interim_questions
 from cluster.memory_plan import ModelShape

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 
-from actors.data.database_files import fault_of_file
 from actors.data.question_sets import SPLITS, QuestionSets
-from actors.prompt_encoder import PromptEncoder
+from actors.databases.database_files import fault_of_file
+from actors.prompting.prompt_encoder import PromptEncoder
+from cluster.contained.database_places import database_path
 from cluster.messages import GoldInspection, Outcome, Question
 from cluster.preflight.finding import Finding, fault, ok, warning
 from configs.schema import RewardSection
-from reward_service.databases import database_path
 from reward_service.gold_inspector import GoldInspector
 
 MIN_SHARE_SAMPLE = 10  # of fewer golds a share says little

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from actors import prompts
+from actors.prompting import prompts
 from cluster.embedded_models import is_of_hub
 from cluster.preflight.finding import Finding, fault, ok, warning
 from cluster.time_plan.update_flops import projection_sizes

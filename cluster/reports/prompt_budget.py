@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.prompt_fitting import EncodedPrompt
-from actors.trimming import Trimming
+from actors.prompting.prompt_fitting import EncodedPrompt
+from actors.prompting.trimming import Trimming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

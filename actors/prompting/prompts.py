@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from actors.data.schemas import RESERVED_WORDS, Column, TableSchema
+from actors.databases.schemas import Column, TableSchema, shown_name, shown_type
 
 Style = Literal["compact", "tagged", "arctic"]
 
@@ -68,7 +68,7 @@ def messages(question: str, evidence: str, schema: str, style: Style) -> list[di
 def schema_text(tables: Sequence[TableSchema], style: Style) -> str:
     """The tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
     if style != "arctic":
-        return "\n".join(f"{table.name}({', '.join(column.name for column in table.columns)})" for table in tables)
+        return "\n".join(f"{shown_name(table.name)}({_names(c.name for c in table.columns)})" for table in tables)
     return "\n\n".join(_create_table(table) for table in tables)
 
 
@@ -94,20 +94,28 @@ def stop_texts(style: Style) -> tuple[str, ...]:
 
 
 def _create_table(table: TableSchema) -> str:
-    lines = [_column_line(column) for column in table.columns]
+    parts = [
+        (f"{shown_name(column.name)} {shown_type(column.type)}".rstrip(), _said(column)) for column in table.columns
+    ]
     if table.primary_key:
-        lines.append(f"    PRIMARY KEY ({', '.join(map(_quoted, table.primary_key))}),")
+        parts.append((f"PRIMARY KEY ({_names(table.primary_key)})", ""))
     for key in table.foreign_keys:
-        columns, referred = (", ".join(map(_quoted, names)) for names in (key.columns, key.referred_columns))
-        lines.append(f"    FOREIGN KEY ({columns}) REFERENCES {_quoted(key.table)} ({referred}),")
-    return f"CREATE TABLE {_quoted(table.name)} (\n" + "\n".join(lines) + "\n);"
+        referred = f"{shown_name(key.table)} ({_names(key.referred_columns)})"
+        parts.append((f"FOREIGN KEY ({_names(key.columns)}) REFERENCES {referred}", ""))
+    commas = [","] * (len(parts) - 1) + [""]
+    lines = [f"    {part}{comma}{said}\n" for (part, said), comma in zip(parts, commas, strict=True)]
+    return f"CREATE {'VIEW' if table.is_view else 'TABLE'} {shown_name(table.name)} (\n{''.join(lines)});"
 
 
-def _column_line(column: Column) -> str:
-    declared = f"    {_quoted(column.name)} {column.type}".rstrip()
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(shown_name, names))
+
+
+def _said(column: Column) -> str:
+    """The comment behind a column: what it means, and values of it."""
     comment = "; ".join(part for part in (_description(column), column.value_description) if part)
     said = ", ".join(part for part in (comment, _values(column)) if part)
-    return f"{declared}, -- {said}" if said else f"{declared},"
+    return f" -- {said}" if said else ""
 
 
 def _description(column: Column) -> str:
@@ -122,7 +130,3 @@ def _values(column: Column) -> str:
     most = max(MAX_SHOWN_VALUES, len(column.examples))
     shown = list(dict.fromkeys((*column.matches, *column.examples)))[:most]
     return f"example: [{', '.join(shown)}]" if shown else ""
-
-
-def _quoted(name: str) -> str:
-    return name if name.isidentifier() and name.lower() not in RESERVED_WORDS else f"`{name}`"

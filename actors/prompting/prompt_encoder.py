@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
 
-from actors import prompts
-from actors.data.contained_databases import find_schema
-from actors.data.descriptions import described, read_descriptions
 from actors.data.gold_columns import gold_columns, what_is_read
-from actors.data.schemas import ColumnName, TableSchema
-from actors.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
-from actors.trimming import by_relevance, column_names, key_columns, with_matches
+from actors.databases.contained_databases import find_schema
+from actors.databases.schemas import ColumnName, TableSchema
+from actors.prompting import prompts
+from actors.prompting.column_ranking import ranked_columns
+from actors.prompting.descriptions import described, read_descriptions
+from actors.prompting.plain_text import PlainText
+from actors.prompting.prompt_end import PromptEnd, with_answer_start
+from actors.prompting.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
+from actors.prompting.trimming import with_matches
+from cluster.contained.database_places import database_path
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.schema import PromptSection
 
 if TYPE_CHECKING:
-    from actors.data.value_index import ValueIndex
+    from actors.prompting.value_index import ValueIndex
 
 ColumnsOfGold = Callable[[Sequence[TableSchema]], frozenset[ColumnName]]
 
@@ -46,6 +50,7 @@ class PromptEncoder:
         self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
         if self._tokenizer.chat_template is None:
             raise UserError(f"The tokenizer in {model_dir} has no chat template: use an instruct model.")
+        self._plain = PlainText(self._tokenizer)
         self._databases_dir = databases_dir
         self._settings = settings
         self._max_tokens = max_tokens
@@ -54,6 +59,11 @@ class PromptEncoder:
         self._value_index = lru_cache(maxsize=MAX_OPEN_INDICES)(self._open_value_index)
         self._unmatched_descriptions: list[str] = []
         self._left_out: list[str] = []
+
+    @property
+    def answer_start(self) -> str:
+        """What each prompt ends with of the answer; it is glued in front of a completion before it is read."""
+        return self._rendered(prompts.messages("", "", "", self._settings.style)).answer_start
 
     @property
     def unmatched_descriptions(self) -> tuple[str, ...]:
@@ -84,9 +94,9 @@ class PromptEncoder:
 
     def answer(self, sql: str) -> tuple[int, ...]:
         """Tokens of the answer that the warm start teaches, the end token included."""
-        style = self._settings.style
-        text = prompts.answer_text(sql, style, what_is_read(sql) if style == "tagged" else "")
-        return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id)
+        style, guarded = self._settings.style, self._plain.guarded
+        text = prompts.answer_text(guarded(sql), style, guarded(what_is_read(sql)) if style == "tagged" else "")
+        return (*self._plain.token_ids(text), self._tokenizer.eos_token_id)
 
     def text(self, token_ids: tuple[int, ...]) -> str:
         """What the model sees, special tokens included."""
@@ -101,22 +111,24 @@ class PromptEncoder:
         hits = self._hits(database_id, asked)
         whole = with_matches(self._schema(database_id), hits)
 
+        guarded, style = self._plain.guarded, self._settings.style
+
         def tokens_of(tables: Sequence[TableSchema]) -> tuple[int, ...]:
-            schema = prompts.schema_text(tables, self._settings.style)
-            return self._tokens(prompts.messages(text, shown_evidence, schema, self._settings.style))
+            schema = guarded(prompts.schema_text(tables, style))
+            chat = prompts.messages(guarded(text), guarded(shown_evidence), schema, style)
+            return self._plain.token_ids(self._rendered(chat).text)
 
         def column_order() -> ColumnOrder:
             named = frozenset(name for name, _ in hits)
-            kept = key_columns(whole) | (named if columns_of_gold is None else columns_of_gold(whole))
-            others = [name for name in column_names(whole) if name not in kept]
-            return ColumnOrder(kept=kept, others=by_relevance(others, asked, named))
+            kept = named if columns_of_gold is None else columns_of_gold(whole)
+            others = [name for name in ranked_columns(whole, asked, named) if name not in kept]
+            return ColumnOrder(kept=kept, others=others)
 
         return fitted_prompt(whole, tokens_of, self._max_tokens, column_order)
 
-    def _tokens(self, chat: list[dict[str, str]]) -> tuple[int, ...]:
-        chat_text = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        text = chat_text + prompts.prefill(self._settings.style)
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _rendered(self, chat: list[dict[str, str]]) -> PromptEnd:
+        rendered = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        return with_answer_start(rendered, self._settings.style)
 
     def _hits(self, database_id: str, asked: str) -> list[tuple[ColumnName, str]]:
         if self._settings.retrieved_values == 0:
@@ -136,14 +148,14 @@ class PromptEncoder:
     def _open_value_index(self, database_id: str) -> ValueIndex:
         if self._indices_dir is None:
             raise ValueError("prompt.retrieved_values is set, but there is no folder for the indices")
-        from actors.data.value_index import value_index  # its libraries take a second to load
+        from actors.prompting.value_index import value_index  # its libraries take a second to load
 
         index = value_index(self._database(database_id), self._indices_dir)
         self._left_out += [one for one in index.left_out if one not in self._left_out]
         return index
 
     def _database(self, database_id: str) -> Path:
-        return self._databases_dir / database_id / f"{database_id}.sqlite"
+        return database_path(self._databases_dir, database_id)
 
 
 def _accepted(encoded: EncodedPrompt, question: Question) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from cluster.contained.database_states import is_empty, opened
+from cluster.contained.database_states import broken_off_write, is_empty, opened
 from configs.errors import UserError
 
 PROGRESS_OPCODES = 10_000
@@ -39,25 +39,19 @@ def reading(database: Path) -> Iterator[Connection]:
     engine = create_engine("sqlite://", creator=lambda: opened(database, _connected), poolclass=StaticPool)
     try:
         with warnings.catch_warnings(), engine.connect() as connection:
-            # Of foreign keys and types that Spider's schemas declare wrongly: nothing that a user could mend.
+            # Of what Spider's schemas declare wrongly: nothing that a user could fix.
             warnings.simplefilter("ignore", SAWarning)
             connection.connection.dbapi_connection.text_factory = lambda raw: raw.decode(errors="replace")  # type: ignore[union-attr]
             yield connection
     except SQLAlchemyError as fault:
-        raise UserError(
-            f"Can't read the schema of {database} ({fault.__cause__ or fault}): is it a SQLite file?"
-        ) from fault
+        reason = broken_off_write(database) or "is it a SQLite file?"
+        raise UserError(f"Can't read the schema of {database} ({fault.__cause__ or fault}): {reason}") from fault
     except OSError as fault:
         raise UserError(
             f"Can't read {database} ({fault.strerror}): check the file, and the room for a copy."
         ) from fault
     finally:
         engine.dispose()
-
-
-def quoted_name(name: str) -> str:
-    """A table or column as an identifier in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _connected(path: Path, parameter: str) -> sqlite3.Connection:

@@ -12,25 +12,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import inspect
-from sqlalchemy.engine import Connection, Inspector
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.types import NullType
 
-from actors.data.connections import bound, quoted_name, reading
-from actors.data.reading_settings import ReadingSettings
-from actors.data.schemas import MAX_EXAMPLE_CHARS, literal
+from actors.databases.connections import bound, reading
+from actors.databases.reading_settings import ReadingSettings
+from actors.databases.schemas import MAX_EXAMPLE_CHARS, example
+from actors.databases.table_reading import HIDDEN, NOT_UTF_8, ListedTable, described_table, listed_tables, quoted_name
 from cluster.contained.database_states import real_file
 from cluster.contained.frames import Frame
 from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
-MIN_CHARS, MAX_CHARS = 2, 100  # shorter ones are in every question, longer ones in none
+MIN_CHARS, MAX_CHARS = 1, 100  # longer ones are in no question
 # Any other is one table's own; of a damaged file some tables may be whole.
 _FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
 )
-NOT_UTF_8 = "\ufffd"  # in a name: SQL can't say it, and SQLite would take it for a text
 
 
 class DatabaseReader:
@@ -40,15 +38,15 @@ class DatabaseReader:
         self._settings = settings
         self._ends_at_s = math.inf
         self._databases = ExitStack()
-        self._open: tuple[tuple[str, object], Connection, Inspector] | None = None
+        self._open: tuple[tuple[str, object], Connection] | None = None
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """Yield a frame for each step, with `value`, its own `fault`, or `file_fault`, which ends the request."""
         steps: Sequence[tuple[int, Sequence]] = request["steps"]
         try:
-            connection, inspector = self._opened(Path(request["database"]))
+            connection = self._opened(Path(request["database"]))
             for index, step in steps:
-                frame = self._answer(connection, inspector, step)
+                frame = self._answer(connection, step)
                 yield {"kind": "step", "index": index, **frame}
                 if "file_fault" in frame:
                     return
@@ -57,7 +55,7 @@ class DatabaseReader:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
-    def _opened(self, database: Path) -> tuple[Connection, Inspector]:
+    def _opened(self, database: Path) -> Connection:
         """The database in its present state, kept open for the next request of it. Raises UserError."""
         key = str(database), _state(database)
         if self._open is None or self._open[0] != key:
@@ -65,15 +63,15 @@ class DatabaseReader:
             self._open = None
             connection = self._databases.enter_context(reading(database))
             bound(connection, lambda: time.thread_time() >= self._ends_at_s, self._settings.max_memory_bytes)
-            self._open = key, connection, inspect(connection)
-        return self._open[1:]
+            self._open = key, connection
+        return self._open[1]
 
-    def _answer(self, connection: Connection, inspector: Inspector, step: Sequence) -> Frame:
+    def _answer(self, connection: Connection, step: Sequence) -> Frame:
         settings = self._settings
         self._ends_at_s = time.thread_time() + settings.time_limit_s
         signal.setitimer(signal.ITIMER_PROF, settings.hard_limit_s)
         try:
-            return {"value": _READERS[step[0]](connection, inspector, settings, *step[1:])}
+            return {"value": _READERS[step[0]](connection, settings, *step[1:])}
         except MemoryError:
             return {"fault": f"reading it takes more than {settings.max_memory_bytes:,} bytes of memory"}
         except DBAPIError as error:
@@ -81,8 +79,6 @@ class DatabaseReader:
             if code == sqlite3.SQLITE_INTERRUPT:
                 return {"fault": f"reading it takes over {settings.time_limit_s:g} s of CPU time"}
             return {"file_fault" if code in _FILE_FAULTS else "fault": str(error.orig)}
-        except Exception as error:  # SQLAlchemy trips over what a stranger declared: it is that table's, and said
-            return {"fault": f"{type(error).__name__}: {error}"}
 
 
 def _state(database: Path) -> object:
@@ -94,69 +90,35 @@ def _state(database: Path) -> object:
         return None
 
 
-def _tables(connection: Connection, inspector: Inspector, _: ReadingSettings) -> list[str]:
-    return inspector.get_table_names()
+def _tables(connection: Connection, _: ReadingSettings) -> list[ListedTable]:
+    return listed_tables(connection)
 
 
-def _table(connection: Connection, inspector: Inspector, _: ReadingSettings, name: str) -> dict[str, Any]:
-    try:
-        return {
-            "columns": [
-                (column["name"], "" if isinstance(column["type"], NullType) else str(column["type"]))
-                for column in inspector.get_columns(name)
-            ],
-            "primary_key": list(inspector.get_pk_constraint(name)["constrained_columns"]),
-            "foreign_keys": [
-                (key["constrained_columns"], key["referred_table"], key["referred_columns"])
-                for key in inspector.get_foreign_keys(name)
-            ],
-        }
-    except (AttributeError, TypeError, ValueError):  # SQLAlchemy trips over a declared type, as over VARCHAR(10,2)
-        return _declared(connection, name)
+def _table(connection: Connection, _: ReadingSettings, name: str) -> dict[str, Any]:
+    return described_table(connection, name)
 
 
-def _declared(connection: Connection, table: str) -> dict[str, Any]:
-    """The table as SQLite itself describes it, with the types as they are declared."""
-    columns = connection.exec_driver_sql("SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,))
-    rows = [tuple(row) for row in columns]
-    keys: dict[int, tuple[list[str], str, list[str]]] = {}
-    for number, referred, own, other in connection.exec_driver_sql(
-        'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table,)
-    ):
-        key = keys.setdefault(number, ([], referred, []))
-        key[0].append(own)
-        key[2].extend([] if other is None else [other])
-    return {
-        "columns": [(name, kind) for name, kind, _ in rows],
-        "primary_key": [name for name, _, place in sorted(rows, key=lambda row: row[2]) if place],
-        "foreign_keys": list(keys.values()),
-    }
-
-
-def _examples(
-    connection: Connection, inspector: Inspector, _: ReadingSettings, table: str, num_examples: int
-) -> dict[str, list[str]]:
-    """Each column's first distinct values in the table's order, texts cut; no blobs, nothing empty."""
+def _examples(connection: Connection, _: ReadingSettings, table: str, num_examples: int) -> dict[str, list[str]]:
+    """Each column's first distinct values in the table's order, long texts cut; no blobs, nothing empty."""
     found = {}
     for (name,) in connection.exec_driver_sql(
-        "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,)
+        "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> ?", (table, HIDDEN)
     ).all():
         if NOT_UTF_8 in name:
             continue
         # NOT INDEXED: an index would bring its own order, and the examples would hang on it.
         rows = connection.exec_driver_sql(
-            f"SELECT DISTINCT CASE typeof(value) WHEN 'text' THEN substr(value, 1, {MAX_EXAMPLE_CHARS}) ELSE value END "
+            "SELECT DISTINCT CASE typeof(value) WHEN 'text' "
+            f"THEN substr(value, 1, {MAX_EXAMPLE_CHARS + 1}) ELSE value END "
             f"FROM (SELECT {quoted_name(name)} AS value FROM {quoted_name(table)} NOT INDEXED "
             f"LIMIT {MAX_SAMPLED_ROWS}) "
             f"WHERE typeof(value) IN ('text', 'integer', 'real') AND trim(value) != '' LIMIT {num_examples}"
         )
-        found[name] = list(dict.fromkeys(literal(row[0]) for row in rows))
+        found[name] = list(dict.fromkeys(example(row[0]) for row in rows))
     return found
 
 
-def _texts(
-    connection: Connection, inspector: Inspector, settings: ReadingSettings, table: str, column: str
-) -> list[str]:
+def _texts(connection: Connection, settings: ReadingSettings, table: str, column: str) -> list[str]:
     """Distinct texts of a column, the first in the table's order; surrounding space is kept."""
     if NOT_UTF_8 in column:
         return []

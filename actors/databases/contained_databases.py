@@ -9,16 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.data.reading_run import ReadingRun
-from actors.data.reading_settings import ReadingSettings
-from actors.data.schemas import Column, ColumnName, ForeignKey, TableSchema
+from actors.databases.foreign_keys import with_real_keys
+from actors.databases.reading_run import ReadingRun
+from actors.databases.reading_settings import ReadingSettings
+from actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
 from cluster.contained.process import ContainedProcess, ProcessUnavailable
 from cluster.contained.runs import run_all
 from configs.errors import UserError
 
 
 class FoundSchema(NamedTuple):
-    """The tables of a database, and a sentence for each that can't be read here, or only in part."""
+    """The tables and views of a database, and a sentence for each that can't be read here, or only in part."""
 
     tables: tuple[TableSchema, ...]
     left_out: tuple[str, ...]
@@ -40,26 +41,34 @@ class ContainedDatabases:
         self._lock = threading.Lock()
 
     def find_schema(self, database: Path, num_examples: int) -> FoundSchema:
-        """Tables by name; one that can't be read takes no other along. Raises UserError."""
-        names: list[str] = self._read(database, [("tables",)]).values[0]
+        """Return tables by name, then views; one that can't be read takes no other along.
+
+        Raises UserError for a file that can't be read, or has no table.
+        """
+        listed: list[tuple[str, bool]] = self._read(database, [("tables",)]).values[0]
+        names, is_view = [name for name, _ in listed], dict(listed)
         described = self._read(database, [("table", name) for name in names])
-        sampled = [names[index] for index in sorted(described.values)]
+        sampled = [names[index] for index in sorted(described.values) if not is_view[names[index]]]
         examples = self._read(database, [("examples", name, num_examples) for name in sampled if num_examples])
         left_out = [f"{_table(names[i], database)} is left out: {why}" for i, why in sorted(described.faults.items())]
         left_out += [
             f"{_table(sampled[i], database)} is shown without example values: {why}"
             for i, why in sorted(examples.faults.items())
         ]
-        tables = (
-            _schema(names[index], described.values[index], examples.values.get(number, {}))
-            for number, index in enumerate(sorted(described.values))
-        )
-        return FoundSchema(tuple(tables), tuple(left_out))
+        examples_of = {sampled[number]: found for number, found in examples.values.items()}
+        tables = [
+            _schema(names[index], is_view[names[index]], described.values[index], examples_of.get(names[index], {}))
+            for index in sorted(described.values)
+        ]
+        if not tables:
+            raise UserError(f"{database} has no table to ask about ({(*left_out, 'it is empty')[0]}): check the file.")
+        return FoundSchema(with_real_keys(tables), tuple(left_out))
 
     def find_texts(self, database: Path) -> FoundTexts:
         """Distinct texts of each column, the first in the table's order, in bounded amounts. Raises UserError."""
         schema = self.find_schema(database, 0)
-        columns = [ColumnName(table.name, column.name) for table in schema.tables for column in table.columns]
+        tables = [table for table in schema.tables if not table.is_view]
+        columns = [ColumnName(table.name, column.name) for table in tables for column in table.columns]
         found = self._read(database, [("texts", *name) for name in columns])
         texts = tuple((columns[index], value) for index in sorted(found.values) for value in found.values[index])
         left_out = [
@@ -116,16 +125,17 @@ def _table(name: str, database: Path) -> str:
     return f"table {name!r} of {database}"
 
 
-def _schema(name: str, described: dict, examples: dict[str, list[str]]) -> TableSchema:
+def _schema(name: str, is_view: bool, described: dict, examples: dict[str, list[str]]) -> TableSchema:
     return TableSchema(
         name=name,
         columns=tuple(
-            Column(name=column, type=kind, examples=tuple(examples.get(column, ())))
-            for column, kind in described["columns"]
+            Column(name=column, type=kind, examples=tuple(examples.get(column, ())), description=comment)
+            for column, kind, comment in described["columns"]
         ),
         primary_key=tuple(described["primary_key"]),
         foreign_keys=tuple(
             ForeignKey(columns=tuple(columns), table=table, referred_columns=tuple(referred))
             for columns, table, referred in described["foreign_keys"]
         ),
+        is_view=is_view,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from actors.data.schemas import ColumnName, TableSchema
-from actors.trimming import Trimming, dropped_columns, trimmed, with_columns
+from actors.databases.schemas import ColumnName, TableSchema
+from actors.prompting.trimming import Trimming, dropped_columns, trimmed, with_columns, with_keys
 
 Tables = Sequence[TableSchema]
 
@@ -28,7 +28,7 @@ class EncodedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnOrder:
-    """`kept` are never dropped; of `others` the last ones go first."""
+    """`kept` are never dropped; of `others` the last ones go first. What joins the tables of those left stays."""
 
     kept: Collection[ColumnName]
     others: Sequence[ColumnName]
@@ -72,15 +72,16 @@ def fitted_prompt(
     order = column_order()
 
     def smaller(num_others: int) -> Tables:
-        return with_columns(bare, {*order.kept, *order.others[:num_others]})
+        return with_columns(bare, with_keys(bare, {*order.kept, *order.others[:num_others]}))
 
-    num_others = _most(len(order.others), lambda number: fits(tokens_of(smaller(number))))
+    fewest = 0 if order.kept else 1  # a prompt without a table asks nothing
+    num_others = _most(fewest, len(order.others), lambda number: fits(tokens_of(smaller(number))))
     return encoded(tokens_of(smaller(num_others)), Trimming.COLUMNS, smaller(num_others))
 
 
-def _most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest number below `limit` found to fit by halving, 0 where none is."""
-    low, high = 0, limit
+def _most(fewest: int, limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from `fewest` to below `limit` found to fit by halving, `fewest` where none is."""
+    low, high = fewest, max(limit, fewest)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -7,17 +7,23 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import bm25s
+import bm25s.stopwords
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from actors.data.contained_databases import find_texts
-from actors.data.database_reader import MAX_CHARS
-from actors.data.reading_settings import ReadingSettings
-from actors.data.schemas import ColumnName
-from actors.value_matching import best_named, search_queries
+from actors.databases.contained_databases import find_texts
+from actors.databases.database_reader import MAX_CHARS
+from actors.databases.reading_settings import ReadingSettings
+from actors.databases.schemas import ColumnName
+from actors.prompting.odd_values import MAX_FEW_VALUES, OddValues, WordEndings, dates_otherwise, is_odd
+from actors.prompting.value_matching import best_named, search_queries
 from configs.errors import UserError
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line for each index that it makes
@@ -25,15 +31,21 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line fo
 HITS_PER_QUERY = 10
 WORD = r"(?u)\w+"
 STOP_WORDS = "english"  # Lucene's list, as in the method: else a value such as `OF` is a hit for most questions
+ODD_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 COMPLETE_MARK = "floe-complete"
 LEFT_OUT_FILE = "left-out.json"  # a sentence for each table or column that could not be read
+ODD_VALUES_FILE = "odd-values.json"
+MAX_ODD_VALUES = 20_000  # of each kind: they are gone through for every question
 FORMAT = (
-    2,
+    3,
     ReadingSettings().max_text_rows,
     ReadingSettings().max_texts,
     MAX_CHARS,
     sqlite3.sqlite_version,  # another one may read a table that this one leaves out
 )  # an index made otherwise is not taken
+
+
+Columns = list[ColumnName]
 
 
 class ValueIndex:
@@ -42,20 +54,63 @@ class ValueIndex:
     def __init__(self, folder: Path) -> None:
         left_out = folder / LEFT_OUT_FILE  # an index of an earlier version has none
         self.left_out: list[str] = json.loads(left_out.read_text()) if left_out.exists() else []
+        self._odd = OtherValues.read(folder / ODD_VALUES_FILE)
         is_empty = not (folder / "corpus.jsonl").exists()
         self._bm25 = None if is_empty else bm25s.BM25.load(folder, mmap=True, load_corpus=True, show_progress=False)
 
     def search(self, text: str, max_hits: int) -> list[tuple[ColumnName, str]]:
         """Columns with a value of theirs that the text names, the best first."""
+        found = self._found_by_words(text)
+        for value, columns in self._odd.named(text):
+            found.setdefault(value, columns)
+        hits = [(ColumnName(*name), value) for value, columns in found.items() for name in columns]
+        return hits[:max_hits]
+
+    def _found_by_words(self, text: str) -> dict[str, Columns]:
         if self._bm25 is None:
-            return []
+            return {}
         words = bm25s.tokenize(text, token_pattern=WORD, stopwords=STOP_WORDS, return_ids=False, show_progress=False)[0]
         queries = search_queries(self._bm25.get_tokens_ids(words))
         numbers = sorted({number for query in queries for number in _best(self._bm25, query)})
         entries = [self._bm25.corpus[number] for number in numbers]
         columns = {entry["value"]: entry["columns"] for entry in entries}
-        hits = [(ColumnName(*name), value) for value in best_named(columns, text) for name in columns[value]]
-        return hits[:max_hits]
+        return {value: columns[value] for value in best_named(columns, text)}
+
+
+class OtherValues:
+    """What a search by words misses, with its columns: see `odd_values.py`."""
+
+    def __init__(self, odd: Mapping[str, Columns], dates: Mapping[str, Columns], few: Mapping[str, Columns]) -> None:
+        """`few` are single words of columns that have few."""
+        self.kinds = {"odd": odd, "dates": dates, "few": few}
+        self._odd, self._endings = OddValues(odd), WordEndings(few)
+
+    @classmethod
+    def of(cls, columns_of_value: Mapping[str, Columns]) -> Self:
+        num_values = Counter(name for names in columns_of_value.values() for name in names)
+        kinds: dict[str, dict[str, Columns]] = {"odd": {}, "dates": {}, "few": {}}
+        for value, names in columns_of_value.items():
+            few = [name for name in names if num_values[name] <= MAX_FEW_VALUES]
+            if is_odd(value, ODD_WORDS):
+                kinds["odd"][value] = names
+            elif dates_otherwise(value):
+                kinds["dates"][value] = names
+            elif few and value.strip().isalpha():
+                kinds["few"][value] = few
+        return cls(**{kind: dict(islice(found.items(), MAX_ODD_VALUES)) for kind, found in kinds.items()})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls(**json.loads(path.read_text()))
+
+    def named(self, text: str) -> Iterator[tuple[str, Columns]]:
+        """Yield those that the text names, the surest first."""
+        for kind, values in (
+            ("odd", self._odd.named(text)),
+            ("dates", dates_otherwise(text)),
+            ("few", self._endings.alike(text)),
+        ):
+            yield from ((value, self.kinds[kind][value]) for value in values if value in self.kinds[kind])
 
 
 def value_index(database: Path, home: Path) -> ValueIndex:
@@ -68,12 +123,17 @@ def value_index(database: Path, home: Path) -> ValueIndex:
 
 def _make(database: Path, folder: Path) -> None:
     """Writes beside and renames, so that an interrupted index is never taken for one; drops those of earlier states."""
-    columns_of_value: dict[str, list[ColumnName]] = {}
+    columns_of_value: dict[str, Columns] = {}
     found = find_texts(database)
     for name, value in found.texts:
         columns_of_value.setdefault(value, []).append(name)
-    corpus = [{"value": value, "columns": names} for value, names in columns_of_value.items()]
-    values = list(columns_of_value)
+    others = OtherValues.of(columns_of_value)
+    corpus = [
+        {"value": value, "columns": names}
+        for value, names in columns_of_value.items()
+        if value not in others.kinds["odd"]
+    ]
+    values = [entry["value"] for entry in corpus]
     words = bm25s.tokenize(values, token_pattern=WORD, stopwords=STOP_WORDS, show_progress=False)
     beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
     try:
@@ -84,6 +144,7 @@ def _make(database: Path, folder: Path) -> None:
             bm25.index(words, show_progress=False)
             bm25.save(beside, corpus=corpus, show_progress=False)
         (beside / LEFT_OUT_FILE).write_text(json.dumps(found.left_out))
+        (beside / ODD_VALUES_FILE).write_text(json.dumps(others.kinds))
         (beside / COMPLETE_MARK).write_text(str(database.resolve()))
         _put_in_place(beside, folder)
         for other in folder.parent.glob(f"*/{COMPLETE_MARK}"):

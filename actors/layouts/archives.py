@@ -7,32 +7,41 @@ from pathlib import Path
 from typing import Literal
 
 from actors.data.questions import first_record
+from actors.layouts.places import databases_folder, places
 from configs.errors import UserError
 
 Layout = Literal["spider", "bird"]
 
 SPIDER_DATABASES = ("database", "databases")
-# Of each split, its question files, of which every one counts, and the names of its databases folder.
-Splits = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]  # by name: question files, and databases folders
+# Of each split, the patterns of its question files, and the names of its databases folder. Every file of the first of
+# several tuples of patterns that matches counts.
+Splits = dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]]
 SPIDER_SPLITS: Splits = {
-    "train": (("train_spider.json", "train_others.json"), SPIDER_DATABASES),
-    "dev": (("dev.json",), SPIDER_DATABASES),
-    "test": (("test.json",), ("test_database", "test_databases", *SPIDER_DATABASES)),
+    "train": ((("train_spider.json", "train_others.json"), ("train.json",)), SPIDER_DATABASES),  # the second: CSpider
+    "dev": ((("dev.json",),), SPIDER_DATABASES),
+    "test": ((("test.json",),), ("test_database", "test_databases", *SPIDER_DATABASES)),
 }
 BIRD_SPLITS: Splits = {
-    "train": (("train.json",), ("train_databases", "databases")),
-    "dev": (("dev.json",), ("dev_databases", "databases")),
-    "mini_dev": (("mini_dev_sqlite.json",), ("dev_databases", "databases")),
+    "train": ((("train.json",), ("train-*.json*",)), ("train_databases", "databases")),  # the second: the filtered set
+    "dev": ((("dev.json",), ("dev_2*.json",)), ("dev_databases", "databases")),
+    "mini_dev": ((("mini_dev_sqlite.json",), ("mini_dev_sqlite-*.json*",)), ("dev_databases", "databases")),
 }
 SPLITS_OF_LAYOUT: dict[Layout, Splits] = {"spider": SPIDER_SPLITS, "bird": BIRD_SPLITS}
 # A file that only one of the two has; `dev.json` alone is told by the field of its golds.
 SIGNS = {
     "spider": ("train_spider.json", "train_others.json", "tables.json"),
-    "bird": ("train.json", "mini_dev_sqlite.json", "dev_tables.json", "dev_databases"),
+    "bird": (
+        "train.json",
+        "mini_dev_sqlite*.json",
+        "dev_tables.json",
+        "dev_2*.json",
+        "dev_databases",
+        "train_databases",
+        "train_column_meaning.json",
+    ),
 }
 # The six databases of `train_others.json` are empty in the release; contents for them lie in a folder of their own.
 POPULATED_DATABASES = "databases_populated"
-MAX_DEPTH = 2  # as in BIRD's `minidev/MINIDEV/`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +86,8 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
         raise UserError(f"There is no data folder {folder}: give the unpacked folder of Spider or BIRD.")
     if databases_dir is not None and not databases_dir.expanduser().is_dir():
         raise UserError(f"There is no databases folder {databases_dir}: give one that holds <db_id>/<db_id>.sqlite.")
-    places = _places(folder)
-    found = _layout_of(places, layout)
+    where = places(folder)
+    found = _layout_of(where, layout)
     if found is None:
         raise UserError(
             f"{folder} is in neither the layout of Spider nor that of BIRD: it should hold train_spider.json or "
@@ -86,58 +95,54 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
         )
     given = None if databases_dir is None else databases_dir.expanduser().resolve()
     splits = []
-    for name, (file_names, database_names) in SPLITS_OF_LAYOUT[found].items():
-        home = next((place for place in places if any((place / one).is_file() for one in file_names)), None)
-        if home is None:
+    for name, (alternatives, database_names) in SPLITS_OF_LAYOUT[found].items():
+        files = _question_files(where, alternatives)
+        if not files:
             continue
-        files = [home / one for one in file_names if (home / one).is_file()]
-        default = given or _databases_dir(home, folder, database_names)
+        default = given or _databases_dir(files[0].parent, folder, database_names)
         splits.append(ArchiveSplit(name=name, files=tuple(_archive_file(path, default, given) for path in files)))
     if not splits:
-        expected = ", ".join(one for names, _ in SPLITS_OF_LAYOUT[found].values() for one in names)
+        expected = ", ".join(one for names, _ in SPLITS_OF_LAYOUT[found].values() for one in names[0])
         raise UserError(f"{folder} holds no questions in the layout of {found}: it should hold one of {expected}.")
     return Archive(folder=folder, layout=found, splits=tuple(splits))
 
 
-def _places(folder: Path) -> list[Path]:
-    """The folder and those below it in which an archive's parts may lie, the nearest first."""
-    places = level = [folder]
-    for _ in range(MAX_DEPTH):
-        level = [one for place in level for one in _folders_in(place)]
-        places = [*places, *level]
-    return places
+def is_archive(folder: Path, layout: Layout) -> bool:
+    """Whether anything in the folder speaks for the layout, and nothing nearer for the other one."""
+    return _layout_by_signs(places(folder)) == layout
 
 
-def _folders_in(place: Path) -> list[Path]:
-    try:
-        entries = sorted(place.iterdir())
-    except OSError as error:
-        raise UserError(f"Can't look into {place} ({error.strerror}): check its permissions.") from None
-    # Folders of databases hold a folder each; names such as __MACOSX come of unpacking.
-    return [
-        one for one in entries if one.is_dir() and "database" not in one.name and not one.name.startswith((".", "_"))
-    ]
+def _question_files(where: list[Path], alternatives: tuple[tuple[str, ...], ...]) -> list[Path]:
+    for patterns in alternatives:
+        for place in where:
+            if files := [path for pattern in patterns for path in sorted(place.glob(pattern)) if path.is_file()]:
+                return files
+    return []
 
 
-def _layout_of(places: list[Path], wanted: Layout | None) -> Layout | None:
+def _layout_of(where: list[Path], wanted: Layout | None) -> Layout | None:
     """`wanted` where anything speaks for it. Raises UserError when everything speaks for the other."""
-    if wanted is not None and any((place / name).exists() for place in places for name in SIGNS[wanted]):
+    if wanted is not None and any(_has_sign(place, wanted) for place in where):
         return wanted
-    found = _layout_by_signs(places)
+    found = _layout_by_signs(where)
     if wanted is not None and found is not None and found != wanted:
-        raise UserError(f"{places[0]} is in the layout of {found}, not of {wanted}: use that one's command.")
+        raise UserError(f"{where[0]} is in the layout of {found}, not of {wanted}: use that one's command.")
     return found
 
 
-def _layout_by_signs(places: list[Path]) -> Layout | None:
-    for place in places:
-        if any((place / name).exists() for name in SIGNS["spider"]):
+def _layout_by_signs(where: list[Path]) -> Layout | None:
+    for place in where:
+        if _has_sign(place, "spider"):
             return "spider"
-        if any((place / name).exists() for name in SIGNS["bird"]):
+        if _has_sign(place, "bird"):
             return "bird"
         if (place / "dev.json").is_file():
             return "bird" if "SQL" in first_record(place / "dev.json") else "spider"
     return None
+
+
+def _has_sign(place: Path, layout: Layout) -> bool:
+    return any(True for pattern in SIGNS[layout] for _ in place.glob(pattern))
 
 
 def _archive_file(path: Path, default: Path, given: Path | None) -> ArchiveFile:
@@ -147,13 +152,12 @@ def _archive_file(path: Path, default: Path, given: Path | None) -> ArchiveFile:
 
 
 def _databases_dir(home: Path, folder: Path, names: tuple[str, ...]) -> Path:
-    """Beside the questions, else in the archive's own folder, else in the `spider/` beside it."""
-    beside = [home.parent / "spider"] if "database" in names else []
-    for place in (home, folder, *beside):
-        for name in names:
-            if (place / name).is_dir():
-                return place / name
-    raise UserError(
-        f"{home} has questions but no databases folder ({' or '.join(names)}): unpack the databases there, or name "
-        "their folder."
-    )
+    """Beside the questions or above them, or in the `spider/` beside the archive."""
+    beside = folder.parent / "spider"
+    if (
+        "database" in names
+        and beside.is_dir()
+        and not any((place / one).is_dir() for place in (home, folder) for one in names)
+    ):
+        return databases_folder(beside, beside, names)
+    return databases_folder(folder, home, names)

@@ -1,0 +1,76 @@
+"""A database's tables as prompts show them (pure)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
+
+# SQLAlchemy's list lacks the two that SQLite has reserved since.
+RESERVED_WORDS = frozenset(SQLiteIdentifierPreparer.reserved_words) | {"nothing", "returning"}
+MAX_EXAMPLE_CHARS = 40
+_WORDS = r"[^\W\d]\w*(?: [^\W\d]\w*)*"
+_NUMBER = r"[+-]?\d[\w.]*"
+_PLAIN_TYPE = re.compile(rf"{_WORDS}(?:\[\])?(?: ?\({_NUMBER}(?: ?, ?{_NUMBER})?\))?(?: {_WORDS})?")
+
+
+class ColumnName(NamedTuple):
+    table: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    name: str
+    type: str  # empty where none is declared
+    examples: tuple[str, ...] = ()  # distinct values as SQL literals
+    matches: tuple[str, ...] = ()  # values that the question names, as SQL literals
+    description: str = ""  # of the comment in its CREATE TABLE statement, or of a file beside the database
+    value_description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKey:
+    columns: tuple[str, ...]
+    table: str
+    referred_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSchema:
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    is_view: bool = False
+
+
+def literal(value: object) -> str:
+    """A value as a SQL literal on one line, so that text can be told from a number."""
+    if isinstance(value, int | float):
+        return str(value)
+    printable = "".join(one if one.isprintable() else " " for one in str(value))
+    return "'" + printable.replace("'", "''") + "'"
+
+
+def example(value: object) -> str:
+    """A sampled value as a SQL literal; a long text is cut, and three dots after its literal say so."""
+    if isinstance(value, str) and len(value) > MAX_EXAMPLE_CHARS:
+        return f"{literal(value[:MAX_EXAMPLE_CHARS])}..."
+    return literal(value)
+
+
+def shown_name(name: str) -> str:
+    """A table or column as an identifier that SQLite takes as it stands."""
+    if name.isidentifier() and name.casefold() not in RESERVED_WORDS:
+        return name
+    return "`" + name.replace("`", "``") + "`"
+
+
+def shown_type(declared: str) -> str:
+    """A type as it was declared, on one line; in quotes where only they let it stand there."""
+    plain = " ".join(declared.split())
+    is_plain = not plain or (_PLAIN_TYPE.fullmatch(plain) and RESERVED_WORDS.isdisjoint(plain.casefold().split()))
+    return plain if is_plain else '"' + plain.replace('"', '""') + '"'

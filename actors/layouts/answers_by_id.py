@@ -1,0 +1,46 @@
+"""EHRSQL: questions of two hospitals, some without an answer; in 2024's form the golds are a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.layouts.interface import ByName, Layout
+from actors.records.record_files import Record, read_records
+from configs.foreign_files import parsed_json, read_regular_text
+
+LABELS = "label.json"
+
+
+def records(path: Path) -> list[Record]:
+    """Return the records, those that can't be answered with that as their fault; golds may lie beside them by id."""
+    labels = path.with_name(LABELS)
+    golds = parsed_json(read_regular_text(labels)) if labels.is_file() else {}
+    return [_record(record, golds if isinstance(golds, dict) else {}) for record in read_records(path)]
+
+
+def _record(record: Record, golds: dict[str, object]) -> Record:
+    value = record.value
+    if not isinstance(value, dict):
+        return record
+    gold = value.get("query", golds.get(str(value.get("id"))))
+    is_impossible = value.get("is_impossible") is True or gold in ("null", "nan", None)
+    fault = "is a question that can't be answered from the database (is_impossible)" if is_impossible else ""
+    return Record(where=record.where, index=record.index, value=value | {"query": gold}, fault=record.fault or fault)
+
+
+def _is_ours(path: Path) -> bool:
+    first = next(iter(read_records(path)), None)
+    return (
+        first is not None and isinstance(first.value, dict) and not {"is_impossible", "t_tag"}.isdisjoint(first.value)
+    )
+
+
+LAYOUT = Layout(
+    name="ehrsql",
+    summary="EHRSQL: train.json, valid.json, test.json (or data.json beside label.json), databases/",
+    find=ByName(
+        splits=(("train", ("train.json",)), ("test", ("valid.json", "test.json")), ("all", ("data.json",))),
+        is_ours=_is_ours,
+    ),
+    records=records,
+)

@@ -1,0 +1,59 @@
+"""What a data set's layout is: the files that hold questions, the folders of their databases, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from actors.layouts.places import databases_folder, files_named
+from actors.records.record_files import Record, read_records
+
+Split = Literal["train", "test", "all"]  # `all` is to be divided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutFile:
+    split: Split
+    questions: Path
+    databases_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """`find` returns nothing for a folder in another layout. Both raise UserError for what can't be read."""
+
+    name: str  # of the command
+    summary: str  # for `floe prepare --list`
+    find: Callable[[Path, Path | None], tuple[LayoutFile, ...]]
+    records: Callable[[Path], list[Record]] = read_records
+    unused: Callable[[Path], tuple[str, ...]] = (
+        lambda folder: ()
+    )  # a sentence for each questions file that no split has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByName:
+    """Finds the files of each split by patterns, in the folder or up to two levels below it."""
+
+    splits: Sequence[tuple[Split, Sequence[str]]]  # a split's patterns; the first that some file has counts
+    databases: Sequence[str] = ("databases", "database")
+    is_ours: Callable[[Path], bool] = lambda path: True  # a look into a file whose name others have too
+
+    def __call__(self, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
+        found: list[LayoutFile] = []
+        for split, patterns in self.splits:
+            for pattern in patterns:
+                files = [path for path in files_named(folder, pattern) if self.is_ours(path)]
+                found += [
+                    LayoutFile(
+                        split=split,
+                        questions=path,
+                        databases_dir=databases_dir or databases_folder(folder, path.parent, self.databases),
+                    )
+                    for path in files
+                ]
+                if files:
+                    break
+        return tuple(found)

@@ -1,0 +1,42 @@
+"""What a prompt ends with: the template and the style may each open a thought, and only one of them may (pure).
+
+| template ends with | compact | tagged | arctic |
+| --- | --- | --- | --- |
+| no thought | - | adds `<think>` | adds `<think>` and a line break |
+| an opened one and a line break | closes it | - | - |
+| an opened one, bare | closes it | - | adds a line break |
+| a closed one | - | opens it in its place | opens it in its place |
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from actors.prompting.prompts import Style, prefill
+
+_OPENED = re.compile(r"<think>\s*\Z")
+_CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
+_CLOSING = "\n\n</think>\n\n"  # what Qwen3's template has for an answer without a thought
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEnd:
+    """A rendered prompt that the answer follows, and the part of its end that belongs to the answer."""
+
+    text: str
+    answer_start: str  # glued in front of a completion before anything is read in it
+
+
+def with_answer_start(rendered: str, style: Style) -> PromptEnd:
+    """Return what the chat template rendered, generation prompt included, with the start of an answer in the style."""
+    wanted = prefill(style)
+    if opened := _OPENED.search(rendered):
+        if not wanted:
+            return PromptEnd(f"{rendered[: opened.start()]}<think>{_CLOSING}", "")
+        if wanted.endswith("\n") and not opened.group().endswith("\n"):
+            return PromptEnd(f"{rendered}\n", f"{opened.group()}\n")
+        return PromptEnd(rendered, opened.group())
+    closed = _CLOSED.search(rendered) if wanted else None
+    before = rendered if closed is None else rendered[: closed.start()]
+    return PromptEnd(before + wanted, wanted)

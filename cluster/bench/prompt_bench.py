@@ -1,0 +1,216 @@
+"""`floe bench prompts`: which stored texts of the golds prompts show, and what is lost where they have to be short."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich import box
+from rich.table import Table
+
+from actors.data.gold_columns import gold_columns, gold_texts
+from actors.data.questions import read_questions
+from actors.databases.contained_databases import read_schema
+from actors.databases.schemas import literal
+from actors.prompting.prompt_encoder import PromptEncoder
+from cluster.contained.database_places import find_database
+from cluster.messages import Question
+from cluster.reports.progress import make_console, progress_bar
+from configs.errors import UserError
+from configs.foreign_files import parsed_json, read_regular
+from configs.schema import PromptSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValuesShown:
+    """Texts of golds that some cell of the database is equal to; of a question all have to be in the prompt."""
+
+    num_questions: int  # whose golds have such a text
+    num_all_shown: int
+    num_named: int  # of these questions, whose texts all stand in the question or its evidence
+    num_named_shown: int
+    median_tokens: float
+    median_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed:
+    """Prompts of at most `max_tokens`."""
+
+    max_tokens: int
+    num_questions: int
+    num_trimmed: int  # that lost columns and were not refused
+    num_gold_lost: int  # of these, that lost a column that the gold reads
+    num_refused: int
+
+
+def bench_prompts(
+    questions_path: Path, databases_dir: Path, tokenizer_dir: Path, budgets: Sequence[int], as_json: bool
+) -> None:
+    """Print both tables, or JSON. Raises UserError for what can't be read."""
+    questions = read_questions(questions_path)
+    with TemporaryDirectory(prefix="floe-prompts-") as folder:
+        if databases_dir.suffix == ".json":
+            made = Path(folder) / "databases"
+            make_empty_databases(databases_dir, made)
+            databases_dir = made
+        questions = [one for one in questions if find_database(databases_dir, one.database_id) is not None]
+        if not questions:
+            raise UserError(f"No question of {questions_path} has its database in {databases_dir}: give its folder.")
+        values = None if budgets else values_shown(questions, databases_dir, tokenizer_dir, Path(folder))
+        trimmed = [trimmed_prompts(questions, databases_dir, tokenizer_dir, one) for one in budgets]
+    if as_json:
+        found = {"values": None if values is None else asdict(values), "trimmed": [asdict(one) for one in trimmed]}
+        print(json.dumps(found, indent=2))
+        return
+    console = make_console()
+    if values is not None:
+        console.print(_values_table(values, len(questions)))
+    if trimmed:
+        console.print(_trimmed_table(trimmed))
+
+
+def values_shown(
+    questions: Sequence[Question], databases_dir: Path, tokenizer_dir: Path, indices_dir: Path
+) -> ValuesShown:
+    settings = PromptSection(style="arctic", retrieved_values=20, example_values=2)
+    encoder = PromptEncoder(tokenizer_dir, databases_dir, settings, indices_dir=indices_dir)
+    counts = dict.fromkeys(("num_questions", "num_all_shown", "num_named", "num_named_shown"), 0)
+    tokens, times_s, known = [], [], set()
+    with progress_bar("Prompts", len(questions)) as advance:
+        for one in questions:
+            if one.database_id not in known:  # schema and index are made once
+                encoder.encoded(one)
+                known.add(one.database_id)
+            started_s = time.perf_counter()
+            prompt = encoder.encoded(one)
+            times_s.append(time.perf_counter() - started_s)
+            tokens.append(prompt.num_tokens)
+            advance(1)
+            texts = stored_texts(one, databases_dir)
+            if not texts:
+                continue
+            shown = encoder.text(prompt.token_ids)
+            asked = f"{one.evidence}\n{one.text}".lower()
+            is_shown = all(literal(text) in shown for text in texts)
+            is_named = all(text.strip().lower() in asked for text in texts)
+            counts["num_questions"] += 1
+            counts["num_all_shown"] += is_shown
+            counts["num_named"] += is_named
+            counts["num_named_shown"] += is_named and is_shown
+    return ValuesShown(**counts, median_tokens=statistics.median(tokens), median_s=statistics.median(times_s))
+
+
+def trimmed_prompts(
+    questions: Sequence[Question], databases_dir: Path, tokenizer_dir: Path, max_tokens: int
+) -> Trimmed:
+    """As an evaluation makes them, without a look at the golds."""
+    encoder = PromptEncoder(tokenizer_dir, databases_dir, PromptSection(style="arctic"), max_tokens=max_tokens)
+    schema = cache(lambda name: read_schema(find_database(databases_dir, name) or databases_dir, 0))
+    num_trimmed = num_gold_lost = num_refused = 0
+    with progress_bar(f"Prompts of {max_tokens} tokens", len(questions)) as advance:
+        for one in questions:
+            prompt = encoder.encoded(one)
+            advance(1)
+            if prompt.refused:
+                num_refused += 1
+            elif prompt.dropped_columns:
+                num_trimmed += 1
+                used = gold_columns(one.gold_sql, schema(one.database_id))
+                num_gold_lost += not used.isdisjoint(prompt.dropped_columns)
+    return Trimmed(
+        max_tokens=max_tokens,
+        num_questions=len(questions),
+        num_trimmed=num_trimmed,
+        num_gold_lost=num_gold_lost,
+        num_refused=num_refused,
+    )
+
+
+def stored_texts(question: Question, databases_dir: Path) -> frozenset[str]:
+    """Return the texts of the first gold that some cell of the database is equal to."""
+    path = find_database(databases_dir, question.database_id)
+    assert path is not None
+    return frozenset(text for text in gold_texts(question.gold_sql[0]) if _is_stored(path, text))
+
+
+@cache
+def _is_stored(path: Path, text: str) -> bool:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        connection.text_factory = lambda raw: raw.decode(errors="replace")
+        for table, column in _columns(path):
+            sql = f"SELECT 1 FROM {table} WHERE {column} = ? AND typeof({column}) = 'text' LIMIT 1"
+            try:
+                if connection.execute(sql, (text,)).fetchone():
+                    return True
+            except sqlite3.Error:
+                continue
+    return False
+
+
+@cache
+def _columns(path: Path) -> tuple[tuple[str, str], ...]:
+    def quoted(name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+    tables = read_schema(path, 0)
+    return tuple((quoted(table.name), quoted(column.name)) for table in tables for column in table.columns)
+
+
+def make_empty_databases(tables_file: Path, folder: Path) -> None:
+    """Make each database of a `tables.json` of Spider's or BIRD's, with its keys and without rows."""
+    for one in parsed_json(read_regular(tables_file)):
+        path = folder / one["db_id"] / f"{one['db_id']}.sqlite"
+        path.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(path)) as connection:
+            for sql in _create_tables(one):
+                connection.execute(sql)
+            connection.commit()
+
+
+def _create_tables(schema: dict) -> Iterator[str]:
+    def quoted(name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+    names, columns = schema["table_names_original"], schema["column_names_original"]
+    keys = [key if isinstance(key, list) else [key] for key in schema["primary_keys"]]
+    for number, name in enumerate(names):
+        own = [index for index, (table, _) in enumerate(columns) if table == number]
+        parts = [f"{quoted(columns[index][1])} {schema['column_types'][index]}" for index in own]
+        parts += [f"PRIMARY KEY ({', '.join(quoted(columns[i][1]) for i in key)})" for key in keys if key[0] in own]
+        for index, other in schema["foreign_keys"]:
+            if index in own:
+                table, column = columns[other]
+                parts.append(
+                    f"FOREIGN KEY ({quoted(columns[index][1])}) REFERENCES {quoted(names[table])} ({quoted(column)})"
+                )
+        yield f"CREATE TABLE {quoted(name)} ({', '.join(parts)})"
+
+
+def _values_table(found: ValuesShown, num_questions: int) -> Table:
+    table = Table(
+        "of", "questions", "all texts shown", title=f"Stored texts, {num_questions} questions", box=box.SIMPLE_HEAD
+    )
+    for name, num, num_shown in (
+        ("golds with a stored text", found.num_questions, found.num_all_shown),
+        ("of these, all named", found.num_named, found.num_named_shown),
+    ):
+        table.add_row(name, str(num), f"{num_shown / max(num, 1):.1%}")
+    table.caption = f"median prompt {found.median_tokens:,.0f} tokens, made in {found.median_s * 1000:.1f} ms"
+    return table
+
+
+def _trimmed_table(found: Sequence[Trimmed]) -> Table:
+    table = Table("at most tokens", "questions", "lost columns", "of these a gold's", "refused", box=box.SIMPLE_HEAD)
+    for one in found:
+        share = f"{one.num_gold_lost} ({one.num_gold_lost / max(one.num_trimmed, 1):.1%})"
+        table.add_row(f"{one.max_tokens:,}", str(one.num_questions), str(one.num_trimmed), share, str(one.num_refused))
+    return table
