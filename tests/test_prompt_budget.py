@@ -51,14 +51,12 @@ def test_no_prompt_has_no_budget():
 
 @pytest.fixture
 def files(tmp_path):
-    """Nine databases of one question each, and of them one with a table so wide that its prompt does not fit."""
-    names = [f"zoo_{number}" for number in range(8)]
+    """Nine databases of one question each, and of them one with a question so long that its prompt does not fit."""
+    names = [f"zoo_{number}" for number in range(9)]
     for name in names:
         make_database(tmp_path / "databases" / name / f"{name}.sqlite")
-    keys = ", ".join(f"a_rather_long_key_{number} INTEGER" for number in range(60))
-    wide = f"CREATE TABLE wide ({keys}, PRIMARY KEY ({keys.replace(' INTEGER', '')}))"
-    make_database(tmp_path / "databases" / "wide" / "wide.sqlite", [wide])
-    records = [record(name, "How old is Ada?", "SELECT age FROM pet") for name in [*names, "wide"]]
+    records = [record(name, "How old is Ada?", "SELECT age FROM pet") for name in names]
+    records[-1]["question"] = " ".join(["How old is Ada, of all the pets that there are?"] * 40)
     write_json(tmp_path / "questions.json", records)
     return [
         "data.source=files",

@@ -17,7 +17,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
 
-MAX_BYTES = 2**33  # of a gzipped file's content: a few bytes may hold any number
+MAX_UNPACKED_BYTES = 2**31  # of a gzipped file's content: a few bytes may hold any number
 # UTF-32's mark begins with UTF-16's.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -75,7 +75,9 @@ def _content(path: Path) -> bytes:
         raw = read_regular(path)
         if raw.startswith(GZIP_MAGIC):
             with gzip.open(io.BytesIO(raw)) as file:
-                raw = file.read(MAX_BYTES + 1)
+                raw = file.read(MAX_UNPACKED_BYTES + 1)
+            if len(raw) > MAX_UNPACKED_BYTES:
+                raise UserError(f"{path} holds more than {MAX_UNPACKED_BYTES:,} bytes: unpack it first.")
     except FileNotFoundError:
         raise UserError(f"There is no questions file {path}: check the path.") from None
     except IsADirectoryError:
@@ -84,8 +86,6 @@ def _content(path: Path) -> bytes:
         raise UserError(f"The questions file {path} is a damaged gzip file: copy it once more.") from None
     except OSError as error:
         raise UserError(f"Can't read the questions file {path} ({error.strerror}): check its permissions.") from None
-    if len(raw) > MAX_BYTES:
-        raise UserError(f"The questions file {path} holds more than {MAX_BYTES:,} bytes: divide it.")
     return raw
 
 
