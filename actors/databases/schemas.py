@@ -10,43 +10,9 @@ from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 # Keywords of statements that are no queries: within a query they are names like any other.
 _OF_OTHER_STATEMENTS = frozenset(
-    [
-        "after",
-        "analyze",
-        "attach",
-        "before",
-        "begin",
-        "cascade",
-        "column",
-        "conflict",
-        "database",
-        "deferred",
-        "detach",
-        "each",
-        "exclusive",
-        "explain",
-        "fail",
-        "ignore",
-        "immediate",
-        "initially",
-        "instead",
-        "key",
-        "plan",
-        "pragma",
-        "query",
-        "reindex",
-        "rename",
-        "replace",
-        "restrict",
-        "rollback",
-        "row",
-        "temp",
-        "temporary",
-        "trigger",
-        "vacuum",
-        "view",
-        "virtual",
-    ]
+    """after analyze attach before begin cascade column conflict database deferred detach each exclusive explain fail
+    ignore immediate initially instead key plan pragma query reindex rename replace restrict rollback row temp
+    temporary trigger vacuum view virtual""".split()  # noqa: SIM905
 )
 # SQLAlchemy's list lacks the two that SQLite has reserved since.
 RESERVED_WORDS = (frozenset(SQLiteIdentifierPreparer.reserved_words) | {"nothing", "returning"}) - _OF_OTHER_STATEMENTS
