@@ -12,6 +12,7 @@ from actors.data.questions import find_questions
 from actors.layouts import conversations, defog
 from actors.layouts.registry import LAYOUTS, find_files
 from actors.records.question_records import FoundQuestions
+from cluster.operations.preparation_sources import layout_sources, questions_of
 from configs.errors import UserError
 
 PLAIN = {"db_id": "shop", "question": "How many?", "query": "SELECT 1"}
@@ -238,3 +239,12 @@ def test_questions_without_databases_are_refused_in_a_sentence(tmp_path):
     files = {name: content for name, content in FOLDERS["bird of 2025"][0].items() if content is not None}
     with pytest.raises(UserError, match="no databases folder"):
         find_files(put(tmp_path, files), None, None)
+
+
+@pytest.mark.parametrize("labels", ["{oops", "[1]"])
+def test_a_damaged_file_beside_the_questions_is_refused_in_a_sentence(tmp_path, labels):
+    data = [{"id": "a", "question": "q", "db_id": "shop", "t_tag": []}]
+    folder = put(tmp_path, {"data.json": data, "label.json": labels, "databases": None})
+    sources, _ = layout_sources(folder, None, None, {})
+    with pytest.raises(UserError, match="correct it"):
+        questions_of(sources[0])

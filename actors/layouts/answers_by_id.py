@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.data.questions import first_record
 from actors.layouts.interface import ByName, Layout
 from actors.records.record_files import Record, read_records
+from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular_text
 
 LABELS = "label.json"
@@ -15,7 +17,9 @@ def records(path: Path) -> list[Record]:
     """Return the records, those that can't be answered with that as their fault; golds may lie beside them by id."""
     labels = path.with_name(LABELS)
     golds = parsed_json(read_regular_text(labels)) if labels.is_file() else {}
-    return [_record(record, golds if isinstance(golds, dict) else {}) for record in read_records(path)]
+    if not isinstance(golds, dict):
+        raise UserError(f"{labels} is no JSON object of golds by id: correct it.")
+    return [_record(record, golds) for record in read_records(path)]
 
 
 def _record(record: Record, golds: dict[str, object]) -> Record:
@@ -29,10 +33,7 @@ def _record(record: Record, golds: dict[str, object]) -> Record:
 
 
 def _is_ours(path: Path) -> bool:
-    first = next(iter(read_records(path)), None)
-    return (
-        first is not None and isinstance(first.value, dict) and not {"is_impossible", "t_tag"}.isdisjoint(first.value)
-    )
+    return not {"is_impossible", "t_tag"}.isdisjoint(first_record(path))
 
 
 LAYOUT = Layout(

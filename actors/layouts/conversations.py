@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from actors.data.questions import first_record
 from actors.layouts.interface import ByName, Layout
 from actors.records.record_files import Record, read_records
 
@@ -44,8 +45,7 @@ def _turns(record: Record) -> Iterator[tuple[str, object]]:
 
 
 def _is_ours(path: Path) -> bool:
-    first = next(iter(read_records(path)), None)
-    return first is not None and isinstance(first.value, dict) and "interaction" in first.value
+    return "interaction" in first_record(path)
 
 
 LAYOUT = Layout(

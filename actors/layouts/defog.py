@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from actors.data.questions import first_record
 from actors.layouts.interface import ByName, Layout
 from actors.records.record_files import Record, read_records
 
@@ -59,11 +60,6 @@ def _subsets(columns: str) -> list[str]:
 LAYOUT = Layout(
     name="defog",
     summary="Defog's SQL-Eval: *.csv of db_name, query, question and instructions, databases/",
-    find=ByName(splits=(("all", ("*.csv",)),), is_ours=lambda path: "db_name" in _heading(path)),
+    find=ByName(splits=(("all", ("*.csv",)),), is_ours=lambda path: "db_name" in first_record(path)),
     records=records,
 )
-
-
-def _heading(path: Path) -> set[str]:
-    first = next(iter(read_records(path)), None)
-    return set(first.value) if first is not None and isinstance(first.value, dict) else set()

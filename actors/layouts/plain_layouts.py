@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.data.questions import first_record
 from actors.layouts.interface import ByName, Layout
-from actors.records.record_files import read_records
 
 SYNSQL_FIELDS = {"sql_complexity", "question_style"}
 
 
 def _is_synsql(path: Path) -> bool:
-    first = next(iter(read_records(path)), None)
-    return first is not None and isinstance(first.value, dict) and first.value.keys() >= SYNSQL_FIELDS
+    return first_record(path).keys() >= SYNSQL_FIELDS
 
 
 SYNSQL = Layout(

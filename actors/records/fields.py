@@ -21,7 +21,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 USUAL = {"question_id": "question_id", "database": "db_id", "question": "question", "sql": "query",
          "evidence": "evidence", "difficulty": "difficulty"}  # fmt: skip
-OPTIONAL = frozenset({"question_id", "evidence", "difficulty"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,11 @@ def file_sources(
 
 def questions_of(source: Source) -> FoundQuestions:
     """Return the questions, those without an id of their own called for their file and their index there."""
-    found = find_questions(source.questions, source.records(source.questions), source.fields, source.database_id)
+    try:
+        records = source.records(source.questions)
+    except (OSError, ValueError) as fault:  # of a file that a layout reads beside the questions
+        raise UserError(f"Can't read what belongs to {source.questions} ({fault}): correct it.") from fault
+    found = find_questions(source.questions, records, source.fields, source.database_id)
     return found if found.has_ids else with_ids_of(source.questions, found)
 
 
