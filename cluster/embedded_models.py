@@ -28,10 +28,8 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     if path == SMOLLM2:
         return made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
     if path == TINY_QWEN2:
-        from cluster.tiny_model import write_tiny_qwen2
-
         return made_once(
-            config.run.home_dir / "models" / "tiny-qwen2", lambda folder: write_tiny_qwen2(folder, demo_dir)
+            config.run.home_dir / "models" / "tiny-qwen2", lambda folder: _write_tiny_qwen2(folder, demo_dir)
         )
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
@@ -58,6 +56,12 @@ def made_once(folder: Path, write) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     return folder
+
+
+def _write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
+    from cluster.tiny_model import write_tiny_qwen2  # loads modelling code, which a made model need not wait for
+
+    write_tiny_qwen2(folder, demo_dir)
 
 
 def _write_smollm2(folder: Path) -> None:

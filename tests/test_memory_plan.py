@@ -1,18 +1,21 @@
 """The memory plan: counts written down from published figures, verdicts by card, and what has to hold of every plan."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig
 
 from cluster.memory_plan import ModelShape, plan_memory
 from cluster.memory_plan.engine_memory import group_kv_bytes, kv_bytes
 from cluster.memory_plan.learner_memory import learner_state, learner_work
-from cluster.memory_plan.model_config import PUBLISHED, QWEN, count_published
+from cluster.memory_plan.model_config import count
 from cluster.memory_plan.packs import MAX_SCORES, exact_pack, heaviest_pack
 from cluster.memory_plan.phases import Device, Phase, Role
 from cluster.memory_plan.placements import Placements
+from cluster.memory_plan.published import PUBLISHED, QWEN, published_shape
 from configs.colocation import Colocation
 from configs.learning_sections import SEVEN_PROJECTIONS
 from configs.loading import load_config
@@ -25,10 +28,10 @@ GIB = 2**30
 
 @pytest.fixture(scope="module")
 def shapes() -> dict[str, ModelShape]:
-    return {size: count_published(f"{QWEN}-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")}
+    return {size: published_shape(f"{QWEN}-{size}-Instruct") for size in ("0.5B", "1.5B", "3B", "7B")}
 
 
-SHAPE_3B = count_published(f"{QWEN}-3B")
+SHAPE_3B = published_shape(f"{QWEN}-3B")
 
 
 def config(changes: dict | None = None) -> RunConfig:
@@ -56,6 +59,16 @@ def config(changes: dict | None = None) -> RunConfig:
 def test_parameters_are_those_of_the_published_models(shapes, size, parameters, adapter):
     assert shapes[size].num_parameters == parameters
     assert shapes[size].num_adapter_parameters(16, SEVEN_PROJECTIONS) == adapter
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_shape_that_is_written_down_is_that_of_transformers_model(name):
+    built = count(name, AutoConfig.for_model(**asdict(PUBLISHED[name])))
+    assert published_shape(name) == built
+
+
+def test_a_model_that_is_not_written_down_has_no_shape_here():
+    assert published_shape("somebody/another-model") is None
 
 
 def test_figures_that_are_often_given_wrongly():
@@ -161,7 +174,7 @@ def test_several_actors_on_one_gpu_are_all_counted():
 
 def test_without_a_gpu_both_processes_share_the_host():
     on_cpu = load_config(REPOSITORY / "configs" / "quickstart.yaml", ["model.dtype=bfloat16", "rollout.dtype=bfloat16"])
-    plan = plan_memory(on_cpu, count_published("embedded:smollm2-135m-instruct"), 24 * GIB)
+    plan = plan_memory(on_cpu, published_shape("embedded:smollm2-135m-instruct"), 24 * GIB)
     assert (plan.device, plan.colocation) == (Device.HOST, Colocation.RESIDENT)
     assert all(phase.role_bytes(role) > 0 for phase in plan.options[0].phases for role in Role)
 
@@ -268,4 +281,4 @@ def test_the_largest_pack_fits_and_one_token_more_does_not(budget_gb, share, che
             assert option.max_kv_bytes + SHAPES[name].kv_bytes_per_token("bfloat16") > option.kv_bytes
 
 
-SHAPES = {name: count_published(name) for name in PUBLISHED}
+SHAPES = {name: published_shape(name) for name in PUBLISHED}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cluster import processor
 from cluster.clock import with_clock
 from cluster.environment import MASKS
-from cluster.memory_plan.model_config import count_published
+from cluster.memory_plan.published import published_shape
 from cluster.precision import resolved
 from cluster.precision.decision import WORTH_ANOTHER, decide
 from cluster.precision.measurement import measure_cpu
@@ -94,13 +94,13 @@ def test_what_is_configured_stays():
 def test_without_a_master_of_bfloat16_weights_the_learner_takes_float32(monkeypatch):
     fast = machine(bfloat16=400, float32=100, has_bfloat16=True)
     monkeypatch.setattr(resolved, "_machines", lambda config, shape: ((fast,), (fast,)))
-    decided = with_precision(load_config(None, ["learner.zero_stage=0"]), lambda: count_published(SMOLLM2))
+    decided = with_precision(load_config(None, ["learner.zero_stage=0"]), lambda: published_shape(SMOLLM2))
     assert decided.config.model.dtype == "float32" and "zero_stage" in decided.line
 
 
 def test_this_machine_is_measured_at_the_models_shapes():
     """Without a limit on the time that a slow machine would break; `floe doctor` shows how long it takes."""
-    found = measure_cpu(count_published(SMOLLM2), num_threads=2)
+    found = measure_cpu(published_shape(SMOLLM2), num_threads=2)
     assert set(found.rates) == {"bfloat16", "float32"}
     assert all(one.learner_flop_per_s > 0 and one.engine_flop_per_s > 0 for one in found.rates.values())
 
@@ -115,14 +115,14 @@ def test_the_measurement_ends_in_time_where_a_precision_is_very_slow(monkeypatch
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr("torch.mm", slow_product)
-    measure_cpu(count_published("Qwen/Qwen2.5-Coder-3B"), num_threads=1)
+    measure_cpu(published_shape("Qwen/Qwen2.5-Coder-3B"), num_threads=1)
     assert clock[0] < 3.0 and calls
 
 
 def test_a_plan_for_a_gpu_that_is_elsewhere_does_not_measure_this_processor(monkeypatch):
     monkeypatch.setattr(resolved, "measure_cpu", lambda *args: pytest.fail("this processor was measured"))
     config = load_config(None, ["learner.num_gpus=0.5", "rollout.num_gpus=0.5", "cluster.address=local"])
-    decided = with_precision(config, lambda: count_published(SMOLLM2))
+    decided = with_precision(config, lambda: published_shape(SMOLLM2))
     assert (decided.config.model.dtype, decided.config.rollout.dtype) == ("bfloat16", "bfloat16")
 
 

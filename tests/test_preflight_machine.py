@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from cluster import free_memory
 from cluster.embedded_models import SMOLLM2
 from cluster.memory_plan import plan_memory
-from cluster.memory_plan.model_config import count_published
+from cluster.memory_plan.published import published_shape
 from cluster.preflight import machine, versions
 from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
 from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus, visible
@@ -344,7 +344,7 @@ def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
 
 
 def test_a_plan_above_what_is_free_now_is_a_warning():
-    made = plan_memory(IN_BFLOAT16, count_published(SMOLLM2), 64 * GIB)
+    made = plan_memory(IN_BFLOAT16, published_shape(SMOLLM2), 64 * GIB)
     assert is_warning(judge(made, GIB, is_assumed=False), "1.0 are free now")
     assert is_ok(judge(made, 64 * GIB, is_assumed=False))
 

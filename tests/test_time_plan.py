@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.embedded_models import SMOLLM2
-from cluster.memory_plan.model_config import count_published
+from cluster.memory_plan.published import published_shape
 from cluster.messages import WarmStartExample
 from cluster.time_plan.plan import TimePlan, plan_time
 from cluster.time_plan.rates import REFERENCE, MachineRates, slowdown
@@ -39,7 +39,7 @@ WARM_START = WarmStartTokens(
 def planned(config: RunConfig, rates: MachineRates = REFERENCE, num_steps_done: int = 0) -> TimePlan:
     warm_start = WARM_START if config.warm_start.enabled and num_steps_done == 0 else None
     asked = run_tokens(config, LENGTHS, warm_start, num_evaluated=100, num_steps_done=num_steps_done)
-    return plan_time(config, count_published(SMOLLM2), rates, asked)
+    return plan_time(config, published_shape(SMOLLM2), rates, asked)
 
 
 def test_the_quickstart_is_planned_as_docs_quickstart_saw_it():
@@ -107,7 +107,7 @@ def test_evaluations_that_are_off_take_no_time():
 def test_evaluations_between_steps_are_counted():
     config = quickstart("evaluation.every_steps=6")
     asked = run_tokens(config, LENGTHS, None, num_evaluated=100, num_interim_questions=50)
-    plan = plan_time(config, count_published(SMOLLM2), REFERENCE, asked)
+    plan = plan_time(config, published_shape(SMOLLM2), REFERENCE, asked)
     assert plan.num_interim == 4  # the start, and after 6, 12 and 18
     assert plan.steps_s == pytest.approx(18 * plan.step_s + 4 * plan.interim_s)
 
@@ -143,7 +143,7 @@ def test_the_middle_run_takes_about_a_third_of_the_quickstart():
     warm_start = replace(WARM_START, num_batches=25, max_batches=25, num_evaluations=2)
     for rates in (REFERENCE, AVX2):
         asked = run_tokens(short, LENGTHS, warm_start, num_evaluated=short.evaluation.max_questions)
-        plan = plan_time(short, count_published(SMOLLM2), rates, asked)
+        plan = plan_time(short, published_shape(SMOLLM2), rates, asked)
         assert 0.2 < plan.whole_s / planned(quickstart(), rates).whole_s < 0.4
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from actors.data.question_sets import QuestionSets
 from cluster import cli
 from cluster.embedded_models import TINY_QWEN2
-from cluster.memory_plan.model_config import count_published
+from cluster.memory_plan.published import published_shape
 from cluster.messages import Question, WarmStartExample
 from cluster.operations.time_planning import limited_run, limited_to_machine
 from cluster.reports.progress import Progress
@@ -117,7 +117,7 @@ def test_a_run_on_gpus_has_no_plan_and_its_own_limits(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_measurement_gives_rates(dtype):
-    rates = measure_rates(count_published(TINY_QWEN2), dtype, dtype, num_threads=1)
+    rates = measure_rates(published_shape(TINY_QWEN2), dtype, dtype, num_threads=1)
     assert min(rates.learner_flop_per_s, rates.engine_flop_per_s, rates.python_turns_per_s) > 0
     assert rates.learner_flop_per_s < 1e14
 
@@ -126,7 +126,7 @@ def test_the_measurement_leaves_the_threads_as_they_were():
     import torch
 
     before = torch.get_num_threads()
-    measure_rates(count_published(TINY_QWEN2), "float32", "float32", num_threads=before + 1)
+    measure_rates(published_shape(TINY_QWEN2), "float32", "float32", num_threads=before + 1)
     assert torch.get_num_threads() == before
 
 

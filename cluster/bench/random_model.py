@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from cluster.memory_plan.model_config import PUBLISHED
+from cluster.memory_plan.published import PUBLISHED
 
 MAX_SHARD_BYTES = 2 * 10**9  # of the order of the published models' files
 
@@ -16,7 +17,7 @@ MAX_SHARD_BYTES = 2 * 10**9  # of the order of the published models' files
 def write_random_model(folder: Path, name: str) -> None:
     """`name` is one of `PUBLISHED`. Weights in bfloat16, 2 bytes a parameter on the disk."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(**PUBLISHED[name], max_position_embeddings=32_768)
+    config = AutoConfig.for_model(**asdict(PUBLISHED[name]), max_position_embeddings=32_768)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder, max_shard_size=MAX_SHARD_BYTES)
     tokenizer = Tokenizer(models.BPE())

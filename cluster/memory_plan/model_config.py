@@ -4,53 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from cluster.embedded_models import SMOLLM2, TINY_QWEN2, model_folder
+from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_shape import ModelShape, Projection
+from cluster.memory_plan.published import published_shape
 from configs.errors import UserError
 from configs.learning_sections import SEVEN_PROJECTIONS
 from configs.schema import RunConfig
-
-QWEN = "Qwen/Qwen2.5-Coder"
-INSTRUCT = "-Instruct"
-
-
-def _qwen2(hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, **others: Any) -> dict[str, Any]:
-    return {
-        "model_type": "qwen2",
-        "vocab_size": 151_936,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "tie_word_embeddings": True,
-        **others,
-    }
-
-
-# Published dimensions of models that a plan must not need a connection for.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    f"{QWEN}-0.5B": _qwen2(896, 4864, 24, 14, 2),
-    f"{QWEN}-1.5B": _qwen2(1536, 8960, 28, 12, 2),
-    f"{QWEN}-3B": _qwen2(2048, 11_008, 36, 16, 2),
-    f"{QWEN}-7B": _qwen2(3584, 18_944, 28, 28, 4, vocab_size=152_064, tie_word_embeddings=False),
-    SMOLLM2: {
-        "model_type": "llama",
-        "vocab_size": 49_152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "tie_word_embeddings": True,
-    },
-    TINY_QWEN2: _qwen2(128, 384, 3, 4, 2, vocab_size=3000),
-}
 
 
 def shape_of(config: RunConfig) -> ModelShape:
@@ -59,15 +22,11 @@ def shape_of(config: RunConfig) -> ModelShape:
     Raises UserError for a model that can't be found or has no such dimensions.
     """
     path = config.model.path
-    if path.removesuffix(INSTRUCT) in PUBLISHED:
-        return count_published(path)
+    known = published_shape(path)
+    if known is not None:
+        return known
     folder = model_folder(config, config.run.home_dir / "demo", weights=False)
     return count(path, _read(folder))
-
-
-def count_published(name: str) -> ModelShape:
-    """Of a model in `PUBLISHED`, base or instruct."""
-    return count(name, AutoConfig.for_model(**PUBLISHED[name.removesuffix(INSTRUCT)]))
 
 
 def _read(folder: Path) -> PreTrainedConfig:
@@ -79,6 +38,8 @@ def _read(folder: Path) -> PreTrainedConfig:
 
 def count(name: str, config: PreTrainedConfig) -> ModelShape:
     """Builds the model without memory for its weights and counts what it has. Raises UserError as `shape_of`."""
+    from transformers import AutoModelForCausalLM  # takes seconds, which the known models need not wait for
+
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)

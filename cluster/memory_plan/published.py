@@ -1,0 +1,120 @@
+"""The models whose dimensions are written down: a plan for them needs no connection and no modelling code (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.embedded_models import SMOLLM2, TINY_QWEN2
+from cluster.memory_plan.model_shape import ModelShape, Projection
+
+QWEN = "Qwen/Qwen2.5-Coder"
+INSTRUCT = "-Instruct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimensions:
+    """The numbers of a Llama or Qwen2 decoder's configuration file, under transformers' names."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    tie_word_embeddings: bool = True
+    model_type: str = "qwen2"
+
+
+PUBLISHED: dict[str, Dimensions] = {
+    f"{QWEN}-0.5B": Dimensions(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+    ),
+    f"{QWEN}-1.5B": Dimensions(
+        vocab_size=151_936,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+    ),
+    f"{QWEN}-3B": Dimensions(
+        vocab_size=151_936,
+        hidden_size=2048,
+        intermediate_size=11_008,
+        num_hidden_layers=36,
+        num_attention_heads=16,
+        num_key_value_heads=2,
+    ),
+    f"{QWEN}-7B": Dimensions(
+        vocab_size=152_064,
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        tie_word_embeddings=False,
+    ),
+    SMOLLM2: Dimensions(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        model_type="llama",
+    ),
+    TINY_QWEN2: Dimensions(
+        vocab_size=3000,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    ),
+}
+
+
+def published_shape(name: str) -> ModelShape | None:
+    """Return the shape of a model in `PUBLISHED`, base or instruct; None for any other."""
+    known = PUBLISHED.get(name.removesuffix(INSTRUCT))
+    return None if known is None else _shape(name, known)
+
+
+def _shape(name: str, of: Dimensions) -> ModelShape:
+    """Count a decoder's parameters; those outside of its projections are embeddings, norms and, in Qwen2, biases."""
+    head_size = of.hidden_size // of.num_attention_heads
+    num_queries, num_keys = of.hidden_size, of.num_key_value_heads * head_size
+    hidden, inner, num_layers = of.hidden_size, of.intermediate_size, of.num_hidden_layers
+    sizes = {
+        "q_proj": (hidden, num_queries),
+        "k_proj": (hidden, num_keys),
+        "v_proj": (hidden, num_keys),
+        "o_proj": (num_queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+    num_biases = num_queries + 2 * num_keys if of.model_type == "qwen2" else 0
+    per_layer = sum(inputs * outputs for inputs, outputs in sizes.values()) + 2 * hidden + num_biases
+    embeddings = of.vocab_size * hidden
+    return ModelShape(
+        name=name,
+        num_parameters=num_layers * per_layer + hidden + embeddings * (1 if of.tie_word_embeddings else 2),
+        num_embedding_parameters=embeddings,
+        hidden=hidden,
+        intermediate=inner,
+        num_layers=num_layers,
+        num_heads=of.num_attention_heads,
+        num_kv_heads=of.num_key_value_heads,
+        head_size=head_size,
+        vocabulary=of.vocab_size,
+        projections=tuple(
+            Projection(name=leaf, num_inputs=inputs, num_outputs=outputs, count=num_layers)
+            for leaf, (inputs, outputs) in sizes.items()
+        ),
+    )
