@@ -1,22 +1,34 @@
-"""Runs the command line in a process of its own, as a user does."""
+"""Runs the command line in a process of its own."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.preloaded.python import preloaded_python
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-FLOE = (sys.executable, "-m", "cluster.cli")
 SMOKE_TIMEOUT_S = 3600
 SECRET = "a-token-that-nobody-may-write"
 
 
-def floe(*arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S) -> subprocess.CompletedProcess:
-    """Run the command line in a process of its own, in another folder than the repository."""
+def floe(
+    *arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S, is_preloaded: bool = True
+) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own, in another folder than the repository.
+
+    One that is not preloaded imports everything itself, as a user's does, and so do its actors.
+    """
+    python = preloaded_python() if is_preloaded else sys.executable
     environment = {**os.environ, "FLOE_HOME": str(home), "HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
-        [*FLOE, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=timeout_s
+        [python, "-m", "cluster.cli", *arguments],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
     )
 
 

@@ -16,6 +16,8 @@ import torch
 from hypothesis import settings
 
 from tests.command_line import REPOSITORY, config, floe
+from tests.preloaded.python import end_server, start_server
+from tests.preloaded.ray_workers import preload_workers
 
 COSTLY_FIXTURES = {"home", "smoke_run"}
 
@@ -84,15 +86,16 @@ def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_run(home, tmp_path_factory) -> SmokeRun:
-    """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite."""
+    """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite; its processes start as a user's do."""
     run_dir = tmp_path_factory.mktemp("runs") / "smoke"
     found: set[str] = set()
     ended = threading.Event()
     watcher = threading.Thread(target=watch_servers, args=(found, ended), daemon=True)
     watcher.start()
     done = floe(
-        "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local", home=home
-    )
+        "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local",
+        home=home, is_preloaded=False,
+    )  # fmt: skip
     ended.set()
     watcher.join()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
@@ -164,7 +167,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("xdist does not keep groups together with this pytest: install 'pytest<9.2'.")
 
 
-def pytest_unconfigure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """One server for all processes of the test run, which xdist starts after this."""
+    if not hasattr(config, "workerinput"):
+        start_server(Path(RAY_DIR))
+    preload_workers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        end_server(Path(RAY_DIR))
     shutil.rmtree(RAY_DIR, ignore_errors=True)
 
 

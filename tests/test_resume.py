@@ -20,6 +20,7 @@ from ray.cluster_utils import Cluster
 from cluster.soak.killer import kill_one
 from cluster.soak.run_records import difference
 from tests.command_line import REPOSITORY
+from tests.preloaded.python import NAME, preloaded_python
 
 pytestmark = pytest.mark.engine
 
@@ -36,10 +37,10 @@ LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is en
 OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32")
 
 
-def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:
+def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "", python: str = sys.executable) -> subprocess.Popen:
     log = (run_dir.parent / f"{run_dir.name}.log").open("a")
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.killed_driver", "train", *arguments],
+        [python, "-m", "tests.killed_driver", "train", *arguments],
         cwd=REPOSITORY,
         env=os.environ | {"FLOE_HOME": str(home), "FLOE_KILL": kill, "PYTHONPATH": str(REPOSITORY)},
         stdout=log,
@@ -54,7 +55,7 @@ def started(run_dir: Path) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def undisturbed(other_home, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert floe(run_dir, other_home, *started(run_dir)).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *started(run_dir), python=preloaded_python()).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
@@ -64,10 +65,10 @@ def killed(other_home, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     arguments = started(run_dir)
     for kill in KILLS:
-        driver = floe(run_dir, other_home, *arguments, kill=kill)
+        driver = floe(run_dir, other_home, *arguments, kill=kill, python=preloaded_python())
         assert driver.wait(timeout=LIMIT_S) == -signal.SIGKILL, kill
         arguments = ("--resume", str(run_dir))
-    assert floe(run_dir, other_home, *arguments).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *arguments, python=preloaded_python()).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
@@ -112,7 +113,7 @@ def test_no_half_checkpoint_and_no_process_is_left(killed):
 @pytest.mark.long
 def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, other_home):
     before = (killed / "metrics.jsonl").read_bytes()
-    assert floe(killed, other_home, "--resume", str(killed)).wait(timeout=LIMIT_S) == 0
+    assert floe(killed, other_home, "--resume", str(killed), python=preloaded_python()).wait(timeout=LIMIT_S) == 0
     assert (killed / "metrics.jsonl").read_bytes() == before
     assert "nothing is left to do" in (killed.parent / f"{killed.name}.log").read_text()
 
@@ -131,8 +132,9 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
 
 
 @pytest.fixture
-def two_nodes(other_home):
+def two_nodes(other_home, monkeypatch):
     """A head without room for actors and two nodes that each have room for all; the address and the nodes' raylets."""
+    monkeypatch.delenv(NAME, raising=False)  # a node's workers are its raylet's children
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(2)]

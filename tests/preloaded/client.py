@@ -1,0 +1,42 @@
+"""Stands where a Python process would: has the server fork one and ends as that one ends.
+
+Started for each process, with `-I -S` and imports of the standard library's core alone: it takes 20 ms.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+
+def main(address: str, arguments: list[str]) -> None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(address)
+    request = {
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "ignores_interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    }
+    message = json.dumps(request).encode()
+    socket.send_fds(connection, [len(message).to_bytes(8, "little")], [0, 1, 2])
+    connection.sendall(message)
+    answer = connection.makefile("rb").read()
+    if not answer:
+        sys.exit(f"the server of preloaded processes went while it ran {arguments}")
+    end_as(json.loads(answer)["status"])
+
+
+def end_as(status: int) -> None:
+    """`status` is waitpid's."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+main(sys.argv[1], sys.argv[2:])

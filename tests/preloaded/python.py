@@ -1,0 +1,49 @@
+"""The Python that tests start floe and Ray's workers with: it forks them from a process with all libraries loaded.
+
+FLOE_TEST_PRELOADED=0 has every process import everything itself, as a user's does.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NAME = "FLOE_TEST_PYTHON"  # for the other processes of the test run
+SCRIPT = r"""#!/bin/sh
+case "$1 $2" in
+  "-m cluster.cli"|"-m tests.killed_driver"|*/setup_worker.py\ */default_worker.py)
+    exec {python} -I -S {client} {address} "$@";;
+esac
+exec {python} "$@"
+"""
+
+
+def preloaded_python() -> str:
+    """Return the Python for floe's own processes; this process's where a test run has no server."""
+    return os.environ.get(NAME, sys.executable)
+
+
+def start_server(folder: Path) -> None:
+    """Start the server and write the Python that asks it; both last as long as this process."""
+    if os.environ.get("FLOE_TEST_PRELOADED") == "0" or NAME in os.environ:
+        return
+    address, script = folder / "server", folder / "python"
+    names = {"python": sys.executable, "client": HERE / "client.py", "address": address}
+    script.write_text(SCRIPT.format(**{name: shlex.quote(str(value)) for name, value in names.items()}))
+    script.chmod(0o755)
+    os.environ[NAME] = str(script)
+    subprocess.Popen(
+        [sys.executable, "-m", "tests.preloaded.server", str(address)], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
+    )
+
+
+def end_server(folder: Path) -> None:
+    os.environ.pop(NAME, None)
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(folder / "server"))
