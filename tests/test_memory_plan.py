@@ -15,7 +15,7 @@ from cluster.memory_plan.model_config import count
 from cluster.memory_plan.packs import MAX_SCORES, exact_pack, heaviest_pack
 from cluster.memory_plan.phases import Device, Phase, Role
 from cluster.memory_plan.placements import Placements
-from cluster.memory_plan.published import PUBLISHED, QWEN, published_shape
+from cluster.memory_plan.published import PUBLISHED, QWEN, is_published, published_shape
 from configs.colocation import Colocation
 from configs.learning_sections import SEVEN_PROJECTIONS
 from configs.loading import load_config
@@ -67,8 +67,8 @@ def test_a_shape_that_is_written_down_is_that_of_transformers_model(name):
     assert published_shape(name) == built
 
 
-def test_a_model_that_is_not_written_down_has_no_shape_here():
-    assert published_shape("somebody/another-model") is None
+def test_a_model_that_is_not_written_down_is_not_known_here():
+    assert is_published(f"{QWEN}-3B-Instruct") and not is_published("somebody/another-model")
 
 
 def test_figures_that_are_often_given_wrongly():

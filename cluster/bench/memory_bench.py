@@ -23,9 +23,9 @@ from rich.table import Table
 from cluster.bench.peak_memory import ResidentPeak
 from cluster.bench.random_model import write_random_model
 from cluster.embedded_models import SMOLLM2, model_folder
-from cluster.memory_plan.model_config import QWEN, count_published
 from cluster.memory_plan.phases import Role
 from cluster.memory_plan.process_plan import process_bytes
+from cluster.memory_plan.published import QWEN, published_shape
 from cluster.messages import Completion, GroupRequest, Outcome, Question, RolloutGroup, Score, ScoredGroup
 from cluster.placement import ray_session, start_learner, start_rollout_pool
 from cluster.reports.progress import Progress, make_console
@@ -111,7 +111,7 @@ def _model(config: RunConfig, name: str, progress: Progress) -> Iterator[Path]:
 def _measured(
     config: RunConfig, shape: str, role: Role, work: Callable[[RunConfig, Path, int], tuple[int, int]], folder: Path
 ) -> Measured:
-    dimensions = count_published(SHAPES[shape])
+    dimensions = published_shape(SHAPES[shape])
     with ray_session(config.cluster, "floe-bench"):
         starting_bytes, measured_bytes = work(config, folder, dimensions.vocabulary)
     return Measured(

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_shape import ModelShape, Projection
-from cluster.memory_plan.published import published_shape
+from cluster.memory_plan.published import is_published, published_shape
 from configs.errors import UserError
 from configs.learning_sections import SEVEN_PROJECTIONS
 from configs.schema import RunConfig
@@ -22,9 +22,8 @@ def shape_of(config: RunConfig) -> ModelShape:
     Raises UserError for a model that can't be found or has no such dimensions.
     """
     path = config.model.path
-    known = published_shape(path)
-    if known is not None:
-        return known
+    if is_published(path):
+        return published_shape(path)
     folder = model_folder(config, config.run.home_dir / "demo", weights=False)
     return count(path, _read(folder))
 

@@ -79,10 +79,14 @@ PUBLISHED: dict[str, Dimensions] = {
 }
 
 
-def published_shape(name: str) -> ModelShape | None:
-    """Return the shape of a model in `PUBLISHED`, base or instruct; None for any other."""
-    known = PUBLISHED.get(name.removesuffix(INSTRUCT))
-    return None if known is None else _shape(name, known)
+def is_published(name: str) -> bool:
+    """Whether `published_shape` knows the model."""
+    return name.removesuffix(INSTRUCT) in PUBLISHED
+
+
+def published_shape(name: str) -> ModelShape:
+    """Return the shape of a model in `PUBLISHED`, base or instruct."""
+    return _shape(name, PUBLISHED[name.removesuffix(INSTRUCT)])
 
 
 def _shape(name: str, of: Dimensions) -> ModelShape:
