@@ -24,8 +24,8 @@ ci: $(READY) lint types  ## What CI runs: all tests but the soak's, with skips f
 
 soak: $(READY)  ## Kill a run's processes again and again, watch a long run's memory, and run the cases beyond CI's
 	$(BIN)/python -m cluster.soak
-	FLOE_SOAK=1 $(BIN)/python -m pytest tests -m soak
-	FLOE_SOAK=1 $(BIN)/python -m pytest tests/test_resume.py -m ""
+	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests -m soak
+	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests/test_resume.py -m ""
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
 	$(BIN)/python -m cluster.prove

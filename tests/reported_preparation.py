@@ -82,9 +82,8 @@ def rows(place: Path) -> list[tuple[str, str]]:
         found.append((f"{name}/{folder}", _prepared_layout(FOLDER / name / folder, layout, place)))
     for name, files in FILES.items():
         found += [(f"{name}/{one}", _prepared_file(FOLDER / name, one, databases, place)) for one, databases in files]
-    for name in ("gretel.jsonl", "nstext2sql.jsonl", "sql_create_context.json"):
-        folder = FOLDER / "without-databases"
-        found.append((f"without-databases/{name}", _prepared_file(folder, name, ".", place)))
+    folder = FOLDER / "without-databases"
+    found.append(("without-databases/.", _prepared_layout(folder, "auto", place)))
     for name in PROMPTS:
         for database in sorted((FOLDER / name / "databases").iterdir()):
             found.append((f"{name}/{database.name}", _shown(database)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -77,6 +78,20 @@ class ContainedDatabases:
         ]
         return FoundTexts(texts, (*schema.left_out, *left_out))
 
+    def build(self, texts: Sequence[str]) -> list[bytes | str]:
+        """Return for each text of CREATE and INSERT statements the file of its database, or why there is none.
+
+        Raises UserError when the child can't be started, or is ended from outside.
+        """
+        run = ReadingRun("", [("build", text) for text in texts], self._settings.time_limit_s)
+        self._carry(run, "the databases")
+        if run.file_fault:
+            raise UserError(f"The databases can't be made ({run.file_fault}): give the command again.")
+        return [
+            base64.b64decode(run.values[index]) if index in run.values else run.faults[index]
+            for index in range(len(texts))
+        ]
+
     def close(self) -> None:
         with self._lock:
             self._process.close()
@@ -85,18 +100,21 @@ class ContainedDatabases:
         run = ReadingRun(str(database), steps, self._settings.time_limit_s)
         if not steps:
             return run
-        with self._lock:
-            try:
-                run_all(self._process, [run])
-            except ProcessUnavailable as fault:
-                raise UserError(f"{database} can't be read ({fault}): fix that, and give the command again.") from fault
-            except BaseException:  # a Ctrl-C leaves answers on their way, which the next request would take for its own
-                self._process.close()
-                raise
+        self._carry(run, str(database))
         if run.file_fault or (steps[0][0] == "tables" and run.faults):
             why = run.file_fault or f"its tables can't be listed: {run.faults[0]}"
             raise UserError(why if str(database) in why else f"{database} can't be read ({why}): check the file.")
         return run
+
+    def _carry(self, run: ReadingRun, what: str) -> None:
+        with self._lock:
+            try:
+                run_all(self._process, [run])
+            except ProcessUnavailable as fault:
+                raise UserError(f"{what} can't be read ({fault}): fix that, and give the command again.") from fault
+            except BaseException:  # a Ctrl-C leaves answers on their way, which the next request would take for its own
+                self._process.close()
+                raise
 
 
 def find_schema(database: Path, num_examples: int) -> FoundSchema:
@@ -112,6 +130,11 @@ def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
 def find_texts(database: Path) -> FoundTexts:
     """Read by this process's own child, as `ContainedDatabases.find_texts`."""
     return _databases().find_texts(database)
+
+
+def build_databases(texts: Sequence[str]) -> list[bytes | str]:
+    """Made by this process's own child, as `ContainedDatabases.build`."""
+    return _databases().build(texts)
 
 
 @cache

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from actors.databases.connections import bound, reading
+from actors.databases.database_builder import NotBuilt, built_database
 from actors.databases.reading_settings import ReadingSettings
 from actors.databases.schemas import MAX_EXAMPLE_CHARS, example
 from actors.databases.table_reading import HIDDEN, NOT_UTF_8, ListedTable, described_table, listed_tables, quoted_name
@@ -32,7 +33,10 @@ _FILE_FAULTS = frozenset(
 
 
 class DatabaseReader:
-    """Answers each step of a request by itself: `tables`, `table NAME`, `examples NAME N` or `texts NAME COLUMN`."""
+    """Answers each step of a request by itself: `tables`, `table NAME`, `examples NAME N` or `texts NAME COLUMN`.
+
+    A request without a database has steps `build TEXT`.
+    """
 
     def __init__(self, settings: ReadingSettings) -> None:
         self._settings = settings
@@ -44,7 +48,7 @@ class DatabaseReader:
         """Yield a frame for each step, with `value`, its own `fault`, or `file_fault`, which ends the request."""
         steps: Sequence[tuple[int, Sequence]] = request["steps"]
         try:
-            connection = self._opened(Path(request["database"]))
+            connection = self._opened(Path(request["database"])) if request["database"] else None
             for index, step in steps:
                 frame = self._answer(connection, step)
                 yield {"kind": "step", "index": index, **frame}
@@ -62,23 +66,31 @@ class DatabaseReader:
             self._databases.close()
             self._open = None
             connection = self._databases.enter_context(reading(database))
-            bound(connection, lambda: time.thread_time() >= self._ends_at_s, self._settings.max_memory_bytes)
+            bound(connection, self._is_over, self._settings.max_memory_bytes)
             self._open = key, connection
         return self._open[1]
 
-    def _answer(self, connection: Connection, step: Sequence) -> Frame:
+    def _answer(self, connection: Connection | None, step: Sequence) -> Frame:
         settings = self._settings
         self._ends_at_s = time.thread_time() + settings.time_limit_s
         signal.setitimer(signal.ITIMER_PROF, settings.hard_limit_s)
         try:
+            if connection is None:
+                return {"value": built_database(step[1], self._is_over, settings.max_memory_bytes)}
             return {"value": _READERS[step[0]](connection, settings, *step[1:])}
         except MemoryError:
             return {"fault": f"reading it takes more than {settings.max_memory_bytes:,} bytes of memory"}
-        except DBAPIError as error:
-            code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
+        except NotBuilt as fault:
+            return {"fault": str(fault)}
+        except (DBAPIError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", error)
+            code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
             if code == sqlite3.SQLITE_INTERRUPT:
                 return {"fault": f"reading it takes over {settings.time_limit_s:g} s of CPU time"}
-            return {"file_fault" if code in _FILE_FAULTS else "fault": str(error.orig)}
+            return {"file_fault" if code in _FILE_FAULTS and connection is not None else "fault": str(cause)}
+
+    def _is_over(self) -> bool:
+        return time.thread_time() >= self._ends_at_s
 
 
 def _state(database: Path) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ class Layout:
     summary: str  # for `floe prepare --list`
     find: Callable[[Path, Path | None], tuple[LayoutFile, ...]]
     records: Callable[[Path], list[Record]] = read_records
+    schema_texts: Callable[[Path], Mapping[str, str]] | None = None  # CREATE TABLE text by database id, to be made
     unused: Callable[[Path], tuple[str, ...]] = (
         lambda folder: ()
     )  # a sentence for each questions file that no split has

@@ -13,6 +13,7 @@ from actors.layouts import (
     livesqlbench,
     perturbations,
     plain_layouts,
+    schema_texts,
     spider2,
 )
 from actors.layouts.interface import Layout, LayoutFile
@@ -30,6 +31,7 @@ LAYOUTS: tuple[Layout, ...] = (
     benchmarks.SPIDER,
     plain_layouts.SYNSQL,
     plain_layouts.KAGGLEDBQA,
+    schema_texts.LAYOUT,
     plain_layouts.HUB,
     defog.LAYOUT,
 )

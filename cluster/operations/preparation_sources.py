@@ -27,6 +27,7 @@ class Source:
     records: Callable[[Path], list[Record]] = read_records
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as given; others are guessed
     database_id: str | None = None  # of records that name none
+    schema_texts: Callable[[Path], Mapping[str, str]] | None = None  # where the databases are to be made
 
 
 def layout_sources(
@@ -44,6 +45,7 @@ def layout_sources(
             databases_dir=one.databases_dir,
             records=found.records,
             fields=fields,
+            schema_texts=found.schema_texts,
         )
         for one in files
     )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,11 @@ from actors.data.prepared_folder import (
 )
 from actors.data.questions import read_questions
 from actors.data.selection import Overlap, Selection, select
-from actors.databases.contained_databases import read_schema
-from actors.databases.database_files import content_digest, fault_of_file
 from actors.prompting.description_check import description_faults
 from cluster.clock import at_the_folders_clock
-from cluster.contained.database_places import find_database
 from cluster.gold_checks import GoldChecks
 from cluster.messages import GoldInspection, Question
+from cluster.operations.preparation_databases import FoundDatabases, find_databases
 from cluster.operations.preparation_sources import ALL, Source, bad_records, notes_of, questions_of, with_own_ids
 from cluster.reports.preparation_report import PreparationReport
 from cluster.reports.progress import make_console
@@ -68,7 +65,7 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
     evaluation = {str(path): read_questions(path.expanduser()) for path in options.evaluation}
     folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
-        databases = _databases(questions)
+        databases = find_databases(questions, folder)
         options = replace(options, reward=at_the_folders_clock(options.reward, log, folder))
         inputs = _inputs(sources, options, databases)
         _leave_earlier_inputs(folder, inputs)
@@ -90,21 +87,18 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
         inspections = checks.golds(golds)
         broken = checks.broken_texts(databases.tables)
         selections = _select(questions, databases, inspections, Overlap.of(evaluation), options)
-        warnings = [*options.notes, *notes_of(found), *_warnings(questions, databases, broken, selections)]
+        warnings = [
+            *options.notes,
+            *notes_of(found),
+            *databases.notes,
+            *_warnings(questions, databases, broken, selections),
+        ]
         report = _write(folder, inputs, selections, options, warnings, bad_records(found))
     if options.as_json:
         print(report.to_json())
     else:
         report.render(make_console())
     return folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Databases:
-    files: Mapping[str, Path]
-    digests: Mapping[str, str]
-    tables: Mapping[str, tuple[str, ...]]
-    missing: Mapping[str, str]  # why it can't be used
 
 
 def _open_folder(folder: Path) -> Path:
@@ -116,37 +110,7 @@ def _open_folder(folder: Path) -> Path:
     return folder
 
 
-def _databases(questions: Sequence[tuple[Source, Sequence[Question]]]) -> _Databases:
-    """Raises UserError when there is none at all, and for one id with two files."""
-    files: dict[str, Path] = {}
-    missing: dict[str, str] = {}
-    for source, asked in questions:
-        for database_id in sorted({one.database_id for one in asked}):
-            path = find_database(source.databases_dir, database_id)
-            if path is not None and files.setdefault(database_id, path) != path:
-                raise UserError(
-                    f"The database '{database_id}' is both {files[database_id]} and {path}: prepare them separately."
-                )
-            if path is None and database_id not in files:
-                missing[database_id] = f"there is no database {database_id} in {source.databases_dir}"
-            elif path is not None and (fault := fault_of_file(path)):
-                missing[database_id] = fault
-    tables: dict[str, tuple[str, ...]] = {}
-    for database_id in sorted(files.keys() - missing.keys()):
-        try:
-            tables[database_id] = tuple(table.name for table in read_schema(files[database_id], 0))
-        except UserError as fault:
-            missing[database_id] = str(fault)
-    if not tables:
-        raise UserError(
-            f"No question has a database: {next(iter(missing.values()))}; give the folder of the databases."
-        )
-    with ThreadPoolExecutor() as pool:  # hashing lets the interpreter go
-        digests = dict(zip(tables, pool.map(content_digest, (files[one] for one in tables)), strict=True))
-    return _Databases(files={one: files[one] for one in tables}, digests=digests, tables=tables, missing=missing)
-
-
-def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: _Databases) -> dict[str, Any]:
+def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: FoundDatabases) -> dict[str, Any]:
     """The part of the manifest that says what a folder was made of; the rest follows from it."""
     return {
         "version": MANIFEST_VERSION,
@@ -202,7 +166,7 @@ def _earlier_manifest(path: Path) -> dict[str, Any]:
 
 def _select(
     questions: Sequence[tuple[Source, Sequence[Question]]],
-    databases: _Databases,
+    databases: FoundDatabases,
     inspections: Mapping[tuple[str, str], GoldInspection],
     overlap: Overlap,
     options: PrepareOptions,
@@ -264,7 +228,7 @@ def _key(question: Question, by_database: bool) -> str:
 
 def _warnings(
     questions: Sequence[tuple[Source, Sequence[Question]]],
-    databases: _Databases,
+    databases: FoundDatabases,
     broken: Mapping[str, Mapping[str, int]],
     selections: Mapping[str, Selection],
 ) -> list[str]:
