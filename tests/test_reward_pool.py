@@ -20,6 +20,7 @@ from cluster.reports.reward_metrics import covered_s
 from cluster.reward_pool import RewardPool
 from cluster.reward_queue import WAITING_PER_WORKER
 from configs.schema import ClusterSection, RewardSection, RunConfig
+from tests.ray_processes import actor_processes
 from tests.score_requests import GOLD, make_database
 
 pytestmark = pytest.mark.engine
@@ -67,15 +68,7 @@ def request(question_id: str, sqls: tuple[str, ...]) -> ScoreRequest:
 
 def workers() -> list[psutil.Process]:
     """The reward workers' processes that are alive."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if is_worker(process)]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return process.name().startswith("ray::Scorer")
-    except psutil.NoSuchProcess:
-        return False
+    return actor_processes("Scorer")
 
 
 def executor_seconds() -> dict[int, float]:

@@ -14,6 +14,7 @@ from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutP
 from learner.adapter_export import export_blob
 from tests.fake_cluster import request
 from tests.mortal_actor import Faulty, Mortal
+from tests.ray_processes import actor_processes
 from tests.test_adapter_broadcast import config, pool, request_for, tensors
 
 pytestmark = pytest.mark.engine
@@ -22,7 +23,7 @@ __all__ = ["config", "pool", "request_for", "tensors"]  # fixtures
 
 
 def engines() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::RolloutA")]
+    return actor_processes("RolloutActor")
 
 
 def test_groups_of_a_killed_actor_are_generated_again_each_once_and_the_same(pool, config, tensors, request_for):

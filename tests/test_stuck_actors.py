@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 
@@ -28,6 +26,7 @@ from configs.schema import ClusterSection, LearnerSection, RewardSection, Rollou
 from tests.fake_cluster import request
 from tests.judge_server import judge_server, said
 from tests.mortal_actor import Exporter, Mortal, Receiver, Slow, Stopping
+from tests.ray_processes import actor_processes
 from tests.score_requests import GOLD, make_database, score_request
 from tests.scored_groups import scored_group
 
@@ -52,15 +51,6 @@ def actor(role: type, *arguments: object):
     handle = ray.remote(role).options(num_cpus=0).remote(*arguments)
     ray.get(handle.__ray_ready__.remote())  # a start is not what is measured here
     return handle
-
-
-def processes(name: str) -> list[psutil.Process]:
-    """Those of this test run whose name begins so."""
-    found = []
-    for one in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            found += [one] if one.name().startswith(name) else []
-    return found
 
 
 def pool_of(*lives: tuple, stuck_after_s: float = STUCK_AFTER_S) -> RolloutPool:
@@ -111,7 +101,7 @@ def test_engines_that_always_stand_still_stop_the_run_with_one_sentence():
         list(pool.generate([request("q", seed=1)], None))
     assert "\n" not in str(stopped.value)
     deadline_s = time.monotonic() + 300
-    while (left := processes("ray::Stopping")) and time.monotonic() < deadline_s:
+    while (left := actor_processes("Stopping")) and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not left  # the last one is ended too
 
@@ -146,16 +136,16 @@ def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_
     make_database(tmp_path)
     config = RunConfig(reward=RewardSection(num_workers=1, num_cpus=0, time_limit_s=0.1, stuck_after_s=1.0))
     pool = start_reward_pool(config, tmp_path, name="standing-still")
-    (first,) = processes("ray::Scorer")
+    (first,) = actor_processes("Scorer")
     first.send_signal(signal.SIGSTOP)
     scores = pool.result(pool.submit(score_request(GOLD, GOLD, "SELEC")))
     assert [score.outcome for score in scores] == [Outcome.MATCH, Outcome.SYNTAX_ERROR]
     assert pool.metrics().replaced_workers >= 1  # a machine that stands still itself may cost another
-    (second,) = processes("ray::Scorer")
+    (second,) = actor_processes("Scorer")
     assert second.pid != first.pid
     second.send_signal(signal.SIGSTOP)
     assert pool.metrics().replaced_workers >= 1  # met while its counts were asked for
-    assert second.pid not in {one.pid for one in processes("ray::Scorer")}
+    assert second.pid not in {one.pid for one in actor_processes("Scorer")}
     pool.stop()
 
 
