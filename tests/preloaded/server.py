@@ -21,8 +21,6 @@ import sys
 import traceback
 from contextlib import suppress
 
-from tests.preloaded.ray_workers import preload_workers
-
 OF_DRIVERS = (
     "pydantic", "scipy.stats", "sqlalchemy.dialects.sqlite", "sqlglot", "torch",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
@@ -35,6 +33,7 @@ OF_ACTORS = (
 )  # fmt: skip
 # Ray reads its settings from the environment as it is loaded, of a worker also the job's: each process loads its own.
 NOT_HERE = "ray"
+PYTHON = os.environ.get("FLOE_TEST_PYTHON", sys.executable)
 WORKER = "default_worker.py"
 CONTEXT = "--serialized-runtime-env-context="
 PR_SET_PDEATHSIG = 1
@@ -84,6 +83,8 @@ def begin(connection, listener, selector, children) -> bool:
         run(request)
     for stream in streams:
         os.close(stream)
+    with suppress(OSError):
+        connection.sendall(f"{pid}\n".encode())
     descriptor = os.pidfd_open(pid)
     children[descriptor] = pid, connection
     selector.register(descriptor, selectors.EVENT_READ)
@@ -111,7 +112,7 @@ def ended(descriptor: int, selector, children) -> None:
     os.close(descriptor)
     _, status = os.waitpid(pid, 0)
     with suppress(OSError):
-        connection.sendall(json.dumps({"status": status}).encode())
+        connection.sendall(f"{status}\n".encode())
     connection.close()
 
 
@@ -164,7 +165,8 @@ def become(request: dict) -> None:
 def start(arguments: list[str]) -> None:
     if is_worker(arguments):
         arguments = with_runtime_environment(arguments)
-    preload_workers()
+    else:
+        sys.executable = PYTHON  # for the commands that floe starts, and for Ray's workers
     use_threads()
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
