@@ -10,7 +10,8 @@ import pytest
 
 from cluster.bench import memory_bench
 from cluster.bench.peak_memory import ResidentPeak
-from cluster.memory_plan.model_config import PUBLISHED, shape_of
+from cluster.memory_plan.model_config import shape_of
+from cluster.memory_plan.published import PUBLISHED
 from cluster.precision.resolved import with_precision
 from configs.errors import UserError
 from configs.loading import load_config
