@@ -170,7 +170,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """One server for all processes of the test run, which xdist starts after this."""
     if not hasattr(config, "workerinput"):
-        start_server(Path(RAY_DIR))
+        # A lane with engines needs it soon; while it loads, the processes of xdist collect the tests.
+        has_engines = bool(config.getoption("numprocesses", None)) and "not engine" not in config.option.markexpr
+        start_server(Path(RAY_DIR), loads_at_once=has_engines)
     preload_workers()
 
 

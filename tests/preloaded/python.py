@@ -29,8 +29,11 @@ def preloaded_python() -> str:
     return os.environ.get(NAME, sys.executable)
 
 
-def start_server(folder: Path) -> None:
-    """Start the server and write the Python that asks it; both last as long as this process."""
+def start_server(folder: Path, loads_at_once: bool = False) -> None:
+    """Start the server and write the Python that asks it; both last as long as this process.
+
+    It loads what actors need when the first one is asked for, or at once.
+    """
     if os.environ.get("FLOE_TEST_PRELOADED") == "0" or NAME in os.environ:
         return
     address, script = folder / "server", folder / "python"
@@ -38,9 +41,9 @@ def start_server(folder: Path) -> None:
     script.write_text(SCRIPT.format(**{name: shlex.quote(str(value)) for name, value in names.items()}))
     script.chmod(0o755)
     os.environ[NAME] = str(script)
-    subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded.server", str(address)], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
-    )
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # the first one waits for the imports
+    command = [sys.executable, "-m", "tests.preloaded.server", str(address), *(["at-once"] if loads_at_once else [])]
+    subprocess.Popen(command, cwd=HERE.parent.parent, stdin=subprocess.DEVNULL)
 
 
 def end_server(folder: Path) -> None:

@@ -40,13 +40,15 @@ PR_SET_PDEATHSIG = 1
 LANGUAGE = "--language="
 
 
-def serve(address: str) -> None:
+def serve(address: str, loads_at_once: bool) -> None:
     """Until a process connects and says nothing, which the test run's end does."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # vLLM reads it as it is imported
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
+    if loads_at_once:
+        preload(OF_ACTORS)
     children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that tells of the end
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
@@ -198,5 +200,5 @@ def use_threads() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], loads_at_once="at-once" in sys.argv[2:])
     os._exit(0)  # its libraries complain of what an interpreter's end finds
