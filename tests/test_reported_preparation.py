@@ -98,7 +98,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return dict(rows(Path(tmp_path_factory.mktemp("prepared"))))
 
 
-@pytest.mark.heavy
+@pytest.mark.long
 def test_each_file_is_read_dropped_or_refused_as_it_should_be(found):
     wrong = {
         name: (found.get(name), begin, words)
