@@ -1,4 +1,4 @@
-"""The processes of this Ray session's actors, whoever is their parent: preloaded ones are no children of Ray's."""
+"""Processes of actors and drivers, whoever is their parent: that of preloaded ones is the server of those."""
 
 from __future__ import annotations
 
@@ -6,6 +6,37 @@ from contextlib import suppress
 
 import psutil
 from ray._private import state
+
+STANDS_FOR = "for-"  # begins the name of a client of tests/preloaded, before the number of its process
+
+
+def descendants(root: psutil.Process) -> list[psutil.Process]:
+    """Return all processes below, and those that a client below stands for with what is below them."""
+    found: list[psutil.Process] = []
+    for one in root.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.append(one)
+            found += _represented(one)
+    return found
+
+
+def _represented(client: psutil.Process) -> list[psutil.Process]:
+    name = client.name()
+    if not name.startswith(STANDS_FOR):
+        return []
+    process = psutil.Process(int(name.removeprefix(STANDS_FOR)))
+    return [process, *descendants(process)]
+
+
+class Root:
+    """What `kill_one` asks of a driver's process, which may be preloaded."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    def children(self, recursive: bool) -> list[psutil.Process]:
+        assert recursive
+        return [*_represented(self._process), *descendants(self._process)]
 
 
 def actor_processes(class_name: str) -> list[psutil.Process]:

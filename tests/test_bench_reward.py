@@ -7,12 +7,14 @@ import pytest
 from cluster.bench import reward_bench
 from cluster.bench.reward_workload import bench_questions
 from configs.loading import load_config
+from tests.preloaded.python import NAME
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.mark.long
 def test_small_bench_prints_every_way_and_ratio(monkeypatch, capsys):
+    monkeypatch.delenv(NAME, raising=False)  # the bench counts the time of Ray's children, which preloaded ones are not
     monkeypatch.setattr(reward_bench, "NUM_QUESTIONS", 8)
     monkeypatch.setattr(reward_bench, "NUM_ROUNDS", 2)
     reward_bench.bench_reward(load_config(None, ["cluster.address=local"]), as_json=True)

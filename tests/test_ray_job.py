@@ -24,6 +24,7 @@ from tests.command_line import REPOSITORY
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 RAY = str(Path(sys.executable).parent / "ray")
+START = (sys.executable, "-m", "tests.preloaded.ray_command", "start")
 START_LIMIT_S = 600
 STEP_LIMIT_S = 1800
 JOB = "floe-test"
@@ -51,12 +52,13 @@ def dashboard(head_port, smoke_run):
     folder = TemporaryDirectory(prefix="ray-", dir="/tmp")
     head = subprocess.Popen(
         [
-            RAY, "start", "--head", "--block", f"--port={head_port}", f"--dashboard-port={port}",
+            *START, "--head", "--block", f"--port={head_port}", f"--dashboard-port={port}",
             "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
             f"--temp-dir={folder.name}", "--object-store-memory=500000000", "--disable-usage-stats",
         ],
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
+        cwd=REPOSITORY,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -76,10 +78,11 @@ def second_node(dashboard, head_port):
     """Joins the head, of whose cores no actor that asks for three quarters of them leaves enough for another one."""
     node = subprocess.Popen(
         [
-            RAY, "start", f"--address=127.0.0.1:{head_port}", "--block", "--node-ip-address=127.0.0.1",
+            *START, f"--address=127.0.0.1:{head_port}", "--block", "--node-ip-address=127.0.0.1",
             f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=300000000", "--disable-usage-stats",
         ],
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
+        cwd=REPOSITORY,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + START_LIMIT_S

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,8 @@ from ray.cluster_utils import Cluster
 from cluster.soak.killer import kill_one
 from cluster.soak.run_records import difference
 from tests.command_line import REPOSITORY
-from tests.preloaded.python import NAME, preloaded_python
+from tests.preloaded.python import preloaded_python
+from tests.ray_processes import Root, descendants
 
 pytestmark = pytest.mark.engine
 
@@ -37,10 +37,10 @@ LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is en
 OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32")
 
 
-def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "", python: str = sys.executable) -> subprocess.Popen:
+def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:
     log = (run_dir.parent / f"{run_dir.name}.log").open("a")
     return subprocess.Popen(
-        [python, "-m", "tests.killed_driver", "train", *arguments],
+        [preloaded_python(), "-m", "tests.killed_driver", "train", *arguments],
         cwd=REPOSITORY,
         env=os.environ | {"FLOE_HOME": str(home), "FLOE_KILL": kill, "PYTHONPATH": str(REPOSITORY)},
         stdout=log,
@@ -55,7 +55,7 @@ def started(run_dir: Path) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def undisturbed(other_home, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert floe(run_dir, other_home, *started(run_dir), python=preloaded_python()).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *started(run_dir)).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
@@ -65,10 +65,10 @@ def killed(other_home, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     arguments = started(run_dir)
     for kill in KILLS:
-        driver = floe(run_dir, other_home, *arguments, kill=kill, python=preloaded_python())
+        driver = floe(run_dir, other_home, *arguments, kill=kill)
         assert driver.wait(timeout=LIMIT_S) == -signal.SIGKILL, kill
         arguments = ("--resume", str(run_dir))
-    assert floe(run_dir, other_home, *arguments, python=preloaded_python()).wait(timeout=LIMIT_S) == 0
+    assert floe(run_dir, other_home, *arguments).wait(timeout=LIMIT_S) == 0
     return run_dir
 
 
@@ -113,7 +113,7 @@ def test_no_half_checkpoint_and_no_process_is_left(killed):
 @pytest.mark.long
 def test_a_finished_run_that_goes_on_has_nothing_to_do(killed, other_home):
     before = (killed / "metrics.jsonl").read_bytes()
-    assert floe(killed, other_home, "--resume", str(killed), python=preloaded_python()).wait(timeout=LIMIT_S) == 0
+    assert floe(killed, other_home, "--resume", str(killed)).wait(timeout=LIMIT_S) == 0
     assert (killed / "metrics.jsonl").read_bytes() == before
     assert "nothing is left to do" in (killed.parent / f"{killed.name}.log").read_text()
 
@@ -124,7 +124,7 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
     driver = floe(run_dir, other_home, *started(run_dir))
     for step, kind in enumerate(DYING, start=1):
         wait_for(run_dir / "checkpoints" / f"step-{step:06d}", driver)
-        assert kill_one(psutil.Process(driver.pid), kind, random.Random(step)), kind
+        assert kill_one(Root(driver.pid), kind, random.Random(step)), kind
     assert driver.wait(timeout=LIMIT_S) == 0
     assert difference(undisturbed, run_dir).is_none
     log = (tmp_path / "run.log").read_text()
@@ -132,9 +132,8 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
 
 
 @pytest.fixture
-def two_nodes(other_home, monkeypatch):
+def two_nodes(other_home):
     """A head without room for actors and two nodes that each have room for all; the address and the nodes' raylets."""
-    monkeypatch.delenv(NAME, raising=False)  # a node's workers are its raylet's children
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(2)]
@@ -154,7 +153,7 @@ def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, other
     run_dir = tmp_path / "run"
     driver = floe(run_dir, other_home, *started(run_dir), f"cluster.address={address}")
     wait_for(run_dir / "checkpoints" / "step-000002", driver)
-    families = [raylet.children(recursive=True) for raylet in raylets]
+    families = [descendants(raylet) for raylet in raylets]
     (lost,) = [number for number, family in enumerate(families) if any(is_learner(one) for one in family)]
     for process in (raylets[lost], *families[lost]):
         with suppress(psutil.NoSuchProcess):
@@ -165,7 +164,7 @@ def test_a_node_that_dies_changes_nothing_but_the_runs_timing(undisturbed, other
 
 
 def is_learner(process: psutil.Process) -> bool:
-    return any("ray::LearnerActor" in part for part in process.cmdline())
+    return process.name().startswith("ray::LearnerAct")
 
 
 def wait_for(folder: Path, driver: subprocess.Popen) -> None:
@@ -178,9 +177,8 @@ def wait_for(folder: Path, driver: subprocess.Popen) -> None:
 def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(other_home, tmp_path):
     run_dir = tmp_path / "run"
     driver = floe(run_dir, other_home, *started(run_dir)[:-1], "run.num_steps=1000", "warm_start.enabled=false")
-    children = psutil.Process(driver.pid)
     wait_for(run_dir / "checkpoints" / "step-000001", driver)
-    family = children.children(recursive=True)
+    family = Root(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=LIMIT_S) == 130
     last = records(run_dir)[-1]["step"]

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
+MAX_NAME_CHARS = 15  # that the system keeps of a process's name
 EXECUTOR_PROGRAM = "executor_child"
 
 
 def _titled(title: str) -> Callable[[psutil.Process], bool]:
-    return lambda process: _command(process).startswith(f"ray::{title}")
+    return lambda process: process.name().startswith(f"ray::{title}"[:MAX_NAME_CHARS])
 
 
 def _is_executor_child(process: psutil.Process) -> bool:

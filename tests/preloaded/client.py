@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 
+STANDS_FOR = "for-"
+
 
 def main(address: str, arguments: list[str]) -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -24,7 +26,10 @@ def main(address: str, arguments: list[str]) -> None:
     socket.send_fds(connection, [len(message).to_bytes(8, "little")], [0, 1, 2])
     connection.sendall(message)
     answers = connection.makefile("rb")
-    forward_signals(int(answers.readline()))
+    pid = int(answers.readline())
+    with open("/proc/self/comm", "w") as name:
+        name.write(f"{STANDS_FOR}{pid}")  # for tests/ray_processes.py
+    forward_signals(pid)
     status = answers.readline()
     if not status:
         sys.exit(f"the server of preloaded processes went while it ran {arguments}")
