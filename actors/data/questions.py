@@ -79,10 +79,3 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
                 yield number, parsed_json(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is not JSON ({' '.join(str(error).split())})") from None
-
-
-def question_id_text(value: Any) -> str | None:
-    """An id as the text that questions are found by; None for what can be no id."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    return str(value)

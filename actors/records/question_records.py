@@ -57,7 +57,8 @@ def found_questions(records: Sequence[Record], fields: Fields, database_id: str 
             bad.append(
                 BadRecord(
                     where=record.where,
-                    question_id=_id_text(_value(record.value, fields.names("question_id"))) or str(record.index),
+                    question_id=question_id_text(_value(record.value, fields.names("question_id")))
+                    or str(record.index),
                     database_id=str(_value(record.value, fields.names("database")) or database_id or ""),
                     detail=str(fault),
                 )
@@ -91,7 +92,7 @@ def _question_id(value: Mapping[str, Any], index: int, fields: Fields, changes: 
     given = _value(value, fields.names("question_id"))
     if given is None:
         return str(index)
-    text = _id_text(given)
+    text = question_id_text(given)
     if text is None:
         raise _Bad("has a question_id that is neither text nor a whole number: correct it")
     if isinstance(given, float):
@@ -99,7 +100,8 @@ def _question_id(value: Mapping[str, Any], index: int, fields: Fields, changes: 
     return text
 
 
-def _id_text(value: Any) -> str | None:
+def question_id_text(value: Any) -> str | None:
+    """Return an id as the text that questions are found by; None for what can be no id."""
     if isinstance(value, float) and value.is_integer():  # what pandas makes of numbers where one is missing
         return str(int(value))
     return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.data.questions import json_lines, question_id_text, read_text
+from actors.data.questions import json_lines, read_text
+from actors.records.question_records import question_id_text
 from cluster.messages import Candidate
 from cluster.reports.submissions import BIRD_SEPARATOR
 from configs.errors import UserError
