@@ -60,7 +60,7 @@ class PromptEncoder:
         self._unmatched_descriptions: list[str] = []
         self._left_out: list[str] = []
 
-    @property
+    @cached_property
     def answer_start(self) -> str:
         """What each prompt ends with of the answer; it is glued in front of a completion before it is read."""
         return self._rendered(prompts.messages("", "", "", self._settings.style)).answer_start
