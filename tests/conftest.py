@@ -18,6 +18,7 @@ from hypothesis import settings
 from tests.command_line import REPOSITORY, config, floe
 from tests.preloaded.python import end_server, start_server
 from tests.preloaded.ray_workers import preload_workers
+from tests.ray_processes import descendants
 
 COSTLY_FIXTURES = {"home", "smoke_run"}
 
@@ -86,7 +87,7 @@ def home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_run(home, tmp_path_factory) -> SmokeRun:
-    """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite; its processes start as a user's do."""
+    """`configs/smoke.yaml` once, with the real vLLM, Ray, DeepSpeed and SQLite; in CI it starts as a user's does."""
     run_dir = tmp_path_factory.mktemp("runs") / "smoke"
     found: set[str] = set()
     ended = threading.Event()
@@ -94,7 +95,7 @@ def smoke_run(home, tmp_path_factory) -> SmokeRun:
     watcher.start()
     done = floe(
         "train", "--config", config("smoke.yaml"), "--run-dir", str(run_dir), "cluster.address=local",
-        home=home, is_preloaded=False,
+        home=home, is_preloaded=os.environ.get("FLOE_CI") != "1",
     )  # fmt: skip
     ended.set()
     watcher.join()
@@ -106,7 +107,7 @@ def smoke_run(home, tmp_path_factory) -> SmokeRun:
 def watch_servers(found: set[str], ended: threading.Event) -> None:
     """Of this process's descendants, until `ended`."""
     while not ended.wait(1.0):
-        for process in psutil.Process().children(recursive=True):
+        for process in descendants(psutil.Process()):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 found |= {
                     f"{one.laddr.ip}:{one.laddr.port} of {' '.join(process.cmdline())[:80]}"

@@ -244,6 +244,7 @@ SMALL = ("--max-golds", "4", "--rewrites", "2", "--mutations", "2", "--margin-ep
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_the_command_trains_on_the_demo_and_keeps_its_pairs(tmp_path: Path) -> None:
     done = floe("train-graph-reward", "--out", str(tmp_path / "network"), *SMALL, home=tmp_path)
     assert done.returncode == 0, done.stderr

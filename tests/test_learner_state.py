@@ -145,7 +145,8 @@ def both_ways(
 @pytest.mark.parametrize(
     ("num_ranks", "cases"),
     [
-        *CASES.items(),
+        (1, CASES[1]),
+        pytest.param(2, CASES[2], marks=pytest.mark.long),
         *(pytest.param(*other, marks=pytest.mark.long) for other in OTHER_CASES.items()),
     ],
     ids=["1", "2", "1, the other cases", "2, the other cases"],

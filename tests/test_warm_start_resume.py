@@ -93,9 +93,10 @@ def whole(model_dir, tmp_path_factory) -> bytes:
 
 
 @pytest.mark.engine
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("num_reports", "num_steps"),
-    [pytest.param(2, None, id="after a report", marks=pytest.mark.long), pytest.param(None, 9, id="in a step")],
+    [pytest.param(2, None, id="after a report"), pytest.param(None, 9, id="in a step")],
 )
 def test_a_broken_off_warm_start_ends_as_a_whole_one(model_dir, whole, tmp_path, num_reports, num_steps):
     assert run(model_dir, tmp_path, num_reports, num_steps) == BROKEN_OFF
