@@ -153,6 +153,7 @@ def exit_status(code: object) -> int:
 
 def become(request: dict) -> None:
     gc.enable()
+    os.setpgid(0, 0)  # whoever ends the group of one of Ray's workers does not mean the test run's
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
