@@ -88,6 +88,7 @@ def test_a_schema_that_changed_is_read_again(folder, reader):
     assert reader.read(path.parent.name, [sql])[sql] != before
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("design", [
     {"design": "reasoning_sql", "reasoning_judge_weight": 0},
     {"design": "graph_reward", "graph_outcome_weight": 0, "graph_stepwise_weight": 1},
@@ -124,6 +125,7 @@ def test_a_query_that_the_parser_trips_over_is_named_and_counted(folder, design)
     assert plain.message == ""
 
 
+@pytest.mark.heavy
 def test_a_schema_is_read_in_the_child_too_and_one_that_never_ends_is_said(folder):
     views = ["CREATE VIEW v0 AS SELECT b FROM t"]
     views += [f"CREATE VIEW v{n} AS SELECT a.b FROM v{n - 1} a, v{n - 1} c" for n in range(1, 40)]

@@ -49,6 +49,7 @@ def every(questions: Questions) -> list[Question]:
     return [question for split in SPLITS for question in questions[split]]
 
 
+@pytest.mark.heavy
 def test_counts_reach_the_promised_sizes(questions: Questions) -> None:
     assert len(questions["train"]) >= 700
     assert len(questions["tune"]) >= 120
@@ -176,6 +177,7 @@ def contents(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.heavy
 def test_the_seed_alone_decides_the_content(folder: Path, tmp_path: Path) -> None:
     write_demo(tmp_path / "same")
     assert contents(tmp_path / "same") == contents(folder)

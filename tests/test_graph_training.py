@@ -162,6 +162,7 @@ def small_network(vocabulary: Vocabulary) -> GraphMatchingNetwork:
     return GraphMatchingNetwork(shape)
 
 
+@pytest.mark.heavy
 def test_training_improves_the_auc_on_an_unseen_database(pairs: list[Pair], one_thread: None) -> None:
     graphs = {sql: build(sql, SCHEMA).graph for pair in pairs for sql in (pair.gold, pair.other)}
     vocabulary = Vocabulary.of(graphs.values())

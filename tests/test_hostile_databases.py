@@ -171,6 +171,7 @@ def test_what_a_stranger_declared_or_damaged_is_one_tables_own(tmp_path, databas
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.heavy
 def test_a_fault_of_the_file_names_it(tmp_path, databases):
     path = database(tmp_path, "zoo", SOUND)
     with closing(sqlite3.connect(path)) as holder:

@@ -14,6 +14,8 @@ from tests.browser import LOAD_LIMIT_S, headless_browser, new_console_lines, new
 from tests.run_folders import small_run
 from tests.test_report import hostile_run
 
+pytestmark = pytest.mark.heavy  # each starts a browser
+
 NARROW = 390  # pixels, as a telephone has
 
 

@@ -66,6 +66,7 @@ def cpu_seconds_of_slow() -> float:
         return time.thread_time() - started_s
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("load", [SAMPLE, pytest.param(WHOLE, marks=pytest.mark.long)], ids=["sample", "whole"])
 def test_a_score_does_not_depend_on_load(folder: Path, load: Load) -> None:
     limit_s = LIMIT_IN_SLOW * max(cpu_seconds_of_slow() for _ in range(3))

@@ -118,6 +118,7 @@ def test_a_run_that_can_not_write_its_status_goes_on_and_says_so_once(tmp_path, 
     assert progress.console.file.getvalue().count("status file can't be written") == 1
 
 
+@pytest.mark.heavy
 def test_the_status_of_a_killed_driver_names_step_wait_and_remedy(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     driver = subprocess.Popen(

@@ -53,6 +53,7 @@ def test_a_said_line_shows_them(capsys) -> None:
     assert not any(CONTROL.search(text) for text in capsys.readouterr())
 
 
+@pytest.mark.heavy
 def test_commands_show_them(tmp_path) -> None:
     """Questions, SQL, errors and names of files are hostile here."""
     make_database(tmp_path, "shop", script=f'CREATE TABLE "{HOSTILE}" (a); INSERT INTO "{HOSTILE}" VALUES (1);')

@@ -115,6 +115,7 @@ def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
         MlflowRun(config("run.mlflow_uri=http://127.0.0.1:9"), tmp_path, print)
 
 
+@pytest.mark.heavy
 def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     from cluster.reports.wandb_run import WandbRun
