@@ -105,7 +105,7 @@ def smoke_run(home, tmp_path_factory) -> SmokeRun:
 
 
 def watch_servers(found: set[str], ended: threading.Event) -> None:
-    """Of this process's descendants, until `ended`."""
+    """Note the servers of this process's descendants until `ended`."""
     while not ended.wait(1.0):
         for process in descendants(psutil.Process()):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -42,7 +42,7 @@ def forward_signals(pid: int) -> None:
 
 
 def end_as(status: int) -> None:
-    """`status` is waitpid's."""
+    """End with the code or by the signal of `status`, which is waitpid's."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAME = "FLOE_TEST_PYTHON"  # for the other processes of the test run
+END = b"\xff" * 8  # what the server takes for its end
 SCRIPT = r"""#!/bin/sh
 case "$1 $2" in
   "-m cluster.cli"|"-m tests.killed_driver"|*/setup_worker.py\ */default_worker.py)
@@ -42,11 +43,16 @@ def start_server(folder: Path, loads_at_once: bool = False) -> None:
     script.chmod(0o755)
     os.environ[NAME] = str(script)
     os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # the first one waits for the imports
-    command = [sys.executable, "-m", "tests.preloaded.server", str(address), *(["at-once"] if loads_at_once else [])]
-    subprocess.Popen(command, cwd=HERE.parent.parent, stdin=subprocess.DEVNULL)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:  # who asks early waits, and is not refused
+        listener.bind(str(address))
+        listener.listen(64)
+        number = str(listener.fileno())
+        command = [sys.executable, "-m", "tests.preloaded.server", number, *(["at-once"] if loads_at_once else [])]
+        subprocess.Popen(command, cwd=HERE.parent.parent, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
 
 
 def end_server(folder: Path) -> None:
     os.environ.pop(NAME, None)
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(str(folder / "server"))
+        connection.sendall(END)

@@ -21,6 +21,8 @@ import sys
 import traceback
 from contextlib import suppress
 
+from tests.preloaded.python import END
+
 OF_DRIVERS = (
     "pydantic", "scipy.stats", "sqlalchemy.dialects.sqlite", "sqlglot", "torch",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
@@ -40,13 +42,10 @@ PR_SET_PDEATHSIG = 1
 LANGUAGE = "--language="
 
 
-def serve(address: str, loads_at_once: bool) -> None:
-    """Until a process connects and says nothing, which the test run's end does."""
+def serve(listener: socket.socket, loads_at_once: bool) -> None:
+    """Fork processes until a connection says END."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # vLLM reads it as it is imported
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(address)
-    listener.listen(64)
     if loads_at_once:
         preload(OF_ACTORS)
     children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that tells of the end
@@ -65,15 +64,18 @@ def serve(address: str, loads_at_once: bool) -> None:
 
 
 def begin(connection, listener, selector, children) -> bool:
-    """Fork what the connection asks for; False where it asks for nothing."""
-    head, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    if not head:
+    """Fork what the connection asks for; False where it asks for the end."""
+    head, streams, _, _ = socket.recv_fds(connection, len(END), 3)
+    if head == END:
         return False
-    left = int.from_bytes(head, "little")
-    message = b""
-    while len(message) < left:
-        message += connection.recv(left - len(message))
-    request = json.loads(message)
+    message = connection.makefile("rb").read(int.from_bytes(head, "little")) if len(streams) == 3 else b""
+    try:
+        request = json.loads(message)
+    except ValueError:  # its client was killed before it had asked
+        for stream in streams:
+            os.close(stream)
+        connection.close()
+        return True
     preload(OF_ACTORS if is_worker(request["arguments"]) else OF_DRIVERS)
     pid = os.fork()
     if pid == 0:
@@ -119,13 +121,13 @@ def ended(descriptor: int, selector, children) -> None:
 
 
 def abandoned(connection, pid: int, selector) -> None:
-    """A client that goes takes its process with it, as if it had been that."""
+    """End the process of a client that is gone, as if the client had been it."""
     selector.unregister(connection)
     os.kill(pid, signal.SIGKILL)
 
 
 def run(request: dict) -> None:
-    """In the child: be the Python process that was asked for, and end."""
+    """Become, in the child, the Python process that was asked for, and end as it does."""
     status = 1
     try:
         become(request)
@@ -186,7 +188,7 @@ def is_worker(arguments: list[str]) -> bool:
 
 
 def with_runtime_environment(arguments: list[str]) -> list[str]:
-    """What Ray's setup_worker.py does before it starts the worker in its own place."""
+    """Return the worker's own arguments, its variables set: what Ray's setup_worker.py does before the worker."""
     for one in arguments:
         if one.startswith(CONTEXT):
             os.environ.update(json.loads(one.removeprefix(CONTEXT) or "{}").get("env_vars") or {})
@@ -194,12 +196,12 @@ def with_runtime_environment(arguments: list[str]) -> list[str]:
 
 
 def use_threads() -> None:
-    """As torch does from the environment when it is loaded, which it was with that of the server."""
+    """Set torch's threads, which it took from the server's environment when it was loaded."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], loads_at_once="at-once" in sys.argv[2:])
+    serve(socket.socket(fileno=int(sys.argv[1])), loads_at_once="at-once" in sys.argv[2:])
     os._exit(0)  # its libraries complain of what an interpreter's end finds

@@ -1,0 +1,61 @@
+"""Processes forked from the server end as those would that they stand for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.preloaded.python import preloaded_python
+from tests.ray_processes import Root
+
+LIMIT_S = 300
+WAITS = ("-m", "cluster.cli", "score", "--questions", "/dev/stdin", "--databases", ".", "--predictions", "/dev/stdin")
+
+
+@pytest.fixture(autouse=True)
+def server() -> Path:
+    place = Path(preloaded_python()).parent / "server"
+    if not place.is_socket():
+        pytest.skip("this test run forks no processes")
+    return place
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([preloaded_python(), *arguments], capture_output=True, text=True, timeout=LIMIT_S)
+
+
+def test_output_and_exit_code_come_through(tmp_path):
+    assert (done := run("-m", "cluster.cli", "version")).returncode == 0 and done.stdout.strip()
+    refused = run("-m", "cluster.cli", "train", "--config", str(tmp_path / "nowhere.yaml"))
+    assert refused.returncode == 2 and "There is no configuration file" in refused.stderr and not refused.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_signal_reaches_the_process_and_tells_how_it_ended(number, status):
+    client = subprocess.Popen(
+        [preloaded_python(), *WAITS], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline_s = time.monotonic() + LIMIT_S
+    while not (family := Root(client.pid).children(recursive=True)) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    time.sleep(1.0)  # it has its own handler of Ctrl-C by then, and waits for its questions
+    client.send_signal(number)
+    assert client.wait(LIMIT_S) == status
+    assert psutil.wait_procs(family[:1], timeout=LIMIT_S)[1] == []
+
+
+def test_a_client_that_is_killed_before_it_has_asked_takes_nobody_along(server):
+    for said in (b"", (100).to_bytes(8, "little"), (100).to_bytes(8, "little") + b"{"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(server))
+            if said:
+                socket.send_fds(connection, [said[:8]], [os.open("/dev/null", os.O_RDWR)] * 3)
+                connection.sendall(said[8:])
+    assert run("-m", "cluster.cli", "version").returncode == 0
