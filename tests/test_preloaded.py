@@ -16,7 +16,6 @@ from tests.preloaded.python import preloaded_python
 from tests.ray_processes import Root
 
 LIMIT_S = 300
-WAITS = ("-m", "cluster.cli", "score", "--questions", "/dev/stdin", "--databases", ".", "--predictions", "/dev/stdin")
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +37,15 @@ def test_output_and_exit_code_come_through(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_signal_reaches_the_process_and_tells_how_it_ended(number, status):
+def test_a_signal_reaches_the_process_and_tells_how_it_ended(number, status, tmp_path):
     client = subprocess.Popen(
-        [preloaded_python(), *WAITS], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [preloaded_python(), "-m", "cluster.cli", "train-graph-reward", "--out", str(tmp_path / "network")],
+        env=os.environ | {"FLOE_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     deadline_s = time.monotonic() + LIMIT_S
-    while not (family := Root(client.pid).children(recursive=True)) and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    time.sleep(1.0)  # it has its own handler of Ctrl-C by then, and waits for its questions
+    while not any(tmp_path.glob("demo*")) and client.poll() is None and time.monotonic() < deadline_s:
+        time.sleep(0.02)  # from then on it would run for minutes
+    family = Root(client.pid).children(recursive=True)
     client.send_signal(number)
     assert client.wait(LIMIT_S) == status
     assert psutil.wait_procs(family[:1], timeout=LIMIT_S)[1] == []
