@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cluster.embedded_models import SMOLLM2, TINY_QWEN2
 from cluster.memory_plan.model_shape import ModelShape, Projection
+from cluster.time_plan.update_flops import projection_sizes
 
 QWEN = "Qwen/Qwen2.5-Coder"
 INSTRUCT = "-Instruct"
@@ -92,18 +93,9 @@ def published_shape(name: str) -> ModelShape:
 def _shape(name: str, of: Dimensions) -> ModelShape:
     """Count a decoder's parameters; those outside of its projections are embeddings, norms and, in Qwen2, biases."""
     head_size = of.hidden_size // of.num_attention_heads
-    num_queries, num_keys = of.hidden_size, of.num_key_value_heads * head_size
     hidden, inner, num_layers = of.hidden_size, of.intermediate_size, of.num_hidden_layers
-    sizes = {
-        "q_proj": (hidden, num_queries),
-        "k_proj": (hidden, num_keys),
-        "v_proj": (hidden, num_keys),
-        "o_proj": (num_queries, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-    }
-    num_biases = num_queries + 2 * num_keys if of.model_type == "qwen2" else 0
+    sizes = projection_sizes(of)
+    num_biases = sum(sizes[name][1] for name in ("q_proj", "k_proj", "v_proj")) if of.model_type == "qwen2" else 0
     per_layer = sum(inputs * outputs for inputs, outputs in sizes.values()) + 2 * hidden + num_biases
     embeddings = of.vocab_size * hidden
     return ModelShape(

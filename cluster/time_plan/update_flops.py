@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def projection_sizes(config: Any) -> dict[str, tuple[int, int]]:
-    """(in, out) of a layer's seven projections, from the configuration that transformers gives the model."""
+    """Return (in, out) of a layer's seven projections, from numbers under transformers' names for them."""
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.num_attention_heads * head_size, config.num_key_value_heads * head_size
