@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
-
 from cluster.contained import database_places
 from cluster.contained.database_states import broken_off_write, opened, real_file
 from configs.errors import UserError
@@ -32,7 +28,7 @@ class Database:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: sqlite3.Connection,
         digest: str,
         deadline: CpuDeadline,
         authorizer: Authorizer,
@@ -40,7 +36,6 @@ class Database:
     ) -> None:
         """`constant` are those of the authorizer's changeable functions that the fixed clock has taken over."""
         self._connection = connection
-        self._raw = driver_connection(connection)
         self._authorizer = authorizer
         self._constant = constant
         self.digest = digest
@@ -52,13 +47,12 @@ class Database:
         Raises sqlite3.Error as the driver raised it, or UnicodeError for text that can't be encoded.
         """
         self._authorizer.forget()
-        # The driver's own call: SQLAlchemy's result object, of which nothing would be used, costs 5 % of a short query.
-        cursor = self._raw.execute(sql)
+        cursor = self._connection.execute(sql)
         return None if cursor.description is None else cursor
 
     @contextmanager
     def slow_way(self) -> Iterator[None]:
-        with slow_way(self._raw, self._authorizer):
+        with slow_way(self._connection, self._authorizer):
             yield
 
     @property
@@ -68,7 +62,6 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
-        self._connection.engine.dispose()
 
 
 class OpenDatabases:
@@ -100,12 +93,6 @@ class OpenDatabases:
         """Closes the database, so that the next use opens it anew."""
         if database := self._open.pop(path, None):
             database.close()
-
-
-def driver_connection(connection: Connection) -> sqlite3.Connection:
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
 
 
 def database_path(databases_dir: Path, database_id: str) -> Path:
@@ -163,22 +150,17 @@ def _fault_of(state: os.stat_result) -> str | None:
 
 def _open_database(path: Path, digest: str, sizes: StatementSizes, clock: FixedClock) -> Database:
     deadline, authorizer = CpuDeadline(sizes.max_memory_bytes), Authorizer()
-    engine = create_engine("sqlite://", creator=lambda: connect_read_only(path), poolclass=StaticPool)
     connection = None
     try:
-        # The guard comes after the first connect: SQLAlchemy reads pragmas there, which the authorizer denies.
-        connection = engine.connect()
-        raw = driver_connection(connection)
-        in_views = _views_ask_for_the_time(raw)
-        clock.install(raw, in_views=in_views)
-        install_guard(raw, deadline, authorizer, sizes)
-    except (sqlite3.Error, DBAPIError, OSError) as error:
+        connection = connect_read_only(path)
+        in_views = _views_ask_for_the_time(connection)
+        clock.install(connection, in_views=in_views)
+        install_guard(connection, deadline, authorizer, sizes)
+    except (sqlite3.Error, OSError) as error:
         if connection is not None:
             connection.close()
-        engine.dispose()
-        reason = message_of(error.orig if isinstance(error, DBAPIError) and error.orig else error)
         remedy = broken_off_write(path) or "check the file"
-        raise DatabaseUnavailable(f"database file {path} can't be opened ({reason}): {remedy}") from error
+        raise DatabaseUnavailable(f"database file {path} can't be opened ({message_of(error)}): {remedy}") from error
     return Database(connection, digest, deadline, authorizer, CLOCK_FUNCTIONS if in_views else frozenset(CLOCK_WORDS))
 
 
@@ -193,8 +175,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _connected(path: Path, parameter: str) -> sqlite3.Connection:
-    # Without an isolation level the driver begins no transaction, so no lock outlives a statement. It is not set
-    # through SQLAlchemy, which would run a pragma on closing, past the guard.
+    # Without an isolation level the driver begins no transaction, so no lock outlives a statement.
     uri = f"file:{quote(str(path))}?mode=ro{parameter}"
     # A cached statement would pass the authorizer by, which notes what it depends on.
     connection = sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)

@@ -124,7 +124,6 @@ def install_guard(
     connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, sizes: StatementSizes
 ) -> None:
     """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
-    connection.create_function("regexp", 2, None)  # SQLAlchemy adds one in Python; plain SQLite has none
     connection.execute("PRAGMA query_only=ON")
     connection.execute("PRAGMA trusted_schema=ON")  # a view may call the functions of the fixed clock
     connection.execute(f"PRAGMA hard_heap_limit={sizes.max_memory_bytes}")
