@@ -1,5 +1,6 @@
 """Fixtures that are costly and shared by the whole test run: one home, one smoke run."""
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -21,6 +22,8 @@ from tests.preloaded.ray_workers import preload_workers
 from tests.ray_processes import descendants
 
 COSTLY_FIXTURES = {"home", "smoke_run"}
+
+gc.disable()  # until all is collected: what libraries and tests load is no garbage
 
 # A busy machine makes single examples slow, which says nothing about the code.
 settings.register_profile("floe", deadline=None)
@@ -163,7 +166,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Raises UsageError where xdist has lost the groups: every process would then make a run of its own."""
+    """Have the collector leave alone what is loaded by now, which stays to the end.
+
+    Raises UsageError where xdist has lost the groups: every process would then make a run of its own.
+    """
+    gc.freeze()
+    gc.enable()
     if os.environ.get("PYTEST_XDIST_WORKER") and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("xdist does not keep groups together with this pytest: install 'pytest<9.2'.")
 
@@ -181,6 +189,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         end_server(Path(RAY_DIR))
     shutil.rmtree(RAY_DIR, ignore_errors=True)
+    gc.unfreeze()  # at the end some libraries look for what they have left over
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -217,6 +217,7 @@ def test_resamples_draw_whole_clusters() -> None:
     assert (weights[:, 0] + weights[:, 2] + weights[:, 3] == 3).all()
 
 
+@pytest.mark.heavy
 def test_the_report_compares_on_the_same_pairs(pairs: list[Pair]) -> None:
     right = np.array([float(pair.is_equal) for pair in pairs])
     scores = {NETWORK: right, "nothing": np.zeros(len(pairs))}
