@@ -17,6 +17,8 @@ from tests.ray_processes import Root
 
 LIMIT_S = 300
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(autouse=True)
 def server() -> Path:
@@ -30,7 +32,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([preloaded_python(), *arguments], capture_output=True, text=True, timeout=LIMIT_S)
 
 
-@pytest.mark.heavy
 def test_output_and_exit_code_come_through(tmp_path):
     assert (done := run("-m", "cluster.cli", "version")).returncode == 0 and done.stdout.strip()
     refused = run("-m", "cluster.cli", "train", "--config", str(tmp_path / "nowhere.yaml"))
