@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from configs.errors import UserError
@@ -14,6 +15,7 @@ from configs.schema import ModelSection, RunConfig
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
+TINY_RECIPE = "2 layers, 240 batches"  # of `tiny_model`: another one has to make the model anew
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
 LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
@@ -28,9 +30,8 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     if path == SMOLLM2:
         return made_once(config.run.home_dir / "models" / "smollm2-135m-instruct", _write_smollm2)
     if path == TINY_QWEN2:
-        return made_once(
-            config.run.home_dir / "models" / "tiny-qwen2", lambda folder: _write_tiny_qwen2(folder, demo_dir)
-        )
+        tiny = config.run.home_dir / "models" / "tiny-qwen2"
+        return made_once(tiny, lambda folder: _write_tiny_qwen2(folder, demo_dir), TINY_RECIPE)
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
     local = Path(path).expanduser()
@@ -44,15 +45,19 @@ def is_of_hub(model: ModelSection) -> bool:
     return not model.path.startswith("embedded:") and not Path(model.path).expanduser().is_dir()
 
 
-def made_once(folder: Path, write) -> Path:
-    """Write beside and rename, so that an interrupted conversion is never taken for a model."""
-    if (folder / COMPLETE_MARK).exists():
+def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
+    """Return the folder, made by `write` where there is none, or one of another recipe.
+
+    It is written beside and renamed, so that an interrupted conversion is never taken for a model.
+    """
+    mark = folder / COMPLETE_MARK
+    if mark.exists() and mark.read_text() == recipe:
         return folder
     beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     write(beside)
-    (beside / COMPLETE_MARK).touch()
+    (beside / COMPLETE_MARK).write_text(recipe)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     return folder

@@ -82,7 +82,7 @@ def test_in_evaluation_columns_with_named_values_stay(smoke, tmp_path):
     found = smaller.encoded(question)
     assert found.trimming is Trimming.COLUMNS and not found.refused and found.num_whole_tokens == whole.num_tokens
     assert ColumnName("pet", "detail_29") not in found.dropped_columns
-    assert "detail_29 TEXT, -- example: ['Striped Hyena']" in smaller.text(found.token_ids)
+    assert "detail_29, -- example: ['Striped Hyena']" in smaller.text(found.token_ids)
     assert smaller.text(found.token_ids)[-len("<think>\n") :] == "<think>\n"
 
 

@@ -20,7 +20,7 @@ from actors.prompting import prompts
 from actors.prompting.column_ranking import ranked_columns
 from actors.prompting.descriptions import described, read_descriptions
 from actors.prompting.prompt_fitting import ColumnOrder, fitted_prompt
-from actors.prompting.trimming import Trimming, column_names, with_columns, with_keys, with_matches
+from actors.prompting.trimming import Trimming, column_names, trimmed, with_columns, with_keys, with_matches
 from actors.prompting.value_index import value_index
 from actors.prompting.value_matching import best_named, is_named
 from configs.schema import DataSection
@@ -438,3 +438,25 @@ def test_a_prompt_keeps_its_budget_or_is_refused_and_keys_and_wanted_columns_sta
 def test_without_a_budget_nothing_is_trimmed():
     found = fitted_prompt(TABLES, tokens_of, None, lambda: ColumnOrder(kept=(), others=()))
     assert (found.trimming, found.refused, found.dropped_columns) == (Trimming.NONE, False, ())
+
+
+def test_where_types_have_to_go_all_columns_stay_on_few_lines_and_the_text_is_sql_still():
+    columns = (
+        Column(name="id", type="INTEGER", examples=("1",)),
+        Column(name="Home Town", type="TEXT", matches=("'Rome'",), description="where"),
+        Column(name="age", type="REAL"),
+    )
+    tables = (
+        TableSchema(name="singer", columns=columns, primary_key=("id",), foreign_keys=()),
+        TableSchema(name="both", columns=columns[:1], primary_key=(), foreign_keys=(), is_view=True),
+    )
+    terse = prompts.schema_text(trimmed(tables, Trimming.TYPES), "arctic")
+    first = "CREATE TABLE singer (id, `Home Town`, -- example: ['Rome']\nage, PRIMARY KEY (id));"
+    assert terse == f"{first}\n\nCREATE VIEW both (id);"
+    sqlite3.connect(":memory:").execute(first)
+
+    budget = len(tokens_of(trimmed(tables, Trimming.TYPES)))
+    order = ColumnOrder(kept=(), others=column_names(tables))
+    found = fitted_prompt(tables, tokens_of, budget, lambda: order)
+    assert (found.trimming, found.dropped_columns, found.refused) == (Trimming.TYPES, (), False)
+    assert fitted_prompt(tables, tokens_of, budget - 1, lambda: order).trimming is Trimming.COLUMNS

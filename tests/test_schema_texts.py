@@ -11,7 +11,7 @@ import pytest
 from actors.databases.contained_databases import ContainedDatabases
 from actors.databases.reading_settings import ReadingSettings
 from actors.layouts import schema_texts
-from actors.layouts.registry import find_files
+from actors.layouts.registry import find_files, layout_named
 from cluster.operations.preparation_sources import layout_sources
 from cluster.operations.prepare import PrepareOptions, prepare
 from configs.errors import UserError
@@ -114,3 +114,14 @@ def test_a_folder_without_such_texts_is_none_of_this_layout(tmp_path):
     lines(tmp_path / "q.jsonl", {"question": "?", "sql": "SELECT 1", "context": "no statement"})
     with pytest.raises(UserError, match="in no layout"):
         find_files(tmp_path, None, None)
+
+
+@pytest.mark.parametrize("name", [None, "schema-text", "bird"])
+def test_with_a_folder_of_databases_or_another_layout_it_is_said_what_the_folder_holds(tmp_path, name):
+    lines(tmp_path / "q.jsonl", GRETEL)
+    (tmp_path / "databases").mkdir()
+    layout = None if name is None else layout_named(name)
+    databases_dir = None if name == "bird" else tmp_path / "databases"
+    way_out = "use floe prepare schema-text" if name == "bird" else "leave out --databases"
+    with pytest.raises(UserError, match=f"schema-text.*{way_out}"):
+        find_files(tmp_path, databases_dir, layout)

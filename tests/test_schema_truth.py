@@ -203,3 +203,16 @@ def test_compact_names_are_sql_too(tmp_path):
         tmp_path, 'CREATE TABLE "Charter School" ("School, Name" TEXT, "order" INT, plain INT);', style="compact"
     )
     assert text == "`Charter School`(`School, Name`, `order`, plain)"
+
+
+def test_of_a_column_with_few_values_that_come_again_all_are_shown(tmp_path):
+    rows = ", ".join(f"('{kind}', {number}, {number % 2})" for number, kind in enumerate(["cat", "dog", "owl"] * 3))
+    script = f"CREATE TABLE pet (kind TEXT, number INTEGER, is_old INTEGER); INSERT INTO pet VALUES {rows}"
+    text = shown(tmp_path, script, num_examples=1)
+    assert "kind TEXT, -- example: ['cat', 'dog', 'owl']" in text
+    assert "number INTEGER, -- example: [0]" in text and "is_old INTEGER -- example: [0, 1]" in text
+
+
+def test_of_a_small_table_a_column_with_few_values_shows_as_many_as_are_asked_for(tmp_path):
+    script = "CREATE TABLE pet (kind TEXT); INSERT INTO pet VALUES ('cat'), ('dog'), ('owl'), ('cat')"
+    assert "kind TEXT -- example: ['cat', 'dog']" in shown(tmp_path, script, num_examples=2)

@@ -25,6 +25,8 @@ from cluster.contained.frames import Frame
 from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
+MAX_FEW_VALUES = 6  # a column of at most so many is a choice between them, and no question may name the one it means
+MIN_REPEATS = 3  # of each on average, or a small table's every column would be such a choice
 MIN_CHARS, MAX_CHARS = 1, 100  # longer ones are in no question
 # Any other is one table's own; of a damaged file some tables may be whole.
 _FILE_FAULTS = frozenset(
@@ -111,7 +113,10 @@ def _table(connection: Connection, _: ReadingSettings, name: str) -> dict[str, A
 
 
 def _examples(connection: Connection, _: ReadingSettings, table: str, num_examples: int) -> dict[str, list[str]]:
-    """Each column's first distinct values in the table's order, long texts cut; no blobs, nothing empty."""
+    """Each column's first distinct values in the table's order, long texts cut; no blobs, nothing empty.
+
+    Of a column with few, which come again and again, all are there.
+    """
     found = {}
     for (name,) in connection.exec_driver_sql(
         "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> ?", (table, HIDDEN)
@@ -119,14 +124,21 @@ def _examples(connection: Connection, _: ReadingSettings, table: str, num_exampl
         if NOT_UTF_8 in name:
             continue
         # NOT INDEXED: an index would bring its own order, and the examples would hang on it.
-        rows = connection.exec_driver_sql(
-            "SELECT DISTINCT CASE typeof(value) WHEN 'text' "
-            f"THEN substr(value, 1, {MAX_EXAMPLE_CHARS + 1}) ELSE value END "
+        cells = (
+            "SELECT CASE typeof(value) WHEN 'text' "
+            f"THEN substr(value, 1, {MAX_EXAMPLE_CHARS + 1}) ELSE value END AS value "
             f"FROM (SELECT {quoted_name(name)} AS value FROM {quoted_name(table)} NOT INDEXED "
-            f"LIMIT {MAX_SAMPLED_ROWS}) "
-            f"WHERE typeof(value) IN ('text', 'integer', 'real') AND trim(value) != '' LIMIT {num_examples}"
+            f"LIMIT {MAX_SAMPLED_ROWS}) WHERE typeof(value) IN ('text', 'integer', 'real') AND trim(value) != ''"
         )
-        found[name] = list(dict.fromkeys(example(row[0]) for row in rows))
+        limit = max(num_examples, MAX_FEW_VALUES + 1)
+        values = [row[0] for row in connection.exec_driver_sql(f"SELECT DISTINCT value FROM ({cells}) LIMIT {limit}")]
+        if num_examples < len(values) <= MAX_FEW_VALUES:
+            enough = MIN_REPEATS * len(values)
+            num_cells = connection.exec_driver_sql(f"SELECT count(*) FROM ({cells} LIMIT {enough})").scalar()
+            values = values if num_cells == enough else values[:num_examples]
+        else:
+            values = values[:num_examples]
+        found[name] = list(dict.fromkeys(example(value) for value in values))
     return found
 
 

@@ -51,6 +51,7 @@ class TableSchema:
     primary_key: tuple[str, ...]
     foreign_keys: tuple[ForeignKey, ...]
     is_view: bool = False
+    is_terse: bool = False  # shown in as few lines as its columns' values allow, where a prompt has to be short
 
 
 def literal(value: object) -> str:

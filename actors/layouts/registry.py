@@ -55,11 +55,17 @@ def find_files(
     if databases_dir is not None and not databases_dir.expanduser().is_dir():
         raise UserError(f"There is no databases folder {databases_dir}: give one that holds <db_id>/<db_id>.sqlite.")
     given = None if databases_dir is None else databases_dir.expanduser().resolve()
-    for one in (layout,) if layout is not None else LAYOUTS:
+    for one in _candidates(layout):
         if files := one.find(folder, given):
             return one, files
+    if given is not None and (own := next((one for one in _candidates(layout) if _has_files(one, folder, None)), None)):
+        raise UserError(
+            f"{folder} is in the layout of {own.name} ({own.summary}) only where no folder of databases is given: "
+            "leave out --databases."
+        )
     if layout is not None:
-        other = next((one for one in LAYOUTS if one is not layout and _has_files(one, folder)), None)
+        others = (one for one in LAYOUTS if one is not layout)
+        other = next((one for one in others if _has_files(one, folder, folder) or _has_files(one, folder, None)), None)
         hint = f"it is in that of {other.name}: use floe prepare {other.name}" if other else _what_it_has(folder)
         raise UserError(f"{folder} is not in the layout of {layout.name} ({layout.summary}): {hint}.")
     raise UserError(
@@ -68,9 +74,13 @@ def find_files(
     )
 
 
-def _has_files(layout: Layout, folder: Path) -> bool:
+def _candidates(layout: Layout | None) -> tuple[Layout, ...]:
+    return (layout,) if layout is not None else LAYOUTS
+
+
+def _has_files(layout: Layout, folder: Path, databases_dir: Path | None) -> bool:
     try:
-        return bool(layout.find(folder, folder))
+        return bool(layout.find(folder, databases_dir))
     except UserError:
         return False
 

@@ -1,4 +1,7 @@
-"""Reads BIRD's column descriptions: `database_description/*.csv` beside a database, one file per table."""
+"""Reads BIRD's column descriptions: `database_description/*.csv` beside a database, one file per table.
+
+What they don't describe, a file of column meanings may, one for all databases.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.databases.schemas import Column, ColumnName, TableSchema
+from actors.prompting.column_meanings import meaning_files, read_meanings
 from actors.prompting.description_files import (
     NAME,
     VALUES,
@@ -33,7 +37,7 @@ class Descriptions:
 
 
 def read_descriptions(database: Path, tables: Sequence[TableSchema]) -> Descriptions:
-    """Return the descriptions that stand beside a database; none where it has no such folder.
+    """Return the descriptions that come with a database; none where there are none.
 
     Tables and columns are found without regard to case, spaces and signs. A file that can't be understood costs
     nothing but what it describes, and is said. Raises UserError for one that can't be read.
@@ -60,6 +64,13 @@ def read_descriptions(database: Path, tables: Sequence[TableSchema]) -> Descript
                 continue
             described = Description(text=described_text(row), values=_without_heading(row.get(VALUES, "")))
             by_column.setdefault(ColumnName(table.name, name), described)
+    for path in meaning_files(database):
+        meanings, faults = _meanings(path, database, tables)
+        unmatched += faults
+        for column, text in meanings.items():
+            known = by_column.get(column)
+            if known is None or not known.text:
+                by_column[column] = Description(text=text, values=known.values if known else "")
     return Descriptions(by_column=by_column, unmatched=tuple(unmatched))
 
 
@@ -84,6 +95,30 @@ def _read(path: Path) -> DescriptionFile:
         return read_description_file(path)
     except OSError as fault:
         raise UserError(f"Can't read {path} ({fault.strerror}): check its permissions.") from None
+
+
+def _meanings(path: Path, database: Path, tables: Sequence[TableSchema]) -> tuple[dict[ColumnName, str], list[str]]:
+    """What the file says of this database's columns, and what of that names none of them."""
+    try:
+        by_database = read_meanings(path)
+    except (OSError, ValueError) as fault:
+        return {}, [f"{path}: can't be read ({fault})"]
+    name_of = {
+        (_plain(table.name), _plain(column.name)): ColumnName(table.name, column.name)
+        for table in tables
+        for column in table.columns
+    }
+    found, faults = {}, []
+    for name, texts in by_database.items():
+        if _plain(name) != _plain(database.stem):
+            continue
+        for (table, column), text in texts.items():
+            known = name_of.get((_plain(table), _plain(column)))
+            if known is not None:
+                found[known] = text
+            else:
+                faults.append(f"{path}: database {name!r} has no column {column!r} in a table {table!r}")
+    return found, faults
 
 
 def _plain(name: str) -> str:

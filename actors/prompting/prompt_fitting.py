@@ -62,7 +62,7 @@ def fitted_prompt(
     if fits(whole_ids):
         return encoded(whole_ids, Trimming.NONE, tables)
     bare = tables
-    for trimming in (Trimming.EXAMPLES, Trimming.DESCRIPTIONS):
+    for trimming in (Trimming.EXAMPLES, Trimming.DESCRIPTIONS, Trimming.TYPES):
         if (smaller_tables := trimmed(tables, trimming)) == bare:
             continue
         bare = smaller_tables

@@ -103,8 +103,20 @@ def _create_table(table: TableSchema) -> str:
         referred = f"{shown_name(key.table)} ({_names(key.referred_columns)})"
         parts.append((f"FOREIGN KEY ({_names(key.columns)}) REFERENCES {referred}", ""))
     commas = [","] * (len(parts) - 1) + [""]
+    head = f"CREATE {'VIEW' if table.is_view else 'TABLE'} {shown_name(table.name)} ("
+    if table.is_terse:
+        return f"{head}{_on_few_lines(parts)});"
     lines = [f"    {part}{comma}{said}\n" for (part, said), comma in zip(parts, commas, strict=True)]
-    return f"CREATE {'VIEW' if table.is_view else 'TABLE'} {shown_name(table.name)} (\n{''.join(lines)});"
+    return f"{head}\n{''.join(lines)});"
+
+
+def _on_few_lines(parts: Sequence[tuple[str, str]]) -> str:
+    """The parts one after the other; a comment ends its line."""
+    text = ""
+    for number, (part, said) in enumerate(parts):
+        comma = "," if number + 1 < len(parts) else ""
+        text += f"{part}{comma}{said}\n" if said else f"{part}{comma} " if comma else part
+    return text
 
 
 def _names(names: Iterable[str]) -> str:

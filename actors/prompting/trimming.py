@@ -16,6 +16,7 @@ class Trimming(StrEnum):
     NONE = "none"
     EXAMPLES = "examples"  # the sampled ones; values that the question names stay
     DESCRIPTIONS = "descriptions"
+    TYPES = "types"  # and the line that each column has of its own
     COLUMNS = "columns"
 
 
@@ -42,11 +43,14 @@ def trimmed(tables: Sequence[TableSchema], trimming: Trimming) -> tuple[TableSch
     """The tables without what the step takes from each column; `with_columns` takes columns."""
     if trimming is Trimming.NONE:
         return tuple(tables)
+    is_terse = trimming not in (Trimming.EXAMPLES, Trimming.DESCRIPTIONS)
     lost: dict[str, tuple[()] | str] = {"examples": ()}
     if trimming is not Trimming.EXAMPLES:
         lost |= {"description": "", "value_description": ""}
+    if is_terse:
+        lost["type"] = ""
     return tuple(
-        replace(table, columns=tuple(replace(column, **lost) for column in table.columns))  # type: ignore[arg-type]
+        replace(table, is_terse=is_terse, columns=tuple(replace(column, **lost) for column in table.columns))  # type: ignore[arg-type]
         for table in tables
     )
 
