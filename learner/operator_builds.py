@@ -7,7 +7,11 @@ can't read each other's logs, so each of them would build anew what the other ha
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import importlib.metadata
 import os
+import platform
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -25,16 +29,37 @@ _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glu
 
 
 def prepare_to_build() -> list[Path]:
-    """Remove the locks of killed builds, take this environment's ninja; return the locks. Raises OSError."""
+    """Have PyTorch build in this environment's folder, by its ninja; remove and return the locks of killed builds.
+
+    Raises OSError.
+    """
     scripts_dir = sysconfig.get_path("scripts")
     if (Path(scripts_dir) / "ninja").exists():
         os.environ["PATH"] = os.pathsep.join([scripts_dir, os.environ.get("PATH", os.defpath)])
-    return remove_abandoned_locks(compiled_extensions_dir())
+    built_dir = compiled_extensions_dir()
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(built_dir)
+    return remove_abandoned_locks(built_dir)
 
 
 def compiled_extensions_dir() -> Path:
-    """Return where PyTorch keeps the C++ extensions that it has compiled for this user."""
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or "~/.cache/torch_extensions").expanduser()
+    """Return where the C++ extensions of this environment and this kind of processor are kept for this user.
+
+    Where `TORCH_EXTENSIONS_DIR` is set it is that. In one folder for all, each environment would build anew, for
+    minutes, what another has built, because the commands of a build name its environment; and of two nodes with one
+    home, the one would run what was built for the other's instructions.
+    """
+    given = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if given:
+        return Path(given).expanduser()
+    kind = "\n".join((sys.prefix, sys.version, importlib.metadata.version("torch"), _instruction_set()))
+    return Path("~/.cache/torch_extensions").expanduser() / f"floe-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
+
+
+def _instruction_set() -> str:
+    """What the first processor can do, as Linux says it."""
+    with suppress(OSError), Path("/proc/cpuinfo").open() as lines:
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    return platform.machine()
 
 
 def abandoned_locks(built_dir: Path) -> list[Path]:

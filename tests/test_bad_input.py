@@ -107,6 +107,7 @@ def test_busy_dashboard_port(complaint, smoke_run):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_more_resources_than_the_cluster_has(home, smoke_run):
     assert "CPU" in complaint_of_process(home, "reward.num_workers=1000")
 

@@ -159,7 +159,7 @@ def test_an_adapter_arrives(small_ray, dtype):
     ("receiver", "part", "timeout_s"),
     [
         (DamagedOnTheWay, "the blob that arrived is not the exported one", 120.0),
-        (FillsWrongSlots, "the slots do not hold what the learner exported", 120.0),
+        pytest.param(FillsWrongSlots, "the slots do not hold what the learner exported", 120.0, marks=pytest.mark.long),
         (NeverAnswers, "did not reach another process in 3 s", 3.0),
     ],
 )
@@ -204,6 +204,7 @@ def test_an_object_store_too_small_for_the_adapters(small_ray):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_the_smoke_configuration_is_sound(home):
     done = floe("doctor", "--config", config("smoke.yaml"), "cluster.address=local", "--json", home=home)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -103,7 +103,7 @@ def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequenc
 @pytest.mark.parametrize(
     ("groups", "num_packs", "dtype"),
     [
-        pytest.param(THREE_PACKS_AGAINST_ONE, [1, 3], "float32", id="3:1-float32"),
+        pytest.param(THREE_PACKS_AGAINST_ONE, [1, 3], "float32", id="3:1-float32", marks=pytest.mark.long),
         pytest.param(ONE_PACK_AGAINST_NONE, [1, 0], "bfloat16", id="1:0-bfloat16", marks=pytest.mark.long),
         pytest.param(THREE_PACKS_AGAINST_ONE, [1, 3], "bfloat16", id="3:1-bfloat16", marks=pytest.mark.soak),
         pytest.param(ONE_PACK_AGAINST_NONE, [1, 0], "float32", id="1:0-float32", marks=pytest.mark.soak),

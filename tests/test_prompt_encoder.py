@@ -78,7 +78,7 @@ def test_in_evaluation_columns_with_named_values_stay(smoke, tmp_path):
     options = ["prompt.style=arctic", "prompt.retrieved_values=20", "prompt.example_values=2"]
     parts, indices = load_config(None, options).prompt, tmp_path / "indices"
     whole = PromptEncoder(smoke[1], tmp_path, parts, indices_dir=indices).encoded(question)
-    smaller = PromptEncoder(smoke[1], tmp_path, parts, max_tokens=whole.num_tokens - 150, indices_dir=indices)
+    smaller = PromptEncoder(smoke[1], tmp_path, parts, max_tokens=whole.num_tokens - 380, indices_dir=indices)
     found = smaller.encoded(question)
     assert found.trimming is Trimming.COLUMNS and not found.refused and found.num_whole_tokens == whole.num_tokens
     assert ColumnName("pet", "detail_29") not in found.dropped_columns

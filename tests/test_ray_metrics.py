@@ -138,6 +138,7 @@ def test_the_documentation_lists_each_name_with_its_unit():
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_the_nodes_endpoint_shows_every_name(values):
     done = subprocess.run(
         [sys.executable, "-c", ENDPOINT, json.dumps(values), json.dumps(sorted(NAMES))],

@@ -162,6 +162,7 @@ def test_a_dead_worker_is_replaced_and_its_group_scored(pool: RewardPool) -> Non
     assert pool.metrics().replaced_workers >= 1
 
 
+@pytest.mark.long
 def test_all_workers_judge_at_one_instant_which_their_successors_keep(pool: RewardPool) -> None:
     for worker in workers():
         worker.kill()
@@ -199,6 +200,7 @@ def test_time_covered_by_overlapping_work_counts_once() -> None:
     assert covered_s([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6)]) == 4.0
 
 
+@pytest.mark.long
 def test_workers_lost_in_the_midst_of_several_groups_lose_none_of_them(pool: RewardPool) -> None:
     for number in range(40):  # short groups, so that the next ones are handed out several at a time
         pool.result(pool.submit(request(f"short{number}", (GOLD,))))

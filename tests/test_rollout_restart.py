@@ -42,6 +42,7 @@ def test_groups_of_a_killed_actor_are_generated_again_each_once_and_the_same(poo
     assert pool.num_replaced == 1
 
 
+@pytest.mark.long
 def test_an_actor_that_dies_between_put_and_install_is_replaced_and_holds_both_versions(
     pool, config, tensors, request_for
 ):

@@ -95,6 +95,7 @@ def test_a_consumer_that_takes_its_time_makes_no_engine_stuck():
     pool.stop()
 
 
+@pytest.mark.long
 def test_engines_that_always_stand_still_stop_the_run_with_one_sentence():
     pool = pool_of(*[(Stopping, 0)] * (MAX_LOSSES_IN_A_ROW + 1), stuck_after_s=0.3)
     with pytest.raises(RolloutActorLost, match=r"it finished no group in 0\.3 s") as stopped:
@@ -106,6 +107,7 @@ def test_engines_that_always_stand_still_stop_the_run_with_one_sentence():
     assert not left  # the last one is ended too
 
 
+@pytest.mark.long
 def test_an_engine_that_does_not_install_is_replaced_and_the_wait_is_named():
     pool = pool_of((Stopping, 0), (Stopping, 1))
     exporter = actor(Exporter, put_blob, 1000)
@@ -149,6 +151,7 @@ def test_a_reward_worker_that_stands_still_is_replaced_and_its_group_scored(tmp_
     pool.stop()
 
 
+@pytest.mark.long
 def test_a_reward_worker_whose_judge_is_slow_is_not_stuck(tmp_path):
     make_database(tmp_path)
 
@@ -270,6 +273,7 @@ def settled_bytes(most: int) -> int:
     return found
 
 
+@pytest.mark.long
 def test_adapters_of_retired_versions_leave_the_object_store():
     num_live = 2
     learner = LearnerHandle([actor(Exporter, put_blob, BLOB_BYTES)], 60)
