@@ -15,7 +15,7 @@ from actors.databases import schemas
 from actors.databases.contained_databases import ContainedDatabases, find_texts, read_schema
 from actors.databases.reading_settings import ReadingSettings
 from actors.databases.schemas import ColumnName
-from actors.prompting.value_index import COMPLETE_MARK, value_index
+from actors.prompting.value_index import COMPLETE_MARK, HITS_PER_QUERY, best_numbers, value_index
 from actors.prompting.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
 from configs.errors import UserError
 from tests.small_archives import make_database
@@ -158,3 +158,21 @@ def test_queries_are_the_distinct_ngrams_and_the_whole(tokens):
         for end in range(start + 1, min(start + MAX_NGRAM_TOKENS, len(tokens)) + 1)
     }
     assert set(queries) == (expected | {tuple(sorted(tokens))} if tokens else set())
+
+
+def test_the_search_finds_what_the_librarys_own_finds():
+    """Of one with many equal scores, and of queries with a word twice and with one that no value has."""
+    values = [f"{first} {second}" for first in ("york", "hull", "bath", "ely") for second in ("port", "gate", "hull")]
+    words = bm25s.tokenize([*values, "york york port", "gate"], stopwords=None, show_progress=False)
+    bm25 = bm25s.BM25()
+    bm25.index(words, show_progress=False)
+    ids = bm25.get_tokens_ids(["york", "hull", "port", "hull", "gate", "nowhere"])
+    queries = search_queries(ids)
+    assert len(queries) > 10
+    expected: set[int] = set()
+    for query in queries:
+        scores = bm25.get_scores(list(query))
+        ranked = sorted((number for number in range(len(scores)) if scores[number] > 0), key=lambda n: -scores[n])
+        expected.update(ranked[:HITS_PER_QUERY])
+    assert best_numbers(bm25, queries) == expected
+    assert best_numbers(bm25, []) == set()

@@ -25,7 +25,7 @@ from cluster.contained.frames import Frame
 from configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
-MAX_FEW_VALUES = 6  # a column of at most so many is a choice between them, and no question may name the one it means
+MAX_FEW_VALUES = 5  # a column of at most so many is a choice between them, and no question may name the one it means
 MIN_REPEATS = 3  # of each on average, or a small table's every column would be such a choice
 MIN_CHARS, MAX_CHARS = 1, 100  # longer ones are in no question
 # Any other is one table's own; of a damaged file some tables may be whole.

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -71,7 +71,7 @@ class ValueIndex:
             return {}
         words = bm25s.tokenize(text, token_pattern=WORD, stopwords=STOP_WORDS, return_ids=False, show_progress=False)[0]
         queries = search_queries(self._bm25.get_tokens_ids(words))
-        numbers = sorted({number for query in queries for number in _best(self._bm25, query)})
+        numbers = sorted(best_numbers(self._bm25, queries))
         entries = [self._bm25.corpus[number] for number in numbers]
         columns = {entry["value"]: entry["columns"] for entry in entries}
         return {value: columns[value] for value in best_named(columns, text)}
@@ -156,12 +156,30 @@ def _make(database: Path, folder: Path) -> None:
         ) from fault
 
 
-def _best(bm25: bm25s.BM25, query: tuple[int, ...]) -> list[int]:
-    """Numbers of the values that score best, of equal ones the first."""
-    scores = bm25.get_scores(list(query))
-    # Most values share no word with the query, and the library's own choice of the best is slow among equals.
-    found = np.flatnonzero(scores)
-    return found[np.argsort(-scores[found], kind="stable")[:HITS_PER_QUERY]].tolist()
+def best_numbers(bm25: bm25s.BM25, queries: Sequence[Sequence[int]]) -> set[int]:
+    """Return the numbers of the values that are among the best of some query, of equal ones the first.
+
+    The queries are parts of one question: what each of its words adds to a value's score is looked up once, and only
+    of values that have one of its words. The library's own search does both anew for each query and all values.
+    """
+    words = sorted({word for query in queries for word in query})
+    if not words:
+        return set()
+    # Without the memory map's own type, which makes each slice five times as slow.
+    added, numbers, starts = (np.asarray(bm25.scores[name]) for name in ("data", "indices", "indptr"))
+    spans = [slice(starts[word], starts[word + 1]) for word in words]
+    with_a_word = np.unique(np.concatenate([numbers[span] for span in spans]))
+    scores = np.zeros((len(words), len(with_a_word)), dtype=added.dtype)
+    for row, span in zip(scores, spans, strict=True):
+        row[np.searchsorted(with_a_word, numbers[span])] = added[span]
+    place = {word: index for index, word in enumerate(words)}
+    found: set[int] = set()
+    for query in queries:
+        total = scores[[place[word] for word in query]].sum(axis=0)
+        has_one = np.flatnonzero(total)
+        best = has_one[np.argsort(-total[has_one], kind="stable")[:HITS_PER_QUERY]]
+        found.update(with_a_word[best].tolist())
+    return found
 
 
 def _put_in_place(beside: Path, folder: Path) -> None:
