@@ -92,6 +92,6 @@ else
   say "step 3 of 4, Chromium for the tests of pages: not found, so these tests will be skipped; on Debian 'apt-get install chromium chromium-driver' brings it"
 fi
 
-say "step 4 of 4, building DeepSpeed's operators, once per user: about a minute"
+say "step 4 of 4, building DeepSpeed's operators, once for this environment: one to four minutes"
 "$venv/bin/python" -m learner.deepspeed_operators
 say "done in $((SECONDS - started)) s"

@@ -1,4 +1,4 @@
-"""Builds the C++ operators that DeepSpeed would otherwise build in the first training step (cached per user)."""
+"""Builds the C++ operators that DeepSpeed would otherwise build in the first training step (kept per environment)."""
 
 from __future__ import annotations
 

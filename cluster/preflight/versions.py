@@ -100,7 +100,7 @@ def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None 
     if left:
         return warning(
             f"an earlier build of DeepSpeed's operators was broken off (it left {' and '.join(map(str, left))}), so "
-            "the first step would build them again, for about a minute",
+            "the first step would build them, for one to four minutes",
             f"'{BUILD_OPERATORS}'",
         )
     missing = [what for name, what in OPERATORS.items() if not any(built_dir.glob(f"**/{name}/*.so"))]
