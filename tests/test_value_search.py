@@ -15,7 +15,15 @@ from actors.databases import schemas
 from actors.databases.contained_databases import ContainedDatabases, find_texts, read_schema
 from actors.databases.reading_settings import ReadingSettings
 from actors.databases.schemas import ColumnName
-from actors.prompting.value_index import COMPLETE_MARK, HITS_PER_QUERY, best_numbers, value_index
+from actors.prompting.value_index import (
+    COMPLETE_MARK,
+    HITS_PER_QUERY,
+    STOP_WORDS,
+    WORD,
+    best_numbers,
+    question_words,
+    value_index,
+)
 from actors.prompting.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
 from configs.errors import UserError
 from tests.small_archives import make_database
@@ -176,3 +184,9 @@ def test_the_search_finds_what_the_librarys_own_finds():
         expected.update(ranked[:HITS_PER_QUERY])
     assert best_numbers(bm25, queries) == expected
     assert best_numbers(bm25, []) == set()
+
+
+@given(st.text())
+def test_a_questions_words_are_those_of_the_librarys_tokenizer(text):
+    found = bm25s.tokenize(text, token_pattern=WORD, stopwords=STOP_WORDS, return_ids=False, show_progress=False)
+    assert question_words(text) == (list(found[0]) if found else [])

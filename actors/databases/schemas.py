@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
@@ -17,6 +18,7 @@ _OF_OTHER_STATEMENTS = frozenset(
 # SQLAlchemy's list lacks the two that SQLite has reserved since.
 RESERVED_WORDS = (frozenset(SQLiteIdentifierPreparer.reserved_words) | {"nothing", "returning"}) - _OF_OTHER_STATEMENTS
 MAX_EXAMPLE_CHARS = 40
+MAX_KEPT_TEXTS = 20_000  # names and types come again with each prompt of their database
 _WORDS = r"[^\W\d]\w*(?: [^\W\d]\w*)*"
 _NUMBER = r"[+-]?\d[\w.]*"
 _PLAIN_TYPE = re.compile(rf"{_WORDS}(?:\[\])?(?: ?\({_NUMBER}(?: ?, ?{_NUMBER})?\))?(?: {_WORDS})?")
@@ -69,6 +71,7 @@ def example(value: object) -> str:
     return literal(value)
 
 
+@lru_cache(maxsize=MAX_KEPT_TEXTS)
 def shown_name(name: str) -> str:
     """A table or column as an identifier that SQLite takes as it stands."""
     if name.isidentifier() and name.casefold() not in RESERVED_WORDS:
@@ -76,6 +79,7 @@ def shown_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+@lru_cache(maxsize=MAX_KEPT_TEXTS)
 def shown_type(declared: str) -> str:
     """A type as it was declared, on one line; in quotes where only they let it stand there."""
     plain = " ".join(declared.split())

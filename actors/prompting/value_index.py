@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -69,8 +70,7 @@ class ValueIndex:
     def _found_by_words(self, text: str) -> dict[str, Columns]:
         if self._bm25 is None:
             return {}
-        words = bm25s.tokenize(text, token_pattern=WORD, stopwords=STOP_WORDS, return_ids=False, show_progress=False)[0]
-        queries = search_queries(self._bm25.get_tokens_ids(words))
+        queries = search_queries(self._bm25.get_tokens_ids(question_words(text)))
         numbers = sorted(best_numbers(self._bm25, queries))
         entries = [self._bm25.corpus[number] for number in numbers]
         columns = {entry["value"]: entry["columns"] for entry in entries}
@@ -154,6 +154,11 @@ def _make(database: Path, folder: Path) -> None:
         raise UserError(
             f"Can't write the value index {folder} ({fault.strerror}): free some space or set run.home."
         ) from fault
+
+
+def question_words(text: str) -> list[str]:
+    """Return the words that are searched, as the library's tokenizer does, which makes progress bars for it."""
+    return [word for word in re.findall(WORD, text.lower()) if word not in ODD_WORDS]
 
 
 def best_numbers(bm25: bm25s.BM25, queries: Sequence[Sequence[int]]) -> set[int]:
