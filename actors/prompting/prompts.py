@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from actors.databases.schemas import Column, TableSchema, shown_name, shown_type
 
 Style = Literal["compact", "tagged", "arctic"]
 
+MAX_KEPT_TABLES = 2_000  # texts of tables: most come again with each question of their database
 MAX_SHOWN_VALUES = 6  # of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
 
 _COMPACT_SYSTEM = "You write one SQLite query that answers the question."
@@ -93,6 +95,7 @@ def stop_texts(style: Style) -> tuple[str, ...]:
     return () if style == "compact" else ("</answer>",)
 
 
+@lru_cache(maxsize=MAX_KEPT_TABLES)
 def _create_table(table: TableSchema) -> str:
     parts = [
         (f"{shown_name(column.name)} {shown_type(column.type)}".rstrip(), _said(column)) for column in table.columns
