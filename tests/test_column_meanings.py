@@ -63,3 +63,11 @@ def test_entries_of_another_form_are_passed_over(tmp_path, database):
     (tmp_path / "column_meaning.json").write_text(json.dumps({"zoo|pet": "x", "zoo|pet|id": None, "a|b|c|d": "y"}))
     found = read_descriptions(database, read_schema(database, 0))
     assert not found.by_column and not found.unmatched
+
+
+def test_databases_without_folders_of_their_own_are_described_too(tmp_path, database):
+    flat = database.rename(tmp_path / "train_databases" / "other.sqlite")
+    (tmp_path / "train_databases" / "column_meaning.json").write_text(json.dumps({"other|pet|id": "in it"}))
+    (tmp_path / "column_meaning.json").write_text(json.dumps({"other|pet|pet_name": "beside it"}))
+    found = read_descriptions(flat, read_schema(flat, 0)).by_column
+    assert {name: one.text for name, one in found.items()} == {ColumnName("pet", "id"): "in it", NAME: "beside it"}

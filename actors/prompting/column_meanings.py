@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from cluster.contained.database_places import has_own_folder
 from configs.foreign_files import parsed_json, read_regular
 
 PATTERN = "*column_meaning.json"
@@ -14,8 +15,9 @@ MAX_KEPT_FILES = 4
 
 
 def meaning_files(database: Path) -> list[Path]:
-    """Return the files beside the folder of databases and in it; `database` is `<data set>/<databases>/<id>/<id>.x`."""
-    folders = list(database.absolute().parents)[1:3]
+    """Return the files in the folder of databases and beside it, whether a database has a folder of its own or not."""
+    start = 1 if has_own_folder(database) else 0
+    folders = list(database.absolute().parents)[start : start + 2]
     return [path for folder in folders for path in sorted(folder.glob(PATTERN)) if not path.name.startswith(".")]
 
 
