@@ -20,7 +20,9 @@ OF_THE_PROCESSES = (
     "reward_num_", "reward_cached_", "reward_lost_", "reward_replaced_", "replaced_actors", "cached_prompt_share",
     "reward_max_", "ready_steps", "memory_",
 )  # fmt: skip
-CANDIDATE = "step, question_id, sample_index, completion, sql, reward, outcome, adapter_version, num_tokens"
+CANDIDATE = "step, question_id, sample_index, reward, outcome, adapter_version, num_tokens, sql, completion"
+MAX_EXAMPLES = 6  # of each kind
+MAX_EXAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Difference:
     num_metrics: int  # values that differ, times and counts of processes aside
     metric_names: tuple[str, ...]  # of those, each once
     adapter: float  # largest absolute difference of a weight
+    examples: tuple[str, ...] = ()  # the first candidates and metrics that differ, for whoever looks for the cause
 
     @property
     def is_none(self) -> bool:
@@ -44,10 +47,10 @@ def difference(undisturbed: Path, disturbed: Path) -> Difference:
     """Of two run folders that have ended."""
     before, after = (_candidates(run_dir) for run_dir in (undisturbed, disturbed))
     steps, other_steps = (_metrics(run_dir) for run_dir in (undisturbed, disturbed))
-    names = [
-        name
-        for one, other in zip(steps, other_steps, strict=False)
-        for name in one.keys() | other.keys()
+    unequal = [
+        (step, name, one.get(name), other.get(name))
+        for step, (one, other) in enumerate(zip(steps, other_steps, strict=False), start=1)
+        for name in sorted(one.keys() | other.keys())
         if one.get(name) != other.get(name)
     ]
     return Difference(
@@ -55,10 +58,20 @@ def difference(undisturbed: Path, disturbed: Path) -> Difference:
         num_questions=len({row[:2] for row in before}),
         num_lost=sum((before - after).values()),
         num_doubled=sum(count - 1 for count in after.values()),
-        num_metrics=len(names) + abs(len(steps) - len(other_steps)),
-        metric_names=tuple(sorted(set(names))),
+        num_metrics=len(unequal) + abs(len(steps) - len(other_steps)),
+        metric_names=tuple(sorted({name for _, name, _, _ in unequal})),
         adapter=_adapter_difference(undisturbed, disturbed),
+        examples=(
+            *_shown("only undisturbed: ", before - after),
+            *_shown("only disturbed: ", after - before),
+            *(f"record {step}: {name} {one} -> {other}" for step, name, one, other in unequal[:MAX_EXAMPLES]),
+        ),
     )
+
+
+def _shown(mark: str, candidates: Counter[tuple]) -> list[str]:
+    rows = sorted(candidates, key=lambda row: row[:3])[:MAX_EXAMPLES]
+    return [f"{mark}{row}"[:MAX_EXAMPLE_CHARACTERS] for row in rows]
 
 
 def _candidates(run_dir: Path) -> Counter[tuple]:
