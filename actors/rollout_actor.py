@@ -48,5 +48,9 @@ class RolloutActor:
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         yield from self._engine.generate(requests, adapter_version)
 
+    def canary_group(self, request: GroupRequest, adapter_version: int | None) -> RolloutGroup:
+        """One group, for when nothing else is being generated."""
+        return next(self._engine.generate([request], adapter_version))
+
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
         return self._engine.canary_logprobs(token_ids, adapter_version)

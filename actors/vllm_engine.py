@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import vllm
+from transformers import AutoConfig
 from vllm import SamplingParams
 from vllm.config import KVTransferConfig
 from vllm.engine.arg_utils import EngineArgs
@@ -30,7 +31,8 @@ from cluster.messages import (
     GroupRequest,
     RolloutGroup,
 )
-from configs.errors import AdapterProofError
+from configs.errors import AdapterProofError, UserError
+from configs.model_families import engine_refusal
 from configs.schema import LoraSection, ModelSection, RolloutSection
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class VllmEngine:
         self._versions: set[int] = set()
         self._proved: dict[str, int] = {}  # the newest version that the slots' digest belongs to
         on_cpu = current_platform.is_cpu()
+        if why := engine_refusal(AutoConfig.from_pretrained(model_dir), on_cpu=on_cpu):
+            raise UserError(f"The model in {model_dir} can't be sampled from here: {why}.")
         if on_cpu:
             install_single_adapter_path()
             leave_amx_out()

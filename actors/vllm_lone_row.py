@@ -58,6 +58,8 @@ def pair(row: torch.Tensor) -> torch.Tensor:
 
 def _in_pairs(linear: Linear) -> Linear:
     def paired(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return linear(pair(x), weight, bias)[:1] if len(x) == 1 else linear(x, weight, bias)
+        if x.numel() != x.shape[-1]:  # [m, k], or [1, m, k] in models that vLLM runs by transformers' code
+            return linear(x, weight, bias)
+        return linear(pair(x.view(1, -1)), weight, bias)[:1].view(*x.shape[:-1], -1)
 
     return paired

@@ -78,6 +78,22 @@ def bench_hacking(
     operation.bench_hacking(resolved, as_json)
 
 
+@bench.command("families")
+def bench_families(
+    overrides: Overrides = None,
+    only: Annotated[str, typer.Option(help="Some model types, with commas. Otherwise all that vLLM knows too.")] = "",
+    trained: Annotated[str, typer.Option(help="Of these, with commas, a tiny model is trained for two steps.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Which families of models the learner computes as the models do themselves, by tiny models of each."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from cluster.bench.families import family_bench as operation
+
+    names, short_runs = ([one for one in listed.split(",") if one] for listed in (only, trained))
+    operation.bench_families(resolved, names, short_runs, as_json)
+
+
 @bench.command("learner")
 def bench_learner(
     overrides: Overrides = None,

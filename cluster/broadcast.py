@@ -12,11 +12,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 from typing import Protocol
 
 from cluster.device_turns import DeviceTurns
-from cluster.messages import AdapterManifest, AdapterReceipt
+from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, PromptWithAnswers, RolloutGroup
 from configs.errors import AdapterProofError
 
 PROBE_VERSION = 1_000_000_000  # far from any version of a run
@@ -29,10 +30,13 @@ class ExportingLearner(Protocol):
     def export_probe(self, version: int) -> AdapterManifest: ...
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]: ...
 
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]: ...
+
 
 class InstallingRollouts(Protocol):
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]: ...
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]: ...
+    def canary_groups(self, request: GroupRequest, adapter_version: int | None) -> list[RolloutGroup]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +82,17 @@ class Broadcast:
         rollouts: InstallingRollouts,
         device: DeviceTurns,
         canary_ids: Sequence[int],
+        longest: GroupRequest | None = None,
     ) -> None:
-        """Measures the canary's scale with `canary_ids`, a text of 2 tokens at least."""
+        """Measures the canary's scale with `canary_ids`, a text of 2 tokens at least.
+
+        `longest` asks for a few tokens after the longest prompt of the run, at temperature 1.
+        """
         self._learner = learner
         self._rollouts = rollouts
         self._device = device
         self._canary_ids = tuple(canary_ids)
+        self._longest = longest
         self.scale = self._measure()
 
     def publish(self, version: int) -> Published:
@@ -120,6 +129,24 @@ class Broadcast:
             canary_s=exported.canary_s + time.perf_counter() - installed_s,
         )
 
+    def prove_on_longest(self, version: int) -> None:
+        """Have every actor answer the longest prompt, and compare with the learner; in the rollouts' turn.
+
+        What a model does differently only beyond some length, the short text of each broadcast does not show.
+        """
+        if self._longest is None:
+            return
+        groups = self._rollouts.canary_groups(self._longest, version)
+        self._device.to_learner()
+        prompt = self._longest.prompt_token_ids
+        for number, group in enumerate(groups):
+            answers = tuple(one.token_ids for one in group.completions)
+            text = PromptWithAnswers(prompt_token_ids=prompt, answers=answers)
+            expected = chain.from_iterable(self._learner.answer_logprobs(text))
+            found = chain.from_iterable(one.logprobs for one in group.completions)
+            self._raise_beyond_limit(version, number, f"after {len(prompt)} tokens", list(found), list(expected))
+        self._device.to_rollouts()
+
     def _measure(self) -> CanaryScale:
         self._device.to_learner()
         expected = self._learner.canary_logprobs(self._canary_ids, with_adapter=False)
@@ -142,15 +169,20 @@ class Broadcast:
         version, expected = exported.manifest.version, exported.canary_logprobs
         largest_kl = 0.0
         for number, found in enumerate(self._rollouts.canary_logprobs(self._canary_ids, version)):
-            difference = _mean_difference(found, expected)
-            if not difference <= self.scale.limit:
-                raise AdapterProofError(
-                    f"adapter version {version}: on the canary, rollout actor {number} and the learner differ by "
-                    f"{difference:.4f} nats per token, at most {self.scale.limit:.4f} were expected: the engine does "
-                    "not compute with this adapter"
-                )
+            self._raise_beyond_limit(version, number, "on the canary", found, expected)
             largest_kl = max(largest_kl, _kl(found, expected))
         return largest_kl
+
+    def _raise_beyond_limit(
+        self, version: int, number: int, where: str, found: Sequence[float], expected: Sequence[float]
+    ) -> None:
+        difference = _mean_difference(found, expected)
+        if not difference <= self.scale.limit:
+            raise AdapterProofError(
+                f"adapter version {version}: {where}, rollout actor {number} and the learner differ by "
+                f"{difference:.4f} nats per token, at most {self.scale.limit:.4f} were expected: the engine does "
+                "not compute with this adapter"
+            )
 
 
 def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:

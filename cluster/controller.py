@@ -37,6 +37,7 @@ class Learner(Protocol):
 class Broadcaster(Protocol):
     def export(self, version: int) -> Exported: ...
     def install(self, exported: Exported) -> Published: ...
+    def prove_on_longest(self, version: int) -> None: ...
 
 
 class Device(Protocol):
@@ -58,8 +59,14 @@ class Recorder(Protocol):
 
 
 class Checkpoints(Protocol):
+    def is_due(self, step: int, *, is_last: bool) -> bool: ...
     def write(self, step: int, *, is_last: bool) -> None:
-        """All of the run up to `step` is safe when it returns; only the last step's must be written each time."""
+        """All of the run up to `step` is safe when it returns, where it is due; the last step's always is."""
+
+
+class Health(Protocol):
+    def check(self, report: StepReport) -> None:
+        """Raises UserError for a step after which going on makes no sense."""
 
 
 class Stop(Protocol):
@@ -78,6 +85,7 @@ def train_grpo(
     device: Device,
     broadcast: Broadcaster,
     recorder: Recorder,
+    health: Health,
     checkpoints: Checkpoints,
     stop: Stop,
     first_step: int = 1,
@@ -100,11 +108,15 @@ def train_grpo(
             clock.lap("handover_s")
             report = learner.update(step, usable)
             clock.lap("learn_s")
+            budget.spend(taken.collected.groups)
+            is_last = step == num_steps or budget.is_spent
             exported = broadcast.export(step)
             clock.lap("sync_s")
             device.to_rollouts()
             clock.lap("handover_s")
             published = broadcast.install(exported)  # the actors' proofs raise before one rollout is used
+            if checkpoints.is_due(step, is_last=is_last):
+                broadcast.prove_on_longest(step)
             clock.lap("sync_s")
         generation.note_published(step)
         timings = StepTimings(
@@ -116,8 +128,8 @@ def train_grpo(
             **clock.laps_s,
         )
         recorder.record(taken, len(taken.collected.groups) - len(usable), report, published, timings)
-        budget.spend(taken.collected.groups)
-        checkpoints.write(step, is_last=step == num_steps or budget.is_spent)
+        health.check(report)
+        checkpoints.write(step, is_last=is_last)
         stop.end_if_made(step)
     return num_steps
 

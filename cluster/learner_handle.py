@@ -12,6 +12,8 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.messages import (
     AdapterManifest,
+    EqualityReport,
+    PromptWithAnswers,
     ScoredGroup,
     StepReport,
     WarmStartBatch,
@@ -55,6 +57,15 @@ class LearnerHandle:
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
         return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
+
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
+        """[answers][tokens] under the present adapter, at temperature 1."""
+        return self._wait([self._ranks[0].answer_logprobs.remote(text)], "the learner's canary")
+
+    def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
+        """Raises UserError when the learner computes another model than the one that it was given."""
+        what = "the learner to compare its way with the model's own"
+        return self._wait([self._ranks[0].check_equality.remote(texts, limit_s)], what)
 
     def save_adapter(self, folder: Path) -> None:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"the learner to save its adapter to {folder}")

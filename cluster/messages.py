@@ -249,6 +249,26 @@ class WarmStartExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptWithAnswers:
+    """Driver to learner: a prompt and answers to it, in tokens."""
+
+    prompt_token_ids: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EqualityReport:
+    """Learner to driver: how far its packed way and the model's own forward differ."""
+
+    num_tokens: int  # of the pack
+    longest_text_tokens: int
+    mean_difference: float  # of a token's log-probability, in nats
+    max_difference: float
+    gradient_difference: float | None  # of A and B together, relative to the norm; None where it was not computed
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartBatch:
     """Supervised learner to driver: a batch is trained, `number` of at most `max_number`."""
 

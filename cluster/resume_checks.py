@@ -77,6 +77,10 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "enabled split num_samples temperature max_questions include_base include_entropy_control num_bootstrap "
             "num_timings every_steps num_interim_questions"
         ),
+        "health": (
+            "mismatch_warn_nats mismatch_stop_nats largest_mismatch_warn_nats sample_size_warn_share "
+            "sample_size_stop_share"
+        ),
         "cluster": "address dashboard_port colocation start_timeout_s step_timeout_s min_free_memory_gib",
     },
 }

@@ -143,6 +143,10 @@ class RolloutPool:
             lambda handle: handle.canary_logprobs.remote(token_ids, adapter_version), "compute the canary"
         )
 
+    def canary_groups(self, request: GroupRequest, adapter_version: int | None) -> list[RolloutGroup]:
+        """Every actor's group of one request; for when nothing is being generated."""
+        return self._each(lambda handle: handle.canary_group.remote(request, adapter_version), "generate the canary")
+
     def stop(self) -> None:
         for handle in self._handles:
             ray.kill(handle)

@@ -51,8 +51,11 @@ class RunCheckpoints:
         self._records = records
         self._fetch_blob = fetch_blob
 
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        return is_last or step % self._config.run.checkpoint_every_steps == 0
+
     def write(self, step: int, *, is_last: bool) -> None:
-        if step % self._config.run.checkpoint_every_steps and not is_last:
+        if not self.is_due(step, is_last=is_last):
             return
         oldest = step - self._config.rollout.max_staleness  # which the next step is generated with
         live = [manifest for manifest in self._rollouts.live_manifests() if oldest <= manifest.version <= step]

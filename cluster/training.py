@@ -18,7 +18,7 @@ from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
 from cluster.learner_handle import LearnerHandle
-from cluster.messages import AdapterManifest, Question
+from cluster.messages import AdapterManifest, GroupRequest, PromptWithAnswers, Question
 from cluster.operations.step_requests import refill_of_run, requests_of_step
 from cluster.placement import (
     fetch_blob,
@@ -41,12 +41,15 @@ from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.scoring import Collected, Rewards, Rollouts
+from cluster.step_health import StepHealth
 from cluster.token_budget import TokenBudget, tokens_generated
 from cluster.warm_start import WarmStart, warm_start_adapter
 from configs.colocation import TAKE_TURNS
 from configs.schema import RunConfig
 
 MAX_CANARY_TOKENS = 96
+NUM_LONG_CANARY_ANSWERS, LONG_CANARY_TOKENS = 2, 16
+EQUALITY_LIMIT_S, EQUALITY_SHARE = 60.0, 0.05  # of the run's time, whichever is more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class Run:
     encoder: PromptEncoder
     sets: QuestionSets
     progress: Progress
+    longest: Question  # of the training questions, the one with the longest prompt
 
 
 def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | None) -> EvaluationReport | None:
@@ -72,8 +76,10 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     if checkpoint is not None:
         learner.load_state(checkpoint.folder)
     device = DeviceTurns(rollouts, learner)
-    broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]))
+    _check_equality(run, device, learner)
+    broadcast = Broadcast(learner, rollouts, device, _canary_ids(run.encoder, sets.train[0]), _long_canary(run))
     start = _install_versions(run, checkpoint, learner, rollouts, broadcast)
+    broadcast.prove_on_longest(last_step)
     if config.evaluation.enabled:
         progress.phase("evaluation before")
         evaluation.before()
@@ -108,6 +114,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             device=device,
             broadcast=broadcast,
             recorder=recorder,
+            health=StepHealth(config.health, progress.note),
             checkpoints=RunCheckpoints(store, run.given, learner, rollouts, recorder, fetch_blob),
             stop=stack.enter_context(StopRequest(progress.note)),
             first_step=last_step + 1,
@@ -191,3 +198,38 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
 def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
     """The end of its prompt, with its answer: text of the kind that the run generates."""
     return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
+
+
+def _long_canary(run: Run) -> GroupRequest:
+    """What an engine is asked after the longest prompt; the learner has to find the same probabilities."""
+    return GroupRequest(
+        question=run.longest,
+        prompt_token_ids=run.encoder.training_prompt(run.longest),
+        num_samples=NUM_LONG_CANARY_ANSWERS,
+        temperature=1.0,
+        max_new_tokens=min(LONG_CANARY_TOKENS, run.config.rollout.max_new_tokens),
+        seed=0,
+    )
+
+
+def _check_equality(run: Run, device: DeviceTurns, learner: LearnerHandle) -> None:
+    """Before anything is learned: the learner's packed way against the model's own forward, on the run's own texts."""
+    others = [one for one in run.sets.train if one != run.longest][:2]
+    texts = [_with_answers(run.encoder, one) for one in (run.longest, *others)]
+    limit_s = max(EQUALITY_LIMIT_S, EQUALITY_SHARE * (run.progress.left_s or 0.0))
+    device.to_learner()
+    report = learner.check_equality(texts, limit_s)
+    device.to_rollouts()
+    run.progress.note(
+        f"the learner computes the model's own log-probabilities: {report.mean_difference:.2g} nats apart on average, "
+        f"gradients {100 * (report.gradient_difference or 0):.2g} %, over {report.num_tokens:,} tokens, the longest "
+        f"text {report.longest_text_tokens:,} ({report.seconds:.1f} s)"
+    )
+
+
+def _with_answers(encoder: PromptEncoder, question: Question) -> PromptWithAnswers:
+    """Two answers, so that they share the prompt: the gold, and its tokens the other way round."""
+    answer = encoder.answer(question.gold_sql[0])
+    return PromptWithAnswers(
+        prompt_token_ids=encoder.training_prompt(question), answers=(answer, answer[: max(2, len(answer) // 2)][::-1])
+    )

@@ -7,6 +7,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, beside o_proj and down_proj
+ADAPTABLE = SEVEN_PROJECTIONS + FUSED_PROJECTIONS
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -34,10 +36,10 @@ class LoraSection(Section):
     def _served_by_vllm(self) -> Self:
         if self.rank not in VLLM_LORA_RANKS:
             raise ValueError(f"lora.rank is {self.rank}, which vLLM has no slot for: use one of {VLLM_LORA_RANKS}")
-        unknown = sorted(set(self.target_modules) - set(SEVEN_PROJECTIONS))
+        unknown = sorted(set(self.target_modules) - set(ADAPTABLE))
         if unknown:
             raise ValueError(
-                f"lora.target_modules names {unknown}, which floe can't broadcast: use {SEVEN_PROJECTIONS}"
+                f"lora.target_modules names {unknown}, which floe can't broadcast: use some of {ADAPTABLE}"
             )
         return self
 

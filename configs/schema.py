@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from configs.colocation import Colocation
+from configs.health_section import HealthSection
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 from configs.reward_sections import RewardSection
 
@@ -219,6 +220,7 @@ class RunConfig(Section):
     warm_start: WarmStartSection = WarmStartSection()
     evaluation: EvaluationSection = EvaluationSection()
     cluster: ClusterSection = ClusterSection()
+    health: HealthSection = HealthSection()
 
     @property
     def warm_start_seed(self) -> int:

@@ -12,19 +12,28 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from cluster.messages import AdapterManifest, LearnerRank, ScoredGroup, StepReport
+from cluster.messages import (
+    AdapterManifest,
+    EqualityReport,
+    LearnerRank,
+    PromptWithAnswers,
+    ScoredGroup,
+    StepReport,
+)
 from configs.colocation import TAKE_TURNS, Colocation
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
+from learner.families.start_check import check_policy
 from learner.frozen_weights import FrozenWeights, give_back_cached_blocks
 from learner.grpo_loss import LossTerms, grpo_loss
 from learner.offenders import largest_losses
 from learner.packing import Pack, PrefixGroup, empty_pack
 from learner.policy import (
     adapter_tensors,
+    answer_logprobs,
     build_policy,
     packed_logprobs,
     probe_tensors,
@@ -129,6 +138,19 @@ class GrpoLearner:
             return text_logprobs(self._policy, token_ids)
         with self._policy.disable_adapter():
             return text_logprobs(self._policy, token_ids)
+
+    @torch.no_grad()
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
+        """[answers][tokens] of answers to a prompt, at temperature 1."""
+        return answer_logprobs(self._policy, text.prompt_token_ids, text.answers)
+
+    def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
+        """Compare this learner's way with the model's own forward. Raises UserError where they are not the same.
+
+        `texts` are two or more, the longest first. Where the whole would take longer than `limit_s`, the gradients are
+        compared on the shorter ones alone, and the longest is cut to what every window of the model asks for.
+        """
+        return check_policy(self._policy, texts, self._config.model.max_context_tokens, limit_s)
 
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)

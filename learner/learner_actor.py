@@ -10,7 +10,9 @@ import numpy as np
 
 from cluster.messages import (
     AdapterManifest,
+    EqualityReport,
     LearnerRank,
+    PromptWithAnswers,
     ScoredGroup,
     StepReport,
     WarmStartBatch,
@@ -68,6 +70,12 @@ class LearnerActor(_Rank):
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
         return self._learner.canary_logprobs(token_ids, with_adapter)
+
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
+        return self._learner.answer_logprobs(text)
+
+    def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
+        return self._learner.check_equality(texts, limit_s)
 
     def save_adapter(self, folder: Path) -> None:
         self._learner.save_adapter(folder)

@@ -6,6 +6,8 @@ backward. Here the scaling is applied to the [T, rank] part, and the second prod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,21 @@ def join_lora_products(module: torch.nn.Module) -> int:
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
     return len(layers)
+
+
+def _is_joined(layer: torch.nn.Module) -> bool:
+    return isinstance(layer, Linear) and "forward" in vars(layer)
+
+
+@contextmanager
+def stock_lora_products(module: torch.nn.Module) -> Iterator[None]:
+    """PEFT's own products again, for as long as this lasts."""
+    joined = [(layer, layer.__dict__.pop("forward")) for layer in module.modules() if _is_joined(layer)]
+    try:
+        yield
+    finally:
+        for layer, forward in joined:
+            layer.forward = forward
 
 
 def _forward(layer: Any, stock: Any, x: torch.Tensor) -> torch.Tensor:

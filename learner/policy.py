@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.errors import UserError
 from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
+from learner.families.output_head import OutputHead
+from learner.families.refusals import plain_config, refusal
 from learner.lora_linear import join_lora_products
 from learner.packing import Branch, Pack, PrefixGroup, make_packs
-from learner.target_logprob import target_logprobs
 
 POLICY = "default"
 REFERENCE = "reference"
@@ -39,12 +40,17 @@ def build_policy(
     reference is the base model itself, so no copy is made.
     """
     torch.manual_seed(seed)
+    model_config = plain_config(AutoConfig.from_pretrained(model_dir))
+    if why := refusal(model_config):
+        raise UserError(f"The model in {model_dir} can't be trained: {why}.")
     base = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=getattr(torch, model.dtype), attn_implementation=shared_prefix_attention.NAME
+        model_dir,
+        config=model_config,
+        dtype=getattr(torch, model.dtype),
+        attn_implementation=shared_prefix_attention.NAME,
     )
     base.config.use_cache = False
-    if "sliding_attention" in (getattr(base.config, "layer_types", None) or ()):
-        raise UserError(f"The model in {model_dir} uses sliding-window attention, which the learner does not compute.")
+    base.output_head = OutputHead(base)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -89,16 +95,29 @@ def text_logprobs(policy: PeftModel, token_ids: Sequence[int]) -> list[float]:
     return packed_logprobs(policy, pack.to(policy.device), 1.0).tolist()
 
 
+def answer_logprobs(
+    policy: PeftModel, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """[answers][tokens] of answers to one prompt, at temperature 1."""
+    branches = tuple(
+        Branch(token_ids=tuple(answer), weight=0.0, engine_logprobs=(0.0,) * len(answer)) for answer in answers
+    )
+    group = PrefixGroup(prefix_ids=tuple(prompt_ids), branches=branches)
+    (pack,) = make_packs([group], group.num_tokens)
+    found = packed_logprobs(policy, pack.to(policy.device), 1.0)
+    return [piece.tolist() for piece in found.split([len(answer) for answer in answers])]
+
+
 def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
     """[S] float32 log-probability of each scored token after temperature; the LM head sees scored positions only."""
     causal_lm: Any = policy.get_base_model()
-    hidden = causal_lm.model(
+    hidden = causal_lm.base_model(
         input_ids=pack.input_ids,
         position_ids=pack.position_ids,
         use_cache=False,
         layout=pack.layout,
     ).last_hidden_state[0]
-    return target_logprobs(hidden[pack.source], causal_lm.lm_head.weight, pack.target, temperature)
+    return causal_lm.output_head.logprobs(hidden[pack.source], pack.target, temperature)
 
 
 @torch.no_grad()

@@ -155,6 +155,9 @@ class FakeCluster:
         self.events.append(("install", manifest.version))
         return Published(manifest=manifest, canary_kl=0.001, export_s=0.1, install_s=0.2, canary_s=0.3)
 
+    def prove_on_longest(self, version: int) -> None:
+        self.events.append(("prove", version))
+
     # device
 
     def to_learner(self) -> None:
@@ -179,7 +182,15 @@ class FakeCluster:
         self.timings.append(timings)
         self.refill_rounds.append(taken.collected.num_rounds - 1)
 
+    # health
+
+    def check(self, report: StepReport) -> None:
+        self.events.append(("health", report.step))
+
     # checkpoints
+
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        return True
 
     def write(self, step: int, *, is_last: bool) -> None:
         self.events.append(("checkpoint", step))
@@ -220,6 +231,7 @@ def run(
         device=cluster,
         broadcast=cluster,
         recorder=cluster,
+        health=cluster,
         checkpoints=cluster,
         stop=stop or cluster,
         first_step=first_step,

@@ -9,7 +9,15 @@ import pytest
 
 from cluster.broadcast import PROBE_VERSION, Broadcast
 from cluster.device_turns import DeviceTurns
-from cluster.messages import AdapterManifest, AdapterReceipt
+from cluster.messages import (
+    AdapterManifest,
+    AdapterReceipt,
+    Completion,
+    GroupRequest,
+    PromptWithAnswers,
+    Question,
+    RolloutGroup,
+)
 from configs.errors import AdapterProofError
 from tests.fake_cluster import FakeCluster
 
@@ -21,6 +29,26 @@ def shifted(by: float) -> list[float]:
     return [value + by for value in BASE]
 
 
+QUESTION = Question(question_id="long", database_id="shop", text="How many?", gold_sql=("SELECT 1",))
+LONGEST = GroupRequest(
+    question=QUESTION, prompt_token_ids=tuple(range(500)), num_samples=2, temperature=1.0, max_new_tokens=16, seed=0
+)
+
+
+def group_of(request: GroupRequest, logprobs: tuple[tuple[float, ...], ...]) -> RolloutGroup:
+    completions = tuple(
+        Completion(
+            text="", token_ids=tuple(range(len(one))), logprobs=one, truncated=False, oldest_adapter_version=1,
+            newest_adapter_version=1,
+        )
+        for one in logprobs
+    )  # fmt: skip
+    return RolloutGroup(
+        question=request.question, prompt_token_ids=request.prompt_token_ids, temperature=1.0, seed=0,
+        completions=completions,
+    )  # fmt: skip
+
+
 @dataclass
 class Sides:
     """A learner and two actors; `engine` holds each version's log-probabilities, the learner's are near them."""
@@ -29,6 +57,7 @@ class Sides:
     probe_effect: float = 3.0
     engine: dict[int | None, list[float]] = field(default_factory=dict)
     second_actor_lags: bool = False
+    after_long: tuple[tuple[float, ...], ...] = ((-1.01, -2.01), (-2.99,))
     events: list[tuple] = field(default_factory=list)
 
     def export_adapter(self, version: int) -> AdapterManifest:
@@ -46,6 +75,14 @@ class Sides:
         if version == PROBE_VERSION:
             first = shifted(self.probe_effect)
         return [first, BASE if self.second_actor_lags and version != PROBE_VERSION else first]
+
+    def canary_groups(self, request: GroupRequest, adapter_version: int | None) -> list[RolloutGroup]:
+        self.events.append(("long canary", adapter_version))
+        return [group_of(request, self.after_long), group_of(request, self.after_long)]
+
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
+        self.events.append(("answers of", len(text.prompt_token_ids), text.answers))
+        return [[-1.0, -2.0], [-3.0]]
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
         self.events.append(("install", manifest.version))
@@ -96,3 +133,31 @@ def test_every_actor_is_looked_at():
     broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
     with pytest.raises(AdapterProofError, match="rollout actor 1"):
         broadcast.publish(1)
+
+
+def test_on_the_longest_prompt_each_actor_generates_and_the_learner_follows():
+    sides = Sides()
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT, LONGEST)
+    sides.events.clear()
+    broadcast.prove_on_longest(4)
+    handover = [("release",), ("acquire",)]
+    answers = ("answers of", 500, ((0, 1), (0,)))
+    assert sides.events == [("long canary", 4), *handover, answers, answers, *handover]
+
+
+@pytest.mark.parametrize("found", [((-1.0, -9.0), (-3.0,)), ((-1.0, math.nan), (-3.0,))])
+def test_an_engine_that_is_another_only_after_a_long_prompt_stops_the_run(found):
+    """A window that one side leaves out shows beyond it alone: the short canary agrees."""
+    sides = Sides(after_long=found)
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT, LONGEST)
+    broadcast.publish(4)
+    with pytest.raises(AdapterProofError, match=r"version 4: after 500 tokens, rollout actor 0"):
+        broadcast.prove_on_longest(4)
+
+
+def test_without_a_long_prompt_nothing_is_proved_on_one():
+    sides = Sides()
+    broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT)
+    sides.events.clear()
+    broadcast.prove_on_longest(1)
+    assert sides.events == []

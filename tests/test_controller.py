@@ -3,7 +3,8 @@
 import pytest
 
 from cluster.controller import TooManyDroppedGroups
-from cluster.messages import Outcome
+from cluster.messages import Outcome, StepReport
+from cluster.step_health import UnhealthyStep
 from tests.fake_cluster import (
     NUM_CANDIDATES,
     PREFILL,
@@ -32,7 +33,9 @@ def test_each_step_generates_with_the_version_before_it_trains_and_publishes_its
             ("export", step),
             ("to rollouts",),
             ("install", step),
+            ("prove", step),
             ("record", step),
+            ("health", step),
             ("checkpoint", step),
         ]
     assert cluster.events == expected
@@ -130,7 +133,9 @@ def test_a_failing_install_stops_the_run_before_the_next_rollout():
         "export",
         "to rollouts",
         "install",
+        "prove",
         "record",
+        "health",
         "checkpoint",
         "generate",
         "to learner",
@@ -152,3 +157,24 @@ def test_the_phases_of_a_step_are_timed():
     phases = (timings.rollout_s, timings.reward_s, timings.learn_s, timings.sync_s, timings.handover_s)
     assert all(seconds >= 0 for seconds in phases)
     assert sum(phases) <= timings.step_s
+
+
+class NotDue(FakeCluster):
+    def is_due(self, step: int, *, is_last: bool) -> bool:
+        return is_last
+
+
+def test_the_long_proof_is_for_versions_that_a_checkpoint_keeps():
+    assert [event for event in run(NotDue(), num_steps=3).events if event[0] == "prove"] == [("prove", 3)]
+
+
+class Unhealthy(FakeCluster):
+    def check(self, report: StepReport) -> None:
+        raise UnhealthyStep("engine and learner differ")
+
+
+def test_an_unhealthy_step_is_recorded_and_kept_in_no_checkpoint():
+    cluster = Unhealthy()
+    with pytest.raises(UnhealthyStep):
+        run(cluster, num_steps=3)
+    assert cluster.kinds()[-1] == "record" and "checkpoint" not in cluster.kinds()

@@ -56,7 +56,7 @@ def run_ahead(cluster: FakeCluster, num_steps: int, max_staleness: int, *, in_tu
     try:
         train_grpo(
             generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
-            checkpoints=cluster, stop=cluster,
+            health=cluster, checkpoints=cluster, stop=cluster,
             num_steps=num_steps, budget=TokenBudget(), max_dropped_share=0.2,
         )  # fmt: skip
     finally:

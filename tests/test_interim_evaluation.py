@@ -118,7 +118,7 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
             recorder.note_start()
             train_grpo(
                 generation=generation, learner=cluster, device=cluster, broadcast=cluster, recorder=cluster,
-                checkpoints=cluster, stop=cluster,
+                health=cluster, checkpoints=cluster, stop=cluster,
                 num_steps=NUM_STEPS, budget=TokenBudget(), max_dropped_share=0.2,
             )  # fmt: skip
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

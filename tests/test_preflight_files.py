@@ -119,11 +119,22 @@ def test_the_tokenizer_is_loaded_once_for_both_of_its_checks(model, monkeypatch)
     assert loaded == [model]
 
 
-def test_sliding_windows(model):
+def test_sliding_windows_are_computed(model):
     path = model / "config.json"
     shape = {"model_type": "qwen2", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}
     path.write_text(json.dumps(shape | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}))
-    assert is_fault(model_files.model_config(model, CONFIG.model), "sliding-window")
+    assert is_ok(model_files.model_config(model, CONFIG.model))
+
+
+def test_a_family_that_the_learner_does_not_compute(model):
+    (model / "config.json").write_text(json.dumps({"model_type": "bloom"}))
+    assert is_fault(model_files.model_config(model, CONFIG.model), "'bloom' is its own", "docs/families.md")
+
+
+def test_experts_without_a_gpu(model):
+    (model / "config.json").write_text(json.dumps({"model_type": "mixtral", "num_hidden_layers": 1}))
+    assert is_fault(model_files.model_config(model, CONFIG.model), "mixture of experts", "rollout.num_gpus")
+    assert is_ok(model_files.model_config(model, CONFIG.model, samples_on_cpu=False))
 
 
 def test_weights_cut_short(model):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cluster.time_plan.update_flops import projection_sizes
+from cluster.time_plan.update_flops import adapter_sizes
 from configs.schema import LoraSection
 
 DEVIATION = 0.02
@@ -15,7 +15,7 @@ OF_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 def random_adapter(model: Any, lora: LoraSection) -> dict[str, torch.Tensor]:
     """bfloat16 under plain PEFT names; `model` is the configuration of a Llama- or Qwen2-like architecture."""
-    sizes = projection_sizes(model)
+    sizes = adapter_sizes(model)
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for layer in range(model.num_hidden_layers):

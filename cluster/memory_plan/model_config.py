@@ -12,7 +12,8 @@ from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_shape import ModelShape, Projection
 from cluster.memory_plan.published import is_published, published_shape
 from configs.errors import UserError
-from configs.learning_sections import SEVEN_PROJECTIONS
+from configs.learning_sections import ADAPTABLE
+from configs.model_families import mlp_width, text_part
 from configs.schema import RunConfig
 
 
@@ -39,25 +40,31 @@ def count(name: str, config: PreTrainedConfig) -> ModelShape:
     """Builds the model without memory for its weights and counts what it has. Raises UserError as `shape_of`."""
     from transformers import AutoModelForCausalLM  # takes seconds, which the known models need not wait for
 
+    from learner.families.refusals import refusal
+
+    if why := refusal(config):
+        raise UserError(f"The model '{name}' can't be trained: {why}.")
     try:
+        text = text_part(config)
+        num_kv_heads, head_size = _cached_heads(text)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         found = Counter(
             (name.rpartition(".")[2], module.in_features, module.out_features)
             for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in SEVEN_PROJECTIONS
+            if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] in ADAPTABLE
         )
         return ModelShape(
             name=name,
             num_parameters=sum(parameter.numel() for parameter in model.parameters()),
             num_embedding_parameters=model.get_input_embeddings().weight.numel(),
-            hidden=config.hidden_size,
-            intermediate=config.intermediate_size,
-            num_layers=config.num_hidden_layers,
-            num_heads=config.num_attention_heads,
-            num_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-            head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            vocabulary=config.vocab_size,
+            hidden=text.hidden_size,
+            intermediate=mlp_width(config),
+            num_layers=text.num_hidden_layers,
+            num_heads=text.num_attention_heads,
+            num_kv_heads=num_kv_heads,
+            head_size=head_size,
+            vocabulary=text.vocab_size,
             projections=tuple(
                 Projection(name=leaf, num_inputs=inputs, num_outputs=outputs, count=number)
                 for (leaf, inputs, outputs), number in found.items()
@@ -67,3 +74,12 @@ def count(name: str, config: PreTrainedConfig) -> ModelShape:
         raise UserError(
             f"The model '{name}' is not a decoder that the memory plan knows ({fault}): use a Llama- or Qwen2-like one."
         ) from fault
+
+
+def _cached_heads(text: PreTrainedConfig) -> tuple[int, int]:
+    """Heads and their size in the KV cache; one compressed head where keys and values share a latent (MLA)."""
+    latent = getattr(text, "kv_lora_rank", None)
+    if latent:
+        return 1, -(-(latent + text.qk_rope_head_dim) // 2)  # counted once, where keys and values count twice
+    num_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return num_heads, getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from cluster.reports.prompt_budget import budget_of
 from configs.errors import UserError
 from configs.schema import RunConfig
 
+NUM_SAMPLED = 400  # questions whose prompts are made to find a long one
+
 
 def encoder_of_run(config: RunConfig, model_dir: Path, databases_dir: Path) -> PromptEncoder:
     """The prompts of a run, within the tokens that its context leaves them."""
@@ -25,6 +27,12 @@ def encoder_of_run(config: RunConfig, model_dir: Path, databases_dir: Path) -> P
         max_tokens=config.max_prompt_tokens,
         indices_dir=config.run.home_dir / "value_indices",
     )
+
+
+def longest_prompt(encoder: PromptEncoder, questions: Sequence[Question]) -> Question:
+    """Return the training question with the longest prompt, of an even sample where there are many."""
+    sampled = questions[:: max(1, len(questions) // NUM_SAMPLED)]
+    return max(sampled, key=lambda one: len(encoder.training_prompt(one)))
 
 
 def encoding_of_split(encoder: PromptEncoder, split: str) -> Callable[[Question], EncodedPrompt]:

@@ -13,7 +13,7 @@ from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.plan import budget_bytes
-from cluster.operations.question_budget import encoder_of_run, fitting_questions
+from cluster.operations.question_budget import encoder_of_run, fitting_questions, longest_prompt
 from cluster.operations.time_planning import limited_run
 from cluster.placement import check_resources, ray_session
 from cluster.precision.resolved import with_precision, with_saved_precision
@@ -105,6 +105,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         encoder=encoder,
         sets=sets,
         progress=progress,
+        longest=longest_prompt(encoder, sets.train),
     )
     while True:
         checkpoint = store.newest()

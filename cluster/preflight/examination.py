@@ -92,7 +92,10 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
 def model_checks(config: RunConfig, model_dir: Path) -> tuple[Named, ...]:
     load = cache(model_files.load_tokenizer)
     return (
-        ("model configuration", partial(model_files.model_config, model_dir, config.model)),
+        (
+            "model configuration",
+            partial(model_files.model_config, model_dir, config.model, samples_on_cpu=config.rollout.num_gpus == 0),
+        ),
         ("model weights", partial(model_files.weights, model_dir, config)),
         ("tokenizer", partial(model_files.tokenizer, model_dir, load)),
         ("chat template", partial(model_files.chat_template, config, model_dir, load)),

@@ -9,8 +9,10 @@ from typing import Any
 from actors.prompting import prompts
 from cluster.embedded_models import is_of_hub
 from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.time_plan.update_flops import projection_sizes
+from cluster.time_plan.update_flops import adapter_sizes
 from configs.foreign_files import parsed_json
+from configs.learning_sections import ADAPTABLE
+from configs.model_families import engine_refusal, text_part
 from configs.schema import LoraSection, ModelSection, RunConfig
 
 INDEX = "model.safetensors.index.json"
@@ -29,7 +31,7 @@ def load_tokenizer(model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(model_dir)
 
 
-def model_config(model_dir: Path, model: ModelSection) -> Finding:
+def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True) -> Finding:
     """Whether the learner can compute it, and whether it was made for texts as long as the run's."""
     if not (model_dir / "config.json").is_file():
         return fault(f"{model_dir} has no config.json", WHOLE_MODEL)
@@ -37,18 +39,19 @@ def model_config(model_dir: Path, model: ModelSection) -> Finding:
         config = read_model_config(model_dir)
     except (ValueError, OSError) as error:
         return fault(f"{model_dir / 'config.json'} can't be used ({_first_line(error)})", WHOLE_MODEL)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        return fault(
-            f"The model in {model_dir} uses sliding-window attention, which the learner does not compute",
-            "use a model without, Qwen2.5-Coder say",
-        )
-    limit = longest_text(config)
+    from learner.families.refusals import refusal
+
+    why = refusal(config) or engine_refusal(config, on_cpu=samples_on_cpu)
+    if why:
+        return fault(f"The model in {model_dir} can't be trained here: {why}", "docs/families.md lists what can be")
+    text = text_part(config)
+    limit = longest_text(text)
     if limit is not None and limit < model.max_context_tokens:
         return fault(
             f"model.max_context_tokens is {model.max_context_tokens}, the model was made for {limit} at most",
             f"set model.max_context_tokens={limit}",
         )
-    return ok(f"{config.model_type}, {config.num_hidden_layers} layers, up to {limit} tokens")
+    return ok(f"{config.model_type}, {text.num_hidden_layers} layers, up to {limit} tokens")
 
 
 def longest_text(config: Any) -> int | None:
@@ -83,7 +86,8 @@ def weights(model_dir: Path, config: RunConfig) -> Finding:
         modules |= {name.rsplit(".", 2)[-2] for name in names if name.count(".") >= 2}
     absent = [name for name in config.lora.target_modules if name not in modules]
     if absent:
-        return fault(f"the model has no {', '.join(absent)} to adapt", "leave it out of lora.target_modules")
+        found = ",".join(name for name in ADAPTABLE if name in modules)
+        return fault(f"the model has no {', '.join(absent)} to adapt", f"set lora.target_modules=[{found}]")
     return ok(f"{num_bytes / 1e9:.2f} GB in {len(paths)} file{'s' if len(paths) > 1 else ''}")
 
 
@@ -95,7 +99,7 @@ def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
         return fault(f"the tokenizer in {model_dir} can't be loaded ({_first_line(error)})", WHOLE_MODEL)
     if loaded.eos_token_id is None:
         return fault(f"the tokenizer in {model_dir} has no end token", "use an instruct model")
-    rows = getattr(read_model_config(model_dir), "vocab_size", None)
+    rows = getattr(text_part(read_model_config(model_dir)), "vocab_size", None)
     largest = max(loaded.get_vocab().values())
     if rows is not None and largest >= rows:
         return fault(
@@ -129,8 +133,8 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
 
 def num_adapter_weights(model_dir: Path, lora: LoraSection) -> int:
     """A [rank, in] and B [out, rank] of every target module of every layer."""
-    config = read_model_config(model_dir)
-    sizes = projection_sizes(config)
+    config = text_part(read_model_config(model_dir))
+    sizes = adapter_sizes(config)
     return config.num_hidden_layers * sum(lora.rank * sum(sizes[name]) for name in lora.target_modules)
 
 

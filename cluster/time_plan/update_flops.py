@@ -27,6 +27,15 @@ def projection_sizes(config: Any) -> dict[str, tuple[int, int]]:
     }
 
 
+def adapter_sizes(config: Any) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of each linear layer of a decoder layer that an adapter may wrap, fused ones too."""
+    sizes = projection_sizes(config)
+    inputs, queries = sizes["q_proj"]
+    inner = sizes["gate_proj"][1]
+    fused = {"qkv_proj": (inputs, queries + 2 * sizes["k_proj"][1]), "gate_up_proj": (inputs, 2 * inner)}
+    return sizes | fused
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSizes:
     """A Llama-shaped model with LoRA adapters on a frozen base."""
@@ -41,11 +50,11 @@ class ModelSizes:
     @classmethod
     def of(cls, config: Any, lora: LoraSection) -> ModelSizes:
         """From the configuration that transformers gives the model."""
-        projections = projection_sizes(config)
+        projections, adapted = projection_sizes(config), adapter_sizes(config)
         return cls(
             num_layers=config.num_hidden_layers,
             projections=tuple(projections.values()),
-            lora_weights=sum(lora.rank * sum(projections[name]) for name in lora.target_modules),
+            lora_weights=sum(lora.rank * sum(adapted[name]) for name in lora.target_modules),
             attention_width=projections["q_proj"][1],
             hidden=config.hidden_size,
             vocabulary=config.vocab_size,

@@ -1,0 +1,37 @@
+"""What a run watches of itself: when it warns, and when it stops."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from configs.learning_sections import Section
+
+
+class HealthSection(Section):
+    """Engine and learner compute the same log-probabilities but for rounding and, with staleness, for later updates."""
+
+    mismatch_warn_nats: float = Field(
+        0.2, gt=0, description="Warns when a step's mean difference of engine and learner is above, per token."
+    )
+    mismatch_stop_nats: float = Field(1.0, gt=0, description="Stops the run above it.")
+    largest_mismatch_warn_nats: float = Field(10.0, gt=0, description="Warns above it, of the worst single token.")
+    sample_size_warn_share: float = Field(
+        0.5, ge=0, le=1, description="Warns when the importance weights leave less than this share of the tokens."
+    )
+    sample_size_stop_share: float = Field(0.05, ge=0, le=1, description="Stops the run below it.")
+
+    @model_validator(mode="after")
+    def _warns_before_it_stops(self) -> Self:
+        if self.mismatch_warn_nats > self.mismatch_stop_nats:
+            raise ValueError(
+                f"health.mismatch_warn_nats is {self.mismatch_warn_nats:g}, above mismatch_stop_nats, "
+                f"{self.mismatch_stop_nats:g}: a run would stop before it warns"
+            )
+        if self.sample_size_warn_share < self.sample_size_stop_share:
+            raise ValueError(
+                f"health.sample_size_warn_share is {self.sample_size_warn_share:g}, below sample_size_stop_share, "
+                f"{self.sample_size_stop_share:g}: a run would stop before it warns"
+            )
+        return self

@@ -1,0 +1,49 @@
+"""What a model's attention has beyond a softmax over all earlier tokens: windows, capped scores, sinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionRules:
+    """The rules of one layer, as transformers hands them to an attention function; None where there is none."""
+
+    window: int | None = None  # tokens: a query sees the key of its own token and of the `window - 1` before it
+    score_cap: float | None = None  # scores become cap * tanh(score / cap)
+    sinks: torch.Tensor | None = None  # [H] scores of a key without a value, one for each head
+
+    @property
+    def has_plain_scores(self) -> bool:
+        """Whether PyTorch's kernels can compute it, with a mask where there is a window."""
+        return self.score_cap is None and self.sinks is None
+
+    def are_idle(self, num_positions: int) -> bool:
+        """Whether a text of so many tokens is computed as without any rule."""
+        return self.has_plain_scores and (self.window is None or self.window >= num_positions)
+
+    def first_key(self, query: int) -> int:
+        """Return the first key position that the query at position `query` sees."""
+        return 0 if self.window is None else max(0, query - self.window + 1)
+
+    def capped(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores, any shape, after the cap."""
+        if self.score_cap is None:
+            return scores
+        return torch.tanh(scores / self.score_cap) * self.score_cap
+
+    def sees(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """[Q, S] bool of query positions [Q] and key positions [S]."""
+        distance = queries[:, None] - keys[None, :]
+        seen = distance >= 0
+        return seen if self.window is None else seen & (distance < self.window)
+
+    def shares(self, scores: torch.Tensor) -> torch.Tensor:
+        """Softmax over the last dimension of scores [H, ..., S] in float32, in their own type; sinks take part."""
+        if self.sinks is None:
+            return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        sinks = self.sinks.view(-1, *(1,) * (scores.dim() - 1)).expand(*scores.shape[:-1], 1)
+        joined = torch.cat([scores, sinks.to(scores.dtype)], dim=-1)
+        return joined.softmax(dim=-1, dtype=torch.float32)[..., :-1].to(scores.dtype)
