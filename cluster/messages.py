@@ -255,6 +255,11 @@ class PromptWithAnswers:
     prompt_token_ids: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
 
+    @classmethod
+    def doubled(cls, prompt: tuple[int, ...], answer: tuple[int, ...]) -> PromptWithAnswers:
+        """Two answers, so that they share the prompt: the given one, and its first half the other way round."""
+        return cls(prompt_token_ids=prompt, answers=(answer, answer[: max(2, len(answer) // 2)][::-1]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EqualityReport:

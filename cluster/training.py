@@ -49,7 +49,7 @@ from configs.schema import RunConfig
 
 MAX_CANARY_TOKENS = 96
 NUM_LONG_CANARY_ANSWERS, LONG_CANARY_TOKENS = 2, 16
-EQUALITY_LIMIT_S, EQUALITY_SHARE = 60.0, 0.05  # of the run's time, whichever is more
+EQUALITY_LIMIT_S, EQUALITY_SHARE = 60.0, 0.05  # seconds, or of the run's time, whichever is more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +228,4 @@ def _check_equality(run: Run, device: DeviceTurns, learner: LearnerHandle) -> No
 
 
 def _with_answers(encoder: PromptEncoder, question: Question) -> PromptWithAnswers:
-    """Two answers, so that they share the prompt: the gold, and its tokens the other way round."""
-    answer = encoder.answer(question.gold_sql[0])
-    return PromptWithAnswers(
-        prompt_token_ids=encoder.training_prompt(question), answers=(answer, answer[: max(2, len(answer) // 2)][::-1])
-    )
+    return PromptWithAnswers.doubled(encoder.training_prompt(question), encoder.answer(question.gold_sql[0]))

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from cluster.messages import LearnerRank, WarmStartBatch, WarmStartExample, WarmStartReport
+from cluster.messages import LearnerRank, PromptWithAnswers, WarmStartBatch, WarmStartExample, WarmStartReport
 from configs.schema import RunConfig
 from learner.adapter_export import to_blob
 from learner.adapter_files import write_adapter
 from learner.deepspeed_engine import DeepSpeedEngine
+from learner.families.start_check import EQUALITY_LIMIT_S, check_policy
 from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs
 from learner.rank_balance import RankShare, rank_share
@@ -57,13 +58,16 @@ class SupervisedLearner:
         Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
         `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
         adapter bit for bit.
-        Raises FloatingPointError when the loss is not finite.
+        Raises FloatingPointError when the loss is not finite, and UserError before anything is learned where the
+        learner does not compute the model as the model does itself.
         """
         settings = self._config.warm_start
         batches_per_epoch = sum(math.ceil(len(same) / settings.batch_questions) for same in _by_database(examples))
         num_batches = max(1, round(batches_per_epoch * settings.max_epochs))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
         progress = self._continued(checkpoint_dir)
+        if progress.num_batches == 0:
+            self._check_equality(examples)
         losses: list[float] = []
         for number, batch in enumerate(self._batches(examples, num_batches), start=1):
             if progress.num_worse >= settings.patience:
@@ -89,6 +93,15 @@ class SupervisedLearner:
             yield report
         assert progress.best is not None
         yield progress.best
+
+    def _check_equality(self, examples: Sequence[WarmStartExample]) -> None:
+        """Raises UserError for a model that the learner does not compute as the model does itself."""
+        longest = max(examples, key=lambda one: len(one.prompt_token_ids))
+        texts = [
+            PromptWithAnswers.doubled(one.prompt_token_ids, one.answer_token_ids) for one in (longest, *examples[:2])
+        ]
+        self._policy.eval()  # no dropout
+        check_policy(self._policy, texts, self._config.model.max_context_tokens, EQUALITY_LIMIT_S)
 
     def _continued(self, checkpoint_dir: Path) -> WarmStartProgress:
         progress = WarmStartProgress.read(checkpoint_dir)

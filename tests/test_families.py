@@ -88,12 +88,14 @@ def test_a_rule_that_is_left_out_is_found(monkeypatch, model_type, lost):
     monkeypatch.setattr(shared_prefix_attention, "AttentionRules", without(**{lost: None}))
     row = family_row(model_type)
     assert row.status == WRONG and "does not compute the model" in row.why and f"({model_type})" in row.why
+    assert "first in model.layers.0:" in row.why
 
 
 @pytest.mark.parametrize("model_type", ["gemma2", "granite", "cohere"])
 def test_a_head_that_is_taken_as_a_plain_product_is_found(monkeypatch, model_type):
     monkeypatch.setattr("learner.families.output_head._is_plain", lambda _: True)
-    assert family_row(model_type).status == WRONG
+    row = family_row(model_type)
+    assert row.status == WRONG and "first in the head:" in row.why
 
 
 def test_a_gradient_that_is_not_the_models_is_found(monkeypatch):

@@ -17,6 +17,7 @@ from peft import PeftModel
 
 from cluster.messages import EqualityReport
 from configs.errors import UserError
+from learner.families.first_difference import first_difference
 from learner.lora_linear import stock_lora_products
 from learner.packing import PrefixGroup, make_packs
 from learner.policy import packed_logprobs
@@ -42,37 +43,44 @@ def check_equality(policy: PeftModel, groups: Sequence[PrefixGroup], *, with_gra
         ours, our_gradient = _packed(policy, groups, trained, with_gradients)
         with _own_way(policy, max(map(_longest, groups))):
             theirs, their_gradient = _own(policy, groups, trained, with_gradients)
-    difference = (ours - theirs).abs()
-    report = EqualityReport(
-        num_tokens=sum(group.num_tokens for group in groups),
-        longest_text_tokens=max(map(_longest, groups)),
-        mean_difference=float(difference.mean()),
-        max_difference=float(difference.max()),
-        gradient_difference=_relative(our_gradient, their_gradient) if with_gradients else None,
-        seconds=time.perf_counter() - started_s,
-    )
-    _refuse_beyond_rounding(policy, report)
+        difference = (ours - theirs).abs()
+        report = EqualityReport(
+            num_tokens=sum(group.num_tokens for group in groups),
+            longest_text_tokens=max(map(_longest, groups)),
+            mean_difference=float(difference.mean()),
+            max_difference=float(difference.max()),
+            gradient_difference=_relative(our_gradient, their_gradient) if with_gradients else None,
+            seconds=time.perf_counter() - started_s,
+        )
+        _refuse_beyond_rounding(policy, groups, report)
     return report
 
 
-def _refuse_beyond_rounding(policy: PeftModel, report: EqualityReport) -> None:
+def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], report: EqualityReport) -> None:
     dtype = next(policy.parameters()).dtype
-    model: Any = policy.get_base_model().config
-    name = f"'{model._name_or_path}' ({model.model_type})"
+    causal_lm: Any = policy.get_base_model()
+    name = f"'{causal_lm.config._name_or_path}' ({causal_lm.config.model_type})"
     # Negated, so that a NaN fails.
     if not report.mean_difference <= MAX_LOGPROB_DIFFERENCE[dtype]:
+        longest = max(groups, key=_longest)
+        place = first_difference(
+            causal_lm,
+            longest,
+            lambda: _own_way(policy, _longest(longest)),
+            lambda pack: packed_logprobs(policy, pack, 1.0),
+        )
         raise UserError(
-            f"The learner does not compute the model {name} as the model itself does: over"
-            f" {report.num_tokens} tokens a log-probability differs by {report.mean_difference:.3g} nats on "
-            f"average ({report.max_difference:.3g} at most, {MAX_LOGPROB_DIFFERENCE[dtype]:g} is rounding): use "
-            "another model, and report this one."
+            f"The learner does not compute the model {name} as the model itself does: over {report.num_tokens} tokens "
+            f"a log-probability differs by {report.mean_difference:.3g} nats on average ({report.max_difference:.3g} "
+            f"at most, {MAX_LOGPROB_DIFFERENCE[dtype]:g} is rounding), first in {place}: use another model, and "
+            "report this one."
         )
     gradient = report.gradient_difference
     if gradient is not None and not gradient <= MAX_GRADIENT_DIFFERENCE[dtype]:
         raise UserError(
-            f"The learner's gradient for the model {name} is not the model's own: over"
-            f" {report.num_tokens} tokens it differs by {gradient:.3g} of its norm "
-            f"({MAX_GRADIENT_DIFFERENCE[dtype]:g} is rounding): use another model, and report this one."
+            f"The learner's gradient for the model {name} is not the model's own: over {report.num_tokens} tokens it "
+            f"differs by {gradient:.3g} of its norm ({MAX_GRADIENT_DIFFERENCE[dtype]:g} is rounding): use another "
+            "model, and report this one."
         )
 
 
