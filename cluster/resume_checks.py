@@ -78,8 +78,8 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
             "num_timings every_steps num_interim_questions"
         ),
         "health": (
-            "mismatch_warn_nats mismatch_stop_nats largest_mismatch_warn_nats sample_size_warn_share "
-            "sample_size_stop_share"
+            "mismatch_warn_nats mismatch_stop_nats largest_mismatch_warn_nats largest_mismatch_stop_nats "
+            "sample_size_warn_share sample_size_stop_share"
         ),
         "cluster": "address dashboard_port colocation start_timeout_s step_timeout_s min_free_memory_gib",
     },

@@ -33,6 +33,12 @@ class StepHealth:
                 "or its updates are far too large; see the run's first steps in metrics.jsonl, and lower "
                 "learner.learning_rate or use another model"
             )
+        if not report.logprob_mismatch_max <= limits.largest_mismatch_stop_nats:
+            raise UnhealthyStep(
+                f"step {report.step}: engine and learner differ by {report.logprob_mismatch_max:.3g} nats on one "
+                f"token, health.largest_mismatch_stop_nats is {limits.largest_mismatch_stop_nats:g}: the learner finds "
+                "impossible what the engine sampled; use another model, or report this one"
+            )
         if not report.effective_sample_size >= limits.sample_size_stop_share:
             raise UnhealthyStep(
                 f"step {report.step}: the importance weights leave {100 * report.effective_sample_size:.1f} % of the "

@@ -17,6 +17,7 @@ class HealthSection(Section):
     )
     mismatch_stop_nats: float = Field(1.0, gt=0, description="Stops the run above it.")
     largest_mismatch_warn_nats: float = Field(10.0, gt=0, description="Warns above it, of the worst single token.")
+    largest_mismatch_stop_nats: float = Field(30.0, gt=0, description="Stops the run above it.")
     sample_size_warn_share: float = Field(
         0.5, ge=0, le=1, description="Warns when the importance weights leave less than this share of the tokens."
     )
@@ -24,11 +25,13 @@ class HealthSection(Section):
 
     @model_validator(mode="after")
     def _warns_before_it_stops(self) -> Self:
-        if self.mismatch_warn_nats > self.mismatch_stop_nats:
-            raise ValueError(
-                f"health.mismatch_warn_nats is {self.mismatch_warn_nats:g}, above mismatch_stop_nats, "
-                f"{self.mismatch_stop_nats:g}: a run would stop before it warns"
-            )
+        for name in ("mismatch", "largest_mismatch"):
+            warn, stop = getattr(self, f"{name}_warn_nats"), getattr(self, f"{name}_stop_nats")
+            if warn > stop:
+                raise ValueError(
+                    f"health.{name}_warn_nats is {warn:g}, above {name}_stop_nats, {stop:g}: a run would stop before "
+                    "it warns"
+                )
         if self.sample_size_warn_share < self.sample_size_stop_share:
             raise ValueError(
                 f"health.sample_size_warn_share is {self.sample_size_warn_share:g}, below sample_size_stop_share, "

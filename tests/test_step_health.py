@@ -45,6 +45,7 @@ def test_what_is_odd_is_said_with_its_step_and_setting(changes, said):
     [
         ({"logprob_mismatch_mean": 11.6}, "health.mismatch_stop_nats"),
         ({"logprob_mismatch_mean": float("nan")}, "health.mismatch_stop_nats"),
+        ({"logprob_mismatch_max": 40.0}, "health.largest_mismatch_stop_nats"),
         ({"effective_sample_size": 0.01}, "health.sample_size_stop_share"),
         ({"effective_sample_size": float("nan")}, "health.sample_size_stop_share"),
     ],
@@ -64,7 +65,9 @@ def test_limits_are_settings():
 
 
 @pytest.mark.parametrize(
-    "limits", [{"mismatch_warn_nats": 2.0}, {"sample_size_warn_share": 0.01}], ids=["mismatch", "sample size"]
+    "limits",
+    [{"mismatch_warn_nats": 2.0}, {"largest_mismatch_warn_nats": 31.0}, {"sample_size_warn_share": 0.01}],
+    ids=["mismatch", "largest", "sample size"],
 )
 def test_a_warning_that_comes_after_the_stop_is_refused(limits):
     with pytest.raises(ValueError, match="would stop before it warns"):

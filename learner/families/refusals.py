@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 # Their layers do not hand on to the attention what the learner needs to know of a pack.
 NOT_HANDED_ON = frozenset({"opt", "nemotron"})
-DROPOUT_SUFFIXES = ("dropout", "dropout_prob", "dropout_rate", "pdrop", "layerdrop")
+NOISE_SUFFIXES = ("dropout", "dropout_prob", "dropout_rate", "pdrop", "layerdrop", "jitter_noise")
 
 
 def refusal(config: Any) -> str | None:
@@ -32,9 +32,9 @@ def refusal(config: Any) -> str | None:
 
 
 def plain_config(config: Any) -> Any:
-    """Return `config` with every dropout of the base model at 0: its noise would enter ratios and KL."""
+    """Return `config` with every dropout and jitter of the base model at 0: noise would enter ratios and KL."""
     for name, value in vars(config).items():
-        if name.endswith(DROPOUT_SUFFIXES) and isinstance(value, float) and value > 0:
+        if name.endswith(NOISE_SUFFIXES) and isinstance(value, float) and value > 0:
             setattr(config, name, 0.0)
     for name in config.sub_configs:
         if (part := getattr(config, name, None)) is not None:
