@@ -144,6 +144,10 @@ class SupervisedHandle:
                 continue
             except RayActorError as fault:
                 raise _lost("the warm start's next batch", fault) from fault
+            except RayTaskError as fault:
+                if isinstance(fault.cause, UserError):
+                    raise fault.cause from fault
+                raise
             if stream is first:
                 yield report
 
