@@ -83,4 +83,15 @@ def write_tiny_model(folder: Path, config: Any, seed: int = 0) -> None:
             parameter.data.copy_(WEIGHT_DEVIATION * noise)
         else:  # a norm's weight or a bias: about what it is
             parameter.data.add_(0.1 * noise)
+    if "gemma" in config.model_type:
+        _weaken_embeddings(model)
     model.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _weaken_embeddings(model: Any) -> None:
+    """Undo a family's scaling of its tied embeddings, which would have each token predict itself and nothing else."""
+    scale = HIDDEN**0.5
+    decoder = getattr(model.base_model, "language_model", model.base_model)
+    decoder.get_input_embeddings().weight.div_(scale)
+    decoder.norm.weight.add_(scale - 1)  # the logits are as far apart as before
