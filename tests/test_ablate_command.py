@@ -34,6 +34,9 @@ def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(other_ho
     assert all(row["num_steps"] == 1 and row["generated_tokens"] > 0 for row in report["rows"])
     starts = [tmp_path / "out" / f"{arm}-seed1" / "adapters" / "start" for arm in ("arctic", "sql_r1")]
     assert len({(start / "adapter_model.safetensors").read_bytes() for start in starts}) == 1
+    configs = [(tmp_path / "out" / f"{arm}-seed1" / "config.yaml").read_text() for arm in ("arctic", "sql_r1")]
+    dtypes = [[line for line in text.splitlines() if " dtype: " in line] for text in configs]
+    assert len(dtypes[0]) == 2 and dtypes[0] == dtypes[1]
     assert (tmp_path / "out" / "ablation.html").stat().st_size > 1000
     again = floe(*arguments, *SMALL, home=other_home)
     assert again.returncode == 0 and "GRPO" not in again.stderr

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ablation.arm_runs import START, ArmRun, planned_runs, train
+from cluster.ablation.arm_runs import START, ArmRun, planned_runs, shared_precision, train
 from cluster.ablation.arms import Arm, arms_of
 from cluster.ablation.judged_rollouts import measures_of
 from cluster.ablation.measures import (
@@ -25,6 +25,7 @@ from cluster.ablation.measures import (
 from cluster.ablation.plot import ablation_page
 from cluster.ablation.report import ablation_report
 from cluster.messages import Outcome, ScoredGroup
+from cluster.precision.resolved import with_dtypes
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
 from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
@@ -211,6 +212,18 @@ def test_runs_go_seed_by_seed_and_finished_ones_are_left_alone(base, tmp_path):
     again = planned_runs(path, overrides, arms, 2, tmp_path / "out")
     assert again[0].is_finished
     train(again[0], again, path, overrides)  # would end in an error, were it run
+
+
+def test_later_arms_compute_in_the_precision_that_the_first_decided(base, tmp_path):
+    """Measured anew, two runs on a busy machine took unlike precisions, and differed by them."""
+    path, overrides = base
+    runs = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
+    assert shared_precision(runs) == []
+    finished_run(runs[0], (4, 4, 4))
+    dump_config(with_dtypes(runs[0].config, "float32", "bfloat16"), runs[0].run_dir / "config.yaml")
+    assert shared_precision(runs) == ["model.dtype=float32", "rollout.dtype=bfloat16"]
+    again = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
+    assert again[0].is_finished  # what the runs before decided makes it no other ablation
 
 
 def test_a_folder_of_another_ablation_is_refused(base, tmp_path):

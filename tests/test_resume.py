@@ -34,7 +34,11 @@ if os.environ.get("FLOE_SOAK"):
     DYING = (*DYING, "learner")  # in CI it dies with its node
 NUM_STEPS = max(5, len(KILLS) + 1)
 LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is ended, nothing is measured
-OPTIONS = ("cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32")
+# Both precisions are fixed: decided by a measurement, those of two runs on a busy machine may differ.
+OPTIONS = (
+    "cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32",
+    "rollout.dtype=float32",
+)  # fmt: skip
 
 
 def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:

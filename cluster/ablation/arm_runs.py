@@ -77,7 +77,7 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
         arguments = ["--resume", str(run.run_dir)]
     else:
         _copy_start(run, others)
-        given = [*overrides, *run.arm.overrides, f"run.seed={run.seed}"]
+        given = [*overrides, *run.arm.overrides, *shared_precision(others), f"run.seed={run.seed}"]
         arguments = ["--config", str(config_file), "--run-dir", str(run.run_dir), *given]
     done = subprocess.run([sys.executable, "-m", "cluster.cli", "train", *arguments], stdout=sys.stderr, check=False)
     if done.returncode:
@@ -85,6 +85,15 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
             f"The run of {run.arm.name} with seed {run.seed} ended with {done.returncode}, see above: mend that, and "
             "give the same command again, which goes on from there."
         )
+
+
+def shared_precision(runs: Sequence[ArmRun]) -> list[str]:
+    """Return the precisions that the first of the runs decided, as overrides: measured anew, another might be taken."""
+    for run in runs:
+        if is_run(run.run_dir):
+            decided = config_of_run(run.run_dir, ())
+            return [f"model.dtype={decided.model.dtype}", f"rollout.dtype={decided.rollout.dtype}"]
+    return []
 
 
 def _folder(out: Path, arm: Arm, seed: int) -> Path:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress, make_console
+from cluster.run_folder import config_of_run
 from cluster.soak.footprint import Footprint, Growth
 from cluster.soak.killer import KINDS, Killer
 from cluster.soak.run_records import Difference, difference
@@ -41,7 +42,7 @@ def main(
         progress.phase("undisturbed run")
         _run(folder / "undisturbed", steps, 0).check()
         progress.phase("run that is hurt")
-        hurt = _run(folder / "hurt", steps, 1000)
+        hurt = _run(folder / "hurt", steps, 1000, *_precision_of(folder / "undisturbed"))
         killer = Killer(hurt.pid, seed, KILL_WAIT_S, lambda: _num_steps(folder / "hurt"))
         try:
             hurt.check()
@@ -84,8 +85,14 @@ class _Started:
             raise RuntimeError(f"the run of {self._log} ended with {code}:\n{last_lines}")
 
 
-def _run(run_dir: Path, num_steps: int, retries: int) -> _Started:
-    options = [f"run.num_steps={num_steps}", f"run.retries={retries}", "evaluation.enabled=false"]
+def _precision_of(run_dir: Path) -> tuple[str, ...]:
+    """What that run decided: measured anew on a busy machine, another might be taken."""
+    decided = config_of_run(run_dir, ())
+    return f"model.dtype={decided.model.dtype}", f"rollout.dtype={decided.rollout.dtype}"
+
+
+def _run(run_dir: Path, num_steps: int, retries: int, *more: str) -> _Started:
+    options = [f"run.num_steps={num_steps}", f"run.retries={retries}", "evaluation.enabled=false", *more]
     where = ["--config", CONFIG, "--run-dir", str(run_dir)]
     return _Started(run_dir, ["train", *where, "cluster.address=local", *options])
 
