@@ -1,4 +1,4 @@
-"""Runs `floe` in a driver that is killed in the midst of a phase: FLOE_KILL=phase:step.
+"""Runs `floe` in a driver that is killed in the midst of a phase: FLOE_KILL=phase:step, with FLOE_KILL_SIGNAL.
 
 The phases are those of a step of the main loop, each hooked where the driver makes the call.
 """
@@ -22,7 +22,7 @@ LEARNING_S = 0.1  # into the update, which takes longer
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get("FLOE_KILL_SIGNAL", "SIGKILL")])
 
 
 def generating(pool: RolloutPool, requests: Any, adapter_version: int | None) -> Any:
