@@ -6,14 +6,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from configs.errors import Interrupted, LostError, UserError
+from configs.errors import EXIT_CODE_INTERRUPTED, Interrupted, LostError, UserError
 
 TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)  # what schedulers send, and a terminal that closes
 STOP_LIMIT_S = 20.0
+CLEAN_UP_LIMIT_S = 8.0  # after that: where other processes were ended too, a library may wait for them for minutes
+_last_acts: list[Callable[[], object]] = []
 
 
 @contextmanager
@@ -32,6 +34,7 @@ def terminations_as_ctrl_c() -> Iterator[None]:
         _set(dict.fromkeys(before, _nothing))
         if number == signal.SIGHUP:
             _leave(terminals)
+        _start_timer(STOP_LIMIT_S + CLEAN_UP_LIMIT_S, _end_now)
         raise KeyboardInterrupt
 
     before = _set(dict.fromkeys(_heard(), take))
@@ -42,14 +45,31 @@ def terminations_as_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def own_sigterm() -> Iterator[None]:
-    """Around the start of a library that sets a handler of its own: the one that was there is there again."""
-    before = signal.getsignal(signal.SIGTERM)
+def own_signals() -> Iterator[None]:
+    """Around the start of a library with processes and a handler of its own.
+
+    The handler of SIGTERM that was there is there again. The processes ignore a hangup, which a terminal that closes
+    sends to all of them: the step is to end.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    sigterm = signal.getsignal(signal.SIGTERM)
+    hangup = _set({signal.SIGHUP: signal.SIG_IGN})
     try:
         yield
     finally:
-        if _is_main_thread() and callable(before):
-            signal.signal(signal.SIGTERM, before)
+        _set(hangup | ({signal.SIGTERM: sigterm} if callable(sigterm) else {}))
+
+
+@contextmanager
+def last_act(act: Callable[[], object]) -> Iterator[None]:
+    """Within the block, `act` is done before a process that can't be brought to its end in order ends all the same."""
+    _last_acts.append(act)
+    try:
+        yield
+    finally:
+        _last_acts.remove(act)
 
 
 class StopRequest:
@@ -103,15 +123,35 @@ class StopRequest:
         if number == signal.SIGINT:
             self._note("stopping after this step; Ctrl-C again leaves at once, without it")
             return
-        self._limit = threading.Timer(self._limit_s, _press_ctrl_c)
-        self._limit.daemon = True
-        self._limit.start()
+        self._limit = _start_timer(self._limit_s, _press_ctrl_c)
+        _start_timer(self._limit_s + CLEAN_UP_LIMIT_S, _end_now)
         name = signal.Signals(number).name
         self._note(f"{name}: stopping after this step, or without it when it takes more than {self._limit_s:g} s")
 
 
 def _press_ctrl_c() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _end_now() -> None:
+    """The last resort, in a thread: nothing of this process can be relied on any more."""
+    import psutil  # which the command line need not load
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    try:
+        for act in _last_acts:
+            act()
+    finally:
+        os._exit(EXIT_CODE_INTERRUPTED)
+
+
+def _start_timer(limit_s: float, act: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(limit_s, act)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _heard() -> list[int]:

@@ -15,6 +15,7 @@ import psutil
 from cluster.environment import logs_dir
 from cluster.failure_report import note_failure
 from cluster.folder_faults import folder_faults
+from cluster.interrupts import last_act
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
@@ -39,7 +40,7 @@ def run_watch(
     thread.start()
     end, error = RunState.FAILED, ""
     try:
-        with folder_faults(run_dir):
+        with last_act(lambda: watch.write(RunState.INTERRUPTED)), folder_faults(run_dir):
             yield
         end = RunState.FINISHED
     except BaseException as fault:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
-from cluster.interrupts import StopRequest, own_sigterm, terminations_as_ctrl_c
+from cluster.interrupts import StopRequest, own_signals, terminations_as_ctrl_c
 from configs.errors import ActorsLost, Interrupted, UserError
 from tests.command_line import REPOSITORY
 from tests.fake_cluster import FakeCluster, run
@@ -89,10 +90,48 @@ def test_a_hangup_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+STUCK = """
+import os, signal, subprocess, sys, threading
+from cluster import interrupts
+interrupts.CLEAN_UP_LIMIT_S = 0.1
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+with interrupts.terminations_as_ctrl_c(), interrupts.last_act(lambda: print("last act", flush=True)):
+    try:
+        with interrupts.StopRequest(lambda line: None, limit_s=0.1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            child.wait()
+    finally:
+        while True:
+            with __import__("contextlib").suppress(KeyboardInterrupt):
+                threading.Event().wait()
+"""
+
+
+def test_a_clean_up_that_never_ends_is_ended_with_its_last_act_and_no_process():
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STUCK], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    pid, said = done.stdout.split("\n", 1)
+    assert (done.returncode, said) == (130, "last act\n")
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_processes_of_a_library_ignore_a_hangup_and_this_one_hears_it():
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
+    with terminations_as_ctrl_c():
+        ours = signal.getsignal(signal.SIGHUP)
+        with own_signals():
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert signal.getsignal(signal.SIGHUP) is ours
+    assert done.stdout == "True\n"
+
+
 def test_a_librarys_handler_gives_way_to_the_one_before_it():
     with terminations_as_ctrl_c():
         ours = signal.getsignal(signal.SIGTERM)
-        with own_sigterm():
+        with own_signals():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
         assert signal.getsignal(signal.SIGTERM) is ours
 
