@@ -6,7 +6,6 @@ a kill after it the new one; what is removed is renamed out of sight first.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.checkpoint_manifest import DamagedFolder, verify_folder, write_manifest
+from cluster.folder_faults import NO_ROOM
 from cluster.run_state import RunState
 from configs.errors import UserError
 
@@ -22,7 +22,6 @@ FOLDER, STATE = "checkpoints", "state.json"
 WRITING, REMOVING = ".writing-", ".removing-"
 REPLACED = ".replaced"  # the earlier one of the same step, until the new one has its name
 NAME = re.compile(rf"step-(\d{{6,}})({re.escape(REPLACED)})?")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ class CheckpointStore:
         """
         if state.step != step:
             raise ValueError(f"the state is of step {state.step}, the checkpoint of step {step}")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(exist_ok=True)
         target = self._folder / f"step-{step:06d}"
         staging = self._folder / f"{WRITING}{target.name}-{os.getpid()}"
         shutil.rmtree(staging, ignore_errors=True)

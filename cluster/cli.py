@@ -16,9 +16,11 @@ from cluster.environment import environment_overrides, logs_dir
 from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
 from cluster.graph_reward_cli import train_graph_reward
+from cluster.interrupts import terminations_as_ctrl_c
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
 from cluster.reports.shown_text import say
+from configs.absolute_paths import with_absolute_paths
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -27,6 +29,7 @@ from configs.errors import (
     Interrupted,
     LostError,
     UserError,
+    is_stop,
 )
 from configs.loading import load_config
 from configs.quick_imports import without_collections
@@ -72,9 +75,10 @@ def train(
     given = [*environment_overrides(), *(overrides or ())]
     if resume is not None:
         run_dir = resume.expanduser().resolve()
-        resolved, arguments = config_of_run(run_dir, overrides or ()), ["--resume", str(run_dir)]
+        resolved = with_absolute_paths(config_of_run(run_dir, overrides or ()))
+        arguments = ["--resume", str(run_dir)]
     else:
-        resolved = load_config(config, given)
+        resolved = with_absolute_paths(load_config(config, given))
         run_dir = new_run_dir(resolved, run_dir)
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
     if resolved.run.retries and not unsupervised:
@@ -237,20 +241,23 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script: a UserError becomes one sentence and exit code 2, an interrupt exit code 130, any other 1.
+    """The console script: a UserError becomes one sentence and exit code 2, a stop by a signal 130, any other 1.
 
     With FLOE_DEBUG=1 an error keeps its trace; else the trace is in a file that the last line names.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would be drawn into floe's own progress
     try:
-        app(prog_name="floe")
+        with terminations_as_ctrl_c():
+            app(prog_name="floe")
     except UserError as error:
         if os.environ.get("FLOE_DEBUG") == "1":
             raise
         say(first_screen(error), to_stderr=True)
         sys.exit(_exit_code(error))
-    except KeyboardInterrupt:
-        sys.exit(EXIT_CODE_INTERRUPTED)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if is_stop(end):
+            sys.exit(EXIT_CODE_INTERRUPTED)
+        raise
     except Exception as error:
         if os.environ.get("FLOE_DEBUG") == "1":
             raise

@@ -46,7 +46,7 @@ def note_failure(error: BaseException, where: str, folder: Path, remedy: str = "
 
 def remote_place(error: BaseException) -> str:
     """The call, process and node where it was raised, empty for this process."""
-    for fault in _causes(error):
+    for fault in causes(error):
         if found := REMOTE_CALL.search(str(fault)):
             return f"{found['call']} in process {found['pid']} on node {found['node']}"
     return ""
@@ -62,7 +62,8 @@ def _sentence(error: BaseException) -> str:
     return f"{said.rstrip('.')}: nothing in floe foresaw this, the log says where it arose."
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, then what it was raised from or while handling, up to a limit."""
     current: BaseException | None = error
     for _ in range(MAX_CAUSES):
         if current is None:

@@ -18,6 +18,7 @@ from cluster.actor_start import await_start, over_nodes, starting
 from cluster.clock import decided_reward
 from cluster.environment import instruction_set_masks
 from cluster.free_memory import check_free_memory, free_memory_bytes
+from cluster.interrupts import own_signals
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
 from cluster.ray_address import LOOPBACK, check_answers, check_dashboard_port, cluster_address
@@ -33,7 +34,8 @@ LOCAL_OBJECT_STORE_BYTES = 2**30
 def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
     """Join the running cluster, or start an own local Ray and stop only that one. Yields a line that says which."""
     check_free_memory(cluster.min_free_memory_gib, free_memory_bytes())
-    line = _connect(cluster, namespace)
+    with own_signals():
+        line = _connect(cluster, namespace)
     try:
         yield line
     finally:

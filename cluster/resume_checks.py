@@ -9,6 +9,8 @@ from typing import Any
 
 from cluster.clock import with_saved_clock
 from cluster.precision.resolved import with_saved_precision
+from cluster.run_state import RunInputs, RunState
+from configs.absolute_paths import absolute_value
 from configs.complaints import dotted_keys, shown
 from configs.errors import UserError
 from configs.reward_sections import AUTO_CLOCK
@@ -63,8 +65,8 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
     Rule.STEPS: {"run": "num_steps"},
     Rule.FREE: {
         "run": (
-            "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries max_rollout_log_bytes "
-            "wandb_project mlflow_uri max_generated_tokens"
+            "name home max_dropped_share checkpoint_every_steps keep_checkpoints retries stop_within_s "
+            "max_rollout_log_bytes wandb_project mlflow_uri max_generated_tokens"
         ),
         "data": "max_eval_questions",
         "rollout": "adapter_transport num_cpus stuck_after_s",
@@ -121,6 +123,8 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
     if before["reward.clock"] == AUTO_CLOCK:  # of a version without a clock; the first resume decides it
         before["reward.clock"] = after["reward.clock"]
     gone = [key for key in before if key not in after]
+    for values in (before, after):
+        values.update({key: absolute_value(key, values[key]) for key in dotted_keys()})
     return [
         KeyChange(key=key, before=before[key], after=after.get(key), rule=RULE_OF.get(key, Rule.ANOTHER_RUN))
         for key in (*dotted_keys(), *gone)
@@ -138,6 +142,28 @@ def check_resume(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
             f"{'them' if len(refused) > 1 else 'it'} as in the checkpoint, or start anew without --resume."
         )
     return [f"{change}: {change.rule.value}" for change in changes]
+
+
+def check_inputs(state: RunState, found: RunInputs) -> list[str]:
+    """A line where the checkpoint can't tell. Raises UserError naming all that is other than it was trained with."""
+    saved = state.inputs
+    if saved is None:
+        return [
+            "the checkpoint is of a version that kept no digests: whether data and model are the same is not checked"
+        ]
+    changed = []
+    if saved.questions != found.questions:
+        changed.append(f"other training questions ({saved.num_questions:,} then, {found.num_questions:,} now)")
+    if saved.databases != found.databases:
+        changed.append("other contents of its databases")
+    if saved.model != found.model:
+        changed.append("other weights of its base model")
+    if changed:
+        raise UserError(
+            f"The run can't go on with {' and '.join(changed)} than those of its checkpoint of step {state.step}: that "
+            "would be another run; put the files of its beginning back, or start anew without --resume."
+        )
+    return []
 
 
 def changed_libraries(saved: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:

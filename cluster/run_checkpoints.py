@@ -12,7 +12,7 @@ from cluster.broadcast import Published
 from cluster.checkpoint import Checkpoint, CheckpointStore
 from cluster.checkpoint_adapters import read_versions, save_versions
 from cluster.messages import AdapterManifest, AdapterReceipt
-from cluster.run_state import RunState, library_versions
+from cluster.run_state import RunInputs, RunState, library_versions
 from configs.errors import AdapterProofError
 from configs.schema import RunConfig
 
@@ -39,6 +39,7 @@ class RunCheckpoints:
         self,
         store: CheckpointStore,
         config: RunConfig,
+        inputs: RunInputs,
         learner: SavingLearner,
         rollouts: LiveAdapters,
         records: Records,
@@ -46,6 +47,7 @@ class RunCheckpoints:
     ) -> None:
         self._store = store
         self._config = config
+        self._inputs = inputs
         self._learner = learner
         self._rollouts = rollouts
         self._records = records
@@ -65,6 +67,7 @@ class RunCheckpoints:
             configuration=self._config.model_dump(mode="json"),
             library_versions=library_versions(),
             live_adapter_versions=tuple(manifest.version for manifest in live),
+            inputs=self._inputs,
         )
 
         def fill(folder: Path) -> None:

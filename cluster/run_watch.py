@@ -12,12 +12,15 @@ from pathlib import Path
 
 import psutil
 
+from cluster.environment import logs_dir
 from cluster.failure_report import note_failure
+from cluster.folder_faults import folder_faults
+from cluster.interrupts import last_act
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from cluster.waits import Waits, waits
-from configs.errors import Interrupted, UserError
+from configs.errors import UserError, is_stop
 from configs.foreign_files import read_regular_text
 
 STATUS_FILE = "status.json"
@@ -37,14 +40,15 @@ def run_watch(
     thread.start()
     end, error = RunState.FAILED, ""
     try:
-        yield
+        with last_act(lambda: watch.write(RunState.INTERRUPTED)), folder_faults(run_dir):
+            yield
         end = RunState.FINISHED
-    except (KeyboardInterrupt, Interrupted):
-        end = RunState.INTERRUPTED
-        raise
     except BaseException as fault:
-        error = error_sentence(fault)
-        note_failure(fault, watch.place, run_dir, _go_on(run_dir))
+        if is_stop(fault):
+            end = RunState.INTERRUPTED
+        else:
+            error = error_sentence(fault)
+            note_failure(fault, watch.place, run_dir if run_dir.is_dir() else logs_dir(), _go_on(run_dir))
         raise
     finally:
         stop.set()

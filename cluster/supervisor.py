@@ -19,7 +19,7 @@ def supervise(first: Sequence[str], run_dir: Path, retries: int, note: Callable[
     """Run `floe` with the arguments `first`, then up to `retries` times `floe train --resume run_dir`.
 
     Returns the last driver's exit code. What the user caused or asked for is not tried again: it would end the same.
-    SIGTERM goes on to the driver, which a terminal's Ctrl-C reaches by itself.
+    SIGTERM and SIGHUP go on to the driver, which a terminal's Ctrl-C reaches by itself.
     """
     arguments = [*first, DRIVER_ITSELF]
     for attempt in range(retries + 1):
@@ -33,7 +33,7 @@ def supervise(first: Sequence[str], run_dir: Path, retries: int, note: Callable[
 
 
 def _run(arguments: Sequence[str]) -> tuple[int, bool]:
-    """The driver's exit code, and whether SIGTERM has asked for its end."""
+    """The driver's exit code, and whether a signal has asked for its end."""
     ended: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -41,9 +41,11 @@ def _run(arguments: Sequence[str]) -> tuple[int, bool]:
         driver.send_signal(number)
 
     driver = subprocess.Popen([sys.executable, "-m", "cluster.cli", *arguments])
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if before[number] is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
     try:
         return driver.wait(), bool(ended)
     finally:

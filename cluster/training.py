@@ -14,6 +14,7 @@ from cluster.broadcast import Broadcast
 from cluster.checkpoint import Checkpoint, CheckpointStore
 from cluster.controller import train_grpo
 from cluster.device_turns import DeviceTurns
+from cluster.folder_faults import gone
 from cluster.generation import Ahead, InTurn
 from cluster.interim_evaluation import InterimEvaluation, interim_questions
 from cluster.interrupts import StopRequest
@@ -39,7 +40,9 @@ from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
+from cluster.run_folder import is_run
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
+from cluster.run_state import RunInputs
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.step_health import StepHealth
 from cluster.token_budget import TokenBudget, tokens_generated
@@ -58,6 +61,7 @@ class Run:
 
     config: RunConfig  # with the limits of this machine's speed
     given: RunConfig  # with those that the user gave: what is recorded
+    inputs: RunInputs
     warm_start: WarmStart | None
     run_dir: Path
     model_dir: Path
@@ -85,7 +89,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         evaluation.before()
     progress.phase("GRPO")
     progress.note(f"metrics for Prometheus at {prometheus_endpoint()}")
-    forget_after(run_dir, last_step, 0 if checkpoint is None else checkpoint.state.metrics_position)
+    _forget_later_steps(run, checkpoint)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
         generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
@@ -115,8 +119,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             broadcast=broadcast,
             recorder=recorder,
             health=StepHealth(config.health, progress.note),
-            checkpoints=RunCheckpoints(store, run.given, learner, rollouts, recorder, fetch_blob),
-            stop=stack.enter_context(StopRequest(progress.note)),
+            checkpoints=RunCheckpoints(store, run.given, run.inputs, learner, rollouts, recorder, fetch_blob),
+            stop=stack.enter_context(StopRequest(progress.note, config.run.stop_within_s)),
             first_step=last_step + 1,
             num_steps=config.run.num_steps,
             budget=TokenBudget(config.run.max_generated_tokens, tokens_generated(run_dir)),
@@ -126,6 +130,15 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(last, start, sets.tune)
+
+
+def _forget_later_steps(run: Run, checkpoint: Checkpoint | None) -> None:
+    """Raises UserError when the run's folder is gone, which would be made again."""
+    if not is_run(run.run_dir):
+        raise gone(run.run_dir)
+    state = None if checkpoint is None else checkpoint.state
+    if lost := forget_after(run.run_dir, state.step if state else 0, state.metrics_position if state else 0):
+        run.progress.note(f"warning: {lost}")
 
 
 def _install_versions(

@@ -13,6 +13,7 @@ from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from cluster.placement import start_supervised_learner
 from cluster.reports.progress import Progress
+from cluster.run_inputs import model_digest
 from configs.foreign_files import parsed_json
 from configs.schema import RunConfig
 
@@ -92,11 +93,11 @@ def _examples(
 def _key(
     config: RunConfig, model_dir: Path, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample]
 ) -> str:
-    weights = sorted((path.name, path.stat().st_size) for path in model_dir.glob("*.safetensors"))
+    base = model_digest(model_dir, config.run.home_dir)
     made_by = {
         "recipe": RECIPE_VERSION,
         "seed": config.warm_start_seed,
-        "model": [str(model_dir), weights, config.model.model_dump(mode="json"), config.rollout.dtype],
+        "model": [base, config.model.model_dump(mode="json", exclude={"path"}), config.rollout.dtype],
         "sections": [
             config.warm_start.model_dump(mode="json", exclude={"seed"}),
             config.lora.model_dump(mode="json"),

@@ -1,5 +1,7 @@
 """The errors that end a command with one sentence, on whatever process they arise, and its exit codes."""
 
+import signal
+
 EXIT_CODE_FAULT = 1
 EXIT_CODE_USER_ERROR = 2
 EXIT_CODE_DOES_NOT_FIT = 3
@@ -29,3 +31,10 @@ class LostError(UserError):
 
 class ActorsLost(LostError):
     """What died takes state with it: the driver starts all actors anew and goes on from the last checkpoint."""
+
+
+def is_stop(fault: BaseException) -> bool:
+    """Whether somebody asked for the end, with Ctrl-C or a signal; Ray makes an exit of a SIGTERM while it starts."""
+    if isinstance(fault, SystemExit):
+        return fault.code == signal.SIGTERM
+    return isinstance(fault, KeyboardInterrupt | Interrupted)

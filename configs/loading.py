@@ -15,6 +15,7 @@ from configs.complaints import dotted_keys, fields_of, unknown_key, value_senten
 from configs.errors import ConfigError
 from configs.foreign_files import read_regular_text
 from configs.schema import RunConfig
+from configs.whole_files import write_whole
 
 DEFAULTS = "the defaults"
 
@@ -46,7 +47,7 @@ def dump_config(config: RunConfig, path: Path) -> None:
     text = yaml.dump(config.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise ConfigError(
             f"Can't write the configuration to {path} ({error.strerror}): choose another folder."

@@ -31,6 +31,11 @@ class RunSection(Section):
     checkpoint_every_steps: int = Field(1, ge=1, description="Steps between checkpoints; the last step has one.")
     keep_checkpoints: int = Field(2, ge=1, description="The newest ones stay.")
     retries: int = Field(0, ge=0, description="How often the run's driver is started again when it dies.")
+    stop_within_s: float = Field(
+        20.0,
+        gt=0,
+        description="After SIGTERM or SIGHUP: a step that takes longer is left, and a resume makes it again.",
+    )
     max_rollout_log_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
     )

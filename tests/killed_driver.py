@@ -1,4 +1,4 @@
-"""Runs `floe` in a driver that is killed in the midst of a phase: FLOE_KILL=phase:step.
+"""Runs `floe` in a driver that is killed in the midst of a phase: FLOE_KILL=phase:step, with FLOE_KILL_SIGNAL.
 
 The phases are those of a step of the main loop, each hooked where the driver makes the call.
 """
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from cluster import cli
+from cluster import cli, training
 from cluster.broadcast import Broadcast
 from cluster.checkpoint import CheckpointStore
 from cluster.learner_handle import LearnerHandle
@@ -22,7 +22,13 @@ LEARNING_S = 0.1  # into the update, which takes longer
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get("FLOE_KILL_SIGNAL", "SIGKILL")])
+
+
+def starting(*arguments: Any) -> None:
+    if is_due("starting", 0):
+        die()
+    real_check(*arguments)
 
 
 def generating(pool: RolloutPool, requests: Any, adapter_version: int | None) -> Any:
@@ -74,11 +80,13 @@ def is_due(phase: str, step: int) -> bool:
 
 
 the_step = [1]
+real_check = training._check_equality
 real_generate, real_result = RolloutPool.generate, RewardPool.result
 real_update, real_export = LearnerHandle.update, LearnerHandle.export_adapter
 real_install, real_write = Broadcast.install, CheckpointStore.write
 
 if __name__ == "__main__":
+    training._check_equality = starting
     RolloutPool.generate = generating  # type: ignore[method-assign]
     RewardPool.result = scoring  # type: ignore[method-assign]
     LearnerHandle.update = learning  # type: ignore[method-assign]

@@ -9,6 +9,11 @@ import pytest
 
 from actors.demo.build import write_demo
 from cluster import cli
+from cluster.checkpoint import CheckpointStore
+from cluster.environment import environment_overrides
+from cluster.run_state import RunInputs, RunState
+from cluster.run_watch import read_status
+from configs.loading import dump_config, load_config
 from tests.command_line import config, floe
 
 
@@ -127,3 +132,26 @@ def test_prompts_that_are_all_too_long(complaint):
 @pytest.mark.engine
 def test_run_folder_of_another_run(complaint, smoke_run):
     assert "holds a run already" in complaint("--run-dir", str(smoke_run.run_dir))
+
+
+def test_resume_with_other_questions_and_another_model_than_the_checkpoints(complaint, tmp_path, capfd, monkeypatch):
+    run_dir, given = tmp_path / "resumed", ["model.dtype=float32", "cluster.address=local"]
+    resolved = load_config(Path(config("smoke.yaml")), [*environment_overrides(), *given])
+    run_dir.mkdir()
+    dump_config(resolved, run_dir / "config.yaml")
+    state = RunState(
+        step=2,
+        metrics_position=0,
+        configuration=resolved.model_dump(mode="json"),
+        library_versions={},
+        live_adapter_versions=(2,),
+        inputs=RunInputs(num_questions=999, questions="a", databases="b", model="c"),
+    )
+    CheckpointStore(run_dir, 1).write(2, lambda folder: None, state)
+    monkeypatch.setattr(sys, "argv", ["floe", "train", "--resume", str(run_dir)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    captured = capfd.readouterr()
+    said = the_sentence(int(ended.value.code or 0), captured.out, captured.err)
+    assert "other training questions (999 then, " in said and "contents of its databases and other weights" in said
+    assert read_status(run_dir).error in said

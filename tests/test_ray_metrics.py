@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from ray.util.metrics import Gauge
 
 from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.ray_metrics import METRICS, RAY_PREFIX
+from cluster.reports.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
 from cluster.reports.record_sink import RunEnd
 from cluster.reports.reward_metrics import RewardMeter
 from cluster.reports.step_metrics import InterimResult, RoleMemory
@@ -91,6 +92,16 @@ def test_sinks_are_told_of_a_run_that_fails(tmp_path):
     with pytest.raises(ZeroDivisionError), MetricsLog(tmp_path, [sink]):
         raise ZeroDivisionError
     assert sink.end is RunEnd.FAILED
+
+
+def test_a_run_and_a_folder_of_any_letters_are_shown(monkeypatch):
+    tags = []
+    real = Gauge.set
+    monkeypatch.setattr(Gauge, "set", lambda self, value, given: tags.append(given) or real(self, value, given))
+    sink = RayMetrics("mieux 50 %", "läufe-\udcff")
+    sink.write(1, {"loss": 0.5})
+    sink.close(RunEnd.FINISHED)
+    assert tags[0] == {"run": "mieux 50 %", "run_folder": "l%C3%A4ufe-%FF"}
 
 
 def dashboard() -> dict:

@@ -32,6 +32,10 @@ if os.environ.get("FLOE_SOAK"):
 DYING = ("executor child", "reward worker", "rollout actor")
 if os.environ.get("FLOE_SOAK"):
     DYING = (*DYING, "learner")  # in CI it dies with its node
+# What a scheduler sends: the step ends within the limit, or is left. `make soak` has more phases.
+TERMINATIONS = (("starting:0", 600.0), ("generating:2", 600.0), ("learning:3", 0.01), ("checkpoint:4", 600.0))
+if os.environ.get("FLOE_SOAK"):
+    TERMINATIONS = tuple((kill, (600.0, 0.01)[number % 2]) for number, kill in enumerate(KILLS))
 NUM_STEPS = max(5, len(KILLS) + 1)
 LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is ended, nothing is measured
 # Both precisions are fixed: decided by a measurement, those of two runs on a busy machine may differ.
@@ -41,12 +45,15 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def floe(run_dir: Path, home: Path, *arguments: str, kill: str = "") -> subprocess.Popen:
+def floe(
+    run_dir: Path, home: Path, *arguments: str, kill: str = "", by: signal.Signals = signal.SIGKILL
+) -> subprocess.Popen:
     log = (run_dir.parent / f"{run_dir.name}.log").open("a")
     return subprocess.Popen(
         [preloaded_python(), "-m", "tests.killed_driver", "train", *arguments],
         cwd=REPOSITORY,
-        env=os.environ | {"FLOE_HOME": str(home), "FLOE_KILL": kill, "PYTHONPATH": str(REPOSITORY)},
+        env=os.environ
+        | {"FLOE_HOME": str(home), "FLOE_KILL": kill, "FLOE_KILL_SIGNAL": by.name, "PYTHONPATH": str(REPOSITORY)},
         stdout=log,
         stderr=subprocess.STDOUT,
     )
@@ -112,6 +119,24 @@ def test_no_half_checkpoint_and_no_process_is_left(killed):
     ]
     ours = [one for one in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(one.info["cmdline"] or ())]
     assert ours == []
+
+
+@pytest.mark.long
+def test_sigterm_in_each_phase_is_an_interruption_that_changes_nothing(undisturbed, other_home, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = started(run_dir)
+    for kill, limit_s in TERMINATIONS:
+        driver = floe(run_dir, other_home, *arguments, f"run.stop_within_s={limit_s}", kill=kill, by=signal.SIGTERM)
+        assert driver.wait(timeout=LIMIT_S) == 130, kill
+        assert json.loads((run_dir / "status.json").read_text())["state"] == "interrupted"
+        assert not (run_dir / "failure.log").exists()
+        assert [
+            one for one in psutil.process_iter(["cmdline"]) if str(run_dir) in " ".join(one.info["cmdline"] or ())
+        ] == []
+        arguments = ("--resume", str(run_dir))
+    assert floe(run_dir, other_home, *arguments).wait(timeout=LIMIT_S) == 0
+    assert difference(undisturbed, run_dir).is_none
+    assert "Traceback" not in (tmp_path / "run.log").read_text()
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, as_found, describe, state_of_phase
 from cluster.run_watch import is_driver_alive, read_status, run_watch
 from cluster.waits import Waits
-from configs.errors import UserError
+from configs.errors import Interrupted, UserError
 from tests.command_line import REPOSITORY, floe
 from tests.step_records import step_record
 
@@ -88,6 +88,9 @@ def test_the_file_follows_phases_steps_and_waits(tmp_path, progress):
         (UserError("Free some memory."), RunState.FAILED, "Free some memory."),
         (RuntimeError("first line\nlast line"), RunState.FAILED, "RuntimeError: last line"),
         (KeyboardInterrupt(), RunState.INTERRUPTED, ""),
+        (Interrupted("stopped after step 2"), RunState.INTERRUPTED, ""),
+        (SystemExit(15), RunState.INTERRUPTED, ""),  # what Ray makes of a SIGTERM
+        (SystemExit(1), RunState.FAILED, "SystemExit: 1"),
     ],
 )
 def test_how_a_run_ended_is_kept(tmp_path, progress, fault, state, error):

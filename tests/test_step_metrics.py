@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -134,6 +135,28 @@ def test_a_resumed_log_holds_each_step_once(tmp_path):
     curves.Reload()
     points = [(event.step, event.tensor_proto.float_val[0]) for event in curves.Tensors("loss")]
     assert points == [(1, 0.5), (2, 0.5), (3, 0.25)]
+
+
+@pytest.mark.parametrize(("num_lost_bytes", "steps"), [(1, [1, 2]), (9, [1, 2]), (0, [1, 2, 3])])
+def test_a_torn_last_record_goes_and_the_next_one_stands_alone(tmp_path, num_lost_bytes, steps):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + " " * 8 + "\n" for step in (1, 2, 3)))
+    position = path.stat().st_size
+    os.truncate(path, position - num_lost_bytes)
+    said = forget_metrics_after(tmp_path, 3, position)
+    assert ("lost" in said and "step 3" in said) is bool(num_lost_bytes)
+    with MetricsLog(tmp_path) as log:
+        log.write(dataclasses.replace(metrics_of(scored_group(MIXED)), step=4))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [*steps, 4]
+
+
+@pytest.mark.parametrize("left", [None, b"", b'{"step": 1, "lo'])
+def test_metrics_that_are_gone_whole_are_said_to_be_lost(tmp_path, left):
+    path = tmp_path / "metrics.jsonl"
+    if left is not None:
+        path.write_bytes(left)
+    assert "lost" in forget_metrics_after(tmp_path, 3, 500)
+    assert not path.exists() or path.read_bytes() == b""
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal():

@@ -77,7 +77,8 @@ import subprocess, sys
 from cluster import supervisor
 real = subprocess.Popen
 code = """import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, frame: sys.exit(number))
 print('up', flush=True)
 time.sleep(60)"""
 subprocess.Popen = lambda arguments: real([sys.executable, "-c", code])
@@ -85,10 +86,11 @@ sys.exit(supervisor._run(["train"])[0])
 '''
 
 
-def test_sigterm_reaches_the_driver():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_asks_for_the_end_reaches_the_driver(number):
     parent = subprocess.Popen(
         [sys.executable, "-c", FORWARDING], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     )
     assert parent.stdout is not None and parent.stdout.readline() == "up\n"
-    os.kill(parent.pid, signal.SIGTERM)
-    assert parent.wait(timeout=300) == 7
+    os.kill(parent.pid, number)
+    assert parent.wait(timeout=300) == number

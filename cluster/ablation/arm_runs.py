@@ -16,6 +16,7 @@ from cluster.resume_checks import changed_keys
 from cluster.run_evaluation import POLICY_FILE
 from cluster.run_files import REPORT_FILE
 from cluster.run_folder import config_of_run, is_run
+from configs.absolute_paths import with_absolute_paths
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.reward_sections import AUTO_CLOCK
@@ -55,7 +56,12 @@ def planned_runs(
     for seed in range(base.run.seed, base.run.seed + num_seeds):
         for arm in arms:
             given = [*overrides, *arm.overrides, f"run.seed={seed}"]
-            run = ArmRun(arm=arm, seed=seed, config=load_config(config_file, given), run_dir=_folder(out, arm, seed))
+            run = ArmRun(
+                arm=arm,
+                seed=seed,
+                config=with_absolute_paths(load_config(config_file, given)),
+                run_dir=_folder(out, arm, seed),
+            )
             _check_same_run(run)
             runs.append(run)
     return runs

@@ -22,9 +22,11 @@ from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.live_terminal import live_view
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.trackers import check_trackers
-from cluster.resume_checks import changed_libraries, check_resume
+from cluster.resume_checks import changed_libraries, check_inputs, check_resume
 from cluster.run_files import REPORT_FILE
 from cluster.run_folder import CONFIG_FILE
+from cluster.run_inputs import inputs_of
+from cluster.run_lock import run_lock
 from cluster.run_state import library_versions
 from cluster.run_watch import run_watch
 from cluster.training import Run, evaluated_questions, train_on_cluster
@@ -32,6 +34,7 @@ from cluster.warm_start import warm_start_of
 from configs.errors import ActorsLost
 from configs.loading import dump_config
 from configs.schema import RunConfig
+from configs.whole_files import write_whole
 
 MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 
@@ -39,9 +42,10 @@ MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 def train(config: RunConfig, run_dir: Path) -> None:
     """Run the whole of it into a folder that is there. Raises UserError for what the user can mend."""
     progress = Progress(make_console(), config.run.num_steps)
-    dump_config(config, run_dir / CONFIG_FILE)
-    with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
-        report = _run(config, run_dir, progress)
+    with run_lock(run_dir):
+        dump_config(config, run_dir / CONFIG_FILE)
+        with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+            report = _run(config, run_dir, progress)
     _show(report, run_dir, progress)
 
 
@@ -51,7 +55,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
     Raises UserError when the configuration would make it another run.
     """
     progress = Progress(make_console(), config.run.num_steps)
-    with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+    with run_lock(run_dir), live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
             saved = checkpoint.state.configuration
@@ -66,7 +70,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
 
 
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:
-    """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
+    """Everything between the configuration and the table."""
     progress.phase("set-up")
     check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
@@ -86,8 +90,10 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
         sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
-    store, losses = _store(config, run_dir, progress), Losses()
+    inputs, store = inputs_of(config, model_dir, sets), _store(config, run_dir, progress)
     checkpoint = store.newest()
+    for line in () if checkpoint is None else check_inputs(checkpoint.state, inputs):
+        progress.note(f"warning: {line}")
     num_done = 0 if checkpoint is None else checkpoint.state.step
     if num_done >= config.run.num_steps and not config.evaluation.enabled:
         progress.note(f"all {num_done} steps are done: nothing is left to do")
@@ -99,6 +105,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     run = Run(
         config=limited_run(config, encoder, sets, warm_start, run_dir, progress, num_done),
         given=config,
+        inputs=inputs,
         warm_start=warm_start,
         run_dir=run_dir,
         model_dir=model_dir,
@@ -107,22 +114,27 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         progress=progress,
         longest=longest_prompt(encoder, sets.train),
     )
+    report = _trained(run, store)
+    progress.finished()
+    if report is not None:
+        write_whole(run_dir / REPORT_FILE, report.to_json())
+    return report
+
+
+def _trained(run: Run, store: CheckpointStore) -> EvaluationReport | None:
+    """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
+    losses = Losses()
     while True:
         checkpoint = store.newest()
         try:
-            with ray_session(run.config.cluster, namespace=f"floe-{run_dir.name}-{losses.num_all}") as line:
-                progress.note(line)
-                check_resources(config)
-                report = train_on_cluster(run, store, checkpoint)
-            break
+            with ray_session(run.config.cluster, namespace=f"floe-{run.run_dir.name}-{losses.num_all}") as line:
+                run.progress.note(line)
+                check_resources(run.given)
+                return train_on_cluster(run, store, checkpoint)
         except ActorsLost as fault:
             newest = store.newest()
             losses.count(0 if newest is None else newest.state.step, fault)
-            progress.note(f"{fault}")
-    progress.finished()
-    if report is not None:
-        (run_dir / REPORT_FILE).write_text(report.to_json())
-    return report
+            run.progress.note(f"{fault}")
 
 
 def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:

@@ -69,7 +69,7 @@ def longest_text(config: Any) -> int | None:
 def weights(model_dir: Path, config: RunConfig) -> Finding:
     """Every file is there and as long as its header says, and has the modules that the adapter belongs to."""
     try:
-        paths = _weight_files(model_dir)
+        paths = weight_files(model_dir)
     except ValueError as error:
         return fault(f"{model_dir / INDEX} is no index of weights ({_first_line(error)})", WHOLE_MODEL)
     if is_of_hub(config.model) and not (paths and all(path.is_file() for path in paths)):
@@ -144,7 +144,8 @@ def read_model_config(model_dir: Path) -> Any:
     return AutoConfig.from_pretrained(model_dir)
 
 
-def _weight_files(model_dir: Path) -> list[Path]:
+def weight_files(model_dir: Path) -> list[Path]:
+    """Return the files that the index names, or all of the folder. Raises ValueError for an index that is none."""
     index = model_dir / INDEX
     if not index.is_file():
         return sorted(model_dir.glob("*.safetensors"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cluster.folder_faults import gone
 from cluster.messages import Outcome
 from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics
@@ -26,6 +27,7 @@ class MetricsLog:
     def __init__(self, run_dir: Path, sinks: Sequence[RecordSink] = ()) -> None:
         """Closes the sinks with itself."""
         run_dir.mkdir(parents=True, exist_ok=True)
+        self._run_dir = run_dir
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
         self._sinks = sinks
 
@@ -55,6 +57,15 @@ class MetricsLog:
         for sink in self._sinks:
             sink.write(record.step, values)
 
+    def check_in_place(self) -> None:
+        """Raises UserError when the folder is gone: a deleted file still takes what is written to it."""
+        try:
+            is_there = os.path.samestat(os.fstat(self._file.fileno()), (self._run_dir / METRICS_FILE).stat())
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise gone(self._run_dir)
+
     @property
     def position(self) -> int:
         """Bytes of the file up to the last record's end."""
@@ -62,8 +73,11 @@ class MetricsLog:
 
     def close(self, end: RunEnd = RunEnd.FINISHED) -> None:
         """Close the file and the sinks; a second call does nothing."""
-        if not self._file.closed:
-            self._file.close()
+        if self._file.closed:
+            return
+        try:
+            self._file.close()  # on a full disk it fails once more
+        finally:
             for sink in self._sinks:
                 sink.close(end)
 
@@ -74,12 +88,25 @@ class MetricsLog:
         self.close(RunEnd.of(fault))
 
 
-def forget_metrics_after(run_dir: Path, step: int, position: int) -> None:
-    """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing."""
-    path = run_dir / METRICS_FILE
-    if path.is_file() and path.stat().st_size > position:
+def forget_metrics_after(run_dir: Path, step: int, position: int) -> str:
+    """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing.
+
+    Returns a sentence when a crash of the machine took records from before; the torn one goes too.
+    """
+    path, lost = run_dir / METRICS_FILE, ""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > position:
         os.truncate(path, position)
+    elif size < position:
+        num_whole_bytes = path.read_bytes().rfind(b"\n") + 1 if size else 0
+        if size:
+            os.truncate(path, num_whole_bytes)
+        lost = (
+            f"{METRICS_FILE} ends {position - num_whole_bytes:,} bytes before the checkpoint of step {step}: the "
+            "records of steps before it that are not there were lost, as in a loss of power"
+        )
     forget_curves_after(run_dir, step)
+    return lost
 
 
 def _flat(rewards: RewardMetrics) -> dict[str, float]:

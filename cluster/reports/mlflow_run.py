@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from cluster.reports.record_sink import RunEnd, Values
 from cluster.reports.trackers import keep_tracker_id, tracker_id
+from configs.absolute_paths import MLFLOW, absolute_value
 from configs.errors import UserError
 from configs.schema import RunConfig
 
-TRACKER = "mlflow"
+TRACKER, STORE = "mlflow", "mlflow_folder"
 STATES = {RunEnd.FINISHED: "FINISHED", RunEnd.INTERRUPTED: "KILLED", RunEnd.FAILED: "FAILED"}
 PROBE_TIMEOUT_S = 10.0
 CLOSE_LIMIT_S = 60.0  # for records that the server has not taken yet
@@ -30,8 +31,9 @@ class MlflowRun:
 
     def __init__(self, config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> None:
         """Raises UserError when nothing answers at `run.mlflow_uri`."""
-        uri = config.run.mlflow_uri
-        assert uri is not None
+        given = config.run.mlflow_uri
+        assert given is not None
+        uri = _store_of_run(run_dir, absolute_value(MLFLOW, given))
         check_answers(uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder in place of a server
@@ -110,6 +112,16 @@ class MlflowRun:
             act()
         except self._refusals as fault:
             self._note(f"MLflow does not take the records ({_first_line(fault)}); they wait for the next step's")
+
+
+def _store_of_run(run_dir: Path, uri: str) -> str:
+    """A run that began with a folder goes on there, from wherever it is resumed."""
+    known = tracker_id(run_dir, STORE)
+    if urlsplit(uri).scheme or (known is not None and not Path(known).is_dir()):
+        return uri
+    if known is None:
+        keep_tracker_id(run_dir, STORE, uri)
+    return known or uri
 
 
 def check_answers(uri: str) -> None:

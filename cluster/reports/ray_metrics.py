@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import ray
 from ray.util.metrics import Gauge
@@ -127,7 +129,10 @@ class RayMetrics:
     """For a driver that is connected to Ray, until `close`. A value of None is not shown."""
 
     def __init__(self, run_name: str, run_folder: str) -> None:
-        self._run_tags = dict(zip(RUN_TAGS, (run_name, run_folder), strict=True))
+        self._run_tags = {
+            tag: quote(value, safe=string.printable, errors="surrogateescape")  # Ray takes ASCII alone
+            for tag, value in zip(RUN_TAGS, (run_name, run_folder), strict=True)
+        }
         self._gauges = {
             metric.name: Gauge(
                 metric.name,

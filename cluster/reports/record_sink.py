@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Protocol
 
-from configs.errors import Interrupted
+from configs.errors import is_stop
 
 Values = Mapping[str, float | None]  # the record's finite numbers by name; None for a mean of nothing
 
@@ -21,7 +21,7 @@ class RunEnd(Enum):
         """Of a block that this left, or that was left without."""
         if fault is None:
             return cls.FINISHED
-        return cls.INTERRUPTED if isinstance(fault, KeyboardInterrupt | Interrupted) else cls.FAILED
+        return cls.INTERRUPTED if is_stop(fault) else cls.FAILED
 
 
 class RecordSink(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
 from configs.schema import RunSection
+from configs.whole_files import write_whole
 
 TRACKERS_FILE = "trackers.json"
 
@@ -33,10 +33,7 @@ def tracker_id(run_dir: Path, tracker: str) -> str | None:
 
 
 def keep_tracker_id(run_dir: Path, tracker: str, run_id: str) -> None:
-    path = run_dir / TRACKERS_FILE
-    beside = path.with_suffix(".json.new")
-    beside.write_text(json.dumps(_ids(run_dir) | {tracker: run_id}, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_whole(run_dir / TRACKERS_FILE, json.dumps(_ids(run_dir) | {tracker: run_id}, indent=2) + "\n")
 
 
 def _ids(run_dir: Path) -> dict[str, str]:
