@@ -80,7 +80,7 @@ code = """import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 print('up', flush=True)
 time.sleep(60)"""
-subprocess.Popen = lambda arguments: real([sys.executable, "-c", code])
+subprocess.Popen = lambda arguments, **options: real([sys.executable, "-c", code], **options)
 sys.exit(supervisor._run(["train"])[0])
 '''
 
