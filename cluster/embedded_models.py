@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.home_folder import make_writable
 from configs.schema import ModelSection, RunConfig
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
@@ -48,19 +52,40 @@ def is_of_hub(model: ModelSection) -> bool:
 def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
     """Return the folder, made by `write` where there is none, or one of another recipe.
 
-    It is written beside and renamed, so that an interrupted conversion is never taken for a model.
+    It is written beside and renamed, so that an interrupted conversion is never taken for a model. Of two processes
+    that make it at the same time, the one that is ready first gives the folder; the other may be read already.
     """
-    mark = folder / COMPLETE_MARK
-    if mark.exists() and mark.read_text() == recipe:
+    if _is_made(folder, recipe):
         return folder
-    beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    make_writable(folder.parent)
+    beside = folder.with_name(f"{folder.name}.writing-{socket.gethostname()}-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    beside.mkdir()
     write(beside)
     (beside / COMPLETE_MARK).write_text(recipe)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    while not _takes_its_place(beside, folder):
+        if _is_made(folder, recipe):
+            shutil.rmtree(beside)
+            break
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)  # of another recipe
     return folder
+
+
+def _takes_its_place(beside: Path, folder: Path) -> bool:
+    """Rename the folder, where there is none of that name."""
+    try:
+        beside.rename(folder)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _is_made(folder: Path, recipe: str) -> bool:
+    mark = folder / COMPLETE_MARK
+    return mark.exists() and mark.read_text() == recipe
 
 
 def _write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
