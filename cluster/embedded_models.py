@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
 from configs.home_folder import make_writable
 from configs.schema import ModelSection, RunConfig
 
@@ -22,6 +23,7 @@ COMPLETE_MARK = "floe-complete"
 TINY_RECIPE = "2 layers, 240 batches"  # of `tiny_model`: another one has to make the model anew
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
+WEIGHTS_INDEX = "model.safetensors.index.json"
 LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
 
 
@@ -128,9 +130,24 @@ def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
+        folder = Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "
             f"({type(fault).__name__}): give the folder of a model, or check the name and the connection."
         ) from fault
+    if weights and not _has_weights(folder):  # without a connection the hub's library hands out what there is
+        raise UserError(
+            f"The weights of model.path '{name}' are not all in {folder}: fetch them with a connection (and without "
+            "HF_HUB_OFFLINE), or give a model that has *.safetensors files."
+        )
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether there are weights, and every file of them that the index names."""
+    if not any(folder.glob("*.safetensors")):
+        return False
+    index = folder / WEIGHTS_INDEX
+    named = parsed_json(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+    return all((folder / name).is_file() for name in set(named))
