@@ -19,7 +19,7 @@ from cluster.graph_reward_cli import train_graph_reward
 from cluster.interrupts import terminations_as_ctrl_c
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
-from cluster.reports.shown_text import say
+from cluster.reports.shown_text import say, show_what_cant_be_encoded
 from configs.absolute_paths import with_absolute_paths
 from configs.errors import (
     EXIT_CODE_FAULT,
@@ -245,6 +245,7 @@ def main() -> None:
 
     With FLOE_DEBUG=1 an error keeps its trace; else the trace is in a file that the last line names.
     """
+    show_what_cant_be_encoded()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would be drawn into floe's own progress
     try:
         with terminations_as_ctrl_c():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.foreign_files import parsed_json
+from configs.home_folder import make_writable
 from configs.schema import ModelSection, RunConfig
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
@@ -18,6 +23,7 @@ COMPLETE_MARK = "floe-complete"
 TINY_RECIPE = "2 layers, 240 batches"  # of `tiny_model`: another one has to make the model anew
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
+WEIGHTS_INDEX = "model.safetensors.index.json"
 LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
 
 
@@ -48,19 +54,40 @@ def is_of_hub(model: ModelSection) -> bool:
 def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
     """Return the folder, made by `write` where there is none, or one of another recipe.
 
-    It is written beside and renamed, so that an interrupted conversion is never taken for a model.
+    It is written beside and renamed, so that an interrupted conversion is never taken for a model. Of two processes
+    that make it at the same time, the one that is ready first gives the folder; the other may be read already.
     """
-    mark = folder / COMPLETE_MARK
-    if mark.exists() and mark.read_text() == recipe:
+    if _is_made(folder, recipe):
         return folder
-    beside = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
+    make_writable(folder.parent)
+    beside = folder.with_name(f"{folder.name}.writing-{socket.gethostname()}-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    beside.mkdir()
     write(beside)
     (beside / COMPLETE_MARK).write_text(recipe)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    while not _takes_its_place(beside, folder):
+        if _is_made(folder, recipe):
+            shutil.rmtree(beside)
+            break
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)  # of another recipe
     return folder
+
+
+def _takes_its_place(beside: Path, folder: Path) -> bool:
+    """Rename the folder, where there is none of that name."""
+    try:
+        beside.rename(folder)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _is_made(folder: Path, recipe: str) -> bool:
+    mark = folder / COMPLETE_MARK
+    return mark.exists() and mark.read_text() == recipe
 
 
 def _write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
@@ -103,9 +130,24 @@ def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
+        folder = Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "
             f"({type(fault).__name__}): give the folder of a model, or check the name and the connection."
         ) from fault
+    if weights and not _has_weights(folder):  # without a connection the hub's library hands out what there is
+        raise UserError(
+            f"The weights of model.path '{name}' are not all in {folder}: fetch them with a connection (and without "
+            "HF_HUB_OFFLINE), or give a model that has *.safetensors files."
+        )
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether there are weights, and every file of them that the index names."""
+    if not any(folder.glob("*.safetensors")):
+        return False
+    index = folder / WEIGHTS_INDEX
+    named = parsed_json(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else ()
+    return all((folder / name).is_file() for name in set(named))

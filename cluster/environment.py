@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
+
+from cluster.contained.own_code import with_own_code
 
 # PyTorch's own kernels, its oneDNN (matrix products) and its MKL (float32 matrix products) read these at their start.
 MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
@@ -18,7 +21,32 @@ def environment_overrides() -> list[str]:
 
 def logs_dir() -> Path:
     """For failures of commands that have no run folder."""
-    return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"
+    try:
+        return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"
+    except RuntimeError:  # neither HOME nor an entry of the user says where it is
+        return Path(tempfile.gettempdir()) / "floe" / "logs"
+
+
+def environment_of_floe() -> dict[str, str]:
+    """Return this process's variables, for one that is to be floe as this one is."""
+    return with_own_code(os.environ)
+
+
+def ray_address() -> str:
+    """Return what RAY_ADDRESS names, as a Ray job sets it; empty where it names nothing."""
+    return os.environ.get("RAY_ADDRESS", "")
+
+
+def ray_temp_folder() -> tuple[str, Path]:
+    """Return the folder that a Ray of this machine puts its own below, and the variable that says so, if one does."""
+    found = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+    return found, Path(os.environ[found] if found else "/tmp")
+
+
+def has_ray_token() -> bool:
+    """Whether the environment says what a Ray that starts takes as its token, or that it takes none."""
+    is_off = os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
+    return is_off or any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
 
 
 def visible_devices() -> str | None:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
+from cluster.control_groups import GROUPS, MEMBERSHIP, group_folders
 from configs.errors import UserError
 
-CONTAINER = Path("/sys/fs/cgroup")  # version 2: limit and use of the container that this process is in
+
+class _Names(NamedTuple):
+    limit: str
+    used: str
+    reclaimable: str  # of memory.stat: file pages that would be given up
 
 
-def free_memory_bytes(container: Path = CONTAINER) -> float:
-    """Of the machine, or what its container has left of its limit; file pages that would be given up count as free."""
+VERSIONS = (
+    _Names("memory.max", "memory.current", "inactive_file"),
+    _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def free_memory_bytes(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> float:
+    """Return what the machine has free, or what a control group has left of its limit.
+
+    File pages that would be given up count as free.
+    """
     free_bytes: float = psutil.virtual_memory().available
-    limit, used = container / "memory.max", container / "memory.current"
-    if limit.is_file() and used.is_file() and (limit_text := limit.read_text().strip()) != "max":
-        free_bytes = min(free_bytes, int(limit_text) - int(used.read_text()) + _reclaimable_bytes(container))
+    for folder in group_folders("memory", groups, membership):
+        for names in VERSIONS:
+            limit_bytes, used_bytes = _bytes(folder / names.limit), _bytes(folder / names.used)
+            if limit_bytes is not None and used_bytes is not None:
+                reclaimable_bytes = _counted(folder / "memory.stat", names.reclaimable)
+                free_bytes = min(free_bytes, limit_bytes - used_bytes + reclaimable_bytes)
     return free_bytes
 
 
-def total_memory_bytes(container: Path = CONTAINER) -> int:
-    """Of the machine, or the limit of its container."""
-    total: int = psutil.virtual_memory().total
-    limit = container / "memory.max"
-    if limit.is_file() and (limit_text := limit.read_text().strip()) != "max":
-        total = min(total, int(limit_text))
-    return total
+def total_memory_bytes(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> int:
+    """Return the machine's memory, or the smallest limit of the control groups that this process is in."""
+    folders = group_folders("memory", groups, membership)
+    limits = [_bytes(folder / names.limit) for folder in folders for names in VERSIONS]
+    return min([psutil.virtual_memory().total, *(limit for limit in limits if limit is not None)])
 
 
 def check_free_memory(needed_gib: float, free_bytes: float) -> None:
@@ -38,7 +54,12 @@ def check_free_memory(needed_gib: float, free_bytes: float) -> None:
         )
 
 
-def _reclaimable_bytes(container: Path) -> int:
-    path = container / "memory.stat"
+def _bytes(path: Path) -> int | None:
+    """Return the number of a file; None for a file that is not there, and for `max`, which is no limit."""
+    text = path.read_text().strip() if path.is_file() else ""
+    return int(text) if text.isdigit() else None
+
+
+def _counted(path: Path, name: str) -> int:
     lines = path.read_text().splitlines() if path.is_file() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import ray
 
 from cluster.actor_start import await_start, over_nodes, starting
 from cluster.clock import decided_reward
+from cluster.cores import num_cores
 from cluster.environment import instruction_set_masks
 from cluster.free_memory import check_free_memory, free_memory_bytes
 from cluster.interrupts import own_signals
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
-from cluster.ray_address import LOOPBACK, check_answers, check_dashboard_port, cluster_address
+from cluster.own_ray import start_own_ray
+from cluster.ray_address import check_answers, cluster_address, passed_over
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
+from cluster.worker_path import job_config
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
-
-LOCAL_OBJECT_STORE_BYTES = 2**30
 
 
 @contextmanager
@@ -43,7 +42,12 @@ def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
 
 
 def _connect(cluster: ClusterSection, namespace: str) -> str:
-    shared: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
+    shared: dict[str, Any] = {
+        "namespace": namespace,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "job_config": job_config(),
+    }
     address = cluster_address(cluster)
     if address is not None:
         check_answers(address)
@@ -55,35 +59,7 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
                 f"No Ray cluster answers at {address} ({fault}): start one with 'ray start --head', "
                 "or set cluster.address=local."
             ) from fault
-    port = cluster.dashboard_port
-    check_dashboard_port(cluster)
-    with _loopback_only():
-        ray.init(
-            address="local",
-            include_dashboard=port is not None,
-            dashboard_host=LOOPBACK,
-            dashboard_port=port,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
-            _system_config={"worker_niceness": 0},
-            **shared,
-        )
-    return "started a local Ray" + ("" if port is None else f", dashboard at http://{LOOPBACK}:{port}")
-
-
-@contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Has the servers of a Ray that starts listen at the loopback interface: its own way on a Mac.
-
-    On Linux it takes the host's address in place of 127.0.0.1, and listens on every interface.
-    """
-    from ray._private import ray_constants
-
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+    return start_own_ray(cluster, shared) + passed_over(cluster)
 
 
 def check_resources(config: RunConfig) -> None:
@@ -214,12 +190,6 @@ def put_blob(blob: np.ndarray) -> list:
 def fetch_blob(reference: list) -> np.ndarray:
     """What `put_blob` stored, read-only."""
     return ray.get(reference[0])
-
-
-def num_cores() -> int:
-    """Return the physical cores that this process may be on, at least 1."""
-    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return min(physical, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else physical
 
 
 def has_spare_cores(config: RunConfig) -> bool:

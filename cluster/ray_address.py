@@ -4,31 +4,68 @@ from __future__ import annotations
 
 import socket
 
+from cluster.environment import ray_address
 from configs.errors import UserError
 from configs.schema import ClusterSection
 
 LOOPBACK = "127.0.0.1"
 PROBE_TIMEOUT_S = 10.0
+VARIABLE = "RAY_ADDRESS"
+KEY = "cluster.address"
+MAX_PORT = 65535
 
 
 def cluster_address(cluster: ClusterSection) -> str | None:
-    """Of the cluster that is joined; None where an own local Ray is started."""
-    address = _recorded_cluster() if cluster.address == "auto" else cluster.address
-    return None if address == "local" else address
+    """Return the address of the cluster that is joined; None where an own local Ray is started.
+
+    `auto` is RAY_ADDRESS, which a Ray job has set, or else the cluster of `ray start` where it still answers. Ray's own
+    `auto` would also join the private Ray of another run on this machine, and die with it. Raises UserError.
+    """
+    if cluster.address != "auto":
+        return None if cluster.address == "local" else cluster.address
+    named = ray_address()
+    if named and named != "auto":
+        return None if named == "local" else named
+    recorded = recorded_cluster()
+    return recorded if recorded is not None and not _silence(recorded) else None
+
+
+def recorded_cluster() -> str | None:
+    """Return the address that `ray start` has left in Ray's temp folder, of a cluster that may have died since."""
+    from ray._private.utils import read_ray_address
+
+    return read_ray_address() or None
+
+
+def passed_over(cluster: ClusterSection) -> str:
+    """Return what to say of a recorded cluster that is not joined since it does not answer; empty for none."""
+    if cluster.address != "auto" or cluster_address(cluster) is not None or ray_address() == "local":
+        return ""
+    from ray._common.utils import get_ray_address_file
+
+    recorded = recorded_cluster()
+    if recorded is None:
+        return ""
+    return f", since nothing answers at {recorded}, which {get_ray_address_file(None)} names"
 
 
 def check_answers(address: str) -> None:
     """Raises UserError. Ray itself would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"cluster.address is {address!r}: use 'auto', 'local' or host:port, as ray start printed it.")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_S).close()
-    except OSError as fault:
+    source = VARIABLE if address == ray_address() else KEY
+    remedy = f"unset {VARIABLE}" if source == VARIABLE else f"set {KEY}=local"
+    if "://" in address:
+        kind = "the address of Ray's dashboard" if address.startswith("http") else "an address for Ray's client"
+        raise UserError(f"{source} is {address!r}, {kind}: give host:port as ray start printed it, or {remedy}.")
+    if _place(address) is None:
         raise UserError(
-            f"No Ray cluster answers at {address} ({fault.strerror or fault}): start one with 'ray start --head', "
-            "or set cluster.address=local."
-        ) from fault
+            f"{source} is {address!r}: use 'auto', 'local' or host:port with a port from 1 to {MAX_PORT}, "
+            "as ray start printed it."
+        )
+    if silence := _silence(address):
+        raise UserError(
+            f"No Ray cluster answers at {address} ({silence}), which {source} names: "
+            f"start one with 'ray start --head', or {remedy}."
+        )
 
 
 def check_dashboard_port(cluster: ClusterSection) -> None:
@@ -38,14 +75,24 @@ def check_dashboard_port(cluster: ClusterSection) -> None:
         raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")
 
 
-def _recorded_cluster() -> str | None:
-    """RAY_ADDRESS, which a Ray job has set, or the cluster of `ray start`; None when there is neither.
+def _place(address: str) -> tuple[str, int] | None:
+    """Return host and port, None for what is no such address."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= MAX_PORT:
+        return None
+    return host.strip("[]"), int(port)
 
-    Ray's own `auto` would also join the private Ray of another run on this machine, and die with it.
-    """
-    from ray._private.services import get_ray_address_from_environment
 
-    return get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
+def _silence(address: str) -> str:
+    """Return why nothing answers there; empty where something does."""
+    place = _place(address)
+    if place is None:
+        return "no address"
+    try:
+        socket.create_connection(place, timeout=PROBE_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as fault:
+        return getattr(fault, "strerror", None) or str(fault)
+    return ""
 
 
 def _is_free(port: int) -> bool:

@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 
 CONFIG_FILE = "config.yaml"
 LEVELS_TO_RUN = 2  # RUN/adapters/latest
+SENT_FOLDERS = "working_dir_files"  # where Ray unpacks what `ray job submit --working-dir` sends
 
 
 def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
@@ -22,6 +23,11 @@ def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # in milliseconds: one process may start several
         run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
     run_dir = run_dir.expanduser().resolve()
+    if SENT_FOLDERS in run_dir.parts:
+        raise UserError(
+            f"The run folder {run_dir} is within the copy of the working folder that a Ray job has, and goes with it: "
+            "give an absolute --run-dir, FLOE_HOME or run.home."
+        )
     if (run_dir / CONFIG_FILE).exists():
         raise UserError(
             f"The run folder {run_dir} holds a run already: choose another --run-dir, or go on with --resume {run_dir}."
@@ -29,7 +35,9 @@ def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UserError(f"Can't make the run folder {run_dir} ({fault.strerror}): choose another --run-dir.") from fault
+        raise UserError(
+            f"Can't make the run folder {run_dir} ({fault.strerror}): choose another --run-dir, FLOE_HOME or run.home."
+        ) from fault
     return run_dir
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from cluster.contained.own_code import module_command
+from cluster.environment import environment_of_floe
 from configs.errors import EXIT_CODE_INTERRUPTED, EXIT_CODE_USER_ERROR
 
 DRIVER_ITSELF = "--unsupervised"  # tells a driver that it has a supervisor
@@ -40,7 +41,7 @@ def _run(arguments: Sequence[str]) -> tuple[int, bool]:
         ended.append(number)
         driver.send_signal(number)
 
-    driver = subprocess.Popen([sys.executable, "-m", "cluster.cli", *arguments])
+    driver = subprocess.Popen(module_command("cluster.cli", *arguments), env=environment_of_floe())
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -62,7 +62,7 @@ class LearnerSection(Section):
     max_pack_tokens: int = Field(2048, ge=64, description="Tokens of one packed micro-batch.")
     num_cpus: float = Field(0.5, ge=0)
     num_gpus: float = Field(0.0, ge=0)
-    num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core of the machine among the ranks.")
+    num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core that the process may use.")
 
     def decided_zero_stage(self, dtype: str) -> int:
         """Return ZeRO's stage for weights of `dtype`; each copies and flattens gradients more than the one below.

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from configs.colocation import Colocation
+from configs.errors import ConfigError
 from configs.health_section import HealthSection
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 from configs.reward_sections import RewardSection
@@ -64,7 +65,12 @@ class RunSection(Section):
 
     @property
     def home_dir(self) -> Path:
-        return self.home.expanduser().resolve()
+        try:
+            return self.home.expanduser().resolve()
+        except RuntimeError:
+            raise ConfigError(
+                f"run.home is {self.home}, and no variable HOME says where that is: set HOME, FLOE_HOME or run.home."
+            ) from None
 
 
 class ModelSection(Section):
@@ -168,7 +174,7 @@ class RolloutSection(Section):
     max_num_seqs: int = Field(256, ge=1)
     num_cpus: float = Field(0.5, ge=0, description="Ray CPUs reserved per actor.")
     num_gpus: float = Field(0.0, ge=0, description="Ray GPUs reserved per actor.")
-    num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core of the machine.")
+    num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core that the process may use.")
     stuck_after_s: float = Field(
         900.0, gt=0, description="An actor that finishes no group, or gives no other answer, for so long is replaced."
     )
@@ -197,7 +203,7 @@ class EvaluationSection(Section):
 
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
-    dashboard_port: int | None = Field(None, description="Of the own local Ray; None lets Ray choose.")
+    dashboard_port: int | None = Field(None, ge=1, le=65535, description="Of the own local Ray; None lets Ray choose.")
     colocation: Colocation | Literal["auto"] = Field(
         "auto",
         description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "

@@ -52,7 +52,7 @@ READS_ENVIRONMENT = [
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = [
     "cluster/cli.py",
-    "cluster/placement.py",
+    "cluster/own_ray.py",
     "actors/vllm_*.py",
     "learner/deepspeed_*.py",
     "learner/operator_builds.py",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from cluster.embedded_models import made_once
+from cluster.embedded_models import WEIGHTS_INDEX, made_once, model_folder
+from cluster.preflight.model_files import weights
+from configs.errors import UserError
+from configs.loading import load_config
 
 
 def writing(text: str):
@@ -37,3 +41,21 @@ def test_what_was_broken_off_is_no_model(tmp_path):
         made_once(tmp_path / "tiny", broken_off)
     assert not (tmp_path / "tiny").exists()
     assert (made_once(tmp_path / "tiny", writing("whole")) / "model").read_text() == "whole"
+
+
+@pytest.mark.parametrize("present", [(), (WEIGHTS_INDEX, "a.safetensors")])
+def test_a_model_half_in_the_cache_stops_what_needs_its_weights(tmp_path, monkeypatch, present):
+    (tmp_path / "config.json").write_text("{}")
+    for name in present:
+        (tmp_path / name).write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    config = load_config(None, ["model.path=someone/model"])
+    with pytest.raises(UserError, match=r"weights of model\.path 'someone/model' are not all in .*: fetch them with"):
+        model_folder(config, tmp_path)
+    assert model_folder(config, tmp_path, weights=False) == tmp_path
+    for is_offline, level in ((True, "fault"), (False, "warning")):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_offline)
+        assert weights(tmp_path, config).level == level
+    for name in ("a.safetensors", "b.safetensors"):
+        (tmp_path / name).write_text("")
+    assert model_folder(config, tmp_path) == tmp_path

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from cluster import free_memory
 from cluster.embedded_models import SMOLLM2
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.published import published_shape
@@ -206,29 +205,11 @@ def test_more_threads_than_cores_that_may_be_used():
     assert is_ok(machine.threads(config, num_allowed=64))
 
 
-def test_a_containers_quota_counts(tmp_path, monkeypatch):
-    quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(machine, "CPU_QUOTA", quota)
-    unlimited = machine.num_allowed_cores()
-    quota.write_text("50000 100000\n")
-    assert machine.num_allowed_cores() == 0.5
-    quota.write_text("max 100000\n")
-    assert machine.num_allowed_cores() == unlimited
-
-
 def test_too_little_memory_is_said_as_ray_session_says_it():
     config = RunConfig(cluster=ClusterSection(min_free_memory_gib=4))
     found = outcome("memory", lambda: machine.memory(config, 3 * GIB), Path("unused"))
     assert is_fault(found, "3.0 GiB of free memory, the run needs 4", "lower cluster.min_free_memory_gib")
     assert is_ok(machine.memory(config, 5 * GIB))
-
-
-def test_a_containers_limit_of_memory_counts(tmp_path):
-    without = free_memory.free_memory_bytes(tmp_path)
-    (tmp_path / "memory.max").write_text(f"{2**20}\n")
-    (tmp_path / "memory.current").write_text(f"{2**19}\n")
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000\n")
-    assert free_memory.free_memory_bytes(tmp_path) == 2**19 + 1000 < without
 
 
 def test_shared_memory(tmp_path):

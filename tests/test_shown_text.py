@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cluster.reports.shown_text import ShownConsole, say, visible
+from cluster.reports.progress import make_console
+from cluster.reports.shown_text import ShownConsole, say, show_what_cant_be_encoded, visible
 from tests.command_line import config, floe
 from tests.score_requests import make_database
 
@@ -127,3 +131,28 @@ def test_commands_that_read_data_show_them(tmp_path) -> None:
         printed = done.stdout + done.stderr
         assert not CONTROL.search(printed), (arguments[0], printed)
         assert printed, arguments
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_output_can_not_encode_is_shown_as_an_escape(monkeypatch, encoding):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
+    show_what_cant_be_encoded()
+    say("step ━ of 城市")
+    make_console().print(Text("held back ━ 城市"))
+    sys.stdout.flush()
+    assert written.getvalue() == b"step \\u2501 of \\u57ce\\u5e02\nheld back \\u2501 \\u57ce\\u5e02\n"
+
+
+def test_a_command_whose_output_is_not_utf_8_ends_well(tmp_path):
+    make_database(tmp_path, "db", script="CREATE TABLE t (a)")
+    questions = [{"question_id": "é城", "db_id": "db", "question": "?", "query": "SELECT 1"}]
+    (tmp_path / "questions.json").write_text(json.dumps(questions))
+    (tmp_path / "predictions.jsonl").write_text(json.dumps({"question_id": "é城", "sql": "SELECT '━'"}) + "\n")
+    files = {"questions": "questions.json", "databases": "", "predictions": "predictions.jsonl"}
+    arguments = [part for name, place in files.items() for part in (f"--{name}", str(tmp_path / place))]
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.cli", "score", *arguments], capture_output=True, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0 and b"\\xe9\\u57ce" in done.stdout + done.stderr, done.stderr

@@ -81,7 +81,7 @@ for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, frame: sys.exit(number))
 print('up', flush=True)
 time.sleep(60)"""
-subprocess.Popen = lambda arguments: real([sys.executable, "-c", code])
+subprocess.Popen = lambda arguments, **options: real([sys.executable, "-c", code], **options)
 sys.exit(supervisor._run(["train"])[0])
 '''
 

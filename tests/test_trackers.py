@@ -7,12 +7,14 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.mlflow_run import MlflowRun
+from cluster.reports.mlflow_run import MlflowRun, check_answers, store_of
 from cluster.reports.record_sink import RunEnd
 from cluster.reports.trackers import TRACKERS_FILE, check_trackers, tracker_id
 from configs.errors import Interrupted, UserError
@@ -129,6 +131,51 @@ def test_what_mlflow_refuses_is_said_and_sent_again(tmp_path, monkeypatch):
 def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9"):
         MlflowRun(config("run.mlflow_uri=http://127.0.0.1:9"), tmp_path, print)
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Knows one name that no other way leads to."""
+
+    def do_GET(self):
+        self.send_response(200 if self.path.startswith("http://mlflow.invalid:5000/") else 502)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        return
+
+
+def test_a_server_behind_a_proxy_is_asked_by_the_proxy(monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "")
+        check_answers("http://mlflow.invalid:5000")
+        with pytest.raises(UserError, match=r"a gateway says 502.*NO_PROXY"):
+            check_answers("http://other.invalid:5000")
+        server.shutdown()
+
+
+def test_a_relative_folder_stays_that_of_the_first_start(tmp_path, monkeypatch):
+    first, other = tmp_path / "first", tmp_path / "other"
+    for folder in (first, other, tmp_path / "run", tmp_path / "further-run"):
+        folder.mkdir()
+    monkeypatch.chdir(first)
+    assert store_of("mlruns", tmp_path / "run") == str(first / "mlruns")
+    monkeypatch.chdir(other)
+    assert store_of("mlruns", tmp_path / "run") == str(first / "mlruns")
+    assert store_of("mlruns", tmp_path / "further-run") == str(other / "mlruns")
+    assert store_of(str(other), tmp_path / "run") == str(other)
+
+
+def test_the_home_and_what_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store_of("~/mlruns", tmp_path) == str(tmp_path / "mlruns")
+    for uri in ("http://host:5000", "sqlite:///x.db", "file:///srv/mlruns", "databricks"):
+        assert store_of(uri, tmp_path) == uri
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.heavy

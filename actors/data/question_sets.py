@@ -15,6 +15,7 @@ from cluster.contained.database_places import expected_path, find_database
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
+from configs.home_folder import make_writable
 from configs.schema import DataSection
 
 SPLITS = ("train", "tune", "test")
@@ -35,7 +36,11 @@ class QuestionSets:
 def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     """The embedded demo, written on first use, or the user's files split here. Raises UserError for bad files."""
     if data.source == "demo":
-        write_demo(demo_dir)
+        try:
+            write_demo(demo_dir)
+        except OSError:
+            make_writable(demo_dir)
+            raise
         train, tune, test = (read_questions(demo_dir / f"{name}.json") for name in SPLITS)
         return _limited(data, demo_dir / "databases", train, tune, test)
     if data.source == "prepared":

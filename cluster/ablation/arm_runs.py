@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cluster.ablation.arms import Arm
 from cluster.clock import with_clock
+from cluster.contained.own_code import module_command
+from cluster.environment import environment_of_floe
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER
 from cluster.resume_checks import changed_keys
 from cluster.run_evaluation import POLICY_FILE
@@ -85,7 +87,8 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
         _copy_start(run, others)
         given = [*overrides, *run.arm.overrides, *shared_precision(others), f"run.seed={run.seed}"]
         arguments = ["--config", str(config_file), "--run-dir", str(run.run_dir), *given]
-    done = subprocess.run([sys.executable, "-m", "cluster.cli", "train", *arguments], stdout=sys.stderr, check=False)
+    command = module_command("cluster.cli", "train", *arguments)
+    done = subprocess.run(command, stdout=sys.stderr, env=environment_of_floe(), check=False)
     if done.returncode:
         raise UserError(
             f"The run of {run.arm.name} with seed {run.seed} ended with {done.returncode}, see above: mend that, and "

@@ -21,10 +21,11 @@ from transformers import AutoConfig
 from actors.slot_receiver import SlotReceiver
 from cluster.bench.random_adapter import random_adapter
 from cluster.bench.targets import Target, targets_table
+from cluster.cores import num_cores
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.messages import AdapterManifest
-from cluster.placement import num_cores, put_blob, ray_session
+from cluster.placement import put_blob, ray_session
 from cluster.precision.resolved import with_precision
 from cluster.reports.progress import Progress, make_console
 from configs.schema import RunConfig

@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from cluster.contained.frames import Frame, is_frame_waiting, receive_frame
+from cluster.contained.own_code import module_command, with_own_code
 
 MAX_STARTS = 3
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
@@ -196,18 +195,16 @@ class ContainedProcess:
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
-        root = str(Path(__file__).resolve().parents[2])
-        search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        # -P keeps the working directory off the module path; the new session keeps a Ctrl-C for the parent alone.
+        # The new session keeps a Ctrl-C for the parent alone.
         arguments = [str(theirs.fileno()), json.dumps(asdict(self._settings)), str(os.getpid())]
         self._control = ours
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._settings.program, *arguments],
+                module_command(self._settings.program, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=_clean_environment() | {"PYTHONPATH": search_path},
+                env=with_own_code(_clean_environment()),
                 start_new_session=True,
             )
         ours.settimeout(START_LIMIT_S)

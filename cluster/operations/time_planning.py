@@ -8,13 +8,13 @@ from pathlib import Path
 
 from actors.data.question_sets import QuestionSets, load_question_sets
 from actors.prompting.prompt_encoder import PromptEncoder
+from cluster.cores import num_cores
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import interim_questions
 from cluster.memory_plan import ModelShape
 from cluster.memory_plan.model_config import shape_of
 from cluster.messages import Question
 from cluster.operations.question_budget import encoder_of_run
-from cluster.placement import num_cores
 from cluster.reports.progress import Progress
 from cluster.time_plan.limits import scaled_limits
 from cluster.time_plan.measure import measure_rates

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.cores import num_cores
 from cluster.memory_plan import ModelShape
-from cluster.placement import num_cores, ray_session
+from cluster.placement import ray_session
 from cluster.precision.decision import AUTO, decide
 from cluster.precision.measurement import measure_cpu, read_gpu
 from cluster.precision.rates import BFLOAT16, FLOAT32, Machine

@@ -7,17 +7,15 @@ import platform
 import shutil
 from pathlib import Path
 
-import psutil
-
+from cluster.cores import num_allowed_cores, num_cores
 from cluster.free_memory import check_free_memory, free_memory_bytes
-from cluster.placement import LOCAL_OBJECT_STORE_BYTES, num_cores
+from cluster.own_ray import LOCAL_OBJECT_STORE_BYTES
 from cluster.preflight.finding import Finding, fault, ok, warning
 from cluster.processor import processor_flags
 from configs.schema import RunConfig
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_BYTES = 32 * 2**20  # below Docker's default of 64 MiB, with which a small run still goes
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU, of how many
 
 
 def processor(config: RunConfig, architecture: str | None = None, flags: frozenset[str] | None = None) -> Finding:
@@ -44,9 +42,10 @@ def threads(config: RunConfig, num_allowed: float | None = None) -> Finding:
     """More threads than cores that this process may use wait for each other in every parallel loop."""
     num_allowed = num_allowed_cores() if num_allowed is None else num_allowed
     asked = {"rollout": config.rollout.num_threads, "learner": config.learner.num_threads}
-    too_many = {role: wanted or num_cores() for role, wanted in asked.items() if (wanted or num_cores()) > num_allowed}
+    fitting = max(1, int(num_allowed))
+    too_many = {role: wanted for role, wanted in asked.items() if wanted > fitting}
     if too_many and config.rollout.num_gpus == 0:
-        remedy = " ".join(f"{role}.num_threads={max(1, int(num_allowed))}" for role in too_many)
+        remedy = " ".join(f"{role}.num_threads={fitting}" for role in too_many)
         named = " and ".join(f"{role} takes {number} threads" for role, number in too_many.items())
         return warning(f"{named}, but this process may use {num_allowed:g} cores", f"set {remedy}")
     return ok(f"{num_cores()} cores, of which {num_allowed:g} may be used")
@@ -114,13 +113,3 @@ def checkpoint_bytes(config: RunConfig, num_adapter_weights: int) -> int:
     num_checkpoints = config.run.keep_checkpoints + 1
     num_adapters = 3  # start, latest, and the one that is being written
     return num_checkpoints * of_one + num_adapters * weight_bytes * num_adapter_weights
-
-
-def num_allowed_cores() -> float:
-    """Cores that this process may be on, within a container's quota of CPU time."""
-    allowed: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
-    if CPU_QUOTA.is_file():
-        quota, period = CPU_QUOTA.read_text().split()
-        if quota != "max":
-            allowed = min(allowed, int(quota) / int(period))
-    return allowed

@@ -73,6 +73,10 @@ def weights(model_dir: Path, config: RunConfig) -> Finding:
     except ValueError as error:
         return fault(f"{model_dir / INDEX} is no index of weights ({_first_line(error)})", WHOLE_MODEL)
     if is_of_hub(config.model) and not (paths and all(path.is_file() for path in paths)):
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+
+        if HF_HUB_OFFLINE:
+            return fault("the weights are not here and HF_HUB_OFFLINE is set", "fetch them with a connection")
         return warning("the weights are not here yet", "floe train fetches them, which may take long")
     if not paths:
         return fault(f"{model_dir} has no *.safetensors file", WHOLE_MODEL)

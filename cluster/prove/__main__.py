@@ -17,7 +17,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cluster.environment import environment_overrides
+from cluster.contained.own_code import module_command
+from cluster.environment import environment_of_floe, environment_overrides
 from cluster.prove.peak import PeakWatch
 from cluster.prove.random_model import random_model
 from cluster.reports.metrics_log import METRICS_FILE
@@ -61,7 +62,7 @@ def main(
     run_dir = run_dir or home_dir / "runs" / f"prove-{size}-{time.strftime('%Y%m%d-%H%M%S')}"
     progress.phase("one step")
     arguments = ["train", "--config", str(CONFIG), "--run-dir", str(run_dir), f"model.path={model_dir}"]
-    driver = subprocess.Popen([sys.executable, "-m", "cluster.cli", *arguments], stdout=sys.stderr)
+    driver = subprocess.Popen(module_command("cluster.cli", *arguments), stdout=sys.stderr, env=environment_of_floe())
     watch = PeakWatch(driver.pid, int(limit_gb * 1e9))
     try:
         code = driver.wait(timeout=MAX_RUN_S)

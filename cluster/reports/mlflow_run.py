@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,13 +13,15 @@ from urllib.parse import urlsplit
 
 from cluster.reports.record_sink import RunEnd, Values
 from cluster.reports.trackers import keep_tracker_id, tracker_id
-from configs.absolute_paths import MLFLOW, absolute_value
 from configs.errors import UserError
 from configs.schema import RunConfig
 
-TRACKER, STORE = "mlflow", "mlflow_folder"
+TRACKER = "mlflow"
+TRACKER_FOLDER = "mlflow folder"  # beside the id, where the records go to a relative folder
+NAMED_STORES = ("databricks", "databricks-uc", "uc")
 STATES = {RunEnd.FINISHED: "FINISHED", RunEnd.INTERRUPTED: "KILLED", RunEnd.FAILED: "FAILED"}
 PROBE_TIMEOUT_S = 10.0
+UNREACHED = (502, 503, 504)  # what a gateway answers in place of a server that is not there
 CLOSE_LIMIT_S = 60.0  # for records that the server has not taken yet
 MAX_METRICS_PER_CALL = 1000  # MLflow's own limit
 
@@ -31,9 +32,9 @@ class MlflowRun:
 
     def __init__(self, config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> None:
         """Raises UserError when nothing answers at `run.mlflow_uri`."""
-        given = config.run.mlflow_uri
-        assert given is not None
-        uri = _store_of_run(run_dir, absolute_value(MLFLOW, given))
+        uri = config.run.mlflow_uri
+        assert uri is not None
+        uri = store_of(uri, run_dir)
         check_answers(uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder in place of a server
@@ -114,29 +115,53 @@ class MlflowRun:
             self._note(f"MLflow does not take the records ({_first_line(fault)}); they wait for the next step's")
 
 
-def _store_of_run(run_dir: Path, uri: str) -> str:
-    """A run that began with a folder goes on there, from wherever it is resumed."""
-    known = tracker_id(run_dir, STORE)
-    if urlsplit(uri).scheme or (known is not None and not Path(known).is_dir()):
+def store_of(uri: str, run_dir: Path) -> str:
+    """Return where the run's records go: a folder by its whole path, with `~` as the home.
+
+    A relative one is that of the run's first start, wherever the run goes on from.
+    """
+    if urlsplit(uri).scheme or uri in NAMED_STORES:
         return uri
+    folder = Path(uri).expanduser()
+    if folder.is_absolute():
+        return str(folder)
+    known = tracker_id(run_dir, TRACKER_FOLDER)
     if known is None:
-        keep_tracker_id(run_dir, STORE, uri)
-    return known or uri
+        known = str(folder.absolute())
+        keep_tracker_id(run_dir, TRACKER_FOLDER, known)
+    return known
 
 
 def check_answers(uri: str) -> None:
-    """Raises UserError when no server answers at an http address: MLflow itself would try for minutes."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    """Raises UserError when no server answers at an http address: MLflow itself would try for minutes.
+
+    It is asked as MLflow does, by a proxy that the environment names. A certificate that is refused is an answer, about
+    which MLflow's own settings decide.
+    """
+    import requests
+
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=PROBE_TIMEOUT_S).close()
-    except (OSError, ValueError) as fault:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S, allow_redirects=False)
+        silence = f"a gateway says {answer.status_code}" if answer.status_code in UNREACHED else ""
+    except requests.exceptions.SSLError:
+        return
+    except (requests.exceptions.RequestException, ValueError) as fault:
+        silence = _reason(fault)
+    if silence:
         raise UserError(
-            f"No MLflow server answers at run.mlflow_uri {uri} ({fault}): start it, or leave the key out."
-        ) from fault
+            f"No MLflow server answers at run.mlflow_uri {uri} ({silence}): start it, set NO_PROXY where a proxy is in "
+            "the way, or leave the key out."
+        )
 
 
-def _first_line(fault: Exception) -> str:
+def _reason(fault: BaseException) -> str:
+    """Return what the connection itself met, which the library wraps several times."""
+    while (inner := fault.__cause__ or fault.__context__) is not None:
+        fault = inner
+    return getattr(fault, "strerror", None) or _first_line(fault)
+
+
+def _first_line(fault: BaseException) -> str:
     return (str(fault).strip().splitlines() or [type(fault).__name__])[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -30,6 +31,13 @@ def say(text: str, *, to_stderr: bool = False, end: str = "\n") -> None:
     stream: TextIO = sys.stderr if to_stderr else sys.stdout
     stream.write(visible(text) + end)
     stream.flush()
+
+
+def show_what_cant_be_encoded() -> None:
+    """Have stdout and stderr show as escapes what their encoding lacks: elsewhere than in UTF-8 it ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 class ShownConsole(Console):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ import typer
 from rich import box
 from rich.table import Table
 
+from cluster.contained.own_code import module_command
+from cluster.environment import environment_of_floe
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress, make_console
 from cluster.run_folder import config_of_run
@@ -69,7 +70,11 @@ class _Started:
         self._log = run_dir.with_suffix(".log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cluster.cli", *arguments], stdout=log, stderr=log, start_new_session=True
+                module_command("cluster.cli", *arguments),
+                stdout=log,
+                stderr=log,
+                env=environment_of_floe(),
+                start_new_session=True,
             )
         self.pid = self._process.pid
 

@@ -19,7 +19,9 @@ from transformers import AutoConfig, AutoTokenizer
 import configs
 from cluster.bench.families.family_rows import RIGHT, FamilyRow, adaptable_modules, family_row
 from cluster.bench.families.tiny_families import causal_families, tiny_config, write_tiny_model
+from cluster.contained.own_code import module_command
 from cluster.embedded_models import model_folder
+from cluster.environment import environment_of_floe
 from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import make_console, progress_bar
 from configs.errors import UserError
@@ -69,18 +71,9 @@ def mismatch_of_run(config: RunConfig, model_type: str) -> float:
         _write_with_tokenizer(folder, model_type, config)
         modules = ",".join(adaptable_modules(folder))
         chosen = [f"run.home={config.run.home_dir}", f"model.path={folder}", f"lora.target_modules=[{modules}]"]
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "cluster.cli",
-            "train",
-            "--config",
-            str(SMOKE),
-            "--run-dir",
-            str(run_dir),
-        ]
-        done = subprocess.run([*command, *TRAINING, *chosen], capture_output=True, text=True, check=False)
+        arguments = ["--config", str(SMOKE), "--run-dir", str(run_dir), *TRAINING, *chosen]
+        command = module_command("cluster.cli", "train", *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment_of_floe(), check=False)
         if done.returncode != 0:
             raise UserError(f"training a tiny '{model_type}' failed: {(done.stdout + done.stderr)[-600:]}")
         records = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text().splitlines()]

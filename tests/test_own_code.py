@@ -1,0 +1,87 @@
+"""Processes that floe starts take floe from where it came from itself, whatever lies in the working folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from cluster.contained import own_code
+from tests.command_line import REPOSITORY
+
+STARTS_FLOE = """
+import os, subprocess, sys
+sys.path.insert(0, {root!r})
+from cluster.contained.own_code import module_command
+from cluster.environment import environment_of_floe
+sys.exit(subprocess.run(module_command("cluster.cli", "version"), env=environment_of_floe()).returncode)
+"""
+IN_A_WORKER = """
+import sys
+sys.path.insert(0, {root!r})
+import ray
+from cluster.placement import ray_session
+from configs.schema import ClusterSection
+def places():
+    import actors, learner
+    return [actors.__file__, learner.__file__]
+with ray_session(ClusterSection(address="local", min_free_memory_gib=0), "places"):
+    print(*ray.get(ray.remote(places).remote()), sep="\\n")
+"""
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A user's folder with modules of floe's names, which end the process that imports them."""
+    for name in ("actors", "cluster", "configs", "learner", "reward_service"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the module of the user')\n")
+    return tmp_path
+
+
+def run_in(folder: Path, program: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program.format(root=str(REPOSITORY))],
+        cwd=folder, env=environment | variables, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def test_a_command_that_floe_starts_passes_over_a_users_modules(project):
+    done = run_in(project, STARTS_FLOE)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+def test_an_entry_of_the_module_path_that_means_the_working_folder_is_not_handed_on(project):
+    done = run_in(project, STARTS_FLOE, PYTHONPATH=os.pathsep)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+def test_floes_folder_comes_before_what_the_user_has_on_the_module_path():
+    found = own_code.with_own_code({"PYTHONPATH": f"/their/own{os.pathsep}", "LANG": "C"})
+    assert found == {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), "/their/own"]), "LANG": "C"}
+
+
+def test_where_floe_is_an_installed_package_nothing_is_added():
+    assert own_code.needed_roots(Path(sysconfig.get_path("purelib")).resolve()) == ()
+    assert own_code.needed_roots() == (str(REPOSITORY),)
+
+
+def test_ray_is_told_of_floes_folder_alone():
+    from cluster.worker_path import job_config
+
+    config = job_config()
+    config._py_driver_sys_path.extend(["/the/working/folder"])  # as ray.init does
+    assert list(config._get_proto_job_config().py_driver_sys_path) == [str(REPOSITORY)]
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_rays_workers_pass_over_a_users_modules(project):
+    done = run_in(project, IN_A_WORKER)
+    assert done.stdout.splitlines() == [
+        str(REPOSITORY / "actors" / "__init__.py"), str(REPOSITORY / "learner" / "__init__.py"),
+    ], done.stderr  # fmt: skip
