@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from configs.errors import UserError
 
 
 def ablate(
-    config: Annotated[Path, typer.Option("--config", help="YAML configuration that all arms share.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs, the table and the plot; goes on with what it holds.")],
+    config: Annotated[
+        Path, typer.Option("--config", parser=given_path, help="YAML configuration that all arms share.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(parser=given_path, help="Folder of the runs, the table and the plot; goes on with what it holds."),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace those of the file."),

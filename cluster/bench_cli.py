@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from configs.loading import load_config
 
@@ -53,9 +54,13 @@ def bench_reasoning(
 
 @bench.command("prompts")
 def bench_prompts(
-    questions: Annotated[Path, typer.Argument(help="File of questions.")],
-    databases: Annotated[Path, typer.Argument(help="Folder of databases, or a tables.json to make empty ones of.")],
-    tokenizer: Annotated[Path, typer.Option(metavar="MODEL_DIR", help="Folder of the model, or of its tokenizer.")],
+    questions: Annotated[Path, typer.Argument(parser=given_path, help="File of questions.")],
+    databases: Annotated[
+        Path, typer.Argument(parser=given_path, help="Folder of databases, or a tables.json to make empty ones of.")
+    ],
+    tokenizer: Annotated[
+        Path, typer.Option(parser=given_path, metavar="MODEL_DIR", help="Folder of the model, or of its tokenizer.")
+    ],
     budgets: Annotated[str, typer.Option(metavar="512,1024", help="Trim to so many tokens; else values shown.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -163,7 +168,7 @@ def bench_memory(
 
 @bench.command("time")
 def bench_time(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run that has ended.")],
+    run_dir: Annotated[Path, typer.Argument(parser=given_path, help="Folder of a run that has ended.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Seconds that a run's plan gave each phase, beside those that it took; measures nothing itself."""

@@ -12,6 +12,7 @@ import typer
 
 from cluster.ablate_cli import ablate
 from cluster.bench_cli import bench
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides, logs_dir
 from cluster.export_cli import ask, export
 from cluster.failure_report import first_screen, note_failure
@@ -51,7 +52,7 @@ app.command()(ask)
 app.command()(runs)
 app.command()(train_graph_reward)
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="YAML configuration of the run.")]
+ConfigOption = Annotated[Path, typer.Option("--config", parser=given_path, help="YAML configuration of the run.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace those of the file."),
@@ -61,9 +62,13 @@ Overrides = Annotated[
 @app.command()
 def train(
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run.")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where the run's files go; a new folder if left out.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Folder of a run to go on with, in place of --config.")] = None,
+    config: Annotated[Path | None, typer.Option(parser=given_path, help="YAML configuration of the run.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Where the run's files go; a new folder if left out.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder of a run to go on with, in place of --config.")
+    ] = None,
     unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
     """Warm-start a policy, train it with GRPO and compare before and after; or go on with a run that was broken off."""
@@ -94,16 +99,22 @@ def train(
 def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter; none: the base model.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of Spider's or BIRD's layout; else a split.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; none: the base model.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder of Spider's or BIRD's layout; else a split.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
     samples: Annotated[int | None, typer.Option(help="Per question; else evaluation.num_samples.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the samples; else evaluation.temperature.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions at most; else evaluation.max_questions.")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Where the greedy SQL goes, as the benchmark has it.")
+        Path | None, typer.Option(parser=given_path, help="Where the greedy SQL goes, as the benchmark has it.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to save the evaluation in, for floe compare.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder to save the evaluation in, for floe compare.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
@@ -119,8 +130,10 @@ def evaluate(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of floe evaluate --out, or of a run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The same; differences are B to A.")],
+    a: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="A", help="Folder of floe evaluate --out, or of a run.")
+    ],
+    b: Annotated[Path, typer.Argument(parser=given_path, metavar="B", help="The same; differences are B to A.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Compare two evaluations of the same questions: paired differences, McNemar's test, what changed."""
@@ -131,9 +144,11 @@ def compare(
 
 @app.command()
 def score(
-    questions: Annotated[Path, typer.Option(help="Spider- or BIRD-layout JSON, or JSON lines.")],
-    databases: Annotated[Path, typer.Option(help="Folder of <db_id>/<db_id>.sqlite.")],
-    predictions: Annotated[Path, typer.Option(help="JSON lines or array, or the file of BIRD or Spider.")],
+    questions: Annotated[Path, typer.Option(parser=given_path, help="Spider- or BIRD-layout JSON, or JSON lines.")],
+    databases: Annotated[Path, typer.Option(parser=given_path, help="Folder of <db_id>/<db_id>.sqlite.")],
+    predictions: Annotated[
+        Path, typer.Option(parser=given_path, help="JSON lines or array, or the file of BIRD or Spider.")
+    ],
     reward: Annotated[
         str | None, typer.Option(help="Design: arctic (default), sql_r1, reasoning_sql or graph_reward.")
     ] = None,
@@ -145,7 +160,9 @@ def score(
     workers: Annotated[int | None, typer.Option(help="Candidates scored at a time.")] = None,
     float_tolerance: Annotated[float | None, typer.Option(help="Relative; 0 compares exactly.")] = None,
     empty_gold: Annotated[str | None, typer.Option(help="score (default), skip or down_weight.")] = None,
-    suite: Annotated[Path | None, typer.Option(help="Further contents, <db_id>/*.sqlite, for spider.")] = None,
+    suite: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Further contents, <db_id>/*.sqlite, for spider.")
+    ] = None,
     clock: Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC; else the present time.")] = None,
     allow_missing_databases: Annotated[
         bool, typer.Option(help="They end as infrastructure, without a reward.")
@@ -192,7 +209,9 @@ def prompt(
 
 @app.command()
 def status(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run, as floe train named it.")],
+    run_dir: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="RUN_DIR", help="Folder of a run, as floe train named it.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Print where a run is, what it waits for, and whether it is alive."""
@@ -204,7 +223,9 @@ def status(
 @app.command()
 def doctor(
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration of the run; else the defaults.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(parser=given_path, help="YAML configuration of the run; else the defaults.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""

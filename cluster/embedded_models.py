@@ -15,6 +15,7 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
 from configs.home_folder import make_writable
+from configs.paths import RELATIVE_RULE, local_model
 from configs.schema import ModelSection, RunConfig
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
@@ -40,15 +41,13 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
         return made_once(tiny, lambda folder: _write_tiny_qwen2(folder, demo_dir), TINY_RECIPE)
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
-    local = Path(path).expanduser()
-    if local.is_dir():
-        return local.resolve()
-    return _from_hub(path, weights)
+    local = local_model(path)
+    return _from_hub(path, weights) if local is None else local.resolve()
 
 
 def is_of_hub(model: ModelSection) -> bool:
     """Whether `model.path` is the name of a model that has to be fetched."""
-    return not model.path.startswith("embedded:") and not Path(model.path).expanduser().is_dir()
+    return not model.path.startswith("embedded:") and local_model(model.path) is None
 
 
 def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
@@ -134,7 +133,8 @@ def _from_hub(name: str, weights: bool) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "
-            f"({type(fault).__name__}): give the folder of a model, or check the name and the connection."
+            f"({type(fault).__name__}): give the folder of a model ({RELATIVE_RULE}), or check the name and "
+            "the connection."
         ) from fault
     if weights and not _has_weights(folder):  # without a connection the hub's library hands out what there is
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from cluster.run_folder import config_of_run, is_run
 from configs.errors import UserError
@@ -29,10 +30,16 @@ Overrides = Annotated[
 
 
 def export(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run, as floe train named it.")],
+    run_dir: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="RUN_DIR", help="Folder of a run, as floe train named it.")
+    ],
     overrides: Overrides = None,
-    merged: Annotated[Path | None, typer.Option(metavar="OUT", help="New folder for the merged model.")] = None,
-    adapter: Annotated[Path | None, typer.Option(metavar="OUT", help="New folder for the PEFT adapter alone.")] = None,
+    merged: Annotated[
+        Path | None, typer.Option(parser=given_path, metavar="OUT", help="New folder for the merged model.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(parser=given_path, metavar="OUT", help="New folder for the PEFT adapter alone.")
+    ] = None,
     which: Annotated[WhichAdapter | None, typer.Option(help="The best if there is one, else the latest.")] = None,
 ) -> None:
     """Write a run's adapter, merged into its base model (bfloat16) or alone, with a card of the run."""
@@ -48,12 +55,17 @@ def export(
 
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words, in quotes.")],
-    database: Annotated[Path, typer.Option(metavar="FILE.sqlite", help="Read only.")],
+    database: Annotated[Path, typer.Option(parser=given_path, metavar="FILE.sqlite", help="Read only.")],
     overrides: Overrides = None,
     adapter: Annotated[
-        Path | None, typer.Option(metavar="FOLDER|RUN_DIR", help="A PEFT adapter, or a run; none: the base model.")
+        Path | None,
+        typer.Option(
+            parser=given_path, metavar="FOLDER|RUN_DIR", help="A PEFT adapter, or a run; none: the base model."
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration; else that of the adapter's run.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(parser=given_path, help="YAML configuration; else that of the adapter's run.")
+    ] = None,
     evidence: Annotated[str, typer.Option(help="What has to be known beside the database.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:

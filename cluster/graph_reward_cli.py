@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from configs.loading import load_config
 
 
 def train_graph_reward(
-    out: Annotated[Path, typer.Option(help="Folder to make, for reward.graph_network.")],
+    out: Annotated[Path, typer.Option(parser=given_path, help="Folder to make, for reward.graph_network.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Of the section data: where the questions come from."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration of a run, for its data.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(parser=given_path, help="YAML configuration of a run, for its data.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pairs, the split and the training.")] = 1,
     rewrites: Annotated[int, typer.Option(min=1, help="Equivalent queries tried for each gold.")] = 4,
     mutations: Annotated[int, typer.Option(min=1, help="Different queries tried for each gold.")] = 4,

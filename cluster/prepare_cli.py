@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from actors.layouts.registry import LAYOUTS, layout_named
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from configs.loading import load_config
 
@@ -31,10 +32,13 @@ def _list(
         raise typer.Exit
 
 
-Destination = Annotated[Path, typer.Argument(metavar="DST", help="Folder to make, or to bring up to date.")]
-ArchiveFolder = Annotated[Path, typer.Argument(metavar="SRC", help="The unpacked archive.")]
+Destination = Annotated[
+    Path, typer.Argument(parser=given_path, metavar="DST", help="Folder to make, or to bring up to date.")
+]
+ArchiveFolder = Annotated[Path, typer.Argument(parser=given_path, metavar="SRC", help="The unpacked archive.")]
 DatabasesOption = Annotated[
-    Path | None, typer.Option("--databases", help="Folder of the databases, where the archive has none.")
+    Path | None,
+    typer.Option("--databases", parser=given_path, help="Folder of the databases, where the archive has none."),
 ]
 FieldsOption = Annotated[
     str,
@@ -44,7 +48,9 @@ FieldsOption = Annotated[
 ]
 Evaluation = Annotated[
     list[Path] | None,
-    typer.Option(help="Questions file whose questions and golds training must not hold; may be repeated."),
+    typer.Option(
+        parser=given_path, help="Questions file whose questions and golds training must not hold; may be repeated."
+    ),
 ]
 TimeLimit = Annotated[float | None, typer.Option(help="CPU seconds of one run of a gold; 5 if left out.")]
 HeldOutShare = Annotated[float, typer.Option(min=0.001, max=0.499, help="Share of the databases that is held back.")]
@@ -53,11 +59,17 @@ Clock = Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC
 Workers = Annotated[int | None, typer.Option(help="Golds run at a time; else one on each core.")]
 MeasurePassRate = Annotated[
     Path | None,
-    typer.Option(metavar="CONFIG", help="Then sample each training question with this run's starting policy."),
+    typer.Option(
+        parser=given_path, metavar="CONFIG", help="Then sample each training question with this run's starting policy."
+    ),
 ]
 PromptsOf = Annotated[
     Path | None,
-    typer.Option(metavar="CONFIG", help="Then count this run's prompts: the longest, those trimmed and refused."),
+    typer.Option(
+        parser=given_path,
+        metavar="CONFIG",
+        help="Then count this run's prompts: the longest, those trimmed and refused.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
@@ -95,8 +107,12 @@ _add_layout(ANY_LAYOUT, "Any of these layouts, told by the files; which one it i
 
 @prepare.command()
 def jsonl(
-    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="JSON, JSON lines, CSV or Parquet.")],
-    databases: Annotated[Path, typer.Argument(metavar="DATABASES", help="A folder of SQLite files, or a single one.")],
+    questions: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="QUESTIONS", help="JSON, JSON lines, CSV or Parquet.")
+    ],
+    databases: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="DATABASES", help="A folder of SQLite files, or a single one.")
+    ],
     destination: Destination,
     fields: FieldsOption = "",
     evaluation: Evaluation = None,

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from cluster.command_paths import given_path
 from cluster.environment import environment_overrides
 from configs.loading import load_config
 
 
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a run, as floe train named it.")],
-    out: Annotated[Path | None, typer.Option(help="Where the page goes; RUN_DIR/report.html if left out.")] = None,
+    run_dir: Annotated[
+        Path, typer.Argument(parser=given_path, metavar="RUN_DIR", help="Folder of a run, as floe train named it.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Where the page goes; RUN_DIR/report.html if left out.")
+    ] = None,
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write one HTML page of a run: curves, accuracy before and after, what changed, and its rollouts."""
@@ -25,7 +30,9 @@ def report(
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Run folders, or folders of these; else home/runs."),
+        typer.Argument(
+            parser=given_path, metavar="[FOLDER]...", help="Run folders, or folders of these; else home/runs."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:

@@ -13,22 +13,29 @@ from configs.schema import RunConfig
 MAX_SHOWN_CHARACTERS = 80
 TRUNCATED_SAMPLING = ("top_p", "top_k", "min_p")
 
+CHOICES = ("enum", "literal_error")
+
 RULES = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "float_parsing": "a number",
     "float_type": "a number",
+    "enum": "{expected}",
+    "finite_number": "a finite number",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
     "int_type": "a whole number",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
     "missing": "in a list that is long enough",
     "path_type": "a path",
+    "string_too_long": "at most {max_length} characters",
     "string_type": "text",
+    "too_short": "at least {min_length} entries",
     "too_long": "at most {max_length} entries",
     "tuple_type": "a list",
 }
@@ -60,6 +67,11 @@ def unknown_key(key: str, origin: str) -> str:
 def wrong_value(error: ValidationError, origins: Mapping[str, str], default_origin: str) -> str:
     """The sentence for pydantic's first error, and how many more there are. `origins` says where a key was set."""
     first, *others = error.errors(include_url=False)
+    of_union = [one for one in (first, *others) if one["loc"][:2] == first["loc"][:2] and one["type"] in CHOICES]
+    if first in of_union and len(of_union) > 1:  # a field of several types has an error of each
+        choices = " or ".join(one["ctx"]["expected"] for one in of_union)
+        first = {**first, "loc": first["loc"][:2], "ctx": {"expected": choices}}
+        others = [one for one in others if one not in of_union]
     more = f" ({len(others)} more wrong value{'s' * (len(others) > 1)} after this one)" if others else ""
     key = ".".join(str(part) for part in first["loc"][:2])
     if first["type"] == "value_error":

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from configs.bounds import MAX_FACTOR
 from configs.learning_sections import Section
 
 
@@ -13,11 +14,16 @@ class HealthSection(Section):
     """Engine and learner compute the same log-probabilities but for rounding and, with staleness, for later updates."""
 
     mismatch_warn_nats: float = Field(
-        0.2, gt=0, description="Warns when a step's mean difference of engine and learner is above, per token."
+        0.2,
+        gt=0,
+        le=MAX_FACTOR,
+        description="Warns when a step's mean difference of engine and learner is above, per token.",
     )
-    mismatch_stop_nats: float = Field(1.0, gt=0, description="Stops the run above it.")
-    largest_mismatch_warn_nats: float = Field(10.0, gt=0, description="Warns above it, of the worst single token.")
-    largest_mismatch_stop_nats: float = Field(30.0, gt=0, description="Stops the run above it.")
+    mismatch_stop_nats: float = Field(1.0, gt=0, le=MAX_FACTOR, description="Stops the run above it.")
+    largest_mismatch_warn_nats: float = Field(
+        10.0, gt=0, le=MAX_FACTOR, description="Warns above it, of the worst single token."
+    )
+    largest_mismatch_stop_nats: float = Field(30.0, gt=0, le=MAX_FACTOR, description="Stops the run above it.")
     sample_size_warn_share: float = Field(
         0.5, ge=0, le=1, description="Warns when the importance weights leave less than this share of the tokens."
     )
@@ -29,12 +35,12 @@ class HealthSection(Section):
             warn, stop = getattr(self, f"{name}_warn_nats"), getattr(self, f"{name}_stop_nats")
             if warn > stop:
                 raise ValueError(
-                    f"health.{name}_warn_nats is {warn:g}, above {name}_stop_nats, {stop:g}: a run would stop before "
-                    "it warns"
+                    f"health.{name}_warn_nats is {warn:g}, above health.{name}_stop_nats, {stop:g}: a run would stop "
+                    "before it warns"
                 )
         if self.sample_size_warn_share < self.sample_size_stop_share:
             raise ValueError(
-                f"health.sample_size_warn_share is {self.sample_size_warn_share:g}, below sample_size_stop_share, "
-                f"{self.sample_size_stop_share:g}: a run would stop before it warns"
+                f"health.sample_size_warn_share is {self.sample_size_warn_share:g}, below "
+                f"health.sample_size_stop_share, {self.sample_size_stop_share:g}: a run would stop before it warns"
             )
         return self

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from configs.bounds import (
+    MAX_COUNT,
+    MAX_FACTOR,
+    MAX_PARALLEL,
+    MAX_SEED,
+    MAX_TEXT_CHARACTERS,
+    MAX_TOKENS,
+    refused_resources,
+)
 
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, beside o_proj and down_proj
 ADAPTABLE = SEVEN_PROJECTIONS + FUSED_PROJECTIONS
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT_CHARACTERS)
 
 
 class LoraSection(Section):
     rank: int = 16
-    alpha: int = Field(32, ge=1)
+    alpha: int = Field(32, ge=1, le=MAX_PARALLEL)
     dropout: float = Field(0.0, description="Of GRPO's updates; only 0 is taken.")
     target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
+
+    @field_validator("target_modules")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            what = f"names {max(value, key=value.count)!r} twice" if value else "is empty, so that nothing would learn"
+            raise ValueError(f"lora.target_modules {what}: name each of some of {ADAPTABLE} once, or leave it out")
+        return value
 
     @field_validator("dropout")
     @classmethod
@@ -45,11 +64,11 @@ class LoraSection(Section):
 
 
 class LearnerSection(Section):
-    num_ranks: int = Field(1, ge=1, description="Processes that share each update's packs.")
-    learning_rate: float = Field(3e-5, gt=0)
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    num_ranks: int = Field(1, ge=1, le=MAX_PARALLEL, description="Processes that share each update's packs.")
+    learning_rate: float = Field(3e-5, gt=0, le=1)
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0, le=MAX_FACTOR)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     min_learning_rate_share: float = Field(0.1, ge=0, le=1)
@@ -58,11 +77,19 @@ class LearnerSection(Section):
     )
     offload_optimizer: bool = False
     gradient_checkpointing: bool = False
-    updates_per_batch: int = Field(1, ge=1)
-    max_pack_tokens: int = Field(2048, ge=64, description="Tokens of one packed micro-batch.")
-    num_cpus: float = Field(0.5, ge=0)
-    num_gpus: float = Field(0.0, ge=0)
-    num_threads: int = Field(0, ge=0, description="Of a rank; 0 divides every core that the process may use.")
+    updates_per_batch: int = Field(1, ge=1, le=MAX_COUNT)
+    max_pack_tokens: int = Field(2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch.")
+    num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL)
+    num_gpus: float = Field(0.0, ge=0, le=MAX_PARALLEL)
+    num_threads: int = Field(
+        0, ge=0, le=MAX_PARALLEL, description="Of a rank; 0 divides every core that the process may use."
+    )
+
+    @model_validator(mode="after")
+    def _ray_can_reserve_it(self) -> Self:
+        if why := refused_resources("learner", num_cpus=self.num_cpus, num_gpus=self.num_gpus):
+            raise ValueError(why)
+        return self
 
     def decided_zero_stage(self, dtype: str) -> int:
         """Return ZeRO's stage for weights of `dtype`; each copies and flattens gradients more than the one below.
@@ -86,22 +113,27 @@ class AlgorithmSection(Section):
     max_refill_rounds: int = Field(
         0,
         ge=0,
+        le=MAX_COUNT,
         description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
     )
     clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.2, gt=0, le=MAX_FACTOR)
     loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
-    kl_coefficient: float = Field(0.001, ge=0)
+    kl_coefficient: float = Field(0.001, ge=0, le=MAX_FACTOR)
     importance: Literal["truncate", "mask_sequence", "none"] = Field(
         "truncate",
         description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
         "is dropped outside [1 / cap, cap].",
     )
-    importance_cap: float = Field(2.0, gt=0, description="Cap of the importance weight (engine to learner).")
+    importance_cap: float = Field(
+        2.0, gt=0, le=MAX_FACTOR, description="Cap of the importance weight (engine to learner)."
+    )
     overlong: Literal["keep", "mask", "punish"] = Field(
         "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
     )
-    overlong_buffer_tokens: int = Field(0, ge=0, description="Tokens before the limit over which `punish` sets in.")
+    overlong_buffer_tokens: int = Field(
+        0, ge=0, le=MAX_TOKENS, description="Tokens before the limit over which `punish` sets in."
+    )
 
     @model_validator(mode="after")
     def _refill_has_something_to_replace(self) -> Self:
@@ -125,13 +157,19 @@ class AlgorithmSection(Section):
 
 class WarmStartSection(Section):
     enabled: bool = True
-    seed: int | None = Field(None, ge=0, description="Its random streams'; None: run.seed, which runs then differ by.")
-    learning_rate: float = Field(5e-4, gt=0)
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Its random streams'; None: run.seed, which runs then differ by."
+    )
+    learning_rate: float = Field(5e-4, gt=0, le=1)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
-    batch_questions: int = Field(32, ge=1)
-    max_epochs: float = Field(4.0, gt=0)
-    evals_per_epoch: int = Field(4, ge=1)
-    patience: int = Field(2, ge=1, description="Held-back losses without a new best before stopping.")
-    min_improvement: float = Field(0.0, ge=0, description="What counts as a new best, in nats per token.")
-    max_train_questions: int = Field(100_000, ge=1)
-    max_held_back_questions: int = Field(200, ge=1, description="Of the split `tune`, for the held-back loss.")
+    batch_questions: int = Field(32, ge=1, le=MAX_COUNT)
+    max_epochs: float = Field(4.0, gt=0, le=MAX_FACTOR)
+    evals_per_epoch: int = Field(4, ge=1, le=MAX_COUNT)
+    patience: int = Field(2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping.")
+    min_improvement: float = Field(
+        0.0, ge=0, le=MAX_FACTOR, description="What counts as a new best, in nats per token."
+    )
+    max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
+    max_held_back_questions: int = Field(
+        200, ge=1, le=MAX_COUNT, description="Of the split `tune`, for the held-back loss."
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,23 @@ from pydantic import ValidationError
 from configs.complaints import dotted_keys, fields_of, unknown_key, value_sentence, wrong_value
 from configs.errors import ConfigError
 from configs.foreign_files import read_regular_text
+from configs.paths import RELATIVE_RULE, placed_model, placed_path, placed_records
 from configs.schema import RunConfig
 from configs.whole_files import write_whole
+from configs.yaml_text import PlainDumper, read_yaml, yaml_reason
 
 DEFAULTS = "the defaults"
+HOME_OF_ANCHORS = "x-"
+MAX_SHOWN_OVERRIDE = 160
+NULLS = ("", "null", "Null", "NULL", "~")
+PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # beside every field of a path
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of the file at `path` (None: the defaults alone), with `section.field=value` overrides on top.
 
     A value is YAML; for a text or path field it is taken as it stands. The last of several overrides of a key holds.
+    Relative paths become absolute: those of the file start at its folder, those of overrides at the working folder.
     Raises ConfigError, in one sentence, for the first thing that is wrong.
     """
     source = DEFAULTS if path is None else str(path)
@@ -34,17 +41,17 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         values.setdefault(section, {})[field] = value
         origins[key] = f"the override {_without_credentials(override)}"
     _refuse_switches(values, origins, source)
+    _refuse_odd_text(values, origins, source)
+    _place(values, origins, source, Path() if path is None else path.parent)
     try:
-        config = RunConfig.model_validate(values)
+        return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(wrong_value(error, origins, source)) from None
-    _refuse_infinity(config, origins, source)
-    return config
 
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved configuration so that `load_config(path)` gives it back. Raises ConfigError if it can't."""
-    text = yaml.dump(config.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(config.model_dump(mode="json"), Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
@@ -52,37 +59,6 @@ def dump_config(config: RunConfig, path: Path) -> None:
         raise ConfigError(
             f"Can't write the configuration to {path} ({error.strerror}): choose another folder."
         ) from None
-
-
-class _PlainDumper(yaml.SafeDumper):
-    """Writes every value out, as the loader wants it."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence, and aliases of aliases stand for gigabytes: both refused."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"line {alias.start_mark.line + 1} has an alias, where the value itself belongs", None
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, str]] = set()
-        for key_node, _ in node.value:
-            name = (key_node.tag, str(key_node.value))
-            if name in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"line {line} repeats the key '{key_node.value}'", key_node.start_mark
-                )
-            seen.add(name)
-        return super().construct_mapping(node, deep)
 
 
 def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
@@ -96,6 +72,8 @@ def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
         )
     sections: dict[str, dict[str, Any]] = {}
     for section, fields in document.items():
+        if str(section).startswith(HOME_OF_ANCHORS):
+            continue
         if section not in RunConfig.model_fields:
             if section in dotted_keys():
                 raise ConfigError(
@@ -119,7 +97,8 @@ def _read_yaml(path: Path) -> Any:
         text = read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"There is no configuration file {path}: give an existing one, as in --config configs/quickstart.yaml."
+            f"There is no configuration file {path}: give an existing one, as in --config configs/quickstart.yaml "
+            f"({RELATIVE_RULE})."
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: give the configuration file in it.") from None
@@ -130,21 +109,25 @@ def _read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: give a YAML file.") from None
     try:
-        return yaml.load(text, Loader=_PlainLoader)
+        return read_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML ({_yaml_reason(error)}): correct that line.") from None
+        raise ConfigError(f"{path} is not valid YAML ({yaml_reason(error)}): correct that line.") from None
 
 
 def _without_credentials(override: str) -> str:
-    """What stands before the @ of an address is for nobody's screen or log."""
-    return re.sub(r"://[^/@\s]*@", "://...@", override)
+    """What stands before the @ of an address is for nobody's screen or log; a long value is cut."""
+    text = re.sub(r"://[^/@\s]*@", "://...@", override)
+    return text if len(text) <= MAX_SHOWN_OVERRIDE else text[: MAX_SHOWN_OVERRIDE - 1] + "…"
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     origin = f"the override {_without_credentials(override)}"
     if not equals or not key.strip():
-        raise ConfigError(f"'{override}' is no override: write section.field=value, as in rollout.group_size=16.")
+        raise ConfigError(
+            f"'{_without_credentials(override)}' is no override: write section.field=value, as in "
+            "rollout.group_size=16."
+        )
     key = key.strip()
     if key in RunConfig.model_fields:
         field = next(iter(fields_of(key)))
@@ -153,21 +136,35 @@ def _parse_override(override: str) -> tuple[str, Any]:
     info = fields_of(section).get(field)
     if info is None:
         raise ConfigError(unknown_key(key, origin))
+    if _takes_text(info.annotation):
+        return key, _text_value(text.strip(), is_path=_takes_path(info.annotation))
     try:
-        value = yaml.load(text, Loader=_PlainLoader)
+        return key, read_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if not _takes_text(info.annotation):
-            raise ConfigError(
-                f"The value of '{override}' is not valid YAML ({_yaml_reason(error)}): quote it."
-            ) from None
-        value = text
-    if _takes_text(info.annotation) and not isinstance(value, str) and value is not None:
-        value = text  # a run named 7 or a folder named 2024-01-01
-    return key, value
+        raise ConfigError(
+            f"The value of '{_without_credentials(override)}' is not valid YAML ({yaml_reason(error)}): quote it."
+        ) from None
+
+
+def _text_value(text: str, *, is_path: bool) -> str | None:
+    """A text as it stands, so that a run may be named 7 and a folder may hold a #; without the quotes around it."""
+    if text in NULLS and not (text == "~" and is_path):
+        return None
+    if text[0] in "'\"":
+        try:
+            value = read_yaml(text)
+        except yaml.YAMLError:
+            return text
+        return value if isinstance(value, str) else text
+    return text
+
+
+def _takes_path(annotation: Any) -> bool:
+    return annotation in (Path, Path | None)
 
 
 def _takes_text(annotation: Any) -> bool:
-    return annotation in (str, Path, str | None, Path | None)
+    return _takes_path(annotation) or annotation in (str, str | None)
 
 
 def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
@@ -179,11 +176,36 @@ def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str],
             raise ConfigError(value_sentence((section, field), value, origin, "a value and not true or false"))
 
 
-def _refuse_infinity(config: RunConfig, origins: dict[str, str], source: str) -> None:
-    """No bound of the schema refuses infinity, which no field means."""
-    for key, value in _leaves(config.model_dump()):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(value_sentence(key.split("."), value, origins.get(key, source), "a finite number"))
+def _refuse_odd_text(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
+    """No field means a control character or what UTF-8 can't write, and Python's None is no null."""
+    for key, value in _leaves(values):
+        section, _, field = key.partition(".")
+        if not isinstance(value, str):
+            continue
+        annotation, rule = fields_of(section)[field].annotation, ""
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            rule = "UTF-8 text without control characters"
+        elif value == "None" and annotation in (str | None, Path | None):
+            rule = "null where it is to be left unset"
+        if rule:
+            raise ConfigError(value_sentence((section, field), value, origins.get(key, source), rule))
+
+
+def _place(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str, file_folder: Path) -> None:
+    """Make each path absolute, in place."""
+    for section, fields in values.items():
+        for field, value in fields.items():
+            key = f"{section}.{field}"
+            place = placed_path if _takes_path(fields_of(section)[field].annotation) else PLACED.get(key)
+            is_default = value == str(fields_of(section)[field].default)
+            if place is None or is_default or not isinstance(value, str | Path):
+                continue
+            try:
+                fields[field] = place(str(value), Path() if key in origins else file_folder)
+            except ValueError as error:
+                raise ConfigError(
+                    value_sentence((section, field), value, origins.get(key, source), str(error))
+                ) from None
 
 
 def _leaves(values: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -192,9 +214,3 @@ def _leaves(values: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
         for field, value in fields.items():
             for entry in value if isinstance(value, list | tuple) else [value]:
                 yield f"{section}.{field}", entry
-
-
-def _yaml_reason(error: Exception) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    reason = " ".join(str(problem or error).split())
-    return reason if mark is None or reason.startswith("line ") else f"line {mark.line + 1}: {reason}"

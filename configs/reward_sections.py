@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.addresses import has_credentials, is_address
+from configs.bounds import MAX_BYTES, MAX_COUNT, MAX_FACTOR, MAX_PARALLEL, MAX_S, refused_resources
 from configs.learning_sections import Section
 
 AUTO_CLOCK = "auto"
@@ -21,7 +23,9 @@ def instant_of(value: object) -> str:
         in_utc = instant.astimezone(UTC) if instant.tzinfo else instant
         return in_utc.replace(tzinfo=None).isoformat(" ", "seconds")
     except (ValueError, OverflowError):
-        raise ValueError(f"is {str(value)!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC)") from None
+        raise ValueError(
+            f"is {str(value)[:80]!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC)"
+        ) from None
 
 
 class RewardSection(Section):
@@ -40,12 +44,12 @@ class RewardSection(Section):
     empty_gold_weight: float = Field(
         0.5, ge=0.1, le=1, description="Of a match where every gold is empty, for `down_weight`; 0.1 is a mismatch's."
     )
-    num_workers: int = Field(2, ge=1)
-    time_limit_s: float = Field(5.0, gt=0, description="CPU seconds of one candidate.")
-    max_rows: int = Field(500_000, ge=1)
-    max_result_bytes: int = Field(64 * 2**20, ge=1024)
+    num_workers: int = Field(2, ge=1, le=MAX_PARALLEL)
+    time_limit_s: float = Field(5.0, gt=0, le=MAX_S, description="CPU seconds of one candidate.")
+    max_rows: int = Field(500_000, ge=1, le=MAX_COUNT)
+    max_result_bytes: int = Field(64 * 2**20, ge=1024, le=MAX_BYTES)
     max_memory_bytes: int = Field(
-        256 * 2**20, ge=2**20, description="SQLite heap of one executor child, and its temporary files."
+        256 * 2**20, ge=2**20, le=MAX_BYTES, description="SQLite heap of one executor child, and its temporary files."
     )
     max_cell_bytes: int = Field(
         64 * 2**20, ge=1024, le=2**31 - 1, description="One value, also of those that a statement computes on its way."
@@ -57,6 +61,7 @@ class RewardSection(Section):
     float_tolerance: float = Field(
         0.0,
         ge=0,
+        le=1,
         description="Relative; where a result has a 0, floats so close to 0 are 0 too. 0 compares exactly.",
     )
     clock: str = Field(
@@ -64,16 +69,20 @@ class RewardSection(Section):
         description="What SQL gets for 'now', in UTC, as 2026-11-30 12:00:00. `auto`: what `floe prepare` has written "
         "into the folder, else the start of the run.",
     )
-    num_cpus: float = Field(0.25, ge=0, description="Ray CPUs reserved per worker.")
+    num_cpus: float = Field(0.25, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per worker.")
     stuck_after_s: float = Field(
         120.0,
         gt=0,
+        le=MAX_S,
         description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
         "replaced.",
     )
 
     design_time_limit_s: float = Field(
-        2.0, gt=0, description="CPU seconds that a design may take to read one query; what takes longer has no form."
+        2.0,
+        gt=0,
+        le=MAX_S,
+        description="CPU seconds that a design may take to read one query; what takes longer has no form.",
     )
     arctic_format_floor: bool = Field(
         False,
@@ -82,12 +91,12 @@ class RewardSection(Section):
     sql_r1_variant: Literal["paper", "code"] = Field(
         "code", description="`code` pays the length term to right answers alone, `paper` to every well-formed one."
     )
-    reasoning_execution_weight: float = Field(3.0, ge=0, description="Terms of `reasoning_sql`.")
-    reasoning_judge_weight: float = Field(2.0, ge=0, description="0 asks no judge.")
-    reasoning_syntax_weight: float = Field(1.0, ge=0)
-    reasoning_schema_weight: float = Field(1.0, ge=0)
-    reasoning_ngram_weight: float = Field(1.0, ge=0)
-    reasoning_format_weight: float = Field(1.0, ge=0)
+    reasoning_execution_weight: float = Field(3.0, ge=0, le=MAX_FACTOR, description="Terms of `reasoning_sql`.")
+    reasoning_judge_weight: float = Field(2.0, ge=0, le=MAX_FACTOR, description="0 asks no judge.")
+    reasoning_syntax_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_schema_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_ngram_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_format_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
     reasoning_partial_terms: Literal["full_when_right", "sum"] = Field(
         "full_when_right",
         description="`full_when_right` grants a right query every partial term in full, so that no wrong one earns "
@@ -96,13 +105,17 @@ class RewardSection(Section):
     judge_url: str | None = Field(None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8000/v1.")
     judge_model: str = Field("", description="The name that the endpoint serves the judge under.")
     judge_key_variable: str = Field("", description="Environment variable with the key; empty: no key is sent.")
-    judge_time_limit_s: float = Field(30.0, gt=0, description="Of one request.")
-    judge_num_retries: int = Field(2, ge=0, description="After an attempt that failed.")
-    judge_num_parallel: int = Field(8, ge=1, description="Requests at a time of each reward worker.")
-    judge_max_cached: int = Field(100_000, ge=0, description="Judgements that each reward worker remembers.")
+    judge_time_limit_s: float = Field(30.0, gt=0, le=MAX_S, description="Of one request.")
+    judge_num_retries: int = Field(2, ge=0, le=1000, description="After an attempt that failed.")
+    judge_num_parallel: int = Field(8, ge=1, le=MAX_PARALLEL, description="Requests at a time of each reward worker.")
+    judge_max_cached: int = Field(
+        100_000, ge=0, le=MAX_COUNT, description="Judgements that each reward worker remembers."
+    )
     graph_network: Path | None = Field(None, description="Folder that `floe train-graph-reward` wrote.")
-    graph_outcome_weight: float = Field(1.0, ge=0, description="Of the graph matching network's score.")
-    graph_stepwise_weight: float = Field(0.0, ge=0, description="Of the stepwise CTE matching; needs no network.")
+    graph_outcome_weight: float = Field(1.0, ge=0, le=MAX_FACTOR, description="Of the graph matching network's score.")
+    graph_stepwise_weight: float = Field(
+        0.0, ge=0, le=MAX_FACTOR, description="Of the stepwise CTE matching; needs no network."
+    )
     graph_stepwise_variant: Literal["precise", "published"] = Field(
         "precise", description="`precise` takes off for what the gold lacks, `published` does not."
     )
@@ -138,16 +151,32 @@ class RewardSection(Section):
     @field_validator("judge_url")
     @classmethod
     def _an_address_of_the_web(cls, value: str | None) -> str | None:
-        if value is not None and "@" in urlsplit(value).netloc:
+        if value is not None and has_credentials(value):
             raise ValueError(
                 "reward.judge_url holds a name or password, which would be written to the run folder: take it out, put "
                 "the key into a variable and name that with reward.judge_key_variable"
             )
-        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+        if value is not None and (not is_address(value) or urlsplit(value).scheme not in ("http", "https")):
             raise ValueError(
                 f"reward.judge_url is {value!r}, which is no address of an endpoint: give one as http://127.0.0.1:8000/v1"
             )
         return value
+
+    @field_validator("judge_key_variable")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        if value and not (value.isascii() and value.isidentifier()):
+            raise ValueError(
+                f"reward.judge_key_variable is {value!r}, which is no variable's name: name the variable that "
+                "holds the key, not the key itself"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _ray_can_reserve_it(self) -> Self:
+        if why := refused_resources("reward", num_cpus=self.num_cpus):
+            raise ValueError(why)
+        return self
 
     @property
     def asks_judge(self) -> bool:

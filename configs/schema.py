@@ -4,73 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.addresses import is_host_and_port
+from configs.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
 from configs.colocation import Colocation
-from configs.errors import ConfigError
 from configs.health_section import HealthSection
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 from configs.reward_sections import RewardSection
+from configs.run_section import RunSection
+from configs.sampling_sections import EvaluationSection, RolloutSection
 
+MIN_BATCHED_TOKENS = 2048  # of the engine, or the whole context where that is longer
 NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
-
-
-class RunSection(Section):
-    name: str = "run"
-    seed: int = Field(1, ge=0, description="Every random stream of the run derives from it.")
-    num_steps: int = Field(20, ge=1, description="GRPO steps.")
-    home: Path = Field(Path("~/.floe"), description="Holds runs, models, demo data and the warm-start cache.")
-    max_generated_tokens: int | None = Field(
-        None, ge=1, description="The run ends with the step that reaches so many, where that is before num_steps."
-    )
-    max_dropped_share: float = Field(
-        0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
-    )
-
-    checkpoint_every_steps: int = Field(1, ge=1, description="Steps between checkpoints; the last step has one.")
-    keep_checkpoints: int = Field(2, ge=1, description="The newest ones stay.")
-    retries: int = Field(0, ge=0, description="How often the run's driver is started again when it dies.")
-    stop_within_s: float = Field(
-        20.0,
-        gt=0,
-        description="After SIGTERM or SIGHUP: a step that takes longer is left, and a resume makes it again.",
-    )
-    max_rollout_log_bytes: int = Field(
-        2 * 2**30, ge=2**20, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
-    )
-    wandb_project: str | None = Field(None, description="Records go to this project of Weights & Biases too.")
-    mlflow_uri: str | None = Field(None, description="Records go to this MLflow server, or folder, too.")
-
-    @field_validator("mlflow_uri")
-    @classmethod
-    def _no_password(cls, value: str | None) -> str | None:
-        if value is not None and "@" in urlsplit(value).netloc:
-            raise ValueError(
-                "run.mlflow_uri holds a name or password, which would be written to the run folder: take it out and "
-                "set the variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        return value
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, value: str) -> str:
-        is_plain = value.strip() not in ("", ".", "..") and value.isprintable() and not set(value) & set("/\\")
-        if not is_plain:
-            raise ValueError(
-                f"run.name is {value!r}, but the run's folder is named after it: use letters, digits, '-' and '_'"
-            )
-        return value
-
-    @property
-    def home_dir(self) -> Path:
-        try:
-            return self.home.expanduser().resolve()
-        except RuntimeError:
-            raise ConfigError(
-                f"run.home is {self.home}, and no variable HOME says where that is: set HOME, FLOE_HOME or run.home."
-            ) from None
 
 
 class ModelSection(Section):
@@ -81,7 +28,16 @@ class ModelSection(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="The learner computes in it; `auto` is decided at the start by what is measured as fast."
     )
-    max_context_tokens: int = Field(1024, ge=32, description="Longest prompt plus completion, in tokens.")
+    max_context_tokens: int = Field(
+        1024, ge=32, le=MAX_TOKENS, description="Longest prompt plus completion, in tokens."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _names_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("model.path is empty: give a model's folder, its name on the hub, or leave it out")
+        return value
 
 
 class DataSection(Section):
@@ -102,8 +58,8 @@ class DataSection(Section):
     sampler: Literal["uniform", "middle"] = Field(
         "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
     )
-    max_train_questions: int = Field(100_000, ge=1)
-    max_eval_questions: int = Field(100_000, ge=1)
+    max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
+    max_eval_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
 
     @model_validator(mode="after")
     def _files_need_paths(self) -> Self:
@@ -156,66 +112,34 @@ class PromptSection(Section):
         return self
 
 
-class RolloutSection(Section):
-    num_actors: int = Field(1, ge=1)
-    group_size: int = Field(16, ge=1, le=64, description="Candidates per question.")
-    questions_per_step: int = Field(8, ge=1)
-    temperature: float = Field(0.8, gt=0, le=2)
-    max_new_tokens: int = Field(64, ge=1)
-    max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
-    adapter_transport: Literal["auto", "memory", "folder"] = Field(
-        "auto", description="Into the engine: from memory where the vLLM version is known, else by folders in /dev/shm."
-    )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="The engine computes in it; `auto` is the learner's, unless another is clearly faster."
-    )
-    kv_cache_gib: int = Field(2, ge=1, description="Memory of the engine's KV cache on CPU, in GiB.")
-    gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
-    max_num_seqs: int = Field(256, ge=1)
-    num_cpus: float = Field(0.5, ge=0, description="Ray CPUs reserved per actor.")
-    num_gpus: float = Field(0.0, ge=0, description="Ray GPUs reserved per actor.")
-    num_threads: int = Field(0, ge=0, description="Threads of the engine; 0 is every core that the process may use.")
-    stuck_after_s: float = Field(
-        900.0, gt=0, description="An actor that finishes no group, or gives no other answer, for so long is replaced."
-    )
-
-    @property
-    def num_live_adapters(self) -> int:
-        """Versions that may still be asked for, and the one being installed."""
-        return self.max_staleness + 2
-
-
-class EvaluationSection(Section):
-    enabled: bool = True
-    split: Literal["train", "tune", "test"] = "test"
-    num_samples: int = Field(8, ge=1)
-    temperature: float = Field(0.8, gt=0)
-    max_questions: int = Field(100_000, ge=1)
-    include_base: bool = True
-    include_entropy_control: bool = True
-    num_bootstrap: int = Field(10_000, ge=100)
-    num_timings: int = Field(
-        10, ge=0, description="Of each right greedy answer and its gold in `floe evaluate`, for R-VES; 0 leaves it out."
-    )
-    every_steps: int = Field(0, ge=0, description="Steps between greedy evaluations during training; 0 is none.")
-    num_interim_questions: int = Field(50, ge=1, description="Of the split `tune`, asked at each of them.")
-
-
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
-    dashboard_port: int | None = Field(None, ge=1, le=65535, description="Of the own local Ray; None lets Ray choose.")
+    dashboard_port: int | None = Field(
+        None, ge=1, le=MAX_PORT, description="Of the own local Ray; left out, there is no dashboard."
+    )
     colocation: Colocation | Literal["auto"] = Field(
         "auto",
         description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "
         "takes the first of them that fits by the memory plan.",
     )
-    start_timeout_s: float = Field(300.0, gt=0, description="For actors to be placed and ready.")
+    start_timeout_s: float = Field(300.0, gt=0, le=MAX_S, description="For actors to be placed and ready.")
     step_timeout_s: float = Field(
         3600.0,
         gt=0,
+        le=MAX_S,
         description="For each answer of the learner: an update, an export, a warm start's batch or evaluation.",
     )
-    min_free_memory_gib: float = Field(4.0, ge=0)
+    min_free_memory_gib: float = Field(4.0, ge=0, le=MAX_GIB)
+
+    @field_validator("address")
+    @classmethod
+    def _an_address_of_ray(cls, value: str) -> str:
+        if value not in ("auto", "local") and not is_host_and_port(value):
+            raise ValueError(
+                f"cluster.address is {value!r}: use 'auto', 'local' or host:port, as ray start printed it, with a port "
+                f"from 1 to {MAX_PORT}"
+            )
+        return value
 
 
 class RunConfig(Section):
@@ -257,6 +181,21 @@ class RunConfig(Section):
             raise ValueError(
                 "learner.zero_stage is 0, but with model.dtype 'bfloat16' DeepSpeed adds gradients up in float32 only "
                 "from stage 1 on: set learner.zero_stage=1, which with one rank splits nothing, or model.dtype=float32"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_holds_the_sequences(self) -> Self:
+        context_tokens, new_tokens = self.model.max_context_tokens, self.rollout.max_new_tokens
+        if new_tokens >= context_tokens:
+            raise ValueError(
+                f"rollout.max_new_tokens is {new_tokens}, but model.max_context_tokens is {context_tokens}, which "
+                "leaves nothing for the prompt: lower the one or raise the other"
+            )
+        if self.rollout.max_num_seqs > max(MIN_BATCHED_TOKENS, context_tokens):
+            raise ValueError(
+                f"rollout.max_num_seqs is {self.rollout.max_num_seqs}, but vLLM takes no more at a time than tokens, "
+                f"{max(MIN_BATCHED_TOKENS, context_tokens)}: lower it, or raise model.max_context_tokens"
             )
         return self
 

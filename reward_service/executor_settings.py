@@ -43,7 +43,12 @@ class ExecutorSettings:
     def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
         """Raises UserError for a suite that is not there: without it, wrong answers would pass."""
         if section.suite is not None and not section.suite.expanduser().is_dir():
-            raise UserError(f"reward.suite is {section.suite}, which is not a folder: give that of <db_id>/*.sqlite.")
+            from configs.paths import RELATIVE_RULE  # which an executor has no use for
+
+            raise UserError(
+                f"reward.suite is {section.suite}, which is not a folder: give that of <db_id>/*.sqlite "
+                f"({RELATIVE_RULE})."
+            )
         return cls(
             databases_dir=str(databases_dir.expanduser().absolute()),
             suite_dir=None if section.suite is None else str(section.suite.expanduser().absolute()),

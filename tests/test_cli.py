@@ -329,9 +329,9 @@ def test_a_form_that_does_not_fit_is_said(capsys, monkeypatch, shop, text, part)
         ("", ("--semantics", "foo"), "reward.semantics is 'foo'"),
         ("", ("--time-limit", "-1"), "reward.time_limit_s is -1"),
         ("", ("--time-limit", "inf"), "a finite number"),
-        ("", ("--databases", "nowhere"), "no databases folder nowhere"),
-        ("", ("--questions", "nowhere"), "no questions file nowhere"),
-        ("", ("--predictions", "nowhere"), "no predictions file nowhere"),
+        ("", ("--databases", "nowhere"), "no databases folder "),
+        ("", ("--questions", "nowhere"), "nowhere: check it"),
+        ("", ("--predictions", "nowhere"), "nowhere: check it"),
     ],
 )
 def test_unusable_input_is_one_sentence(capsys, monkeypatch, shop, line, options, part):

@@ -98,11 +98,12 @@ def test_any_unknown_key_names_some_known_one(key):
         ("rollout.group_size=many", ["rollout.group_size is 'many'", "a whole number", "default, 16"]),
         ("rollout.group_size=2.5", ["2.5", "a whole number"]),
         ("rollout.group_size=0", ["is 0", "at least 1"]),
-        ("rollout.group_size=yes", ["is True", "not true or false"]),
+        ("rollout.group_size=yes", ["is 'yes'", "a whole number"]),
+        ("rollout.group_size=true", ["is True", "not true or false"]),
         ("rollout.group_size=", ["is empty", "a whole number"]),
         ("learner.learning_rate=.inf", ["is inf", "a finite number"]),
-        ("learner.learning_rate=Infinity", ["is inf", "a finite number"]),
-        ("learner.learning_rate=.nan", ["is nan", "greater than 0"]),
+        ("learner.learning_rate=Infinity", ["is 'Infinity'", "a finite number"]),
+        ("learner.learning_rate=.nan", ["is nan", "a finite number"]),
         ("learner.learning_rate=0", ["is 0", "greater than 0"]),
         ("learner.adam_betas=[0.9]", ["learner.adam_betas", "long enough"]),
         ("learner.adam_betas=[0.9, 0.9, 0.9]", ["learner.adam_betas", "at most 2 entries"]),
@@ -147,7 +148,6 @@ def test_a_long_value_is_cut(tmp_path):
         ("just text\n", "holds a str"),
         ("run:\n  name: a\n  name: b\n", "line 3 repeats the key 'name'"),
         ("run:\n  name: a\nrollout:\n  group_size: 3\nrun:\n  seed: 3\n", "line 5 repeats the key 'run'"),
-        ("run:\n  name: 2024-99-99\n", "not valid YAML"),
         ("run:\n  name: a\n---\nrun:\n  name: b\n", "not valid YAML"),
         ("run: !!python/object:os.system {}\n", "not valid YAML"),
         ("? [a, b]\n: 1\n", "not valid YAML"),
@@ -243,8 +243,8 @@ def test_a_name_that_is_no_folders_is_refused(name):
         load_config(None, [f"run.name={name!r}" if name else "run.name=''"])
 
 
-def test_aliases_are_refused_before_they_are_expanded(tmp_path):
+def test_aliases_that_stand_for_too_much_are_refused_before_they_are_expanded(tmp_path):
     bomb = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
     said = refusal(tmp_path, bomb)
-    assert "line 2 has an alias" in said and len(said) < 500
+    assert "line 6 has an alias" in said and len(said) < 500

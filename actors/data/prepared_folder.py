@@ -18,6 +18,7 @@ from actors.data.questions import read_questions
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
+from configs.paths import RELATIVE_RULE
 from configs.reward_sections import instant_of
 
 MANIFEST_FILE, DROPPED_FILE, VERDICTS_FILE, DATABASES_FOLDER = (
@@ -36,7 +37,10 @@ class Prepared:
 def read_prepared(folder: Path) -> Prepared:
     """Raises UserError for a folder that `floe prepare` did not finish."""
     if not (folder / MANIFEST_FILE).is_file():
-        raise UserError(f"{folder} is not a folder that floe prepare has finished: run floe prepare, or give another.")
+        raise UserError(
+            f"{folder} is not a folder that floe prepare has finished: run floe prepare, or give another "
+            f"({RELATIVE_RULE})."
+        )
     rates = read_pass_rates(folder / PASS_RATES_FILE) if (folder / PASS_RATES_FILE).is_file() else {}
     splits = {name: _read_split(folder / f"{name}.json") for name in SPLITS}
     return Prepared(databases_dir=folder / DATABASES_FOLDER, splits=splits, pass_rates=rates)

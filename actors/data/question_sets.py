@@ -16,6 +16,7 @@ from cluster.messages import Question
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
 from configs.home_folder import make_writable
+from configs.paths import RELATIVE_RULE
 from configs.schema import DataSection
 
 SPLITS = ("train", "tune", "test")
@@ -49,7 +50,8 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     questions_path, databases_dir = data.questions.expanduser().resolve(), data.databases.expanduser().resolve()
     if not databases_dir.is_dir():
         raise UserError(
-            f"data.databases is {databases_dir}, which is not a folder: give the one of <db_id>/<db_id>.sqlite."
+            f"data.databases is {databases_dir}, which is not a folder: give the one of <db_id>/<db_id>.sqlite "
+            f"({RELATIVE_RULE})."
         )
     questions = read_questions(questions_path)
     if data.verification is not None:
@@ -85,7 +87,7 @@ def _verified(questions: Sequence[Question], path: Path) -> list[Question]:
         status = {entry["index"]: entry["status"] for entry in parsed_json(read_regular(path))["status"]}
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise UserError(
-            f"Can't read data.verification {path} ({fault}): give a status file, or leave it out."
+            f"Can't read data.verification {path} ({fault}): give a status file, or leave it out ({RELATIVE_RULE})."
         ) from fault
     return [question for index, question in enumerate(questions) if status.get(index) == "ok"]
 

@@ -12,6 +12,7 @@ from actors.records.record_files import Record, read_records
 from cluster.messages import Question
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular_text
+from configs.paths import RELATIVE_RULE
 
 NO_FIELDS: Mapping[str, tuple[str, ...]] = {}
 
@@ -61,7 +62,7 @@ def read_text(path: Path, what: str) -> str:
     try:
         return read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"There is no {what} {path}: check the path.") from None
+        raise UserError(f"There is no {what} {path}: check it ({RELATIVE_RULE}).") from None
     except IsADirectoryError:
         raise UserError(f"The {what} {path} is a folder: give the file in it.") from None
     except OSError as error:

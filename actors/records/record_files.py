@@ -16,6 +16,7 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
+from configs.paths import RELATIVE_RULE
 
 MAX_UNPACKED_BYTES = 2**31  # of a gzipped file's content: a few bytes may hold any number
 # UTF-32's mark begins with UTF-16's.
@@ -79,7 +80,7 @@ def _content(path: Path) -> bytes:
             if len(raw) > MAX_UNPACKED_BYTES:
                 raise UserError(f"{path} holds more than {MAX_UNPACKED_BYTES:,} bytes: unpack it first.")
     except FileNotFoundError:
-        raise UserError(f"There is no questions file {path}: check the path.") from None
+        raise UserError(f"There is no questions file {path}: check it ({RELATIVE_RULE}).") from None
     except IsADirectoryError:
         raise UserError(f"The questions file {path} is a folder: give the file in it.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):

@@ -14,6 +14,7 @@ from cluster.reports.shown_text import say
 from cluster.run_adapters import FoundAdapter, find_adapter
 from cluster.run_files import REPORT_FILE, read_report
 from configs.errors import UserError
+from configs.paths import local_model
 from configs.schema import RunConfig
 from learner.adapter_export import Tensors, to_blob
 from learner.adapter_files import read_adapter, write_adapter
@@ -69,7 +70,7 @@ class _Card:
         self._data = data_sentences(config)
         self._licence = licence_of(model_dir)
         path = config.model.path
-        is_folder = Path(path).expanduser().is_dir()
+        is_folder = local_model(path) is not None
         self.is_on_hub = not is_folder and not path.startswith("embedded:")
         self._base = model_dir.name if is_folder else path
         try:

@@ -17,6 +17,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from cluster.command_paths import given_path
 from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe, environment_overrides
 from cluster.prove.peak import PeakWatch
@@ -45,11 +46,11 @@ PHASES = (
 
 def main(
     tokenizer: Annotated[
-        Path, typer.Option(help="Folder of the tokenizer and config-<size>-instruct.json.")
+        Path, typer.Option(parser=given_path, help="Folder of the tokenizer and config-<size>-instruct.json.")
     ] = TOKENIZERS,
     size: Annotated[str, typer.Option(help="Of the shape: 0.5b, 1.5b or 3b.")] = "3b",
     limit_gb: Annotated[float, typer.Option(help="The run is ended when its processes hold more.")] = LIMIT_GB,
-    run_dir: Annotated[Path | None, typer.Option(help="Where the run's files go.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(parser=given_path, help="Where the run's files go.")] = None,
 ) -> None:
     """Ends with 1 when the run passes the limit or does not learn."""
     console, progress = make_console(), Progress(make_console(stderr=True))

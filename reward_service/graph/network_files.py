@@ -14,6 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from configs.errors import UserError
+from configs.paths import RELATIVE_RULE
 from reward_service.graph.encoding import Encoder, Vocabulary
 from reward_service.graph.network import GraphMatchingNetwork, NetworkShape
 
@@ -44,7 +45,9 @@ def read_network(folder: Path) -> tuple[GraphMatchingNetwork, Encoder]:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
         weights = (folder / WEIGHTS_FILE).read_bytes()
     except OSError as error:
-        raise UserError(f"reward.graph_network {folder} can't be read ({error.strerror}): {remedy}.") from None
+        raise UserError(
+            f"reward.graph_network {folder} can't be read ({error.strerror}): {remedy} ({RELATIVE_RULE})."
+        ) from None
     except ValueError:
         raise UserError(f"{folder / ABOUT_FILE} is no JSON: {remedy}.") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:

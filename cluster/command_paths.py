@@ -1,0 +1,16 @@
+"""Paths on the command line: relative ones start at the working folder, and `~` is the home folder after a `=` too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.paths import placed_path
+
+
+def given_path(text: str) -> Path:
+    """Return the path as an absolute one; the `parser` of every path of a command. Raises UserError."""
+    try:
+        return placed_path(text, Path())
+    except ValueError as fault:
+        raise UserError(f"The command line has {text[:80]!r}, but a path must be {fault}.") from None

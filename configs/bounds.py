@@ -1,0 +1,30 @@
+"""The largest values that fields take: far above what a run uses, and below what any library overflows at."""
+
+from __future__ import annotations
+
+MAX_COUNT = 2**31 - 1  # what C libraries count with
+MAX_PARALLEL = 4096  # processes, threads or requests at a time
+MAX_STEPS = 999_999  # the names of checkpoints have six digits
+MAX_TOKENS = 2**24  # of one sequence, or of one pack
+MAX_BYTES = 2**50
+MAX_GIB = 2**16
+MAX_S = 365 * 24 * 3600.0
+MAX_SEED = 2**32 - 1  # NumPy takes no larger one
+MAX_FACTOR = 1e6  # of weights, caps and limits that have no unit of their own
+MAX_PORT = 65_535
+MAX_TEXT_CHARACTERS = 4096
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0  # vLLM raises what is below, and refuses what is above
+MIN_RESOURCE = 0.0001  # what Ray tells apart from 0
+
+
+def refused_resources(section: str, *, num_cpus: float = 0.0, num_gpus: float = 0.0) -> str | None:
+    """Return the sentence for an amount that Ray reserves for no actor, without its full stop; None for a good one."""
+    for field, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
+        if 0 < amount < MIN_RESOURCE:
+            return f"{section}.{field} is {amount:g}, which Ray can't tell from 0: set it to 0, or to at least 0.0001"
+    if num_gpus > 1 and not float(num_gpus).is_integer():
+        return (
+            f"{section}.num_gpus is {num_gpus:g}, but Ray splits no more than one GPU: set a share of at most 1, or a "
+            "whole number"
+        )
+    return None
