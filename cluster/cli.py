@@ -21,7 +21,6 @@ from cluster.interrupts import terminations_as_ctrl_c
 from cluster.prepare_cli import prepare
 from cluster.report_cli import report, runs
 from cluster.reports.shown_text import say, show_what_cant_be_encoded
-from configs.absolute_paths import with_absolute_paths
 from configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
@@ -80,10 +79,10 @@ def train(
     given = [*environment_overrides(), *(overrides or ())]
     if resume is not None:
         run_dir = resume.expanduser().resolve()
-        resolved = with_absolute_paths(config_of_run(run_dir, overrides or ()))
+        resolved = config_of_run(run_dir, overrides or ())
         arguments = ["--resume", str(run_dir)]
     else:
-        resolved = with_absolute_paths(load_config(config, given))
+        resolved = load_config(config, given)
         run_dir = new_run_dir(resolved, run_dir)
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
     if resolved.run.retries and not unsupervised:

@@ -10,7 +10,6 @@ from typing import Any
 from cluster.clock import with_saved_clock
 from cluster.precision.resolved import with_saved_precision
 from cluster.run_state import RunInputs, RunState
-from configs.absolute_paths import absolute_value
 from configs.complaints import dotted_keys, shown
 from configs.errors import UserError
 from configs.reward_sections import AUTO_CLOCK
@@ -123,8 +122,6 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
     if before["reward.clock"] == AUTO_CLOCK:  # of a version without a clock; the first resume decides it
         before["reward.clock"] = after["reward.clock"]
     gone = [key for key in before if key not in after]
-    for values in (before, after):
-        values.update({key: absolute_value(key, values[key]) for key in dotted_keys()})
     return [
         KeyChange(key=key, before=before[key], after=after.get(key), rule=RULE_OF.get(key, Rule.ANOTHER_RUN))
         for key in (*dotted_keys(), *gone)

@@ -12,7 +12,7 @@ RELATIVE_RULE = (
 MAX_PATH_BYTES = 4095  # Linux's
 MAX_NAME_BYTES = 255
 PATHLIKE = ("/", "./", "../", "~")
-SERVERS_WITHOUT_SCHEME = ("databricks", "uc")  # what MLflow knows by a word
+SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")  # what MLflow knows by a word
 
 
 def placed_path(text: str, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.mlflow_run import MlflowRun, check_answers, store_of
+from cluster.reports.mlflow_run import MlflowRun, check_answers
 from cluster.reports.record_sink import RunEnd
 from cluster.reports.trackers import TRACKERS_FILE, check_trackers, tracker_id
 from configs.errors import Interrupted, UserError
@@ -67,21 +67,6 @@ def test_mlflow_gets_records_and_goes_on_with_the_same_run(tmp_path):
     assert "kl" not in found.data.metrics
     assert len(client.search_runs([found.info.experiment_id])) == 1
     assert not files_with(SECRET, tmp_path)
-
-
-def test_mlflow_goes_on_in_the_folder_of_the_runs_beginning_from_anywhere(tmp_path, monkeypatch):
-    run_dir, given = tmp_path / "run", config("run.mlflow_uri=mlruns")
-    ids = []
-    for folder in (run_dir, tmp_path / "monday", tmp_path / "tuesday"):
-        folder.mkdir()
-    for folder in ("monday", "tuesday"):
-        monkeypatch.chdir(tmp_path / folder)
-        sink = MlflowRun(given, run_dir, print)
-        sink.write(1, {"reward_mean": 0.25})
-        sink.close(RunEnd.INTERRUPTED)
-        ids.append(tracker_id(run_dir, "mlflow"))
-    assert ids[0] == ids[1]
-    assert (tmp_path / "monday" / "mlruns").is_dir() and not (tmp_path / "tuesday" / "mlruns").exists()
 
 
 @pytest.mark.parametrize(("fault", "state"), [
@@ -156,26 +141,6 @@ def test_a_server_behind_a_proxy_is_asked_by_the_proxy(monkeypatch):
         with pytest.raises(UserError, match=r"a gateway says 502.*NO_PROXY"):
             check_answers("http://other.invalid:5000")
         server.shutdown()
-
-
-def test_a_relative_folder_stays_that_of_the_first_start(tmp_path, monkeypatch):
-    first, other = tmp_path / "first", tmp_path / "other"
-    for folder in (first, other, tmp_path / "run", tmp_path / "further-run"):
-        folder.mkdir()
-    monkeypatch.chdir(first)
-    assert store_of("mlruns", tmp_path / "run") == str(first / "mlruns")
-    monkeypatch.chdir(other)
-    assert store_of("mlruns", tmp_path / "run") == str(first / "mlruns")
-    assert store_of("mlruns", tmp_path / "further-run") == str(other / "mlruns")
-    assert store_of(str(other), tmp_path / "run") == str(other)
-
-
-def test_the_home_and_what_is_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert store_of("~/mlruns", tmp_path) == str(tmp_path / "mlruns")
-    for uri in ("http://host:5000", "sqlite:///x.db", "file:///srv/mlruns", "databricks"):
-        assert store_of(uri, tmp_path) == uri
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.heavy

@@ -18,7 +18,6 @@ from cluster.resume_checks import changed_keys
 from cluster.run_evaluation import POLICY_FILE
 from cluster.run_files import REPORT_FILE
 from cluster.run_folder import config_of_run, is_run
-from configs.absolute_paths import with_absolute_paths
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.reward_sections import AUTO_CLOCK
@@ -61,7 +60,7 @@ def planned_runs(
             run = ArmRun(
                 arm=arm,
                 seed=seed,
-                config=with_absolute_paths(load_config(config_file, given)),
+                config=load_config(config_file, given),
                 run_dir=_folder(out, arm, seed),
             )
             _check_same_run(run)

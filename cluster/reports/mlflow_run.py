@@ -17,8 +17,6 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 
 TRACKER = "mlflow"
-TRACKER_FOLDER = "mlflow folder"  # beside the id, where the records go to a relative folder
-NAMED_STORES = ("databricks", "databricks-uc", "uc")
 STATES = {RunEnd.FINISHED: "FINISHED", RunEnd.INTERRUPTED: "KILLED", RunEnd.FAILED: "FAILED"}
 PROBE_TIMEOUT_S = 10.0
 UNREACHED = (502, 503, 504)  # what a gateway answers in place of a server that is not there
@@ -34,7 +32,6 @@ class MlflowRun:
         """Raises UserError when nothing answers at `run.mlflow_uri`."""
         uri = config.run.mlflow_uri
         assert uri is not None
-        uri = store_of(uri, run_dir)
         check_answers(uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder in place of a server
@@ -113,23 +110,6 @@ class MlflowRun:
             act()
         except self._refusals as fault:
             self._note(f"MLflow does not take the records ({_first_line(fault)}); they wait for the next step's")
-
-
-def store_of(uri: str, run_dir: Path) -> str:
-    """Return where the run's records go: a folder by its whole path, with `~` as the home.
-
-    A relative one is that of the run's first start, wherever the run goes on from.
-    """
-    if urlsplit(uri).scheme or uri in NAMED_STORES:
-        return uri
-    folder = Path(uri).expanduser()
-    if folder.is_absolute():
-        return str(folder)
-    known = tracker_id(run_dir, TRACKER_FOLDER)
-    if known is None:
-        known = str(folder.absolute())
-        keep_tracker_id(run_dir, TRACKER_FOLDER, known)
-    return known
 
 
 def check_answers(uri: str) -> None:
