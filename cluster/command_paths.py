@@ -8,9 +8,9 @@ from configs.errors import UserError
 from configs.paths import placed_path
 
 
-def given_path(text: str) -> Path:
+def given_path(given: str | Path) -> Path:
     """Return the path as an absolute one; the `parser` of every path of a command. Raises UserError."""
     try:
-        return placed_path(text, Path())
+        return placed_path(str(given), Path())
     except ValueError as fault:
-        raise UserError(f"The command line has {text[:80]!r}, but a path must be {fault}.") from None
+        raise UserError(f"The command line has {str(given)[:80]!r}, but a path must be {fault}.") from None

@@ -22,6 +22,7 @@ SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
 TINY_RECIPE = "2 layers, 240 batches"  # of `tiny_model`: another one has to make the model anew
+ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -42,7 +43,14 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
     local = local_model(path)
-    return _from_hub(path, weights) if local is None else local.resolve()
+    folder = _from_hub(path, weights) if local is None else local.resolve()
+    if (folder / ADAPTER_CONFIG).exists():
+        raise UserError(
+            f"The model folder {folder} has an {ADAPTER_CONFIG}, so that transformers would load the base that it "
+            "names in place of the model: move that file away if the weights are merged, else give that base as "
+            "model.path."
+        )
+    return folder
 
 
 def is_of_hub(model: ModelSection) -> bool:

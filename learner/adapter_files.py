@@ -17,14 +17,29 @@ from configs.schema import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-# Options of PEFT that make an adapter more than plain LoRA, each with its plain value.
-PLAIN_OPTIONS = {
-    "use_dora": False,
-    "use_rslora": False,
-    "bias": "none",
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
+# What PEFT's options are in plain LoRA where that is not false, empty or unset.
+PLAIN_OPTIONS = {"peft_type": "LORA", "bias": "none", "task_type": "CAUSAL_LM"}
+# How the matrices began, where the base's own weights stayed as they were.
+PLAIN_INITIALS = (True, False, "gaussian", "eva", "orthogonal")
+# Options that say nothing of what the adapter computes; shapes and modules are looked at in the tensors.
+FREE_OPTIONS = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "runtime_config",
+    "target_modules",
 }
 
 
@@ -60,8 +75,7 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
         ) from fault
     if not isinstance(config, dict):
         raise UserError(f"'{folder / CONFIG}' holds no JSON object: give a folder written by PEFT or floe.")
-    odd = [name for name, plain in PLAIN_OPTIONS.items() if (config.get(name) or plain) != plain]
-    if odd:
+    if odd := _more_than_plain(config):
         raise UserError(f"The adapter in '{folder}' sets {', '.join(odd)}, but floe goes on from plain LoRA only.")
     if config.get("r") != lora.rank or config.get("lora_alpha") != lora.alpha:
         raise UserError(
@@ -80,6 +94,26 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
             "set lora.target_modules to the adapter's."
         )
     return tensors
+
+
+def named_base(folder: Path) -> str | None:
+    """Return the base model that an adapter folder names, where it can be read and names one."""
+    try:
+        base = parsed_json((folder / CONFIG).read_text()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return base if isinstance(base, str) and base else None
+
+
+def _more_than_plain(config: dict) -> list[str]:
+    """Return the options that make an adapter more than plain LoRA; one that is not known counts where it is set."""
+    odd = [
+        name
+        for name, value in sorted(config.items())
+        if value and value != PLAIN_OPTIONS.get(name) and name not in FREE_OPTIONS
+    ]
+    initial = config.get("init_lora_weights", True)
+    return odd if initial is None or initial in PLAIN_INITIALS else [*odd, f"init_lora_weights {initial}"]
 
 
 def _peft_config(lora: LoraSection, base_model: Path) -> dict:

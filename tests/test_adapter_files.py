@@ -154,6 +154,31 @@ def test_an_adapter_of_peft_that_is_more_than_plain_lora_is_refused(tmp_path, op
         read_adapter(tmp_path, LORA)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alora_invocation_tokens": [5, 6]},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"lora_bias": True},
+        {"layer_replication": [[0, 2], [1, 2]]},
+        {"peft_type": "OFT"},
+        {"trainable_token_indices": [3]},
+        {"task_type": "SEQ_CLS"},
+        {"an_option_of_later": {"on": True}},
+    ],
+)
+def test_an_option_that_changes_what_an_adapter_means_is_refused_by_its_name(folder, options):
+    change_config(folder, **options)
+    with pytest.raises(UserError, match=f"sets .*{next(iter(options))}"):
+        read_adapter(folder, LORA)
+
+
+def test_options_that_change_nothing_are_passed_over(folder):
+    change_config(folder, init_lora_weights="gaussian", runtime_config={"ephemeral_gpu_offload": True}, use_later=False)
+    assert_same_tensors(read_adapter(folder, LORA), adapter())
+
+
 @pytest.mark.parametrize("pattern", [{"rank_pattern": {"q_proj": 4}}, {"alpha_pattern": {"q_proj": 4}}])
 def test_an_adapter_whose_modules_differ_in_rank_or_alpha_is_refused(folder, pattern):
     change_config(folder, **pattern)

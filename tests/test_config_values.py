@@ -273,7 +273,7 @@ def test_a_path_of_the_command_line_starts_at_the_working_folder_or_at_home(tmp_
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     monkeypatch.chdir(tmp_path)
     assert given_path("~/out") == tmp_path / "me" / "out"
-    assert given_path("out") == tmp_path / "out"
+    assert given_path("out") == given_path(Path("out")) == tmp_path / "out"
     for odd in ("", "~nobody-of-that-name/x", "http://h/x", "x" * 300):
         with pytest.raises(UserError, match="a path must be"):
             given_path(odd)

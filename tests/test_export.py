@@ -164,6 +164,46 @@ def test_nothing_is_overwritten(run_dir, tmp_path, kind):
     assert (tmp_path / "empty" / "README.md").is_file()
 
 
+def test_an_empty_folder_is_filled_itself_as_a_mounted_volume_has_to_be(tmp_path):
+    out = tmp_path / "volume"
+    (out / "lost+found").mkdir(parents=True)
+    before = out.stat().st_ino
+    with new_folder(out) as draft:
+        assert draft.parent == out
+        (draft / "deep").mkdir()
+        (draft / "deep" / "file").write_text("x")
+    assert out.stat().st_ino == before
+    assert {one.name for one in out.iterdir()} == {"deep", "lost+found"} and (out / "deep" / "file").is_file()
+
+
+def test_a_folder_that_somebody_fills_meanwhile_is_left_as_it_is(tmp_path):
+    with pytest.raises(UserError, match="is there already"), new_folder(tmp_path) as draft:
+        (draft / "mine").write_text("x")
+        (tmp_path / "theirs").write_text("y")
+    assert [one.name for one in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_base_with_an_adapters_configuration_is_refused(run_dir, base, tmp_path):
+    (base / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "someone/gone"}')
+    with pytest.raises(UserError, match=r"has an adapter_config\.json"):
+        export_run(run_dir, merged=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_path_of_this_machine_leaves_with_an_adapter(run_dir, base, tmp_path, capsys):
+    export_run(run_dir, adapter=tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base.name
+    assert not [one for one in (tmp_path / "out").iterdir() if str(tmp_path).encode() in one.read_bytes()]
+    assert "was made for" not in capsys.readouterr().err
+
+
+def test_an_adapter_of_another_base_is_warned_about(run_dir, tmp_path, capsys):
+    _change(run_dir / "adapters/best/adapter_config.json", base_model_name_or_path="someone/other")
+    export_run(run_dir, adapter=tmp_path / "out")
+    assert "was made for the base model someone/other" in capsys.readouterr().err
+
+
 def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as draft:
         (draft / "part").write_text("half")

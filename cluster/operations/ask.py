@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.random_streams import stream_seed
+from cluster.adapter_base import other_base_warning
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_config import shape_of
 from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
@@ -86,6 +87,8 @@ def _complete(
     """Return the answer's start and its greedy rest, to the prompt that training would have made of the question."""
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
+    if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):
+        progress.note(warning)
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
     progress.note(decided.line)
     config = limited_to_machine(decided.config, progress)

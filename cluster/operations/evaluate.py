@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.adapter_base import other_base_warning
 from cluster.answers import Answered, Harness
 from cluster.clock import with_clock
 from cluster.embedded_models import model_folder
@@ -41,6 +42,8 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     progress = Progress(make_console(stderr=True))
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
+    if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):
+        progress.note(warning)
     decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
     progress.note(decided.line)
     config = with_clock(limited_to_machine(decided.config, progress), options.adapter)

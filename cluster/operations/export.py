@@ -6,6 +6,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from actors.data.question_sets import SPLITS, load_question_sets
+from cluster.adapter_base import other_base_warning
 from cluster.base_licence import licence_of
 from cluster.embedded_models import model_folder
 from cluster.new_folder import check_free, new_folder
@@ -37,13 +38,15 @@ def export(config: RunConfig, run_dir: Path, which: Which | None, merged: Path |
     tensors = read_adapter(found.folder, config.lora)
     pairs = _pairs(tensors, found.folder, config)
     model_dir = model_folder(config, config.run.home_dir / "demo", weights="merged" in outs)
+    if warning := other_base_warning(found.folder, config.model.path, model_dir):
+        say(warning, to_stderr=True)
     card = _Card(config, run_dir, found, model_dir)
     for kind, folder in outs.items():
         with new_folder(folder, _num_bytes(model_dir) if kind == "merged" else 0) as draft:
             if kind == "merged":
                 write_merged(model_dir, pairs, draft)
             else:
-                base = Path(config.model.path) if card.is_on_hub else model_dir
+                base = Path(config.model.path if card.is_on_hub else model_dir.name)  # no path of this machine
                 write_adapter(draft, to_blob(tensors), config.lora, base)
             card.write(draft, kind, folder.name)
         version = "" if found.version is None else f" (version {found.version})"
