@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from learner import shared_prefix_attention
+from learner.families.attention_rules import AttentionRules
 from learner.merged_attention import merged_attention
 from learner.packing import Branch, PrefixGroup, make_packs
-from learner.shared_prefix_attention import _branch_attention, _is_large, _merged_branch_attention
+from learner.shared_prefix_attention import _branch_attention, _branches, _merged_branch_attention
 
 SHAPES = [(1, 1, 1, 2, 1), (7, 3, 5, 4, 2), (50, 4, 9, 6, 2), (3, 2, 40, 3, 3), (33, 1, 2, 8, 1)]
 
@@ -29,8 +30,13 @@ def test_both_ways_give_the_same_values_and_gradients(num_prefix, num_branches, 
         torch.randn(heads, num_tokens, 16, generator=random).requires_grad_() for heads in (num_heads, num_kv, num_kv)
     ]
     found = []
-    for way in (_branch_attention, _merged_branch_attention):
-        out = way(*tensors, layout, 0.25)[layout.branch_is_real]
+    span = slice(layout.prefix_start, layout.prefix_end)
+    ways = (
+        lambda: _branch_attention(*tensors, layout.branch_index, span, 0.25),
+        lambda: _merged_branch_attention(*tensors, layout, 0.25),
+    )
+    for way in ways:
+        out = way()[layout.branch_is_real]
         weight = torch.linspace(-1, 1, out.numel()).reshape(out.shape)
         found.append((out.detach(), *torch.autograd.grad((out * weight).sum(), tensors)))
     for expected, merged in zip(*found, strict=True):
@@ -45,13 +51,33 @@ def test_the_gradient_equals_finite_differences():
 
 
 def test_scores_are_kept_out_of_memory_where_they_are_large(monkeypatch):
-    _, layout = layout_of(10, 3, 4)
-    query = torch.zeros(1, 2, 1, 1)
+    num_tokens, layout = layout_of(10, 3, 4)
+    tensors = [torch.randn(2, num_tokens, 16, generator=torch.Generator().manual_seed(1)) for _ in range(3)]
+    kept_out: list[bool] = []
+    own = shared_prefix_attention.merged_attention
+    monkeypatch.setattr(
+        shared_prefix_attention, "merged_attention", lambda *given: kept_out.append(True) or own(*given)
+    )
     num_bytes = 4 * 2 * 3 * 4 * (10 + 4)
-    monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", num_bytes)
-    assert not _is_large(query, layout)
-    monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", num_bytes - 1)
-    assert _is_large(query, layout)
+    for limit, is_kept_out in ((num_bytes, False), (num_bytes - 1, True)):
+        monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", limit)
+        _branches(*tensors, layout, 0.25, AttentionRules())
+        assert bool(kept_out) is is_kept_out
+
+
+@pytest.mark.parametrize("rules", [AttentionRules(window=6), AttentionRules(score_cap=2.0)], ids=["window", "cap"])
+def test_scores_under_a_rule_are_computed_a_few_branches_at_a_time_where_they_are_large(monkeypatch, rules):
+    num_tokens, layout = layout_of(10, 5, 4)
+    tensors = [
+        torch.randn(2, num_tokens, 16, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in range(3)
+    ]
+    found = []
+    for limit in (10**9, 1):
+        monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", limit)
+        out = _branches(*tensors, layout, 0.25, rules)[layout.branch_is_real]
+        found.append((out.detach(), *torch.autograd.grad(out.square().sum(), tensors)))
+    for at_once, in_pieces in zip(*found, strict=True):
+        torch.testing.assert_close(in_pieces, at_once)
 
 
 def test_the_way_of_a_gpu_keeps_shapes_and_types():
