@@ -16,6 +16,7 @@ TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)  # what schedulers send, and a te
 STOP_LIMIT_S = 20.0
 CLEAN_UP_LIMIT_S = 8.0  # after that: where other processes were ended too, a library may wait for them for minutes
 _last_acts: list[Callable[[], object]] = []
+_commands: list[list[threading.Timer]] = []  # those at work in this process, each with what would end it
 
 
 @contextmanager
@@ -34,13 +35,16 @@ def terminations_as_ctrl_c() -> Iterator[None]:
         _set(dict.fromkeys(before, _nothing))
         if number == signal.SIGHUP:
             _leave(terminals)
-        _start_timer(STOP_LIMIT_S + CLEAN_UP_LIMIT_S, _end_now)
+        _end_within(STOP_LIMIT_S + CLEAN_UP_LIMIT_S)
         raise KeyboardInterrupt
 
     before = _set(dict.fromkeys(_heard(), take))
+    _commands.append([])
     try:
         yield
     finally:
+        for timer in _commands.pop():
+            timer.cancel()
         _set(before)
 
 
@@ -124,13 +128,19 @@ class StopRequest:
             self._note("stopping after this step; Ctrl-C again leaves at once, without it")
             return
         self._limit = _start_timer(self._limit_s, _press_ctrl_c)
-        _start_timer(self._limit_s + CLEAN_UP_LIMIT_S, _end_now)
+        _end_within(self._limit_s + CLEAN_UP_LIMIT_S)
         name = signal.Signals(number).name
         self._note(f"{name}: stopping after this step, or without it when it takes more than {self._limit_s:g} s")
 
 
 def _press_ctrl_c() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _end_within(limit_s: float) -> None:
+    """End the command's process when it is still at work then; who calls parts of it has a process of his own."""
+    if _commands:
+        _commands[-1].append(_start_timer(limit_s, _end_now))
 
 
 def _end_now() -> None:

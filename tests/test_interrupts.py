@@ -7,11 +7,13 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 
+from cluster import interrupts
 from cluster.interrupts import StopRequest, own_signals, terminations_as_ctrl_c
 from configs.errors import ActorsLost, Interrupted, UserError
 from tests.command_line import REPOSITORY
@@ -118,6 +120,25 @@ def test_a_clean_up_that_never_ends_is_ended_with_its_last_act_and_no_process():
     assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_process_that_goes_on_after_a_stop_is_not_ended(monkeypatch):
+    ends = []
+    monkeypatch.setattr(interrupts, "_end_now", lambda: ends.append("ended"))
+    monkeypatch.setattr(interrupts, "STOP_LIMIT_S", 600.0)
+
+    with pytest.raises(KeyboardInterrupt), terminations_as_ctrl_c():
+        os.kill(os.getpid(), signal.SIGTERM)
+    with terminations_as_ctrl_c(), StopRequest(lambda line: None, limit_s=600):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert timers()
+    for timer in timers():
+        timer.join()
+    assert not ends
+
+
+def timers() -> list[threading.Timer]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
 def test_the_processes_of_a_library_ignore_a_hangup_and_this_one_hears_it():
     code = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     with terminations_as_ctrl_c():
@@ -155,6 +176,7 @@ def test_what_is_lost_with_a_stop_is_part_of_it(fault, seen):
 
 HUNG_UP = """
 import sys, time
+from cluster import interrupts
 from cluster.interrupts import StopRequest, terminations_as_ctrl_c
 with terminations_as_ctrl_c(), StopRequest(print) as stop:
     print("up", flush=True)
