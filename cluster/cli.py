@@ -118,7 +118,7 @@ def evaluate(
 ) -> None:
     """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
     options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
-    given = [f"evaluation.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
+    given = [f"evaluation.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
     with without_collections():
         from cluster.operations import evaluate as operation
@@ -179,7 +179,7 @@ def score(
         "suite": None if suite is None else str(suite),
         "clock": clock,
     }
-    given = [f"reward.{field}={_yaml(value)}" for field, value in options.items() if value is not None]
+    given = [f"reward.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(None, [*given, *(overrides or ())]).reward
     from cluster.operations import score as operation
 
@@ -292,11 +292,6 @@ def _exit_code(error: UserError) -> int:
     if isinstance(error, Interrupted):
         return EXIT_CODE_INTERRUPTED
     return EXIT_CODE_LOST if isinstance(error, LostError) else EXIT_CODE_USER_ERROR
-
-
-def _yaml(value: object) -> str:
-    """JSON is YAML, and quotes what needs it."""
-    return json.dumps(value)
 
 
 if __name__ == "__main__":

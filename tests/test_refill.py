@@ -131,7 +131,7 @@ def test_refilling_stops_when_every_training_question_was_asked(num_questions, e
 def test_every_round_of_a_step_uses_its_adapter_and_comes_before_its_update():
     cluster = refilled(UselessAt({0, 4}), max_rounds=9, num_steps=2)
     step = ["generate", "generate", "generate", "to learner", "update", "export", "to rollouts", "install"]
-    assert cluster.kinds() == [*step, "record", "checkpoint"] * 2
+    assert cluster.kinds() == [*step, "prove", "record", "health", "checkpoint"] * 2
     assert [event[2] for event in cluster.events if event[0] == "generate"] == [0] * 3 + [1] * 3
 
 
