@@ -99,7 +99,7 @@ def test_missing_databases_folder(complaint, files):
 
 @pytest.mark.engine
 def test_too_little_memory(complaint, smoke_run):
-    assert "GiB" in complaint("cluster.min_free_memory_gib=1000000")
+    assert "GiB" in complaint("cluster.min_free_memory_gib=60000")
 
 
 @pytest.mark.engine

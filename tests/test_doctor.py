@@ -219,7 +219,7 @@ def test_faults_are_lines_and_what_depends_on_them_is_named(home):
         taken.listen()
         unanswered.bind(("127.0.0.1", 0))  # and nobody listens
         port, address = taken.getsockname()[1], f"127.0.0.1:{unanswered.getsockname()[1]}"
-        settings = [f"run.home={home}", "model.path=/no/such/model", "cluster.min_free_memory_gib=1000000"]
+        settings = [f"run.home={home}", "model.path=/no/such/model", "cluster.min_free_memory_gib=60000"]
         files = ["data.source=files", "data.questions=/no/such/questions", "data.databases=/no/such/folder"]
         given = load_config(REPOSITORY / "configs" / "smoke.yaml", [*settings, *files, f"cluster.address={address}"])
         found = {one.name: one for one in examination.examine(given)}

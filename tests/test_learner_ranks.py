@@ -34,7 +34,7 @@ def config_of(dtype: str) -> RunConfig:
         rollout=RolloutSection(dtype=dtype),
         lora=LoraSection(rank=8, alpha=16),
         # A clip that never acts: the gradient itself is compared.
-        learner=LearnerSection(max_pack_tokens=MAX_PACK_TOKENS, max_grad_norm=1e9, num_threads=1),
+        learner=LearnerSection(max_pack_tokens=MAX_PACK_TOKENS, max_grad_norm=1e6, num_threads=1),
         algorithm=AlgorithmSection(kl_coefficient=0.01),
     )
 
