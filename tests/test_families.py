@@ -205,6 +205,7 @@ def test_a_model_type_that_transformers_has_no_language_model_for_is_refused():
     assert "no causal language model for 'vit'" in refusal(AutoConfig.for_model("vit"))
 
 
+@pytest.mark.heavy
 def test_the_command_prints_the_table_as_json(tmp_path):
     done = floe("bench", "families", "--only", "mistral,bloom", "--json", home=tmp_path)
     rows = {row["model_type"]: row for row in json.loads(done.stdout)}

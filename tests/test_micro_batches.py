@@ -14,7 +14,7 @@ from configs.loading import load_config
 from tests.test_learner_ranks import THREE_PACKS_AGAINST_ONE, config_of
 from tests.tiny_models import save_tiny_llama
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 ALL = [(stage, dtype, offload) for stage in (0, 1, 2) for dtype in ("float32", "bfloat16") for offload in (False, True)]
 REFUSED = [(0, "bfloat16", False), (0, "bfloat16", True)]

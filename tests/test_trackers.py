@@ -69,6 +69,21 @@ def test_mlflow_gets_records_and_goes_on_with_the_same_run(tmp_path):
     assert not files_with(SECRET, tmp_path)
 
 
+def test_mlflow_goes_on_in_the_folder_of_the_runs_beginning_from_anywhere(tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    ids = []
+    for folder in (run_dir, tmp_path / "monday", tmp_path / "tuesday"):
+        folder.mkdir()
+    for folder in ("monday", "tuesday"):
+        monkeypatch.chdir(tmp_path / folder)
+        sink = MlflowRun(config("run.mlflow_uri=mlruns"), run_dir, print)
+        sink.write(1, {"reward_mean": 0.25})
+        sink.close(RunEnd.INTERRUPTED)
+        ids.append(tracker_id(run_dir, "mlflow"))
+    assert ids[0] == ids[1]
+    assert (tmp_path / "monday" / "mlruns").is_dir() and not (tmp_path / "tuesday" / "mlruns").exists()
+
+
 @pytest.mark.parametrize(("fault", "state"), [
     (None, "FINISHED"),
     (Interrupted("stopped after step 2"), "KILLED"),

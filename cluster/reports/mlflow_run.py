@@ -16,7 +16,7 @@ from cluster.reports.trackers import keep_tracker_id, tracker_id
 from configs.errors import UserError
 from configs.schema import RunConfig
 
-TRACKER = "mlflow"
+TRACKER, STORE = "mlflow", "mlflow folder"  # what is kept of them in the run folder
 STATES = {RunEnd.FINISHED: "FINISHED", RunEnd.INTERRUPTED: "KILLED", RunEnd.FAILED: "FAILED"}
 PROBE_TIMEOUT_S = 10.0
 UNREACHED = (502, 503, 504)  # what a gateway answers in place of a server that is not there
@@ -32,6 +32,7 @@ class MlflowRun:
         """Raises UserError when nothing answers at `run.mlflow_uri`."""
         uri = config.run.mlflow_uri
         assert uri is not None
+        uri = _store_of_run(run_dir, uri)
         check_answers(uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder in place of a server
@@ -110,6 +111,17 @@ class MlflowRun:
             act()
         except self._refusals as fault:
             self._note(f"MLflow does not take the records ({_first_line(fault)}); they wait for the next step's")
+
+
+def _store_of_run(run_dir: Path, uri: str) -> str:
+    """A run that began with a folder goes on there, wherever a relative path leads today."""
+    if not uri.startswith("/"):
+        return uri
+    known = tracker_id(run_dir, STORE)
+    if known is None:
+        keep_tracker_id(run_dir, STORE, uri)
+        return uri
+    return known if Path(known).is_dir() else uri
 
 
 def check_answers(uri: str) -> None:
