@@ -48,11 +48,12 @@ from cluster.step_health import StepHealth
 from cluster.token_budget import TokenBudget, tokens_generated
 from cluster.warm_start import WarmStart, warm_start_adapter
 from configs.colocation import TAKE_TURNS
+from configs.health_section import EQUALITY_LIMIT_S
 from configs.schema import RunConfig
 
 MAX_CANARY_TOKENS = 96
 NUM_LONG_CANARY_ANSWERS, LONG_CANARY_TOKENS = 2, 16
-EQUALITY_LIMIT_S, EQUALITY_SHARE = 60.0, 0.05  # seconds, or of the run's time, whichever is more
+EQUALITY_SHARE = 0.05  # of the run's time, where that is more than the check's limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from configs.bounds import MAX_FACTOR
 from configs.learning_sections import Section
 
+EQUALITY_LIMIT_S = 60.0  # of comparing the learner's way with the model's own, where the run is short
+
 
 class HealthSection(Section):
     """Engine and learner compute the same log-probabilities but for rounding and, with staleness, for later updates."""

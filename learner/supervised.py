@@ -13,11 +13,12 @@ import torch
 from peft import PeftModel
 
 from cluster.messages import LearnerRank, PromptWithAnswers, WarmStartBatch, WarmStartExample, WarmStartReport
+from configs.health_section import EQUALITY_LIMIT_S
 from configs.schema import RunConfig
 from learner.adapter_export import to_blob
 from learner.adapter_files import write_adapter
 from learner.deepspeed_engine import DeepSpeedEngine
-from learner.families.start_check import EQUALITY_LIMIT_S, check_policy
+from learner.families.start_check import check_policy
 from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs
 from learner.rank_balance import RankShare, rank_share

@@ -26,7 +26,16 @@ def logprobs_by(
     return _LogprobBy.apply(hidden, target, temperature, logits_of)
 
 
-class _TargetLogprob(torch.autograd.Function):
+class _KnownDirection(torch.autograd.Function):
+    """The forward pass has kept each output's gradient with respect to its hidden state, the first of four inputs."""
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (direction,) = ctx.saved_tensors
+        return direction * gradient[:, None].to(direction.dtype), None, None, None
+
+
+class _TargetLogprob(_KnownDirection):
     @staticmethod
     def forward(ctx, hidden, head, target, temperature):
         needs_gradient = hidden.requires_grad
@@ -46,13 +55,8 @@ class _TargetLogprob(torch.autograd.Function):
             ctx.save_for_backward(direction)
         return logprob
 
-    @staticmethod
-    def backward(ctx, gradient):
-        (direction,) = ctx.saved_tensors
-        return direction * gradient[:, None].to(direction.dtype), None, None, None
 
-
-class _LogprobBy(torch.autograd.Function):
+class _LogprobBy(_KnownDirection):
     @staticmethod
     def forward(ctx, hidden, target, temperature, logits_of):
         logprob = torch.empty(len(target), dtype=torch.float32, device=hidden.device)
@@ -69,8 +73,3 @@ class _LogprobBy(torch.autograd.Function):
         if direction is not None:
             ctx.save_for_backward(direction)
         return logprob
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (direction,) = ctx.saved_tensors
-        return direction * gradient[:, None].to(direction.dtype), None, None, None

@@ -12,7 +12,6 @@ from cluster.messages import EqualityReport, PromptWithAnswers
 from learner.families.equality_check import check_equality
 from learner.packing import Branch, PrefixGroup
 
-EQUALITY_LIMIT_S = 60.0  # of a check, where the run that it is for is short
 WINDOW_NAMES = ("sliding_window", "attention_chunk_size", "window_size", "local_attention_window")
 BEYOND_WINDOW_TOKENS = 8  # of the prompt, so that its answers lie beyond the window too
 GRADIENT_SHARE = 2 / 3  # of a forward and a backward pass
