@@ -15,10 +15,11 @@ from pathlib import Path
 
 from cluster.checkpoint_manifest import DamagedFolder, verify_folder, write_manifest
 from cluster.folder_faults import NO_ROOM
+from cluster.run_file_names import CHECKPOINTS
 from cluster.run_state import RunState
 from configs.errors import UserError
 
-FOLDER, STATE = "checkpoints", "state.json"
+STATE = "state.json"
 WRITING, REMOVING = ".writing-", ".removing-"
 REPLACED = ".replaced"  # the earlier one of the same step, until the new one has its name
 NAME = re.compile(rf"step-(\d{{6,}})({re.escape(REPLACED)})?")
@@ -40,7 +41,7 @@ class CheckpointStore:
         if keep < 1:
             raise ValueError(f"keep is {keep}, but the newest checkpoint always stays")
         self._run_dir = run_dir
-        self._folder = run_dir / FOLDER
+        self._folder = run_dir / CHECKPOINTS
         self._keep = keep
         self._note = note
         for prefix in (WRITING, REMOVING):

@@ -23,8 +23,7 @@ from typing import Protocol
 from cluster.broadcast import Exported, Published
 from cluster.generation import Generation, Taken
 from cluster.messages import ScoredGroup, StepReport
-from cluster.reports.step_clock import StepClock
-from cluster.reports.step_metrics import StepTimings
+from cluster.reports.step_clock import StepClock, StepTimings
 from cluster.token_budget import TokenBudget
 from configs.errors import UserError
 

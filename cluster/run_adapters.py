@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.model_card import Selection, Which
+from cluster.run_file_names import ADAPTERS, METRICS_FILE
 from cluster.run_files import last_step, read_best
 from configs.errors import UserError
-
-FOLDER = "adapters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +23,13 @@ class FoundAdapter:
 
 def find_adapter(run_dir: Path, which: Which | None) -> FoundAdapter:
     """The one that is asked for; without a wish the best, else the latest. Raises UserError when it is not there."""
-    adapters = run_dir / FOLDER
+    adapters = run_dir / ADAPTERS
     chosen: Which = which or ("best" if (adapters / "best").is_dir() else "latest")
     folder = adapters / chosen
     if not folder.is_dir():
         there = sorted(one for one in ("best", "latest", "start") if (adapters / one).is_dir())
         raise UserError(
-            f"The run {run_dir} has no adapter {FOLDER}/{chosen}: "
+            f"The run {run_dir} has no adapter {ADAPTERS}/{chosen}: "
             + (f"choose with --which one that it has ({', '.join(there)})." if there else "it has none as yet.")
         )
     if chosen == "best":

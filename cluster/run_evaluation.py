@@ -14,9 +14,9 @@ from cluster.evaluation_records import evaluation_identity, question_records
 from cluster.messages import AdapterManifest, Question
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED, Evaluation
 from cluster.reports.evaluation_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
+from cluster.run_file_names import POLICY_FILE
 
 BASE_MODEL = "base model"
-POLICY_FILE = "policy.json"  # beside the evaluation: the row of the table
 
 
 class RunEvaluation:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from cluster.reports.evaluation_table import EvaluationReport
-from cluster.reports.page.overview import BestInterim
-from cluster.run_status import RunStatus, as_found
-from cluster.run_watch import is_driver_alive, read_status
-from configs.errors import UserError
+from cluster.run_file_names import BEST_RESULT, REPORT_FILE
 from configs.foreign_files import parsed_json, read_regular
 
-REPORT_FILE = "report.json"
-BEST_RESULT = "adapters/best.json"
 TAIL_BYTES = 65_536  # of a metrics file: its last records
 
 
-def found_status(run_dir: Path) -> RunStatus | None:
-    """As `floe status` finds it; None where the folder has none that can be read."""
-    try:
-        written = read_status(run_dir)
-    except UserError:
-        return None
-    return as_found(written, is_driver_alive(written))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestInterim:
+    """The best adapter by the evaluations during training."""
+
+    adapter_version: int
+    greedy: float
+    num_questions: int
 
 
 def read_best(run_dir: Path) -> BestInterim | None:

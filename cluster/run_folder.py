@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from cluster.environment import environment_overrides
+from cluster.run_file_names import CONFIG_FILE
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import RunConfig
 
-CONFIG_FILE = "config.yaml"
 LEVELS_TO_RUN = 2  # RUN/adapters/latest
 SENT_FOLDERS = "working_dir_files"  # where Ray unpacks what `ray job submit --working-dir` sends
 

@@ -12,8 +12,8 @@ from xxhash import xxh3_128_hexdigest
 from actors.data.question_sets import QuestionSets
 from cluster.contained.database_places import find_database
 from cluster.file_digests import digests_of
-from cluster.preflight.model_files import weight_files
 from cluster.run_state import RunInputs
+from cluster.weight_files import weight_files
 from configs.foreign_files import parsed_json
 from configs.schema import RunConfig
 

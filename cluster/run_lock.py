@@ -9,11 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cluster.run_file_names import LOCK_FILE
 from cluster.run_status import RunStatus
-from cluster.run_watch import is_driver_alive, read_status
+from cluster.status_file import is_driver_alive, read_status
 from configs.errors import UserError
-
-LOCK_FILE = "run.lock"
 
 
 @contextmanager

@@ -8,27 +8,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from cluster.messages import Question
-from cluster.reports.evaluation_record import (
-    EVALUATION_FILE,
-    EVALUATIONS_FOLDER,
-    TRAINED,
-    Evaluation,
-    read_evaluation,
-)
+from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED, Evaluation, read_evaluation
 from cluster.reports.evaluation_table import EvaluationReport
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.page.browser_data import BrowserData, ShownGroup, statements_of_changes, statements_of_groups
 from cluster.reports.page.evaluation_views import Changes, changes, database_rows
 from cluster.reports.page.figures import policies_figure, step_figures
 from cluster.reports.page.overview import facts, missing, settings
 from cluster.reports.page.run_page import Rollouts, RunPage
 from cluster.reports.page.step_series import StepSeries, parse_metrics, with_outcomes
-from cluster.run_files import REPORT_FILE, found_status, read_best, read_report
-from cluster.run_folder import CONFIG_FILE, config_of_run
+from cluster.run_file_names import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE, REPORT_FILE
+from cluster.run_files import read_best, read_report
+from cluster.run_folder import config_of_run
 from cluster.run_questions import RunQuestions, questions_of_run, schemas_of
 from cluster.run_results import RunResults, results_of
 from cluster.run_rollouts import SampledRollouts, sampled_rollouts
 from cluster.run_status import RunStatus
+from cluster.status_file import found_status
 from configs.errors import UserError
 from configs.schema import RunConfig
 

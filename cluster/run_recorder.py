@@ -19,10 +19,11 @@ from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
 from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics, outcomes_of, terms_of
-from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
+from cluster.reports.rollout_log import RolloutLog
 from cluster.reports.running_pass_rates import RunningPassRates
-from cluster.reports.step_metrics import InterimResult, RoleMemory, StepTimings, step_metrics
-from cluster.run_files import BEST_RESULT
+from cluster.reports.step_clock import StepTimings
+from cluster.reports.step_metrics import InterimResult, RoleMemory, step_metrics
+from cluster.run_file_names import BEST_ADAPTER, BEST_RESULT, LATEST_ADAPTER, ROLLOUTS_FILE
 from configs.foreign_files import parsed_json
 from configs.whole_files import write_whole
 
@@ -33,9 +34,6 @@ class RewardMeasures(Protocol):
 
 class RolloutLosses(Protocol):
     num_replaced: int  # actors, since the pool started
-
-
-LATEST_ADAPTER, BEST_ADAPTER, START_ADAPTER = "adapters/latest", "adapters/best", "adapters/start"
 
 
 def forget_after(run_dir: Path, step: int, metrics_position: int) -> str:

@@ -12,7 +12,7 @@ from cluster.messages import Outcome
 from cluster.reports.page.rollout_rows import RolloutRows
 from cluster.reports.page.rollout_sample import MAX_CANDIDATES, sampled_groups, sampled_steps
 from cluster.reports.page.same_sql import GroupRows
-from cluster.reports.rollout_log import ROLLOUTS_FILE
+from cluster.run_file_names import ROLLOUTS_FILE
 from configs.errors import UserError
 
 READ_LIMIT_S = 300.0  # CPU seconds; the rollouts of a long run take some

@@ -16,16 +16,13 @@ from cluster.environment import logs_dir
 from cluster.failure_report import note_failure
 from cluster.folder_faults import folder_faults
 from cluster.interrupts import last_act
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress
+from cluster.run_file_names import METRICS_FILE, STATUS_FILE
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from cluster.waits import Waits, waits
-from configs.errors import UserError, is_stop
-from configs.foreign_files import read_regular_text
+from configs.errors import is_stop
 
-STATUS_FILE = "status.json"
 PERIOD_S = 1.0
-START_TOLERANCE_S = 2.0  # of a process's start time, between two readings of it
 
 
 @contextmanager
@@ -54,30 +51,6 @@ def run_watch(
         stop.set()
         thread.join()
         watch.write(end, error)
-
-
-def read_status(run_dir: Path) -> RunStatus:
-    """Raises UserError where there is none."""
-    try:
-        return RunStatus.from_json(read_regular_text(run_dir / STATUS_FILE))
-    except OSError as fault:
-        raise UserError(
-            f"There is no run in {run_dir} ({STATUS_FILE}: {fault.strerror}): give the folder that floe train named."
-        ) from fault
-    except ValueError as fault:
-        raise UserError(f"{run_dir / STATUS_FILE} can't be read ({fault}): was it written by this floe?") from fault
-
-
-def is_driver_alive(status: RunStatus) -> bool | None:
-    """None for a run on another machine. A process that has the driver's number and another start isn't the driver."""
-    if status.host != socket.gethostname():
-        return None
-    try:
-        process = psutil.Process(status.pid)
-        is_same = abs(process.create_time() - status.started) <= START_TOLERANCE_S
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _go_on(run_dir: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.messages import ScoredGroup
-from cluster.reports.metrics_log import METRICS_FILE
+from cluster.run_file_names import METRICS_FILE
 from configs.foreign_files import parsed_json
 
 

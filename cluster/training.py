@@ -40,8 +40,9 @@ from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
+from cluster.run_file_names import START_ADAPTER
 from cluster.run_folder import is_run
-from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
+from cluster.run_recorder import RunRecorder, best_accuracy, forget_after
 from cluster.run_state import RunInputs
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.step_health import StepHealth

@@ -16,7 +16,6 @@ from configs.errors import UserError
 from configs.reward_sections import RewardSection
 from reward_service.bounded_cache import BoundedCache
 from reward_service.bounded_http import BoundedTransport
-from reward_service.designs.interface import GroupUnscorable
 from reward_service.judge_protocol import (
     MAX_REPLY_TOKENS,
     RESPONSE_FORMAT,
@@ -27,6 +26,7 @@ from reward_service.judge_protocol import (
     pauses_s,
     score_of,
 )
+from reward_service.unscorable import GroupUnscorable
 
 MAX_REPLY_BYTES = 2**20
 PASSING_STATUSES = (408, 409, 425, 429)  # and all from 500

@@ -12,19 +12,13 @@ from cluster.contained.runs import run_all
 from cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
 from configs.schema import RewardSection
 from reward_service.designs.arctic import Arctic
-from reward_service.designs.interface import (
-    Design,
-    GoldUnusable,
-    GroupUnscorable,
-    JudgedCandidate,
-    JudgedGroup,
-    Reward,
-)
+from reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
 from reward_service.designs.registry import make_design
 from reward_service.executor_settings import ExecutorSettings
 from reward_service.extraction import extract_sql
 from reward_service.group_run import GroupRun
 from reward_service.statement import rejection_reason
+from reward_service.unscorable import GoldUnusable, GroupUnscorable
 from reward_service.verdict import Verdict, message_of
 
 CORRECTNESS = Design(rewards=Arctic())

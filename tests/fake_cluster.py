@@ -19,7 +19,7 @@ from cluster.messages import (
     StepReport,
 )
 from cluster.refill import Refill, collect_step
-from cluster.reports.step_metrics import StepTimings
+from cluster.reports.step_clock import StepTimings
 from cluster.scoring import Collected
 from cluster.token_budget import TokenBudget
 from tests.scored_groups import step_report

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from cluster.broadcast import Published
 from cluster.messages import Outcome
-from cluster.reports.step_metrics import StepMetrics, StepTimings, step_metrics
+from cluster.reports.step_clock import StepTimings
+from cluster.reports.step_metrics import StepMetrics, step_metrics
 from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group, step_report
 

@@ -28,8 +28,8 @@ from cluster.messages import Outcome, ScoredGroup
 from cluster.precision.resolved import with_dtypes
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
-from cluster.reports.rollout_log import ROLLOUTS_FILE, RolloutLog
-from cluster.run_evaluation import POLICY_FILE
+from cluster.reports.rollout_log import RolloutLog
+from cluster.run_file_names import POLICY_FILE, ROLLOUTS_FILE
 from configs.errors import UserError
 from configs.loading import dump_config
 from tests.command_line import config

@@ -12,7 +12,7 @@ from cluster import cli
 from cluster.checkpoint import CheckpointStore
 from cluster.environment import environment_overrides
 from cluster.run_state import RunInputs, RunState
-from cluster.run_watch import read_status
+from cluster.status_file import read_status
 from configs.loading import dump_config, load_config
 from tests.command_line import config, floe
 

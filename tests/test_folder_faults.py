@@ -15,7 +15,8 @@ from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.progress import Progress
 from cluster.reports.record_sink import RunEnd
 from cluster.run_status import RunState
-from cluster.run_watch import read_status, run_watch
+from cluster.run_watch import run_watch
+from cluster.status_file import read_status
 from configs.errors import UserError
 from configs.loading import dump_config
 from configs.schema import RunConfig

@@ -16,7 +16,7 @@ from cluster.messages import Candidate, Outcome, ScoreRequest
 from configs.errors import UserError
 from configs.reward_sections import RewardSection
 from reward_service.designs.graph_reward import GraphReward
-from reward_service.designs.interface import GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup
+from reward_service.designs.interface import JudgedCandidate, JudgedGroup
 from reward_service.graph.build import build
 from reward_service.graph.encoding import Encoder, Vocabulary
 from reward_service.graph.graph_distances import GraphDistances
@@ -27,6 +27,7 @@ from reward_service.graph.terms import OperatorGraph
 from reward_service.reading.forms import reader_of
 from reward_service.schema_reader import SchemaReader
 from reward_service.scorer import Scorer
+from reward_service.unscorable import GoldUnusable, GroupUnscorable
 from tests.score_requests import make_database
 
 SCRIPT = "CREATE TABLE singer (id INTEGER, name TEXT, age INTEGER)"

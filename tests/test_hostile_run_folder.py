@@ -16,7 +16,8 @@ from cluster import run_rollouts
 from cluster.operations.report import report
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.page.figures import policies_figure
-from cluster.run_files import found_status, last_step, read_report
+from cluster.run_files import last_step, read_report
+from cluster.status_file import found_status
 from configs.errors import UserError
 from configs.schema import LoraSection
 from learner.adapter_files import read_adapter, write_adapter

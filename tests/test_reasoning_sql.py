@@ -17,12 +17,13 @@ from cluster.messages import Candidate, Outcome, ScoreRequest
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.reward_sections import RewardSection
-from reward_service.designs.interface import GroupUnscorable, JudgedCandidate, JudgedGroup
+from reward_service.designs.interface import JudgedCandidate, JudgedGroup
 from reward_service.designs.reasoning_sql import ReasoningSql
 from reward_service.judge_protocol import JudgedQuery
 from reward_service.reading.forms import Form, reader_of
 from reward_service.schema_reader import Schema
 from reward_service.scorer import Scorer
+from reward_service.unscorable import GroupUnscorable
 from reward_service.verdict import DatabaseUnavailable
 from tests.score_requests import make_database
 

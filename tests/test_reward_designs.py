@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from configs.reward_sections import RewardSection
 from reward_service.designs.arctic import Arctic
-from reward_service.designs.interface import Design, GoldUnusable, GroupUnscorable, JudgedCandidate, JudgedGroup, Reward
+from reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
 from reward_service.designs.sql_r1 import SqlR1, length_term
 from reward_service.scorer import Scorer
+from reward_service.unscorable import GoldUnusable, GroupUnscorable
 from tests.score_requests import make_database
 
 FORMED = "<think>{thought}</think><answer>{answer}</answer>"

@@ -19,7 +19,8 @@ from rich.console import Console
 from cluster.operations.status import status as print_status
 from cluster.reports.progress import Progress
 from cluster.run_status import RunState, RunStatus, as_found, describe, state_of_phase
-from cluster.run_watch import is_driver_alive, read_status, run_watch
+from cluster.run_watch import run_watch
+from cluster.status_file import is_driver_alive, read_status
 from cluster.waits import Waits
 from configs.errors import Interrupted, UserError
 from tests.command_line import REPOSITORY, floe

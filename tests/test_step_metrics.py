@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cluster.messages import Outcome
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
-from cluster.reports.run_view import duration
 from cluster.reports.step_metrics import entropy_estimate
 from cluster.reports.tensorboard_curves import TensorBoardCurves
+from cluster.time_plan.durations import duration
 from tests.scored_groups import scored_group
 from tests.step_records import MIXED, metrics_of, step_record
 

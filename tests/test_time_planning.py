@@ -19,8 +19,9 @@ from cluster.memory_plan.published import published_shape
 from cluster.messages import Question, WarmStartExample
 from cluster.operations.time_planning import limited_run, limited_to_machine
 from cluster.reports.progress import Progress
+from cluster.run_file_names import PLAN_FILE
 from cluster.time_plan.measure import measure_rates
-from cluster.time_plan.plan_files import PLAN_FILE, keep_mark, read_marks, read_plan, start_record
+from cluster.time_plan.plan_files import keep_mark, read_marks, read_plan, start_record
 from cluster.time_plan.rates import REFERENCE
 from cluster.warm_start import WarmStart
 from configs.loading import load_config

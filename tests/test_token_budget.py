@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cluster.reports.metrics_log import METRICS_FILE
+from cluster.run_file_names import METRICS_FILE
 from cluster.token_budget import TokenBudget, tokens_generated
 from tests.fake_cluster import FakeCluster, names_of_step, run
 

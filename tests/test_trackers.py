@@ -16,7 +16,8 @@ import pytest
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.mlflow_run import MlflowRun, check_answers
 from cluster.reports.record_sink import RunEnd
-from cluster.reports.trackers import TRACKERS_FILE, check_trackers, tracker_id
+from cluster.reports.trackers import check_trackers, tracker_id
+from cluster.run_file_names import TRACKERS_FILE
 from configs.errors import Interrupted, UserError
 from configs.loading import load_config
 from configs.schema import RunSection

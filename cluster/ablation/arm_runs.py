@@ -15,8 +15,7 @@ from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER
 from cluster.resume_checks import changed_keys
-from cluster.run_evaluation import POLICY_FILE
-from cluster.run_files import REPORT_FILE
+from cluster.run_file_names import POLICY_FILE, REPORT_FILE
 from cluster.run_folder import config_of_run, is_run
 from configs.errors import UserError
 from configs.loading import load_config

@@ -20,8 +20,8 @@ from cluster.ablation.measures import (
 from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
 from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
 from cluster.reports.evaluation_table import PolicyAnswers
-from cluster.reports.rollout_log import ROLLOUTS_FILE, rewarded_groups
-from cluster.run_evaluation import POLICY_FILE
+from cluster.reports.rollout_log import rewarded_groups
+from cluster.run_file_names import POLICY_FILE, ROLLOUTS_FILE
 from cluster.run_questions import RunQuestions, questions_of_run
 from configs.errors import UserError
 from configs.schema import RunConfig

@@ -11,7 +11,8 @@ import torch
 from cluster.bench.learner_cases import Case
 from cluster.bench.learner_figures import TRL, TRL_AS_SHIPPED, UNSHARED
 from cluster.bench.matmul_limit import MatmulLimit
-from cluster.time_plan.update_flops import ModelSizes, Work, projection_sizes, update_flops
+from cluster.memory_plan.projections import projection_sizes
+from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 ROWS = 256
 MEASURED = Work(num_tokens=ROWS, num_scored=ROWS, num_pairs=ROWS * ROWS // 2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cluster.time_plan.update_flops import adapter_sizes
+from cluster.memory_plan.projections import adapter_sizes
 from configs.schema import LoraSection
 
 DEVIATION = 0.02

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cluster.embedded_models import SMOLLM2, TINY_QWEN2
 from cluster.memory_plan.model_shape import ModelShape, Projection
-from cluster.time_plan.update_flops import projection_sizes
+from cluster.memory_plan.projections import projection_sizes
 
 QWEN = "Qwen/Qwen2.5-Coder"
 INSTRUCT = "-Instruct"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.reports.evaluation_record import EVALUATION_FILE, EVALUATIONS_FOLDER, TRAINED, read_evaluation
+from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED, read_evaluation
 from cluster.reports.paired_comparison import compare_evaluations
 from cluster.reports.progress import make_console
+from cluster.run_file_names import EVALUATION_FILE
 from configs.errors import UserError
 
 NUM_RESAMPLES = 10_000

@@ -13,7 +13,8 @@ from cluster.new_folder import check_free, new_folder
 from cluster.reports.model_card import CardFacts, Kind, Which, model_card
 from cluster.reports.shown_text import say
 from cluster.run_adapters import FoundAdapter, find_adapter
-from cluster.run_files import REPORT_FILE, read_report
+from cluster.run_file_names import REPORT_FILE
+from cluster.run_files import read_report
 from configs.errors import UserError
 from configs.paths import local_model
 from configs.schema import RunConfig

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from cluster.reports.page.document import document
 from cluster.reports.shown_text import say
+from cluster.run_file_names import PAGE_FILE
 from cluster.run_page_parts import collect_page
 from configs.errors import UserError
-
-PAGE_FILE = "report.html"
 
 
 def report(run_dir: Path, out: Path | None, opens: bool) -> None:

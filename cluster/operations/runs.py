@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import make_console
 from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
 from cluster.reports.shown_text import say
-from cluster.run_files import found_status, last_step, read_best, read_report
-from cluster.run_folder import CONFIG_FILE, config_of_run
-from cluster.run_watch import is_driver_alive
+from cluster.run_file_names import CONFIG_FILE, METRICS_FILE
+from cluster.run_files import last_step, read_best, read_report
+from cluster.run_folder import config_of_run
+from cluster.status_file import found_status, is_driver_alive
 from configs.errors import UserError
 from configs.schema import RunConfig
 

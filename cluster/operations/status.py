@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cluster.reports.shown_text import say
 from cluster.run_status import as_found, describe
-from cluster.run_watch import is_driver_alive, read_status
+from cluster.status_file import is_driver_alive, read_status
 
 
 def status(run_dir: Path, as_json: bool) -> None:

@@ -23,8 +23,7 @@ from cluster.reports.live_terminal import live_view
 from cluster.reports.progress import Progress, make_console
 from cluster.reports.trackers import check_trackers
 from cluster.resume_checks import changed_libraries, check_inputs, check_resume
-from cluster.run_files import REPORT_FILE
-from cluster.run_folder import CONFIG_FILE
+from cluster.run_file_names import CONFIG_FILE, REPORT_FILE
 from cluster.run_inputs import inputs_of
 from cluster.run_lock import run_lock
 from cluster.run_state import library_versions

@@ -8,14 +8,14 @@ from typing import Any
 
 from actors.prompting import prompts
 from cluster.embedded_models import is_of_hub
+from cluster.memory_plan.projections import adapter_sizes
 from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.time_plan.update_flops import adapter_sizes
+from cluster.weight_files import INDEX, weight_files
 from configs.foreign_files import parsed_json
 from configs.learning_sections import ADAPTABLE
 from configs.model_families import engine_refusal, text_part
 from configs.schema import LoraSection, ModelSection, RunConfig
 
-INDEX = "model.safetensors.index.json"
 GIT_LFS = b"version https"
 MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
 EXTENDING_SCALINGS = ("linear", "dynamic")  # of max_position_embeddings
@@ -146,18 +146,6 @@ def read_model_config(model_dir: Path) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(model_dir)
-
-
-def weight_files(model_dir: Path) -> list[Path]:
-    """Return the files that the index names, or all of the folder. Raises ValueError for an index that is none."""
-    index = model_dir / INDEX
-    if not index.is_file():
-        return sorted(model_dir.glob("*.safetensors"))
-    try:
-        names = set(parsed_json(index.read_text())["weight_map"].values())
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError("it has no weight_map") from error
-    return [model_dir / name for name in sorted(names)]
 
 
 def _read_header(path: Path) -> tuple[str, list[str]]:

@@ -22,9 +22,9 @@ from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe, environment_overrides
 from cluster.prove.peak import PeakWatch
 from cluster.prove.random_model import random_model
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress, make_console
-from cluster.reports.run_view import duration
+from cluster.run_file_names import METRICS_FILE
+from cluster.time_plan.durations import duration
 from configs.errors import UserError
 from configs.loading import load_config
 

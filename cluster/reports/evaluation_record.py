@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.messages import Outcome
+from cluster.run_file_names import EVALUATION_FILE
 from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
 
-EVALUATION_FILE = "evaluation.json"
 EVALUATIONS_FOLDER = "evaluations"  # of a run
 TRAINED = "trained"  # the trained policy's folder in it
 HARNESS_VERSION = 1  # raised when the same answers would be counted otherwise

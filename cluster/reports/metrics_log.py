@@ -17,8 +17,7 @@ from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepMetrics
 from cluster.reports.tensorboard_curves import forget_curves_after
-
-METRICS_FILE = "metrics.jsonl"
+from cluster.run_file_names import METRICS_FILE
 
 
 class MetricsLog:

@@ -11,8 +11,6 @@ import sqlalchemy as sa
 from actors.data.pass_rates import PassRate
 from cluster.messages import Completion, Outcome, RolloutGroup, Score, ScoredGroup
 
-ROLLOUTS_FILE = "rollouts.sqlite"
-
 Advantages = Sequence[Sequence[float | None]]
 
 _metadata = sa.MetaData()

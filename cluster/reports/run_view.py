@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from cluster.reports.step_metrics import InterimResult, StepMetrics
+from cluster.time_plan.durations import duration
 
 NUM_NOTES = 4  # at the head of the view
 BAR_COLUMNS = 20
@@ -143,13 +144,3 @@ def number(value: float | None, num_decimals: int = 3) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else NOTHING
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `3 min 05 s`, `2 h 07 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 
 
 class StepClock:
@@ -23,3 +24,20 @@ class StepClock:
     @property
     def whole_s(self) -> float:
         return time.perf_counter() - self._start_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimings:
+    """Seconds of a step's phases; they overlap, so they don't add up to `step_s`.
+
+    The learner waits for groups, the rollout actors for an adapter that is not too old, or for their turn.
+    """
+
+    rollout_s: float
+    reward_s: float
+    learn_s: float
+    sync_s: float
+    handover_s: float  # of a device that engine and learner share
+    step_s: float
+    learner_wait_s: float
+    rollouts_wait_s: float

@@ -9,23 +9,7 @@ from statistics import fmean
 
 from cluster.broadcast import Published
 from cluster.messages import Outcome, Score, ScoredGroup, StepReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTimings:
-    """Seconds of a step's phases; they overlap, so they don't add up to `step_s`.
-
-    The learner waits for groups, the rollout actors for an adapter that is not too old, or for their turn.
-    """
-
-    rollout_s: float
-    reward_s: float
-    learn_s: float
-    sync_s: float
-    handover_s: float  # of a device that engine and learner share
-    step_s: float
-    learner_wait_s: float
-    rollouts_wait_s: float
+from cluster.reports.step_clock import StepTimings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

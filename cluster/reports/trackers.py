@@ -6,12 +6,11 @@ import importlib.util
 import json
 from pathlib import Path
 
+from cluster.run_file_names import TRACKERS_FILE
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
 from configs.schema import RunSection
 from configs.whole_files import write_whole
-
-TRACKERS_FILE = "trackers.json"
 
 
 def check_trackers(run: RunSection) -> None:

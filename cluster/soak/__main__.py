@@ -17,8 +17,8 @@ from rich.table import Table
 
 from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import Progress, make_console
+from cluster.run_file_names import METRICS_FILE
 from cluster.run_folder import config_of_run
 from cluster.soak.footprint import Footprint, Growth
 from cluster.soak.killer import KINDS, Killer

@@ -10,9 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from cluster.reports.metrics_log import METRICS_FILE
-from cluster.reports.rollout_log import ROLLOUTS_FILE
-from cluster.run_recorder import LATEST_ADAPTER
+from cluster.run_file_names import LATEST_ADAPTER, METRICS_FILE, ROLLOUTS_FILE
 
 TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
 # Counted since a process's start, or of losses, or of what a process still knew.

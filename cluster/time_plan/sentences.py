@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.reports.run_view import duration
+from cluster.time_plan.durations import duration
 from cluster.time_plan.plan import TimePlan
 
 LONG_S = 30 * 60.0

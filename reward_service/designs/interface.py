@@ -37,14 +37,6 @@ class Reward(NamedTuple):
     note: str = ""
 
 
-class GroupUnscorable(Exception):
-    """The design can't do its work on the group, by no candidate's fault: the whole group carries no reward."""
-
-
-class GoldUnusable(Exception):
-    """No gold of the question is of use to the design: the whole group carries no reward."""
-
-
 class RewardDesign(Protocol):
     """Rewards of a group, in the order of its candidates. Called from several threads.
 

@@ -22,8 +22,8 @@ from cluster.bench.families.tiny_families import causal_families, tiny_config, w
 from cluster.contained.own_code import module_command
 from cluster.embedded_models import model_folder
 from cluster.environment import environment_of_floe
-from cluster.reports.metrics_log import METRICS_FILE
 from cluster.reports.progress import make_console, progress_bar
+from cluster.run_file_names import METRICS_FILE
 from configs.errors import UserError
 from configs.schema import RunConfig
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from cluster.reports.evaluation_table import EvaluationReport
 from cluster.reports.page.step_series import StepSeries, first_and_last
-from cluster.reports.run_view import duration
+from cluster.run_files import BestInterim
 from cluster.run_status import RunState, RunStatus
+from cluster.time_plan.durations import duration
 from configs.schema import RunConfig
 
 
@@ -18,15 +19,6 @@ class Fact:
     label: str
     value: str
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BestInterim:
-    """The best adapter by the evaluations during training."""
-
-    adapter_version: int
-    greedy: float
-    num_questions: int
 
 
 def facts(
