@@ -227,6 +227,7 @@ class VllmEngine:
                 )
             )
         return RolloutGroup(
+            group_id=request.group_id,
             question=request.question,
             prompt_token_ids=prompt,
             temperature=request.temperature,

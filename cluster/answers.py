@@ -119,6 +119,7 @@ class Harness:
         encode: Callable[[Question], tuple[int, ...]] | None = None,
     ) -> GroupRequest:
         return GroupRequest(
+            group_id=f"{purpose}: {question.question_id}",
             question=question,
             prompt_token_ids=(encode or self.encoder.prompt)(question),
             num_samples=num_samples,

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.broadcast import Exported, Published
-from cluster.generation import Generation, Taken
+from cluster.generation import Generation
 from cluster.messages import ScoredGroup, StepReport
 from cluster.reports.step_clock import StepClock, StepTimings
+from cluster.scoring import Collected
 from cluster.token_budget import TokenBudget
 from configs.errors import UserError
 
@@ -49,7 +50,7 @@ class Device(Protocol):
 class Recorder(Protocol):
     def record(
         self,
-        taken: Taken,
+        taken: Collected,
         num_dropped: int,
         report: StepReport,
         published: Published,
@@ -100,14 +101,14 @@ def train_grpo(
             return step - 1
         clock = StepClock()
         taken = generation.take(step)
-        usable = usable_groups(step, taken.collected.groups, max_dropped_share)
+        usable = usable_groups(step, taken.groups, max_dropped_share)
         with generation.learners_turn():
             clock.lap()
             device.to_learner()
             clock.lap("handover_s")
             report = learner.update(step, usable)
             clock.lap("learn_s")
-            budget.spend(taken.collected.groups)
+            budget.spend(taken.groups)
             is_last = step == num_steps or budget.is_spent
             exported = broadcast.export(step)
             clock.lap("sync_s")
@@ -119,14 +120,14 @@ def train_grpo(
             clock.lap("sync_s")
         generation.note_published(step)
         timings = StepTimings(
-            rollout_s=taken.collected.rollout_s,
-            reward_s=taken.collected.reward_s,
+            rollout_s=taken.rollout_s,
+            reward_s=taken.reward_s,
             learner_wait_s=taken.learner_waited_s,
             rollouts_wait_s=taken.rollouts_waited_s,
             step_s=clock.whole_s,
             **clock.laps_s,
         )
-        recorder.record(taken, len(taken.collected.groups) - len(usable), report, published, timings)
+        recorder.record(taken, len(taken.groups) - len(usable), report, published, timings)
         health.check(report)
         checkpoints.write(step, is_last=is_last)
         stop.end_if_made(step)
@@ -135,13 +136,13 @@ def train_grpo(
 
 def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: float) -> list[ScoredGroup]:
     """The groups in which some candidate carries a reward. Raises TooManyDroppedGroups above the allowed share."""
-    usable = [group for group in groups if any(score.outcome.carries_reward for score in group.scores)]
-    dropped = [group for group in groups if group not in usable]
+    usable = [group for group in groups if group.carries_reward]
+    dropped = [group for group in groups if not group.carries_reward]
     if not usable or len(dropped) > max_dropped_share * len(groups):
         first = dropped[0]
         raise TooManyDroppedGroups(
             f"step {step}: {len(dropped)} of {len(groups)} groups had no usable verdict, the first is question "
             f"{first.rollout.question.question_id} on database {first.rollout.question.database_id} "
-            f"({first.scores[0].outcome}: {first.scores[0].message}); mend that, or raise run.max_dropped_share"
+            f"({first.scores[0].outcome}: {first.scores[0].message}); fix that, or raise run.max_dropped_share"
         )
     return usable

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 from cluster.scoring import Collected
@@ -16,17 +16,8 @@ from cluster.waits import acquire, waits
 CollectStep = Callable[[int, int], Collected]  # the step, and the adapter version that generates it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    collected: Collected
-    version: int  # of the adapter that generated it
-    learner_waited_s: float  # until the groups were there
-    rollouts_waited_s: float  # for a version that is not too old, or for their turn
-    ready_steps: int = 0  # generated ones that wait behind it
-
-
 class Generation(Protocol):
-    def take(self, step: int) -> Taken:
+    def take(self, step: int) -> Collected:
         """The groups of `step`; steps are taken in their order."""
 
     def note_published(self, version: int) -> None: ...
@@ -41,11 +32,11 @@ class InTurn:
     def __init__(self, collect: CollectStep) -> None:
         self._collect = collect
 
-    def take(self, step: int) -> Taken:
+    def take(self, step: int) -> Collected:
         started_s = time.perf_counter()
         collected = self._collect(step, step - 1)
         waited_s = time.perf_counter() - started_s
-        return Taken(collected=collected, version=step - 1, learner_waited_s=waited_s, rollouts_waited_s=0.0)
+        return replace(collected, learner_waited_s=waited_s)
 
     def note_published(self, version: int) -> None:
         """The next step finds it installed."""
@@ -92,7 +83,7 @@ class Ahead:
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
         self._thread.start()
 
-    def take(self, step: int) -> Taken:
+    def take(self, step: int) -> Collected:
         """Raises what generating raised, and WaitTooLong."""
         started_s = time.perf_counter()
         with self._changed:
@@ -103,9 +94,8 @@ class Ahead:
             version, collected, rollouts_waited_s = self._ready.popleft()
             num_behind = len(self._ready)
         assert step - 1 - version <= self._max_staleness
-        return Taken(
-            collected=collected,
-            version=version,
+        return replace(
+            collected,
             learner_waited_s=time.perf_counter() - started_s,
             rollouts_waited_s=rollouts_waited_s,
             ready_steps=num_behind,

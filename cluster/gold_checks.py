@@ -73,7 +73,7 @@ class GoldChecks:
                     yield done.result()
             except ProcessUnavailable as fault:
                 raise UserError(
-                    f"The checks can't go on ({fault}): mend that and run the same command again."
+                    f"The checks can't go on ({fault}): fix that and run the same command again."
                 ) from fault
 
     @contextmanager

@@ -53,6 +53,7 @@ class Question:
 class GroupRequest:
     """Driver to rollout actor: sample one group. `seed` alone fixes its random streams."""
 
+    group_id: str  # tells the groups of one call apart
     question: Question
     prompt_token_ids: tuple[int, ...]
     num_samples: int
@@ -77,10 +78,11 @@ class Completion:
 class RolloutGroup:
     """Rollout actor to driver: the candidates of one question, in sample order."""
 
+    group_id: str  # the request's
     question: Question
     prompt_token_ids: tuple[int, ...]
     temperature: float
-    seed: int  # the request's: tells the groups of one batch apart
+    seed: int  # the request's
     completions: tuple[Completion, ...]
     num_computed_prompt_tokens: int | None = None  # of all candidates' prompts, the rest was there; None: not counted
 
@@ -181,6 +183,11 @@ class ScoredGroup:
 
     rollout: RolloutGroup
     scores: tuple[Score, ...]
+
+    @property
+    def carries_reward(self) -> bool:
+        """Whether the verdict on some candidate does."""
+        return any(score.outcome.carries_reward for score in self.scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class RolloutPool:
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         """Groups in the order they finish, each once. Raises AdapterProofError and RolloutActorLost."""
         unfinished = [
-            {request.seed: request for request in requests[number :: len(self._handles)]}
+            {request.group_id: request for request in requests[number :: len(self._handles)]}
             for number in range(len(self._handles))
         ]
         streams: dict[Any, _Source] = {}
@@ -101,7 +101,7 @@ class RolloutPool:
                 continue
             self._last_group_s[number] = time.monotonic()
             self._num_losses_in_a_row[number] = 0
-            del unfinished[number][group.seed]
+            del unfinished[number][group.group_id]
             yield group
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:

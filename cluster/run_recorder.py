@@ -12,7 +12,6 @@ from typing import Protocol, Self
 
 from cluster.broadcast import Published
 from cluster.controller import Learner
-from cluster.generation import Taken
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
@@ -24,6 +23,7 @@ from cluster.reports.running_pass_rates import RunningPassRates
 from cluster.reports.step_clock import StepTimings
 from cluster.reports.step_metrics import InterimResult, RoleMemory, step_metrics
 from cluster.run_file_names import BEST_ADAPTER, BEST_RESULT, LATEST_ADAPTER, ROLLOUTS_FILE
+from cluster.scoring import Collected
 from configs.foreign_files import parsed_json
 from configs.whole_files import write_whole
 
@@ -87,7 +87,7 @@ class RunRecorder:
 
     def record(
         self,
-        taken: Taken,
+        taken: Collected,
         num_dropped: int,
         report: StepReport,
         published: Published,
@@ -95,23 +95,23 @@ class RunRecorder:
     ) -> None:
         self._metrics.check_in_place()
         record = step_metrics(
-            taken.collected.groups,
+            taken.groups,
             report,
             timings,
             num_dropped_groups=num_dropped,
-            refill_rounds=taken.collected.num_rounds - 1,
+            refill_rounds=taken.num_rounds - 1,
             replaced_actors=self._losses.num_replaced - self._num_lost_before,
             ready_steps=taken.ready_steps,
             published=published,
         )
         self._num_lost_before = self._losses.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.
-        groups = taken.collected.groups
+        groups = taken.groups
         rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
         self._metrics.write(record, rewards, evaluated, self._memory())
-        self._rollouts.append(report.step, taken.collected.groups)
-        self._pass_rates.add(taken.collected.groups)
+        self._rollouts.append(report.step, taken.groups)
+        self._pass_rates.add(taken.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
         self._progress.step(record, self._num_steps)
 

@@ -34,7 +34,11 @@ class Collected:
     groups: tuple[ScoredGroup, ...]  # in the order of the requests, not of arrival
     rollout_s: float  # until the last group was generated, less the time that scoring held it up
     reward_s: float  # that time, and from the last group until the last score: what scoring adds to the step
+    adapter_version: int | None = None  # which all of them come from; None: the base model
     num_rounds: int = 1  # of generating and scoring, one after the other
+    learner_waited_s: float = 0.0  # until the groups were there
+    rollouts_waited_s: float = 0.0  # for a version that is not too old, or for their turn
+    ready_steps: int = 0  # generated ones that wait behind this one
 
     def __add__(self, later: Collected) -> Collected:
         """Both one after the other: groups in that order, seconds and rounds added up."""
@@ -42,6 +46,7 @@ class Collected:
             groups=self.groups + later.groups,
             rollout_s=self.rollout_s + later.rollout_s,
             reward_s=self.reward_s + later.reward_s,
+            adapter_version=self.adapter_version,
             num_rounds=self.num_rounds + later.num_rounds,
         )
 
@@ -79,11 +84,12 @@ def collect(
         num_answered += len(group.completions)
         note_answers(num_answered)
     generated = time.perf_counter()
-    scored = {group.seed: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
+    scored = {group.group_id: ScoredGroup(rollout=group, scores=rewards.result(ticket)) for group, ticket in waiting}
     return Collected(
-        groups=tuple(scored[request.seed] for request in requests),
+        groups=tuple(scored[request.group_id] for request in requests),
         rollout_s=generated - started - held_up_s,
         reward_s=time.perf_counter() - generated + held_up_s,
+        adapter_version=adapter_version,
     )
 
 

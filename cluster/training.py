@@ -218,6 +218,7 @@ def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
 def _long_canary(run: Run) -> GroupRequest:
     """What an engine is asked after the longest prompt; the learner has to find the same probabilities."""
     return GroupRequest(
+        group_id="the longest prompt",
         question=run.longest,
         prompt_token_ids=run.encoder.training_prompt(run.longest),
         num_samples=NUM_LONG_CANARY_ANSWERS,

@@ -26,16 +26,16 @@ def training_groups(
     rewards = [shaped_rewards(group, algorithm, max_new_tokens) for group in groups]
     advantages = group_advantages(rewards, algorithm.advantage_scale)
     kept = [
-        (group, advantage)
-        for group, advantage in zip(groups, advantages, strict=True)
-        if carries_gradient(group, algorithm, max_new_tokens)
+        (group, advantage, _trained_candidates(group, advantage))
+        for group, shaped, advantage in zip(groups, rewards, advantages, strict=True)
+        if carries_gradient(group, shaped, algorithm)
     ]
-    num_sequences = sum(len(_usable(group, advantage)) for group, advantage in kept)
-    num_tokens = sum(len(group.rollout.completions[i].token_ids) for group, a in kept for i in _usable(group, a))
+    num_sequences = sum(len(indices) for _, _, indices in kept)
+    num_tokens = sum(len(group.rollout.completions[i].token_ids) for group, _, indices in kept for i in indices)
     result = []
-    for group, advantage in kept:
+    for group, advantage, indices in kept:
         branches = []
-        for index in _usable(group, advantage):
+        for index in indices:
             completion = group.rollout.completions[index]
             length = len(completion.token_ids)
             weight = {
@@ -57,5 +57,5 @@ def training_groups(
     return result
 
 
-def _usable(group: ScoredGroup, advantage: np.ndarray) -> list[int]:
+def _trained_candidates(group: ScoredGroup, advantage: np.ndarray) -> list[int]:
     return [i for i, c in enumerate(group.rollout.completions) if c.token_ids and not np.isnan(advantage[i])]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cluster.messages import Outcome, ScoredGroup
 from configs.schema import AlgorithmSection
 from learner.advantages import is_zero_variance
-from learner.overlong import shaped_rewards
 
 
-def carries_gradient(group: ScoredGroup, algorithm: AlgorithmSection, max_new_tokens: int) -> bool:
-    """False for a group of equal rewards when the KL coefficient is 0, for one in which no completion has both tokens
-    and a reward, and by option for one without a single match among the candidates that carry a reward.
+def carries_gradient(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
+    """Return False for a group of equal rewards when the KL coefficient is 0, for one in which no completion has both
+    tokens and a reward, and by option for one without a single match among the candidates that carry a reward.
 
-    The rewards are those after `algorithm.overlong`. Raises ValueError as `shaped_rewards` does.
+    `rewards`, one per candidate, are those after `algorithm.overlong` (`shaped_rewards`).
     """
-    rewards = shaped_rewards(group, algorithm, max_new_tokens)
     rewarded = [
         (completion, score)
         for completion, score, reward in zip(group.rollout.completions, group.scores, rewards, strict=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cluster.broadcast import Exported, Published
 from cluster.controller import Stop, train_grpo
-from cluster.generation import InTurn, Taken
+from cluster.generation import InTurn
 from cluster.messages import (
     AdapterManifest,
     Completion,
@@ -30,6 +30,7 @@ NUM_CANDIDATES = 2
 
 def request(name: str, seed: int) -> GroupRequest:
     return GroupRequest(
+        group_id=name,
         question=Question(question_id=name, database_id="shop", text="How many?", gold_sql=("SELECT 1",)),
         prompt_token_ids=(1, 2),
         num_samples=NUM_CANDIDATES,
@@ -57,6 +58,7 @@ def group_of(one: GroupRequest) -> RolloutGroup:
         for candidate in range(one.num_samples)
     )
     return RolloutGroup(
+        group_id=one.group_id,
         question=one.question,
         prompt_token_ids=one.prompt_token_ids,
         temperature=one.temperature,
@@ -170,17 +172,17 @@ class FakeCluster:
 
     def record(
         self,
-        taken: Taken,
+        taken: Collected,
         num_dropped: int,
         report: StepReport,
         published: Published,
         timings: StepTimings,
     ) -> None:
         self.events.append(("record", report.step))
-        names = names_of(taken.collected.groups)
+        names = names_of(taken.groups)
         self.recorded.append((names, num_dropped, report.step, published.manifest.version))
         self.timings.append(timings)
-        self.refill_rounds.append(taken.collected.num_rounds - 1)
+        self.refill_rounds.append(taken.num_rounds - 1)
 
     # health
 

@@ -28,6 +28,7 @@ class Mortal:
                 os._exit(1)
             self._num_left -= 1
             yield RolloutGroup(
+                group_id=one.group_id,
                 question=one.question,
                 prompt_token_ids=one.prompt_token_ids,
                 temperature=one.temperature,

@@ -23,7 +23,7 @@ def scored_group(
     question = Question(question_id=question_id, database_id="shop", text="How many?", gold_sql=("SELECT 1",))
     return ScoredGroup(
         rollout=RolloutGroup(
-            question=question, prompt_token_ids=(1, 2, 3), temperature=0.8, seed=0, completions=completions
+            group_id="", question=question, prompt_token_ids=(1, 2, 3), temperature=0.8, seed=0, completions=completions
         ),
         scores=tuple(
             Score(outcome=outcome, reward=reward, seconds=0.25, message=message, sql=text if reward else None)

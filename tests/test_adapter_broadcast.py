@@ -48,7 +48,7 @@ def request_for(config, smoke_run):
     def build(index: int, num_samples: int = 16, temperature: float = 1.0) -> GroupRequest:
         question = sets.tune[index]
         return GroupRequest(
-            question=question, prompt_token_ids=encoder.prompt(question), num_samples=num_samples,
+            group_id=str(index), question=question, prompt_token_ids=encoder.prompt(question), num_samples=num_samples,
             temperature=temperature, max_new_tokens=24, seed=1000 * index,
         )  # fmt: skip
 
@@ -81,7 +81,10 @@ def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors,
 def test_candidates_of_a_group_are_those_of_requests_for_one_each(pool, request_for):
     group = request_for(4)
     (together,) = pool.generate([group], None)
-    singles = [replace(group, num_samples=1, seed=group.seed + index) for index in range(group.num_samples)]
+    singles = [
+        replace(group, group_id=str(index), num_samples=1, seed=group.seed + index)
+        for index in range(group.num_samples)
+    ]
     alone = [next(iter(pool.generate([one], None))).completions[0] for one in singles]
     assert [c.token_ids for c in together.completions] == [c.token_ids for c in alone]
     assert len({c.token_ids for c in alone}) > 1

@@ -31,7 +31,13 @@ def shifted(by: float) -> list[float]:
 
 QUESTION = Question(question_id="long", database_id="shop", text="How many?", gold_sql=("SELECT 1",))
 LONGEST = GroupRequest(
-    question=QUESTION, prompt_token_ids=tuple(range(500)), num_samples=2, temperature=1.0, max_new_tokens=16, seed=0
+    group_id="long",
+    question=QUESTION,
+    prompt_token_ids=tuple(range(500)),
+    num_samples=2,
+    temperature=1.0,
+    max_new_tokens=16,
+    seed=0,
 )
 
 
@@ -44,7 +50,8 @@ def group_of(request: GroupRequest, logprobs: tuple[tuple[float, ...], ...]) -> 
         for one in logprobs
     )  # fmt: skip
     return RolloutGroup(
-        question=request.question, prompt_token_ids=request.prompt_token_ids, temperature=1.0, seed=0,
+        group_id=request.group_id, question=request.question, prompt_token_ids=request.prompt_token_ids,
+        temperature=1.0, seed=0,
         completions=completions,
     )  # fmt: skip
 

@@ -98,7 +98,7 @@ def test_what_waits_is_bounded():
 
     generation = Ahead(collect, num_steps=50, max_staleness=2, in_turns=False, timeout_s=60)
     assert settled(collected, 3) == [1, 2, 3]
-    assert generation.take(1).version == 0
+    assert generation.take(1).adapter_version == 0
     generation.note_published(1)
     assert settled(collected, 4) == [1, 2, 3, 4]
     generation.close()
@@ -139,8 +139,8 @@ def test_in_turn_a_step_is_generated_when_it_is_taken_with_the_version_before_it
 
     def collect(step: int, version: int) -> Collected:
         seen.append((step, version))
-        return Collected(groups=(), rollout_s=0.0, reward_s=0.0)
+        return Collected(groups=(), rollout_s=0.0, reward_s=0.0, adapter_version=version)
 
     generation = InTurn(collect)
     assert seen == []
-    assert generation.take(3).version == 2 and seen == [(3, 2)]
+    assert generation.take(3).adapter_version == 2 and seen == [(3, 2)]

@@ -243,6 +243,7 @@ def scored_group(candidates: list[tuple[float | None, int]], name: str = "q") ->
     outcomes = {1.0: Outcome.MATCH, None: Outcome.INFRASTRUCTURE}
     return ScoredGroup(
         rollout=RolloutGroup(
+            group_id="",
             question=Question(question_id=name, database_id="shop", text="How many?", gold_sql=("SELECT 1",)),
             prompt_token_ids=(7, 8, 9),
             temperature=0.8,

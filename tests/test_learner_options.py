@@ -79,7 +79,7 @@ def group(question_id: str, num_tokens: int, engine_logprob: float) -> ScoredGro
     question = Question(question_id=question_id, database_id="shop", text="How many?", gold_sql=("SELECT 1",))
     return ScoredGroup(
         rollout=RolloutGroup(
-            question=question, prompt_token_ids=(1, 2, 3), temperature=1.0, seed=0, completions=completions
+            group_id="", question=question, prompt_token_ids=(1, 2, 3), temperature=1.0, seed=0, completions=completions
         ),
         scores=(
             Score(outcome=Outcome.MATCH, reward=1.0, seconds=0.0),

@@ -55,7 +55,12 @@ def group(number: int, lengths: tuple[int, ...]) -> ScoredGroup:
     )
     question = Question(question_id=f"q{number}", database_id="shop", text="How many?", gold_sql=("SELECT 1",))
     rollout = RolloutGroup(
-        question=question, prompt_token_ids=tuple(range(9)), temperature=1.0, seed=number, completions=completions
+        group_id=str(number),
+        question=question,
+        prompt_token_ids=tuple(range(9)),
+        temperature=1.0,
+        seed=number,
+        completions=completions,
     )
     outcomes = [(Outcome.MATCH, 1.0)] + [(Outcome.MISMATCH, 0.1)] * (len(lengths) - 2) + [(Outcome.SYNTAX_ERROR, 0.0)]
     return ScoredGroup(

@@ -32,6 +32,7 @@ def scored_group(candidates: list[tuple[float | None, int]]) -> ScoredGroup:
     rewards = [reward for reward, _ in candidates]
     return ScoredGroup(
         rollout=RolloutGroup(
+            group_id="",
             question=Question(question_id="q", database_id="shop", text="How many?", gold_sql=("SELECT 1",)),
             prompt_token_ids=(7, 8, 9),
             temperature=0.8,

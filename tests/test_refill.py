@@ -21,6 +21,7 @@ from cluster.scoring import Collected
 from configs.schema import AlgorithmSection, RolloutSection, RunConfig, RunSection
 from learner.batch import training_groups
 from learner.group_filter import carries_gradient
+from learner.overlong import shaped_rewards
 from tests.fake_cluster import NUM_CANDIDATES, FakeCluster, run
 from tests.scored_groups import scored_group
 
@@ -219,7 +220,11 @@ def test_what_counts_as_useful_is_what_the_learner_trains_on(batch, algorithm):
             for one, (_, length, truncated) in zip(scored.rollout.completions, group, strict=True)
         )
         groups.append(replace(scored, rollout=replace(scored.rollout, completions=completions)))
-    useful = [group.rollout.question.question_id for group in groups if carries_gradient(group, algorithm, 3)]
+    useful = [
+        group.rollout.question.question_id
+        for group in groups
+        if carries_gradient(group, shaped_rewards(group, algorithm, 3), algorithm)
+    ]
     trained = training_groups(groups, algorithm, 3)
     assert [group.name for group in trained] == useful
     assert all(group.branches for group in trained)

@@ -89,7 +89,7 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
     done = subprocess.run(command, stdout=sys.stderr, env=environment_of_floe(), check=False)
     if done.returncode:
         raise UserError(
-            f"The run of {run.arm.name} with seed {run.seed} ended with {done.returncode}, see above: mend that, and "
+            f"The run of {run.arm.name} with seed {run.seed} ended with {done.returncode}, see above: fix that, and "
             "give the same command again, which goes on from there."
         )
 

@@ -164,6 +164,7 @@ def _requests(vocabulary: int) -> list[GroupRequest]:
     rng = Random(0)
     return [
         GroupRequest(
+            group_id=str(number),
             question=_question(str(number)),
             prompt_token_ids=_tokens(rng, vocabulary, PROMPT_TOKENS),
             num_samples=2,
@@ -193,6 +194,7 @@ def _scored_group(vocabulary: int) -> ScoredGroup:
         for _ in range(GROUP_SIZE)
     )
     rollout = RolloutGroup(
+        group_id="",
         question=_question("bench"),
         prompt_token_ids=_tokens(rng, vocabulary, PROMPT_TOKENS),
         temperature=1.0,

@@ -35,6 +35,7 @@ def bench_requests(vocabulary: int, round_number: int, shapes: Sequence[Case] = 
         length = rng.randint(*PROMPT_TOKENS) if shape is None else shape.prompt_tokens
         requests.append(
             GroupRequest(
+                group_id=name,
                 question=Question(question_id=name, database_id="bench", text="", gold_sql=("SELECT 1",)),
                 prompt_token_ids=tuple(rng.randrange(FIRST_TOKEN, vocabulary) for _ in range(length)),
                 num_samples=GROUP_SIZE if shape is None else shape.group_size,

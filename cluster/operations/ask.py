@@ -107,6 +107,7 @@ def _complete(
             "raise model.max_context_tokens, or ask about a database with fewer tables."
         )
     request = GroupRequest(
+        group_id=QUESTION_ID,
         question=question,
         prompt_token_ids=prompt.token_ids,
         num_samples=1,

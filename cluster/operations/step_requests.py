@@ -5,10 +5,11 @@ from __future__ import annotations
 from actors.data.question_sets import QuestionSets
 from actors.data.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
 from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.messages import GroupRequest, Question
+from cluster.messages import GroupRequest, Question, ScoredGroup
 from cluster.refill import Refill
 from configs.schema import RunConfig
 from learner.group_filter import carries_gradient
+from learner.overlong import shaped_rewards
 
 
 def requests_of_step(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, step: int) -> list[GroupRequest]:
@@ -23,9 +24,13 @@ def refill_of_run(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets)
         order = refill_order(sets.train, _first_asked(config, sets, step), step, config.run.seed)
         return [_request(config, encoder, question, step) for question in order[num_before : num_before + num_wanted]]
 
+    def carries(group: ScoredGroup) -> bool:
+        shaped = shaped_rewards(group, config.algorithm, config.rollout.max_new_tokens)
+        return carries_gradient(group, shaped, config.algorithm)
+
     return Refill(
         max_rounds=config.algorithm.max_refill_rounds,
-        carries_gradient=lambda group: carries_gradient(group, config.algorithm, config.rollout.max_new_tokens),
+        carries_gradient=carries,
         requests=requests,
     )
 
@@ -40,6 +45,7 @@ def _first_asked(config: RunConfig, sets: QuestionSets, step: int) -> list[Quest
 
 def _request(config: RunConfig, encoder: PromptEncoder, question: Question, step: int) -> GroupRequest:
     return GroupRequest(
+        group_id=f"step {step}: {question.question_id}",
         question=question,
         prompt_token_ids=encoder.training_prompt(question),
         num_samples=config.rollout.group_size,

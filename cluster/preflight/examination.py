@@ -167,7 +167,7 @@ def _made(name: str, make: Callable[[], T], said: Callable[[T], str], logs_dir: 
 
 def _not_looked_at(what: str, why: str) -> Finding:
     return Finding(
-        name=what, level=Level.WARNING, what=f"not looked at, since {why}", remedy="mend that, and run it again"
+        name=what, level=Level.WARNING, what=f"not looked at, since {why}", remedy="fix that, and run it again"
     )
 
 

@@ -47,7 +47,7 @@ class MlflowRun:
         except MlflowException as fault:
             raise UserError(
                 f"MLflow at run.mlflow_uri {uri} refused the run ({_first_line(fault)}): "
-                "mend that, or leave the key out."
+                "fix that, or leave the key out."
             ) from fault
         self._unsent: list[Any] = []
         self._records: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
