@@ -21,6 +21,7 @@ from cluster.run_file_names import METRICS_FILE, STATUS_FILE
 from cluster.run_status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from cluster.waits import Waits, waits
 from configs.errors import is_stop
+from configs.whole_files import write_whole
 
 PERIOD_S = 1.0
 
@@ -83,10 +84,8 @@ class _RunWatch:
 
     def write(self, end: RunState | None, error: str = "") -> None:
         """Replaces the file; a disk that is full is for those to report who write what can't be missed."""
-        beside = self._path.with_suffix(".json.new")
         try:
-            beside.write_text(self._status(end, error).to_json(), encoding="utf-8")
-            os.replace(beside, self._path)
+            write_whole(self._path, self._status(end, error).to_json())
             self._fault = ""
         except OSError as fault:
             if self._fault != str(fault):

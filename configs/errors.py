@@ -33,6 +33,12 @@ class ActorsLost(LostError):
     """What died takes state with it: the driver starts all actors anew and goes on from the last checkpoint."""
 
 
+def first_line(fault: BaseException) -> str:
+    """Return the first line of what an error says, without its full stop; the error's kind where it says nothing."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return (lines[0] if lines else type(fault).__name__).rstrip(".")
+
+
 def is_stop(fault: BaseException) -> bool:
     """Whether somebody asked for the end, with Ctrl-C or a signal; Ray makes an exit of a SIGTERM while it starts."""
     if isinstance(fault, SystemExit):

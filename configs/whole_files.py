@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it. Raises OSError, and then nothing else has changed."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a text (in UTF-8) or bytes beside `path` and rename that. Raises OSError, and then nothing has changed."""
     beside = path.with_name(f"{path.name}.writing-{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)

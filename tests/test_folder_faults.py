@@ -114,10 +114,10 @@ def test_a_configuration_that_finds_no_room_leaves_the_one_before(tmp_path, monk
     path = run_folder(tmp_path / "run") / "config.yaml"
     before = path.read_bytes()
 
-    def full(self, text, encoding):
+    def full(self, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(path), "write_text", full)
+    monkeypatch.setattr(type(path), "write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
         dump_config(RunConfig(), path)
     assert path.read_bytes() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from actors.data.questions import read_text
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
+from configs.whole_files import write_whole
 
 PASS_RATES_FILE = "pass_rates.json"
 
@@ -45,6 +45,4 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
 def write_pass_rates(path: Path, rates: Mapping[str, PassRate]) -> None:
     """Whole or not at all."""
     lines = (f"{json.dumps(name)}: {json.dumps(asdict(rate))}" for name, rate in sorted(rates.items()))
-    written = path.with_name(path.name + ".new")
-    written.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    os.replace(written, path)
+    write_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from configs.errors import UserError
 from configs.foreign_files import parsed_json, read_regular
 from configs.paths import RELATIVE_RULE
 from configs.reward_sections import instant_of
+from configs.whole_files import write_whole
 
 MANIFEST_FILE, DROPPED_FILE, VERDICTS_FILE, DATABASES_FOLDER = (
     "manifest.json", "dropped.jsonl", "verdicts.jsonl", "databases",
@@ -78,9 +78,7 @@ def write_if_changed(path: Path, text: str) -> None:
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
-    written = path.with_name(path.name + ".new")
-    written.write_bytes(content)
-    os.replace(written, path)
+    write_whole(path, text)
 
 
 def link_databases(folder: Path, files: Mapping[str, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ from random import Random
 from actors.demo.databases import DATABASES
 from actors.demo.schemas import Database, Rows
 from actors.demo.splits import Pair, Split, World, deal
+from configs.whole_files import write_whole
 
 COMPLETE = "complete.json"
 
@@ -75,8 +75,6 @@ def _questions_json(split: Split, pairs: list[Pair]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes beside and renames; the process id keeps two writers apart, whose content is the same."""
+    """Write the file whole, and its folder; two writers write the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    write_whole(path, content)

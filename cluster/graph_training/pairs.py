@@ -19,6 +19,7 @@ from cluster.graph_training.rewrites import rewritten
 from cluster.messages import Candidate, Outcome, Question, ScoreRequest
 from configs.foreign_files import parsed_json
 from configs.reward_sections import RewardSection
+from configs.whole_files import write_whole
 from reward_service.graph.build import build
 from reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
 from reward_service.reading.contained_reader import ContainedReader
@@ -162,9 +163,7 @@ def pairs_key(questions: Sequence[Question], database_digests: Mapping[str, str]
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".writing")
-    beside.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs))
 
 
 def read_pairs(path: Path) -> list[Pair]:

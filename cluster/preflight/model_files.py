@@ -11,6 +11,7 @@ from cluster.embedded_models import is_of_hub
 from cluster.memory_plan.projections import adapter_sizes
 from cluster.preflight.finding import Finding, fault, ok, warning
 from cluster.weight_files import INDEX, weight_files
+from configs.errors import first_line
 from configs.foreign_files import parsed_json
 from configs.learning_sections import ADAPTABLE
 from configs.model_families import engine_refusal, text_part
@@ -38,7 +39,7 @@ def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool =
     try:
         config = read_model_config(model_dir)
     except (ValueError, OSError) as error:
-        return fault(f"{model_dir / 'config.json'} can't be used ({_first_line(error)})", WHOLE_MODEL)
+        return fault(f"{model_dir / 'config.json'} can't be used ({first_line(error)})", WHOLE_MODEL)
     from learner.families.refusals import refusal
 
     why = refusal(config) or engine_refusal(config, on_cpu=samples_on_cpu)
@@ -71,7 +72,7 @@ def weights(model_dir: Path, config: RunConfig) -> Finding:
     try:
         paths = weight_files(model_dir)
     except ValueError as error:
-        return fault(f"{model_dir / INDEX} is no index of weights ({_first_line(error)})", WHOLE_MODEL)
+        return fault(f"{model_dir / INDEX} is no index of weights ({first_line(error)})", WHOLE_MODEL)
     if is_of_hub(config.model) and not (paths and all(path.is_file() for path in paths)):
         from huggingface_hub.constants import HF_HUB_OFFLINE
 
@@ -100,7 +101,7 @@ def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
     try:
         loaded = load(model_dir)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        return fault(f"the tokenizer in {model_dir} can't be loaded ({_first_line(error)})", WHOLE_MODEL)
+        return fault(f"the tokenizer in {model_dir} can't be loaded ({first_line(error)})", WHOLE_MODEL)
     if loaded.eos_token_id is None:
         return fault(f"the tokenizer in {model_dir} has no end token", "use an instruct model")
     rows = getattr(text_part(read_model_config(model_dir)), "vocab_size", None)
@@ -124,7 +125,7 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
         shown = str(loaded.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         answered = str(loaded.apply_chat_template([*chat, {"role": "assistant", "content": "A"}], tokenize=False))
     except Exception as error:  # Jinja's, or whatever the template raises itself
-        return fault(f"the chat template in {model_dir} refuses the run's messages ({_first_line(error)})", WHOLE_MODEL)
+        return fault(f"the chat template in {model_dir} refuses the run's messages ({first_line(error)})", WHOLE_MODEL)
     if question not in shown:
         return fault(f"the chat template in {model_dir} leaves out the question", "use another instruct model")
     if loaded.eos_token not in answered.rpartition("A")[2]:
@@ -172,8 +173,3 @@ def _read_header(path: Path) -> tuple[str, list[str]]:
 
 def _ends(header: dict[str, Any]) -> Iterator[int]:
     yield from (entry["data_offsets"][1] for entry in header.values())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

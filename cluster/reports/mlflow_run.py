@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cluster.reports.record_sink import RunEnd, Values
 from cluster.reports.trackers import keep_tracker_id, tracker_id
-from configs.errors import UserError
+from configs.errors import UserError, first_line
 from configs.schema import RunConfig
 
 TRACKER, STORE = "mlflow", "mlflow folder"  # what is kept of them in the run folder
@@ -46,8 +46,7 @@ class MlflowRun:
             self._run_id = self._go_on(run_dir) or self._begin(config, run_dir)
         except MlflowException as fault:
             raise UserError(
-                f"MLflow at run.mlflow_uri {uri} refused the run ({_first_line(fault)}): "
-                "fix that, or leave the key out."
+                f"MLflow at run.mlflow_uri {uri} refused the run ({first_line(fault)}): fix that, or leave the key out."
             ) from fault
         self._unsent: list[Any] = []
         self._records: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
@@ -110,7 +109,7 @@ class MlflowRun:
         try:
             act()
         except self._refusals as fault:
-            self._note(f"MLflow does not take the records ({_first_line(fault)}); they wait for the next step's")
+            self._note(f"MLflow does not take the records ({first_line(fault)}); they wait for the next step's")
 
 
 def _store_of_run(run_dir: Path, uri: str) -> str:
@@ -152,8 +151,4 @@ def _reason(fault: BaseException) -> str:
     """Return what the connection itself met, which the library wraps several times."""
     while (inner := fault.__cause__ or fault.__context__) is not None:
         fault = inner
-    return getattr(fault, "strerror", None) or _first_line(fault)
-
-
-def _first_line(fault: BaseException) -> str:
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0].rstrip(".")
+    return getattr(fault, "strerror", None) or first_line(fault)

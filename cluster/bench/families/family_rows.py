@@ -13,7 +13,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
-from configs.errors import UserError
+from configs.errors import UserError, first_line
 from configs.learning_sections import ADAPTABLE, LoraSection
 from configs.model_families import engine_refusal
 from configs.schema import ModelSection
@@ -49,7 +49,7 @@ def family_row(model_type: str, check: Callable[..., Any] = check_equality) -> F
     except Exception as fault:  # whatever a family's own class raises for sizes that it does not take
         if why := refusal(CONFIG_MAPPING[model_type]()):
             return FamilyRow(model_type=model_type, status=REFUSED, why=why)
-        return FamilyRow(model_type=model_type, status=NOT_MADE, why=_first_line(fault))
+        return FamilyRow(model_type=model_type, status=NOT_MADE, why=_kind_and_words(fault))
     if why := refusal(config):
         return FamilyRow(model_type=model_type, status=REFUSED, why=why)
     with TemporaryDirectory(prefix="floe-family-") as name:
@@ -57,7 +57,7 @@ def family_row(model_type: str, check: Callable[..., Any] = check_equality) -> F
         try:
             write_tiny_model(folder, config)
         except Exception as fault:  # the same of its weights
-            return FamilyRow(model_type=model_type, status=NOT_MADE, why=_first_line(fault))
+            return FamilyRow(model_type=model_type, status=NOT_MADE, why=_kind_and_words(fault))
         return _compared(model_type, folder, check)
 
 
@@ -75,7 +75,7 @@ def _compared(model_type: str, folder: Path, check: Callable[..., Any]) -> Famil
     except UserError as refused:
         return FamilyRow(model_type=model_type, status=WRONG, modules=modules, why=str(refused))
     except Exception as fault:  # a family that the learner's way breaks: it would end a run at its start
-        return FamilyRow(model_type=model_type, status=BROKEN, modules=modules, why=_first_line(fault))
+        return FamilyRow(model_type=model_type, status=BROKEN, modules=modules, why=_kind_and_words(fault))
     return FamilyRow(
         model_type=model_type,
         status=RIGHT,
@@ -112,6 +112,6 @@ def groups() -> Sequence[PrefixGroup]:
     ]
 
 
-def _first_line(fault: Exception) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return f"{type(fault).__name__}: {lines[0]}" if lines else type(fault).__name__
+def _kind_and_words(fault: Exception) -> str:
+    kind, said = type(fault).__name__, first_line(fault)
+    return kind if said == kind else f"{kind}: {said}"
