@@ -12,7 +12,8 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
 from sqlglot.schema import MappingSchema
 
-DIALECT = "sqlite"
+from cluster.contained.dialect import DIALECT
+
 NGRAM_TOKENS = 2
 MAX_CHARS = 5_000  # of a text that is looked at: a longer one is no answer
 MAX_DEPTH = 30  # of parentheses: sqlglot recurses

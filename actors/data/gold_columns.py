@@ -10,6 +10,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from actors.databases.schemas import ColumnName, TableSchema
+from cluster.contained.dialect import DIALECT
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
 
@@ -27,7 +28,7 @@ def gold_columns(golds: Sequence[str], tables: Sequence[TableSchema]) -> frozens
 def gold_texts(sql: str) -> frozenset[str]:
     """Return the texts that a query compares with, none for SQL that can't be parsed."""
     try:
-        tree = sqlglot.parse_one(sql, dialect="sqlite")
+        tree = sqlglot.parse_one(sql, dialect=DIALECT)
     except SqlglotError:
         return frozenset()
     found = {one.this for one in tree.find_all(exp.Literal) if one.is_string}
@@ -39,7 +40,7 @@ def gold_texts(sql: str) -> frozenset[str]:
 def what_is_read(gold: str) -> str:
     """The query's tables and columns, as one line of thought; empty for SQL that can't be parsed."""
     try:
-        tree = sqlglot.parse_one(gold, dialect="sqlite")
+        tree = sqlglot.parse_one(gold, dialect=DIALECT)
     except SqlglotError:
         return ""
     aliases = {one.alias_or_name.lower() for one in tree.find_all(exp.CTE, exp.Subquery)}
@@ -50,7 +51,7 @@ def what_is_read(gold: str) -> str:
 
 def _used(gold: str, tables: Sequence[TableSchema]) -> set[ColumnName]:
     try:
-        tree = sqlglot.parse_one(gold, dialect="sqlite")
+        tree = sqlglot.parse_one(gold, dialect=DIALECT)
     except SqlglotError:
         return _named_in_words(gold, tables)
     sources = [source for source in tree.find_all(exp.Table) if source.name]

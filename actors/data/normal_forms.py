@@ -8,6 +8,8 @@ import sqlglot
 from sqlglot.errors import TokenError
 from sqlglot.tokens import TokenType
 
+from cluster.contained.dialect import DIALECT
+
 EDGES = "?.!,;:'\"`()\u00b4\u2018\u2019\u201c\u201d"  # typographic quotes among them
 
 
@@ -20,7 +22,7 @@ def normal_question(text: str) -> str:
 def normal_sql(sql: str) -> str:
     """Its tokens in lower case, quoted text as it is with one kind of quotes; no comments, no semicolon at the end."""
     try:
-        tokens = sqlglot.tokenize(sql, read="sqlite")
+        tokens = sqlglot.tokenize(sql, read=DIALECT)
     except TokenError:
         return " ".join(sql.casefold().split())  # no SQL that runs
     quoted = (TokenType.STRING, TokenType.IDENTIFIER)  # "x" may be either in SQLite

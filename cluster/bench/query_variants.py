@@ -8,6 +8,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from cluster.contained.dialect import DIALECT
+
 _OTHER_COMPARISON: dict[type[exp.Expr], type[exp.Binary]] = {
     exp.EQ: exp.NEQ,
     exp.NEQ: exp.EQ,
@@ -35,7 +37,7 @@ def rewritten(sql: str) -> list[str]:
 def mutated(sql: str) -> list[str]:
     """One for each thing that can be changed; none of a query that sqlglot can't read."""
     try:
-        tree = sqlglot.parse_one(sql, dialect="sqlite")
+        tree = sqlglot.parse_one(sql, dialect=DIALECT)
         num_nodes = sum(1 for _ in tree.walk())
         return list(dict.fromkeys(text for place in range(num_nodes) for text in _changed_at(tree, place)))
     except (SqlglotError, RecursionError):
@@ -46,7 +48,7 @@ def _changed_at(tree: exp.Expr, place: int) -> Iterator[str]:
     copy = tree.copy()
     node = next(one for number, one in enumerate(copy.walk()) if number == place)
     if _change(node):
-        yield copy.sql(dialect="sqlite")
+        yield copy.sql(dialect=DIALECT)
 
 
 def _change(node: exp.Expr) -> bool:

@@ -12,6 +12,8 @@ from random import Random
 
 from sqlglot import exp
 
+from cluster.contained.dialect import DIALECT
+
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _AGGREGATES = (exp.Max, exp.Min, exp.Avg, exp.Sum, exp.Count)
 
@@ -228,7 +230,7 @@ def further_table(query: exp.Query, rng: Random, around: Surroundings) -> exp.Qu
         return None
     select, other = rng.choice(selects), rng.choice(others)
     columns = [one for one in select.find_all(exp.Column) if one.table]
-    join = exp.Join(this=exp.to_table(exp.to_identifier(other).sql(), dialect="sqlite").as_(f"more_{len(named)}"))
+    join = exp.Join(this=exp.to_table(exp.to_identifier(other).sql(), dialect=DIALECT).as_(f"more_{len(named)}"))
     if columns and rng.random() < 0.6:
         key = exp.column(rng.choice(list(around.columns[other])), f"more_{len(named)}")
         join.set("on", exp.EQ(this=rng.choice(columns).copy(), expression=key))

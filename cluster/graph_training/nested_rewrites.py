@@ -6,13 +6,15 @@ from random import Random
 
 from sqlglot import exp
 
+from cluster.contained.dialect import DIALECT
+
 
 def cte_of_all(query: exp.Query, rng: Random) -> exp.Query | None:
     """The whole query as a CTE that is selected from."""
     if query.args.get("order") or query.args.get("limit") or query.args.get("with_"):
         return None
     name = rng.choice(("answer", "result", "base"))
-    return exp.select("*").from_(name).with_(name, as_=query, dialect="sqlite")
+    return exp.select("*").from_(name).with_(name, as_=query, dialect=DIALECT)
 
 
 def cte_of_table(query: exp.Query, rng: Random) -> exp.Query | None:
@@ -35,7 +37,7 @@ def _nested_table(query: exp.Query, rng: Random, *, as_cte: bool) -> exp.Query |
     table = rng.choice(tables)
     alias = table.alias_or_name
     own, others = _split_conditions(query, alias)
-    inner = exp.select("*").from_(exp.to_table(table.name, dialect="sqlite"))
+    inner = exp.select("*").from_(exp.to_table(table.name, dialect=DIALECT))
     for condition in own:
         for column in condition.find_all(exp.Column):
             column.set("table", None)
@@ -44,7 +46,7 @@ def _nested_table(query: exp.Query, rng: Random, *, as_cte: bool) -> exp.Query |
     if as_cte:
         name = rng.choice((f"{alias}_rows", "step1", "picked"))
         table.replace(exp.to_table(name).as_(alias))
-        return query.with_(name, as_=inner, dialect="sqlite")
+        return query.with_(name, as_=inner, dialect=DIALECT)
     table.replace(inner.subquery(alias))
     return query
 

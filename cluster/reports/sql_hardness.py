@@ -11,6 +11,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from cluster.contained.dialect import DIALECT
+
 LEVELS = ("easy", "medium", "hard", "extra")
 UNKNOWN = "unknown"  # what is no query, or can't be parsed
 
@@ -21,7 +23,7 @@ _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div)
 def spider_hardness(sql: str) -> str:
     """One of LEVELS, or UNKNOWN. Of several set operations the first query counts, as the published parser has it."""
     try:
-        tree = sqlglot.parse_one(sql, dialect="sqlite")
+        tree = sqlglot.parse_one(sql, dialect=DIALECT)
     except (SqlglotError, RecursionError):
         return UNKNOWN
     num_nested = int(isinstance(tree, exp.SetOperation))

@@ -18,10 +18,10 @@ from sqlglot.optimizer.merge_subqueries import merge_subqueries
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
+from cluster.contained.dialect import DIALECT
 from reward_service.graph.limits import excess
 from reward_service.graph.terms import TooManyNodes
 
-DIALECT = "sqlite"
 MAX_SQL_CHARS = 20_000
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
