@@ -15,7 +15,10 @@ GIB = 2**30
 
 
 def with_colocation(
-    config: RunConfig, shape: Callable[[], ModelShape], budget_bytes: Callable[[], int]
+    config: RunConfig,
+    shape: Callable[[], ModelShape],
+    budget_bytes: Callable[[], int],
+    planned: Callable[[RunConfig, ModelShape, int], MemoryPlan] = plan_memory,
 ) -> tuple[RunConfig, str]:
     """The configuration with `cluster.colocation` decided, and a line that says why.
 
@@ -26,7 +29,7 @@ def with_colocation(
         return config, f"engine and learner: {config.cluster.colocation}, as configured"
     if Sharing.of(config).device is not Device.SHARED_GPU:
         return _decided(config, Colocation.RESIDENT), "engine and learner share no GPU"
-    plan = plan_memory(config, shape(), budget_bytes())
+    plan = planned(config, shape(), budget_bytes())
     if plan.chosen is None:
         raise UserError(_does_not_fit(plan))
     share = f"{plan.chosen.peak_bytes / GIB:.1f} of {plan.budget_bytes / GIB:.1f} GiB at the peak"
@@ -42,5 +45,6 @@ def _does_not_fit(plan: MemoryPlan) -> str:
     remedy = " ".join(f"{key}={value}" for key, value in changes.items())
     return (
         f"Engine and learner don't fit into the GPU's {plan.budget_bytes / GIB:.1f} GiB in any placement: "
-        f"{f'set {remedy}' if remedy else 'take a larger one'}; 'floe plan' shows what takes how much."
+        f"{f'set {remedy}' if remedy else f'take a smaller model or {plan.larger}'}; "
+        "'floe plan' shows what takes how much."
     )

@@ -150,7 +150,9 @@ class GrpoLearner:
         `texts` are two or more, the longest first. Where the whole would take longer than `limit_s`, the gradients are
         compared on the shorter ones alone, and the longest is cut to what every window of the model asks for.
         """
-        return check_policy(self._policy, texts, self._config.model.max_context_tokens, limit_s)
+        config = self._config
+        max_pack_tokens = config.learner.max_pack_tokens
+        return check_policy(self._policy, texts, config.model.max_context_tokens, limit_s, max_pack_tokens)
 
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)

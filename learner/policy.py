@@ -49,8 +49,28 @@ def build_policy(
         dtype=getattr(torch, model.dtype),
         attn_implementation=shared_prefix_attention.NAME,
     )
-    base.config.use_cache = False
     base.output_head = OutputHead(base)
+    return with_adapter(
+        base,
+        lora,
+        dropout=dropout,
+        initial=initial,
+        with_reference=with_reference,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def with_adapter(
+    base: Any,
+    lora: LoraSection,
+    *,
+    dropout: float,
+    initial: dict[str, torch.Tensor] | None,
+    with_reference: bool,
+    gradient_checkpointing: bool,
+) -> PeftModel:
+    """Return the base model, which has its output head, with the adapters of `build_policy`."""
+    base.config.use_cache = False
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

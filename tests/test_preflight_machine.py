@@ -238,7 +238,14 @@ def test_a_run_folder_below_a_file_is_a_fault(tmp_path):
 # GPUs
 
 
-GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9), uuid="GPU-11112222")
+GPU = Gpu(
+    name="NVIDIA L4",
+    total_bytes=24 * GIB,
+    free_bytes=23 * GIB,
+    capability=(8, 9),
+    uuid="GPU-11112222",
+    reserved_bytes=GIB // 4,
+)
 SOUND = GpuReading(gpus=(GPU,), driver="570.86", driver_cuda="12.8", torch_cuda="12.8", torch_sees_gpus=True)
 ASKS = RunConfig(
     model=ModelSection(dtype="bfloat16"),
@@ -257,7 +264,7 @@ ASKS = RunConfig(
             "which runs CUDA 11.0",
         ),
         (replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),)), "does not compute in bfloat16"),
-        (replace(SOUND, gpus=(replace(GPU, free_bytes=2 * GIB),)), "2.0 GiB free, the engine takes 12.0"),
+        (replace(SOUND, gpus=(replace(GPU, free_bytes=2 * GIB),)), "2.0 GiB free, the engine takes 11.9"),
     ],
 )
 def test_a_gpu_that_can_not_be_used(reading, part):
@@ -304,13 +311,19 @@ CODER_3B_ON_24 = [
 CODER_3B = load_config(None, CODER_3B_ON_24)
 
 
-def test_a_run_that_its_gpu_has_no_room_for():
+@pytest.fixture
+def bounded(monkeypatch):
+    """Counting takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("cluster.operations.plan_basis._counted_work", lambda config: None)
+
+
+def test_a_run_that_its_gpu_has_no_room_for(bounded):
     small = replace(SOUND, gpus=(replace(GPU, total_bytes=10 * GIB),))
-    assert is_fault(planned_memory(CODER_3B, small), "does not fit", "of 10.00 GiB", "floe plan")
+    assert is_fault(planned_memory(CODER_3B, small), "does not fit", "of 9.75 GiB", "floe plan")
     assert is_ok(planned_memory(CODER_3B, replace(SOUND, gpus=(replace(GPU, total_bytes=80 * GIB),))))
 
 
-def test_the_remedy_of_the_plan_mends_it():
+def test_the_remedy_of_the_plan_fixes_it(bounded):
     small = replace(SOUND, gpus=(replace(GPU, total_bytes=24 * GIB),))
     given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
     found = planned_memory(given, small)
@@ -319,7 +332,7 @@ def test_the_remedy_of_the_plan_mends_it():
     assert is_ok(planned_memory(load_config(None, [*CODER_3B_ON_24, *changes]), small))
 
 
-def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
+def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault(bounded):
     given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
     assert is_warning(planned_memory(given, GpuReading()), "on an assumed GPU")
 
@@ -336,8 +349,8 @@ class FakeNvml:
     class NVMLError(Exception):
         pass
 
-    def __init__(self, fault: str = "") -> None:
-        self.fault, self.is_open = fault, False
+    def __init__(self, fault: str = "", is_old: bool = False) -> None:
+        self.fault, self.is_old, self.is_open = fault, is_old, False
 
     def nvmlInit(self):
         if self.fault:
@@ -353,7 +366,11 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index):
         return index
 
-    def nvmlDeviceGetMemoryInfo(self, handle):
+    nvmlMemory_v2 = 2
+
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+        if version is not None and self.is_old:
+            raise self.NVMLError("Function Not Found")
         return GPU_MEMORY
 
     def nvmlDeviceGetCudaComputeCapability(self, handle):
@@ -373,7 +390,7 @@ class FakeNvml:
 
 
 class GPU_MEMORY:
-    total, free = 24 * GIB, 23 * GIB
+    total, free, reserved = 24 * GIB, 23 * GIB, GIB // 4
 
 
 def test_reading_by_nvml(monkeypatch):
@@ -384,6 +401,9 @@ def test_reading_by_nvml(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert read_gpus() == SOUND
     assert not nvml.is_open
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(is_old=True))
+    (found,) = read_gpus().gpus
+    assert 0.98 * found.total_bytes < found.usable_bytes < found.total_bytes
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert read_gpus().gpus == ()
 

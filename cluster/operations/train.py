@@ -13,6 +13,7 @@ from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.plan import budget_bytes
+from cluster.operations.plan_basis import plan_at_start
 from cluster.operations.question_budget import encoder_of_run, fitting_questions, longest_prompt
 from cluster.operations.time_planning import limited_run
 from cluster.placement import check_resources, ray_session
@@ -84,7 +85,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     config = with_clock(decided.config)
     progress.note(decided.line)
     dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
-    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
+    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None), plan_at_start)
     progress.note(line)
     with preflight.files(model_dir, sets):
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
