@@ -78,8 +78,11 @@ def real_peak_bytes(config: RunConfig, model: PreTrainedConfig, pack: Pack, chec
     return peak
 
 
+HEAVY = pytest.mark.heavy
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("kind", ["long", "short"])
+@pytest.mark.parametrize("kind", ["long", pytest.param("short", marks=HEAVY)])
 def test_what_is_counted_without_memory_is_what_real_tensors_take(kind, checkpointing, tmp_path):
     config, model = config_of(), model_config(TINY_QWEN2)
     pack = one_group(3000, 16) if kind == "long" else short_groups(2, 16, model.num_attention_heads)
@@ -87,7 +90,7 @@ def test_what_is_counted_without_memory_is_what_real_tensors_take(kind, checkpoi
     assert counted_update(config, model, pack, checkpointing).peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
 
 
-@pytest.mark.heavy
+@pytest.mark.long
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["long", "short"])
 def test_the_same_of_smollm2(kind, checkpointing, tmp_path):
@@ -97,7 +100,7 @@ def test_the_same_of_smollm2(kind, checkpointing, tmp_path):
     assert counted_update(config, model, pack, checkpointing).peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=HEAVY)])
 def test_three_layers_tell_what_all_take(checkpointing):
     config, model = config_of(), model_config(SMOLLM2, num_hidden_layers=6)
     for pack in (one_group(4096, 16), short_groups(2, 16, model.num_attention_heads)):
@@ -106,7 +109,7 @@ def test_three_layers_tell_what_all_take(checkpointing):
         assert shallow.peak_bytes == pytest.approx(whole.peak_bytes, rel=0.01)
 
 
-@pytest.mark.heavy
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES)
 def test_three_layers_tell_what_all_of_qwen_take(size):
     config, model = config_of(), model_config(f"{QWEN}-{size}")
@@ -125,6 +128,7 @@ def test_packs_of_other_lengths_lie_on_the_lines():
         assert line.at(num_tokens).num_bytes == pytest.approx(found.peak_bytes, rel=0.02)
 
 
+@HEAVY
 def test_a_warm_start_keeps_what_dropout_drew():
     config, model = config_of("learner.gradient_checkpointing=false", *SHORT_TEXTS), model_config(TINY_QWEN2)
     work = measured_work(config, model)
