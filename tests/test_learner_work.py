@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
 from cluster.embedded_models import SMOLLM2, TINY_QWEN2
 from cluster.memory_plan.learner_on_meta import (
@@ -23,13 +23,15 @@ from cluster.memory_plan.learner_on_meta import (
     short_groups,
 )
 from cluster.memory_plan.live_bytes import LiveBytes
+from cluster.memory_plan.model_config import model_config_of
 from cluster.memory_plan.published import PUBLISHED, QWEN
 from cluster.memory_plan.work import Point, WorkLine
 from configs.loading import load_config
 from configs.schema import RunConfig
+from learner.device_kind import CPU, GPU, decisions_for
 from learner.families.output_head import OutputHead
-from learner.packing import Pack
-from learner.policy import with_adapter
+from learner.packing import Branch, Pack, PrefixGroup, make_packs
+from learner.policy import packed_logprobs, with_adapter
 from learner.shared_prefix_attention import NAME
 from tests.command_line import REPOSITORY
 
@@ -48,16 +50,32 @@ def model_config(name: str, **changes: int) -> PreTrainedConfig:
 
 
 def counted_update(
-    config: RunConfig, model: PreTrainedConfig, pack: Pack, checkpointing: bool, depth: int = DEPTH
+    config: RunConfig,
+    model: PreTrainedConfig,
+    pack: Pack,
+    checkpointing: bool,
+    depth: int = DEPTH,
+    dropout: float = 0.0,
+    kind: str = GPU,
 ) -> Point:
-    policy = policy_on_meta(config, model, checkpointing, 0.0, depth)
+    policy = policy_on_meta(config, model, checkpointing, dropout, depth)
     pack = on_meta(pack)
-    with counted(policy, [pack]) as live, as_on_gpu():
+    with counted(policy, [pack]) as live, as_on_gpu(), decisions_for(kind):
         return measured_update(policy, pack, DEPTH if depth != DEPTH else model.num_hidden_layers, live)
 
 
+def pack_of(kind: str, num_tokens: int, num_groups: int, model: PreTrainedConfig) -> Pack:
+    if kind == "long":
+        return one_group(num_tokens, 16)
+    if kind == "short":
+        return short_groups(num_groups, 16, model.num_attention_heads)
+    branch = Branch(token_ids=(5,) * 100, weight=0.1, advantage=0.1, engine_logprobs=(0.0,) * 100)
+    (pack,) = make_packs([PrefixGroup(prefix_ids=(7,) * num_tokens, branches=(branch,) * 2)], 2 * num_tokens)
+    return pack
+
+
 def real_peak_bytes(config: RunConfig, model: PreTrainedConfig, pack: Pack, checkpointing: bool, folder: Path) -> int:
-    """By the records that PyTorch's profiler makes of its allocator."""
+    """Return the peak by the records that PyTorch's profiler makes of its allocator."""
     base = AutoModelForCausalLM.from_config(model, dtype=torch.bfloat16, attn_implementation=NAME)
     base.output_head = OutputHead(base, is_plain=True)
     policy = with_adapter(
@@ -82,12 +100,13 @@ HEAVY = pytest.mark.heavy
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("kind", ["long", pytest.param("short", marks=HEAVY)])
+@pytest.mark.parametrize("kind", ["long", "prompt", pytest.param("short", marks=HEAVY)])
 def test_what_is_counted_without_memory_is_what_real_tensors_take(kind, checkpointing, tmp_path):
     config, model = config_of(), model_config(TINY_QWEN2)
-    pack = one_group(3000, 16) if kind == "long" else short_groups(2, 16, model.num_attention_heads)
+    pack = pack_of(kind, 3000, 2, model)
     real = real_peak_bytes(config, model, pack, checkpointing, tmp_path)
-    assert counted_update(config, model, pack, checkpointing).peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
+    found = counted_update(config, model, pack, checkpointing, kind=CPU)
+    assert found.peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
 
 
 @pytest.mark.long
@@ -95,9 +114,10 @@ def test_what_is_counted_without_memory_is_what_real_tensors_take(kind, checkpoi
 @pytest.mark.parametrize("kind", ["long", "short"])
 def test_the_same_of_smollm2(kind, checkpointing, tmp_path):
     config, model = config_of(), model_config(SMOLLM2)
-    pack = one_group(1500, 16) if kind == "long" else short_groups(1, 16, model.num_attention_heads)
+    pack = pack_of(kind, 1500, 1, model)
     real = real_peak_bytes(config, model, pack, checkpointing, tmp_path)
-    assert counted_update(config, model, pack, checkpointing).peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
+    found = counted_update(config, model, pack, checkpointing, kind=CPU)
+    assert found.peak_bytes == pytest.approx(real, rel=MAX_DEVIATION)
 
 
 @pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=HEAVY)])
@@ -130,14 +150,13 @@ def test_packs_of_other_lengths_lie_on_the_lines():
 
 @HEAVY
 def test_a_warm_start_keeps_what_dropout_drew():
-    config, model = config_of("learner.gradient_checkpointing=false", *SHORT_TEXTS), model_config(TINY_QWEN2)
-    work = measured_work(config, model)
-    learning, warm_start = work.learning(config, 1024), work.warm_start(config, 1024)
+    config, model = config_of(), model_config(TINY_QWEN2)
+    without, drawn_too = (counted_update(config, model, one_group(4096, 16), False, dropout=share) for share in (0, 0.05))
     # Of seven inputs a mask of bytes, but for three of the first layer; and three copies more in bfloat16, since q, k and v
     # share an input without dropout, and so do gate and up.
     masks = 2 * (6 * model.hidden_size + model.intermediate_size) - 3 * model.hidden_size
-    drawn = 1024 * (masks + 2 * 3 * model.hidden_size * 2)
-    assert warm_start.kept_activations - learning.kept_activations == pytest.approx(drawn, rel=0.02)
+    drawn_bytes = 4096 * (masks + 2 * 3 * model.hidden_size * 2)
+    assert drawn_too.kept_bytes - without.kept_bytes == pytest.approx(drawn_bytes, rel=0.02)
 
 
 def test_the_models_own_forward_is_counted_with_its_scores():
@@ -149,6 +168,23 @@ def test_the_models_own_forward_is_counted_with_its_scores():
 def test_a_model_whose_layers_are_not_alike_is_not_counted():
     windowed = AutoConfig.for_model("mistral", hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
     assert measured_work(config_of(), windowed) is None
+
+
+def test_a_canary_takes_less_than_an_update():
+    config, model = config_of(), model_config(TINY_QWEN2)
+    pack = on_meta(one_group(4096, 2))
+    policy = policy_on_meta(config, model, True, 0.0)
+    with torch.no_grad(), counted(policy, [pack]) as live, as_on_gpu():
+        packed_logprobs(policy, pack, 1.0)
+    assert live.peak_bytes < counted_update(config, model, one_group(4096, 2), True).peak_bytes
+
+
+def test_a_model_of_ones_own_is_counted_from_its_folder(tmp_path):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 5, "vocab_size": 100}
+    LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2).save_pretrained(tmp_path)
+    config = config_of(f"model.path={tmp_path}", *SHORT_TEXTS)
+    work = measured_work(config, model_config_of(config))
+    assert work is not None and work.learning(config, 1024).num_bytes > 5 * 1024 * 64 * 2
 
 
 def test_bytes_are_those_that_live_at_one_time():

@@ -153,6 +153,7 @@ def test_a_warm_start_is_a_phase_without_an_engine_and_the_check_of_the_start_on
     for option in plan_memory(given, SHAPE_3B, 24 * GIB).options:
         phases = {one.phase: one for one in option.phases}
         assert phases[Phase.WARM_START].role_bytes(Role.ENGINE) == 0
+        assert phases[Phase.WARM_START].role_bytes(Role.LEARNER) > phases[Phase.LEARNING].role_bytes(Role.LEARNER)
         assert phases[Phase.EQUALITY].role_bytes(Role.ENGINE) == phases[Phase.LEARNING].role_bytes(Role.ENGINE)
         assert phases[Phase.EQUALITY].role_bytes(Role.LEARNER) > phases[Phase.LEARNING].role_bytes(Role.LEARNER)
     without = plan_memory(config_of("warm_start.enabled=false"), SHAPE_3B, 24 * GIB).options[0]

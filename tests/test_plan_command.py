@@ -118,7 +118,7 @@ def test_json_holds_the_whole_plan(floe_plan):
 
 def test_the_margin_and_what_would_be_on_other_cards_are_printed(floe_plan):
     code, out, _ = floe_plan("--config", ONE_CARD)
-    assert code == 0 and "22.18 GiB" in out and "counted on its own code" in out
+    assert code == 0 and "22.18 GiB, an assumed card of 24 GB" in out and "counted on its own code" in out
     verdict = out.strip().splitlines()[-1]
     assert verdict.startswith("It fits with resident: ") and " of 22.18 GiB at the peak, which leaves " in verdict
     rows = {line.strip()[:5]: line for line in out.splitlines() if line.strip()[2:5] == " GB"}

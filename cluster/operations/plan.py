@@ -40,14 +40,15 @@ def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
     card = card_of(config, read_gpus())
     basis = basis_of(config, card.overheads, host_total_bytes(config, card))
     made = plan_memory(config, shape, budget_bytes(config, gpu_memory), basis)
+    card_name = "of the size given" if gpu_memory else f"{'an assumed card of ' if card.is_assumed else ''}{card.name}"
     rows = [] if made.device is Device.HOST else list(card_rows(config, shape, basis))
     planned = time_of(config)
     if as_json:
         time = {"unknown": planned} if isinstance(planned, str) else asdict(planned) | {"whole_s": planned.whole_s}
-        cards = {"cards": [asdict(row) for row in rows]} if rows else {}
+        cards = {"card": card_name, "cards": [asdict(row) for row in rows]} if rows else {}
         print(json.dumps(record(made, config) | cards | {"precision": decided.line, "time": time}, indent=2))
     else:
-        _render(made, config, decided.line, planned, rows)
+        _render(made, config, decided.line, planned, rows, card_name)
     return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
 
 
@@ -171,7 +172,14 @@ def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
     return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
 
 
-def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePlan | str, rows: list[CardRow]) -> None:
+def _render(
+    made: MemoryPlan,
+    config: RunConfig,
+    precision: str,
+    planned: TimePlan | str,
+    rows: list[CardRow],
+    card_name: str,
+) -> None:
     console = make_console()
     shape = made.shape
     adapter = _num_adapter_parameters(shape, config)
@@ -182,7 +190,8 @@ def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePl
         f"logits in float32: {shape.logits_bytes_per_token:,}."
     )
     console.print(precision, soft_wrap=True)
-    console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB")
+    whose = "" if made.device is Device.HOST else f", {card_name}"
+    console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB{whose}")
     if made.device is not Device.HOST:
         work = "counted on its own code without memory" if made.work.is_measured else "a bound by formulae"
         console.print(f"The learner's work is {work}; {made.overheads.sentence}.", soft_wrap=True)
