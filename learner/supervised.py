@@ -17,7 +17,7 @@ from configs.health_section import EQUALITY_LIMIT_S
 from configs.schema import RunConfig
 from learner.adapter_export import to_blob
 from learner.adapter_files import write_adapter
-from learner.deepspeed_engine import DeepSpeedEngine
+from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.families.start_check import check_policy
 from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs
@@ -44,6 +44,8 @@ class SupervisedLearner:
             seed=config.warm_start_seed,
             initial=None,
             with_reference=False,
+            gradient_checkpointing=config.learner.gradient_checkpointing,
+            device=training_device(),
         )
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
 
@@ -101,7 +103,10 @@ class SupervisedLearner:
         texts = [
             PromptWithAnswers.doubled(one.prompt_token_ids, one.answer_token_ids) for one in (longest, *examples[:2])
         ]
-        self._policy.eval()  # no dropout
+        self._policy.train()  # in which alone layers are computed again in the backward pass
+        for module in self._policy.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.eval()
         check_policy(self._policy, texts, self._config.model.max_context_tokens, EQUALITY_LIMIT_S)
 
     def _continued(self, checkpoint_dir: Path) -> WarmStartProgress:
