@@ -108,6 +108,11 @@ class DeepSpeedEngine:
         return values
 
 
+def training_device() -> torch.device:
+    """Return the device to which DeepSpeed would move a policy: this process's GPU, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
     """Its C++ side keeps running products of the betas, which differ in the last bits from a power: count them up."""
     parameter, gradient, *moments = (torch.zeros(1) for _ in range(4))

@@ -25,7 +25,7 @@ from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
-from learner.deepspeed_engine import DeepSpeedEngine
+from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.families.start_check import check_policy
 from learner.frozen_weights import FrozenWeights, give_back_cached_blocks
 from learner.grpo_loss import LossTerms, grpo_loss
@@ -74,6 +74,7 @@ class GrpoLearner:
             initial=initial,
             with_reference=config.algorithm.kl_coefficient > 0,
             gradient_checkpointing=config.learner.gradient_checkpointing,
+            device=training_device(),
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
