@@ -29,6 +29,8 @@ class Sharing:
     @classmethod
     def of(cls, config: RunConfig) -> Sharing:
         rollout, learner = config.rollout, config.learner
+        if config.num_pairs:
+            return cls(device=Device.SHARED_GPU, num_engines=1, num_learners=1)
         if rollout.num_gpus == 0:
             return cls(device=Device.HOST, num_engines=rollout.num_actors, num_learners=learner.num_ranks)
         num_learners = _as_many(learner.num_ranks, learner.num_gpus, 1.0)
