@@ -159,7 +159,7 @@ class GrpoLearner:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     def save_state(self, folder: Path) -> None:
-        """Optimiser and position as this rank's file, from which `load_state` goes on bit for bit. Raises OSError."""
+        """Optimiser and position as this rank's file; on a CPU `load_state` goes on bit for bit. Raises OSError."""
         self._engine.save_state(folder, self._num_steps_done)
 
     def load_state(self, folder: Path) -> None:

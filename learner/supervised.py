@@ -58,7 +58,7 @@ class SupervisedLearner:
 
         Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
         `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
-        adapter bit for bit.
+        adapter bit for bit on a CPU.
         Raises FloatingPointError when the loss is not finite, and UserError before anything is learned where the
         learner does not compute the model as the model does itself.
         """

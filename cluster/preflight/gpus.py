@@ -128,6 +128,8 @@ def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
 def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
     """What keeps the run from the GPUs that it asks for, and the remedy; both empty for nothing."""
     on_cpu = "set rollout.num_gpus=0 learner.num_gpus=0"
+    if found.torch_cuda is not None:  # vLLM for CUDA has no CPU mode
+        on_cpu = f"'pip install -e .[cpu]' in a new virtual environment and {on_cpu}"
     if not found.gpus and not found.torch_sees_gpus:
         why = f" ({found.fault})" if found.fault else ""
         return f"the run asks for a GPU and none is found{why}", f"install NVIDIA's driver, or {on_cpu}"
