@@ -70,10 +70,10 @@ def test_engines_on_a_shared_gpu_are_told_the_planned_size_of_their_cache():
     path = REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml"
     for colocation in ("auto", *Colocation):
         config = load_config(path, [*dtypes, f"cluster.colocation={colocation}"])
-        found = with_colocation(config, partial(shape_of, config), lambda: 24 * GB)
-        plan = plan_memory(found.config, shape_of(config), 24 * GB)
+        found = with_colocation(config, partial(shape_of, config), lambda: 26 * GB)
+        plan = plan_memory(found.config, shape_of(config), 26 * GB)
         assert plan.chosen is not None and found.kv_cache_bytes == plan.chosen.kv_bytes > 0
     own = load_config(path, [*dtypes, *OWN_GPUS])
-    assert with_colocation(own, lambda: shape_of(own), lambda: 24 * GB).kv_cache_bytes is None
+    assert with_colocation(own, lambda: shape_of(own), lambda: 26 * GB).kv_cache_bytes is None
     scarce = load_config(path, [*dtypes, "cluster.colocation=resident", "rollout.gpu_memory_share=0.1"])
-    assert with_colocation(scarce, lambda: shape_of(scarce), lambda: 24 * GB).kv_cache_bytes is None
+    assert with_colocation(scarce, lambda: shape_of(scarce), lambda: 26 * GB).kv_cache_bytes is None

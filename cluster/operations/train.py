@@ -85,9 +85,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     config = with_clock(decided.config)
     progress.note(decided.line)
     dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
-    placed = with_colocation(
-        config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start
-    )
+    placed = with_colocation(config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start)
     config = placed.config
     progress.note(placed.line)
     with preflight.files(model_dir, sets):
