@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 # Two processes; each file's tests stay together, in the order that tests/conftest.py gives.
 PYTEST := $(BIN)/python -m pytest tests -n 2 --dist loadgroup --no-loadscope-reorder --durations=10
 READY := $(VENV)/floe-ready
+# As cluster/setup.sh decides which engine it installs: that for CUDA has no CPU mode.
+GPU_SHARES = $(shell nvidia-smi -L >/dev/null 2>&1 && echo rollout.num_gpus=0.5 learner.num_gpus=0.5)
 
 .PHONY: help setup train check test ci soak prove-24gb lint format types clean
 
@@ -11,7 +13,7 @@ help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 train: $(READY)  ## Set up, warm-start, run GRPO on the demo, print the before/after table
-	$(BIN)/floe train --config configs/quickstart.yaml
+	$(BIN)/floe train --config configs/quickstart.yaml $(GPU_SHARES)
 
 check: $(READY) lint types  ## Lint, types, and the tests that start no engine, Ray or DeepSpeed: some minutes
 	$(PYTEST) -m "not engine and not heavy and not long and not soak"

@@ -49,6 +49,7 @@ class VllmEngine:
         lora: LoraSection,
         stop: tuple[str, ...],
         can_sleep: bool = False,
+        kv_cache_bytes: int | None = None,
     ) -> None:
         self._model_dir = model_dir
         self._lora = lora
@@ -61,7 +62,9 @@ class VllmEngine:
         if on_cpu:
             install_single_adapter_path()
             leave_amx_out()
-        self._engine = LLMEngine.from_engine_args(engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep))
+        self._engine = LLMEngine.from_engine_args(
+            engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep, kv_cache_bytes)
+        )
         if on_cpu:
             self._engine.collective_rpc("compute_lone_rows_in_pairs")
         self._tokenizer = self._engine.get_tokenizer()
@@ -244,6 +247,7 @@ def engine_args(
     lora: LoraSection,
     on_cpu: bool,
     can_sleep: bool = False,
+    kv_cache_bytes: int | None = None,
 ) -> EngineArgs:
     arguments = EngineArgs(
         model=str(model_dir),
@@ -274,6 +278,7 @@ def engine_args(
         arguments.kv_cache_memory_bytes = rollout.kv_cache_gib * 2**30
     else:
         arguments.gpu_memory_utilization = rollout.gpu_memory_share
+        arguments.kv_cache_memory_bytes = kv_cache_bytes
     return arguments
 
 

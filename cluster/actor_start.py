@@ -11,7 +11,6 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from cluster.waits import Wait, waits
 from configs.errors import UserError
-from configs.schema import ClusterSection
 
 
 def over_nodes(num_actors: int) -> dict[str, Any]:
@@ -19,16 +18,15 @@ def over_nodes(num_actors: int) -> dict[str, Any]:
     return {"scheduling_strategy": "SPREAD"} if num_actors > 1 else {}
 
 
-def await_start(handles: Sequence[Any], role: str, asked: Mapping[str, float], cluster: ClusterSection) -> None:
+def await_start(handles: Sequence[Any], role: str, asked: Mapping[str, float], limit_s: float) -> None:
     """Returns when every actor answers. `role` and `asked` are of one actor; raises UserError."""
-    with starting(handles, role, asked, cluster) as wait:
+    with starting(handles, role, asked, limit_s) as wait:
         ray.get([handle.ping.remote() for handle in handles], timeout=wait.left_s)
 
 
 @contextmanager
-def starting(handles: Sequence[Any], role: str, asked: Mapping[str, float], cluster: ClusterSection) -> Iterator[Wait]:
+def starting(handles: Sequence[Any], role: str, asked: Mapping[str, float], limit_s: float) -> Iterator[Wait]:
     """Around calls to actors that start: what goes wrong is a UserError that names the role and what it asks for."""
-    limit_s = cluster.start_timeout_s
     with waits.on("driver", f"the {role} to start", limit_s) as wait:
         try:
             yield wait

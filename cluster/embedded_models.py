@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.ray_address import cluster_address
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
 from configs.home_folder import make_writable
@@ -43,7 +44,7 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
     if path.startswith("embedded:"):
         raise UserError(f"model.path is '{path}', which is not embedded: use '{SMOLLM2}', '{TINY_QWEN2}' or a folder.")
     local = local_model(path)
-    folder = _from_hub(path, weights) if local is None else local.resolve()
+    folder = _from_hub(path, weights, _shared_cache(config)) if local is None else local.resolve()
     if (folder / ADAPTER_CONFIG).exists():
         raise UserError(
             f"The model folder {folder} has an {ADAPTER_CONFIG}, so that transformers would load the base that it "
@@ -132,12 +133,18 @@ def _convert_gguf(package: Path, gguf: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(package, gguf_file=gguf.name).save_pretrained(folder)
 
 
-def _from_hub(name: str, weights: bool) -> Path:
+def _shared_cache(config: RunConfig) -> Path | None:
+    """Where models of the hub go that other machines load: the hub's own cache is this machine's alone."""
+    return None if cluster_address(config.cluster) is None else config.run.home_dir / "models" / "hub"
+
+
+def _from_hub(name: str, weights: bool, cache_dir: Path | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights))
+        patterns = TOKENIZER_FILES + LICENCE_FILES + WEIGHT_FILES * weights
+        folder = Path(snapshot_download(name, allow_patterns=patterns, cache_dir=cache_dir))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
         raise UserError(
             f"model.path is '{name}', which is neither a folder nor a model that could be fetched "

@@ -42,6 +42,10 @@ class LearnerHandle:
         refs = [rank.update.remote(step, stored) for rank in self._ranks]
         return self._wait(refs, f"the learner's update of step {step}")
 
+    def await_idle(self) -> None:
+        """Return when no rank is at anything any more."""
+        self._wait([rank.ping.remote() for rank in self._ranks], "the learner to stand still")
+
     def acquire(self) -> None:
         self._wait([rank.acquire.remote() for rank in self._ranks], "the learner to come back to its device")
 

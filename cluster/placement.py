@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster.actor_start import await_start, over_nodes, starting
+from cluster.actor_start import await_start, starting
 from cluster.clock import decided_reward
 from cluster.cores import num_cores
 from cluster.environment import instruction_set_masks
@@ -21,9 +21,11 @@ from cluster.interrupts import own_signals
 from cluster.learner_handle import LearnerHandle, SupervisedHandle, wait_for_all
 from cluster.messages import AdapterManifest, LearnerRank
 from cluster.own_ray import start_own_ray
+from cluster.pair_bundles import bundle_of, check_bundles, places_of
 from cluster.ray_address import check_answers, cluster_address, passed_over
 from cluster.reward_pool import RewardPool
 from cluster.rollout_pool import RolloutPool
+from cluster.vllm_build import check_engine
 from cluster.worker_path import job_config
 from configs.errors import UserError
 from configs.schema import ClusterSection, RunConfig
@@ -64,6 +66,7 @@ def _connect(cluster: ClusterSection, namespace: str) -> str:
 
 def check_resources(config: RunConfig) -> None:
     """Raise UserError naming the resource that the cluster lacks, instead of waiting for it for ever."""
+    check_engine(config.rollout.num_gpus)
     found = ray.cluster_resources()
     for name, amount in needed_resources(config).items():
         if found.get(name, 0.0) < amount:
@@ -79,6 +82,7 @@ def check_resources(config: RunConfig) -> None:
                 f"A {role} needs {asks} on one node, and none of the cluster's {len(nodes)} nodes has as much: "
                 f"lower {role}.num_cpus or {role}.num_gpus, or add a larger node."
             )
+    check_bundles(config, nodes)
 
 
 def needed_resources(config: RunConfig) -> dict[str, float]:
@@ -89,6 +93,9 @@ def needed_resources(config: RunConfig) -> dict[str, float]:
         "learner": config.learner.num_ranks,
     }
     asked = _asked_by_role(config)
+    if config.num_pairs:
+        counts = {"pair": config.num_pairs, "reward": config.reward.num_workers}
+        asked["pair"] = bundle_of(config)
     return {name: sum(counts[role] * asked[role].get(name, 0.0) for role in counts) for name in ("CPU", "GPU")}
 
 
@@ -101,32 +108,46 @@ def _asked_by_role(config: RunConfig) -> dict[str, dict[str, float]]:
     }
 
 
-def start_rollout_pool(config: RunConfig, model_dir: Path, name: str = "rollout") -> RolloutPool:
-    """One engine per actor, ready to install adapters. Raises UserError when one can't start."""
+def start_rollout_pool(
+    config: RunConfig,
+    model_dir: Path,
+    name: str = "rollout",
+    *,
+    kv_cache_bytes: int | None = None,
+    await_device: Callable[[], None] | None = None,
+) -> RolloutPool:
+    """One engine per actor, ready to install adapters. Raises UserError when one can't start.
+
+    `kv_cache_bytes` is what the memory plan leaves for the KV cache, where the engine is not to measure that itself.
+    `await_device` returns when who shares the device stands still: a successor's start waits for it.
+    """
     from actors.rollout_actor import RolloutActor
 
     environment = engine_environment(config)
     asked = _asked_by_role(config)["rollout"]
+    place_of = places_of(config, config.rollout.num_actors)
 
     def create(number: int, num_before: int) -> Any:
         """A successor's name says how many were lost: its predecessor's own may still be taken."""
-        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], **over_nodes(config.rollout.num_actors)}
+        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], **place_of(number)}
         full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
         actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)
-        return actor.remote(config, model_dir)
+        return actor.remote(config, model_dir, kv_cache_bytes=kv_cache_bytes)
 
     def start_successor(number: int, num_before: int) -> Any:
+        if await_device is not None:
+            await_device()
         handle = create(number, num_before)
-        await_start([handle], f"successor of rollout actor {number}", asked, config.cluster)
+        await_start([handle], f"successor of rollout actor {number}", asked, config.start_limit_s)
         return handle
 
     handles = [create(number, 0) for number in range(config.rollout.num_actors)]
-    await_start(handles, "rollout actor", asked, config.cluster)
+    await_start(handles, "rollout actor", asked, config.start_limit_s)
     return RolloutPool(handles, config.rollout.stuck_after_s, start_successor, config.rollout.num_live_adapters)
 
 
 def engine_environment(config: RunConfig) -> dict[str, str]:
-    return _threads(config.rollout.num_threads or num_cores()) | {
+    return _process_environment(config.rollout.num_threads or num_cores(), config.rollout.num_gpus) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_ATTN_SPLIT_KV": "0",  # split, few sequences would be summed up in another order than many
@@ -149,13 +170,13 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
             name=f"{name}-{index}",
             num_cpus=reward.num_cpus,
             max_restarts=-1,  # the pool scores the lost group again
-            runtime_env={"env_vars": _threads(1)},
+            runtime_env={"env_vars": _process_environment(1, num_gpus=0)},
         )
         .remote(databases_dir, reward)
         for index in range(reward.num_workers)
     ]
-    await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.cluster)
-    judging_limit_s, restart_limit_s = partial(longest_s, reward), config.cluster.start_timeout_s
+    await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.start_limit_s)
+    judging_limit_s, restart_limit_s = partial(longest_s, reward), config.start_limit_s
     return RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
 
 
@@ -212,19 +233,20 @@ def node_address() -> str:
 def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
     num_ranks = config.learner.num_ranks
     threads = config.learner.num_threads or max(1, num_cores() // num_ranks)
+    environment, place_of = _process_environment(threads, config.learner.num_gpus), places_of(config, num_ranks)
     handles: list[Any] = [
         ray.remote(role)
         .options(
             name=name if num_ranks == 1 else f"{name}-{index}",
             num_cpus=config.learner.num_cpus,
             num_gpus=config.learner.num_gpus,
-            runtime_env={"env_vars": _threads(threads)},
-            **over_nodes(num_ranks),
+            runtime_env={"env_vars": environment},
+            **place_of(index),
         )
         .remote(config, *args)
         for index in range(num_ranks)
     ]
-    with starting(handles, f"{name} rank", _asked_by_role(config)["learner"], config.cluster) as wait:
+    with starting(handles, f"{name} rank", _asked_by_role(config)["learner"], config.start_limit_s) as wait:
         host, port = ray.get(handles[0].meeting_point.remote(node_address), timeout=wait.left_s)
         places = [LearnerRank(index=i, count=num_ranks, host=host, port=port) for i in range(num_ranks)]
         joined = [handle.join.remote(place) for handle, place in zip(handles, places, strict=True)]
@@ -232,8 +254,10 @@ def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
     return handles
 
 
-def _threads(num_threads: int) -> dict[str, str]:
+def _process_environment(num_threads: int, num_gpus: float) -> dict[str, str]:
     return {
+        # To a process that asks for none Ray leaves every GPU of the node in sight.
+        **({} if num_gpus > 0 else {"CUDA_VISIBLE_DEVICES": ""}),
         # Ray would set it to floor(num_cpus), which is 1 for a fraction.
         "OMP_NUM_THREADS": str(num_threads),
         # Freed activations stay with the process: giving them back costs a page fault per 4 KiB at the next step.

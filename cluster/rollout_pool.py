@@ -152,16 +152,18 @@ class RolloutPool:
             ray.kill(handle)
 
     def _each(self, call: Callable[[Any], Any], what: str) -> list:
-        """Every actor's answer to a call, a successor's in the place of one that is lost."""
+        """Every actor's answer to a call that all get at once, a successor's in the place of one that is lost."""
+        asked = [(handle, call(handle)) for handle in self._handles]
         results = []
-        for number in range(len(self._handles)):
+        for number, (handle, ref) in enumerate(asked):
             while True:
-                handle = self._handles[number]
                 try:
-                    results.append(self._answer(number, call(handle), what))
+                    results.append(self._answer(number, ref, what))
                     break
                 except RayError as fault:
                     self._replace(number, handle, fault)
+                    handle = self._handles[number]
+                    ref = call(handle)
         return results
 
     def _await_one(self, streams: Mapping[Any, _Source]) -> Any:

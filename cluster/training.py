@@ -12,6 +12,7 @@ from actors.prompting.prompt_encoder import PromptEncoder
 from cluster.answers import Harness
 from cluster.broadcast import Broadcast
 from cluster.checkpoint import Checkpoint, CheckpointStore
+from cluster.colocate import shares_gpu
 from cluster.controller import train_grpo
 from cluster.device_turns import DeviceTurns
 from cluster.folder_faults import gone
@@ -71,6 +72,7 @@ class Run:
     sets: QuestionSets
     progress: Progress
     longest: Question  # of the training questions, the one with the longest prompt
+    kv_cache_bytes: int | None  # of each engine, as planned; None: the engine finds out what there is
 
 
 def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | None) -> EvaluationReport | None:
@@ -167,13 +169,23 @@ def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:
+    """On a shared GPU no engine starts while the learner moves: what is free there decides whether it can."""
+    config, await_device = run.config, None
     run.progress.phase("start of the actors")
     with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
-        rewards_start = starts.submit(start_reward_pool, run.config, run.sets.databases_dir)
-        learner_start = starts.submit(start_learner, run.config, run.model_dir, initial)
-        if run.config.cluster.colocation in TAKE_TURNS:  # the engine measures what is left when it starts
+        rewards_start = starts.submit(start_reward_pool, config, run.sets.databases_dir)
+        learner_start = starts.submit(start_learner, config, run.model_dir, initial)
+        if shares_gpu(config):
+            await_device = learner_start.result().await_idle
+        if config.cluster.colocation in TAKE_TURNS:
             learner_start.result().release()
-        rollouts_start = starts.submit(start_rollout_pool, run.config, run.model_dir)
+        rollouts_start = starts.submit(
+            start_rollout_pool,
+            config,
+            run.model_dir,
+            kv_cache_bytes=run.kv_cache_bytes,
+            await_device=await_device,
+        )
     return rewards_start.result(), rollouts_start.result(), learner_start.result()
 
 
@@ -206,7 +218,7 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
         in_turns=in_turns,
         first_step=first_step,
         # Longer than any single wait of the other side.
-        timeout_s=config.cluster.step_timeout_s + config.cluster.start_timeout_s + config.rollout.stuck_after_s,
+        timeout_s=config.cluster.step_timeout_s + config.start_limit_s + config.rollout.stuck_after_s,
     )
 
 

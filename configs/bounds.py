@@ -15,6 +15,7 @@ MAX_PORT = 65_535
 MAX_TEXT_CHARACTERS = 4096
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0  # vLLM raises what is below, and refuses what is above
 MIN_RESOURCE = 0.0001  # what Ray tells apart from 0
+COUNTS = {"rollout": "rollout.num_actors", "learner": "learner.num_ranks"}  # of the processes that may have GPUs
 
 
 def refused_resources(section: str, *, num_cpus: float = 0.0, num_gpus: float = 0.0) -> str | None:
@@ -22,9 +23,9 @@ def refused_resources(section: str, *, num_cpus: float = 0.0, num_gpus: float = 
     for field, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
         if 0 < amount < MIN_RESOURCE:
             return f"{section}.{field} is {amount:g}, which Ray can't tell from 0: set it to 0, or to at least 0.0001"
-    if num_gpus > 1 and not float(num_gpus).is_integer():
+    if num_gpus > 1:
         return (
-            f"{section}.num_gpus is {num_gpus:g}, but Ray splits no more than one GPU: set a share of at most 1, or a "
-            "whole number"
+            f"{section}.num_gpus is {num_gpus:g}, but one process computes on one GPU, since floe has no tensor "
+            f"parallelism: set at most 1, and raise {COUNTS[section]} to use more GPUs"
         )
     return None

@@ -80,7 +80,12 @@ class LearnerSection(Section):
     updates_per_batch: int = Field(1, ge=1, le=MAX_COUNT)
     max_pack_tokens: int = Field(2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch.")
     num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL)
-    num_gpus: float = Field(0.0, ge=0, le=MAX_PARALLEL)
+    num_gpus: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_PARALLEL,
+        description="Share of a GPU reserved per rank; several ranks with less than 1 form pairs with the engines.",
+    )
     num_threads: int = Field(
         0, ge=0, le=MAX_PARALLEL, description="Of a rank; 0 divides every core that the process may use."
     )

@@ -36,7 +36,7 @@ class RolloutSection(Section):
     gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
     max_num_seqs: int = Field(256, ge=1, le=MAX_COUNT)
     num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per actor.")
-    num_gpus: float = Field(0.0, ge=0, le=MAX_PARALLEL, description="Ray GPUs reserved per actor.")
+    num_gpus: float = Field(0.0, ge=0, le=MAX_PARALLEL, description="Share of a GPU reserved per actor; at most 1.")
     num_threads: int = Field(
         0, ge=0, le=MAX_PARALLEL, description="Threads of the engine; 0 is every core that the process may use."
     )

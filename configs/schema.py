@@ -17,6 +17,9 @@ from configs.run_section import RunSection
 from configs.sampling_sections import EvaluationSection, RolloutSection
 
 MIN_BATCHED_TOKENS = 2048  # of the engine, or the whole context where that is longer
+START_LIMIT_S = 300.0
+GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
+GPU_SHARE_ROUNDING = 1e-9  # of sums of fractions
 NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
 
 
@@ -122,7 +125,12 @@ class ClusterSection(Section):
         description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "
         "takes the first of them that fits by the memory plan.",
     )
-    start_timeout_s: float = Field(300.0, gt=0, le=MAX_S, description="For actors to be placed and ready.")
+    start_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_S,
+        description="For actors to be placed and ready; left out, 300, and 1800 for a run that asks for GPUs.",
+    )
     step_timeout_s: float = Field(
         3600.0,
         gt=0,
@@ -165,6 +173,35 @@ class RunConfig(Section):
     def max_prompt_tokens(self) -> int:
         """What the context leaves for the prompt beside the longest completion."""
         return self.model.max_context_tokens - self.rollout.max_new_tokens
+
+    @property
+    def asks_for_gpus(self) -> bool:
+        return self.rollout.num_gpus > 0 or self.learner.num_gpus > 0
+
+    @property
+    def num_pairs(self) -> int:
+        """Engines and learner ranks that share GPUs two by two, a pair on each; 0 where they don't."""
+        shares = self.rollout.num_gpus, self.learner.num_gpus
+        is_shared = min(shares) > 0 and sum(shares) <= 1 + GPU_SHARE_ROUNDING
+        return self.learner.num_ranks if is_shared and self.rollout.num_actors == self.learner.num_ranks else 0
+
+    @property
+    def start_limit_s(self) -> float:
+        """How long actors may take to be placed and ready."""
+        if self.cluster.start_timeout_s is not None:
+            return self.cluster.start_timeout_s
+        return GPU_START_LIMIT_S if self.asks_for_gpus else START_LIMIT_S
+
+    @model_validator(mode="after")
+    def _ranks_share_gpus_in_pairs(self) -> Self:
+        learner = self.learner
+        if learner.num_ranks > 1 and 0 < learner.num_gpus < 1 and self.num_pairs == 0:
+            raise ValueError(
+                f"learner.num_gpus is {learner.num_gpus:g} for {learner.num_ranks} ranks, which share GPUs only in "
+                f"pairs of one engine and one rank: set rollout.num_actors={learner.num_ranks} and shares that add up "
+                "to at most 1, as in rollout.num_gpus=0.5 learner.num_gpus=0.5, or learner.num_gpus=1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _proof_is_of_memory_alone(self) -> Self:

@@ -108,6 +108,11 @@ class DeepSpeedEngine:
         return values
 
 
+def training_device() -> torch.device:
+    """Return the device to which DeepSpeed would move a policy: this process's GPU, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
     """Its C++ side keeps running products of the betas, which differ in the last bits from a power: count them up."""
     parameter, gradient, *moments = (torch.zeros(1) for _ in range(4))
@@ -135,8 +140,9 @@ def _join_process_group(rank: LearnerRank | None) -> None:
         LOCAL_RANK="0",  # Ray shows each actor its own GPU alone
         WORLD_SIZE=str(rank.count),
     )
-    if rank.host == LOOPBACK:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if rank.host == LOOPBACK:  # else the libraries listen at every address of the machine
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=_store(rank), rank=rank.index, world_size=rank.count)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)

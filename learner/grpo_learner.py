@@ -25,7 +25,7 @@ from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
 from learner.batch import training_groups
-from learner.deepspeed_engine import DeepSpeedEngine
+from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.families.start_check import check_policy
 from learner.frozen_weights import FrozenWeights, give_back_cached_blocks
 from learner.grpo_loss import LossTerms, grpo_loss
@@ -74,6 +74,7 @@ class GrpoLearner:
             initial=initial,
             with_reference=config.algorithm.kl_coefficient > 0,
             gradient_checkpointing=config.learner.gradient_checkpointing,
+            device=training_device(),
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
@@ -150,13 +151,15 @@ class GrpoLearner:
         `texts` are two or more, the longest first. Where the whole would take longer than `limit_s`, the gradients are
         compared on the shorter ones alone, and the longest is cut to what every window of the model asks for.
         """
-        return check_policy(self._policy, texts, self._config.model.max_context_tokens, limit_s)
+        config = self._config
+        max_pack_tokens = config.learner.max_pack_tokens
+        return check_policy(self._policy, texts, config.model.max_context_tokens, limit_s, max_pack_tokens)
 
     def save_adapter(self, folder: Path) -> None:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     def save_state(self, folder: Path) -> None:
-        """Optimiser and position as this rank's file, from which `load_state` goes on bit for bit. Raises OSError."""
+        """Optimiser and position as this rank's file; on a CPU `load_state` goes on bit for bit. Raises OSError."""
         self._engine.save_state(folder, self._num_steps_done)
 
     def load_state(self, folder: Path) -> None:

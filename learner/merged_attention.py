@@ -1,7 +1,4 @@
-"""Attention over two sets of keys at once, by PyTorch's flash kernels: the scores are never in memory.
-
-The kernel for GPUs takes half precision alone; this path has never run on one.
-"""
+"""Attention over two sets of keys at once, by PyTorch's flash kernel for CPUs: the scores are never in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ import torch
 
 _on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-_on_gpu = torch.ops.aten._scaled_dot_product_flash_attention
-_backward_on_gpu = torch.ops.aten._scaled_dot_product_flash_attention_backward
 
 
 def merged_attention(
@@ -36,8 +31,8 @@ class _MergedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, queries, keys, values, prefix_keys, prefix_values, scaling):
         folded = _fold(queries, prefix_keys.shape[1])
-        own, own_lse = _forward(queries, keys, values, True, scaling)
-        prefix, prefix_lse = _forward(folded, prefix_keys, prefix_values, False, scaling)
+        own, own_lse = _on_cpu(queries, keys, values, 0.0, True, scale=scaling)
+        prefix, prefix_lse = _on_cpu(folded, prefix_keys, prefix_values, 0.0, False, scale=scaling)
         prefix = _unfold(prefix, queries)
         prefix_lse = _unfold(prefix_lse[..., None], queries)[..., 0]
         lse = torch.logaddexp(own_lse, prefix_lse)
@@ -51,37 +46,20 @@ class _MergedAttention(torch.autograd.Function):
     def backward(ctx, gradient):
         queries, keys, values, prefix_keys, prefix_values, out, lse = ctx.saved_tensors
         gradient = gradient.contiguous()
-        own = _backward(gradient, queries, keys, values, out, lse, True, ctx.scaling)
+        own = _backward_on_cpu(gradient, queries, keys, values, out, lse, 0.0, True, scale=ctx.scaling)
         num_kv = prefix_keys.shape[1]
-        prefix = _backward(
+        prefix = _backward_on_cpu(
             _fold(gradient, num_kv),
             _fold(queries, num_kv),
             prefix_keys,
             prefix_values,
             _fold(out, num_kv),
             _fold(lse[..., None], num_kv)[..., 0],
+            0.0,
             False,
-            ctx.scaling,
+            scale=ctx.scaling,
         )
         return own[0] + _unfold(prefix[0], queries), own[1], own[2], prefix[1], prefix[2], None
-
-
-def _forward(queries, keys, values, is_causal, scaling) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output and log-sum-exp."""
-    if queries.device.type == "cpu":
-        return _on_cpu(queries, keys, values, 0.0, is_causal, scale=scaling)
-    return _on_gpu(queries, keys, values, 0.0, is_causal, scale=scaling)[:2]
-
-
-def _backward(gradient, queries, keys, values, out, lse, is_causal, scaling) -> tuple[torch.Tensor, ...]:
-    if queries.device.type == "cpu":
-        return _backward_on_cpu(gradient, queries, keys, values, out, lse, 0.0, is_causal, scale=scaling)
-    # Sequences of one length each, which have no bounds, and no dropout, whose random state nobody reads.
-    state = torch.zeros(2, dtype=torch.int64, device=queries.device)
-    lengths = None, None, queries.shape[2], keys.shape[2]
-    return _backward_on_gpu(
-        gradient, queries, keys, values, out, lse, *lengths, 0.0, is_causal, state, state, scale=scaling
-    )
 
 
 def _fold(tensor: torch.Tensor, num_kv: int) -> torch.Tensor:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
+
+from learner.pack_index import PackIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,16 @@ class GroupLayout:
     prefix_end: int
     branch_index: torch.Tensor  # [N, C] int64 positions in the pack; padding repeats the branch's last token
     branch_is_real: torch.Tensor  # [N, C] bool
+    real_rows: torch.Tensor  # [R] int64, where that is true in the flattened [N C]
+    branch_lengths: tuple[int, ...]  # [N], C is the largest
+
+    @property
+    def num_prefix(self) -> int:
+        return self.prefix_end - self.prefix_start
+
+    @property
+    def width(self) -> int:
+        return max(self.branch_lengths, default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,7 @@ class Pack:
     input_ids: torch.Tensor  # [1, T] int64
     position_ids: torch.Tensor  # [1, T] int64, restarting after each prefix
     layout: tuple[GroupLayout, ...]  # which positions are prefixes and which are branches
+    index: PackIndex  # the same for attention over all groups at once
     source: torch.Tensor  # [S] int64, the position whose hidden state predicts the token
     target: torch.Tensor  # [S] int64, the token predicted
     weight: torch.Tensor  # [S] float32, share of the loss
@@ -64,13 +78,13 @@ class Pack:
         """The same pack on the device where the policy computes."""
         if self.input_ids.device == device:
             return self
-        layout = tuple(
-            replace(group, branch_index=group.branch_index.to(device), branch_is_real=group.branch_is_real.to(device))
-            for group in self.layout
-        )
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)}
-        return Pack(layout=layout, sequence_names=self.sequence_names, **tensors)
+        layout = tuple(replace(group, **_moved_tensors(group, device)) for group in self.layout)
+        return replace(self, layout=layout, index=self.index.to(device), **_moved_tensors(self, device))
+
+
+def _moved_tensors(record: GroupLayout | Pack, device: torch.device) -> dict[str, Any]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
 def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack]:
@@ -171,6 +185,7 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
         input_ids=torch.tensor([tokens]),
         position_ids=torch.tensor([positions]),
         layout=tuple(layout),
+        index=PackIndex.of(layout),
         source=torch.tensor(source, dtype=torch.int64),
         target=torch.tensor(target, dtype=torch.int64),
         weight=torch.tensor(weight, dtype=torch.float32),
@@ -184,9 +199,12 @@ def _pack(groups: Sequence[PrefixGroup]) -> Pack:
 def _layout(prefix_start: int, prefix_end: int, starts: Sequence[int], lengths: Sequence[int]) -> GroupLayout:
     length = torch.tensor(lengths, dtype=torch.int64)[:, None]
     column = torch.arange(max(lengths, default=0))[None, :]
+    is_real = column < length
     return GroupLayout(
         prefix_start=prefix_start,
         prefix_end=prefix_end,
         branch_index=torch.tensor(starts, dtype=torch.int64)[:, None] + torch.minimum(column, length - 1),
-        branch_is_real=column < length,
+        branch_is_real=is_real,
+        real_rows=is_real.flatten().nonzero()[:, 0],
+        branch_lengths=tuple(lengths),
     )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.errors import UserError
-from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
 from learner.families.output_head import OutputHead
 from learner.families.refusals import plain_config, refusal
 from learner.lora_linear import join_lora_products
 from learner.packing import Branch, Pack, PrefixGroup, make_packs
+
+if TYPE_CHECKING:
+    from configs.schema import LoraSection, ModelSection
 
 POLICY = "default"
 REFERENCE = "reference"
@@ -33,11 +35,13 @@ def build_policy(
     initial: dict[str, torch.Tensor] | None,
     with_reference: bool,
     gradient_checkpointing: bool = False,
+    device: torch.device | None = None,
 ) -> PeftModel:
     """Base model with the trainable adapter, set to `initial` when given (PEFT names).
 
     With `with_reference` and `initial`, a frozen copy of `initial` is the second adapter; without `initial` the
-    reference is the base model itself, so no copy is made.
+    reference is the base model itself, so no copy is made. The weights go to `device` tensor by tensor, by default to
+    the CPU: a model on its way to a GPU is never whole in the host's memory.
     """
     torch.manual_seed(seed)
     model_config = plain_config(AutoConfig.from_pretrained(model_dir))
@@ -48,9 +52,30 @@ def build_policy(
         config=model_config,
         dtype=getattr(torch, model.dtype),
         attn_implementation=shared_prefix_attention.NAME,
+        device_map=None if device is None or device.type == "cpu" else {"": device},
     )
-    base.config.use_cache = False
     base.output_head = OutputHead(base)
+    return with_adapter(
+        base,
+        lora,
+        dropout=dropout,
+        initial=initial,
+        with_reference=with_reference,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def with_adapter(
+    base: Any,
+    lora: LoraSection,
+    *,
+    dropout: float,
+    initial: dict[str, torch.Tensor] | None,
+    with_reference: bool,
+    gradient_checkpointing: bool,
+) -> PeftModel:
+    """Return the base model, which has its output head, with the adapters of `build_policy`."""
+    base.config.use_cache = False
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -116,6 +141,7 @@ def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.
         position_ids=pack.position_ids,
         use_cache=False,
         layout=pack.layout,
+        pack_index=pack.index,
     ).last_hidden_state[0]
     return causal_lm.output_head.logprobs(hidden[pack.source], pack.target, temperature)
 

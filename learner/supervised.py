@@ -58,7 +58,7 @@ class SupervisedLearner:
 
         Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
         `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
-        adapter bit for bit.
+        adapter bit for bit on a CPU.
         Raises FloatingPointError when the loss is not finite, and UserError before anything is learned where the
         learner does not compute the model as the model does itself.
         """
@@ -101,8 +101,13 @@ class SupervisedLearner:
         texts = [
             PromptWithAnswers.doubled(one.prompt_token_ids, one.answer_token_ids) for one in (longest, *examples[:2])
         ]
-        self._policy.eval()  # no dropout
-        check_policy(self._policy, texts, self._config.model.max_context_tokens, EQUALITY_LIMIT_S)
+        self._policy.train()  # in which alone layers are computed again in the backward pass
+        for module in self._policy.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.eval()
+        config = self._config
+        max_pack_tokens = config.learner.max_pack_tokens
+        check_policy(self._policy, texts, config.model.max_context_tokens, EQUALITY_LIMIT_S, max_pack_tokens)
 
     def _continued(self, checkpoint_dir: Path) -> WarmStartProgress:
         progress = WarmStartProgress.read(checkpoint_dir)

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-CHUNK_TOKENS = 128  # float32 logits held at a time: chunk x vocabulary
+from learner.device_kind import CPU, device_kind
+
+# Rows whose float32 logits, rows x vocabulary, are held at a time. A chunk's product reads the whole head: a GPU that
+# can make some 300 operations in the time of reading a byte waits for memory below as many rows in half precision.
+CHUNK_TOKENS_ON_CPU, CHUNK_TOKENS_ON_GPU = 128, 512
+
+
+def chunk_tokens(kind: str) -> int:
+    """Return how many tokens' logits are held at a time on a device of this kind, `cpu` or `cuda`."""
+    return CHUNK_TOKENS_ON_CPU if kind == CPU else CHUNK_TOKENS_ON_GPU
 
 
 def target_logprobs(hidden: torch.Tensor, head: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -26,6 +35,11 @@ def logprobs_by(
     return _LogprobBy.apply(hidden, target, temperature, logits_of)
 
 
+def _chunks(hidden: torch.Tensor) -> list[slice]:
+    num_rows = chunk_tokens(device_kind(hidden.device))
+    return [slice(start, start + num_rows) for start in range(0, len(hidden), num_rows)]
+
+
 class _KnownDirection(torch.autograd.Function):
     """The forward pass has kept each output's gradient with respect to its hidden state, the first of four inputs."""
 
@@ -41,8 +55,7 @@ class _TargetLogprob(_KnownDirection):
         needs_gradient = hidden.requires_grad
         logprob = torch.empty(len(target), dtype=torch.float32, device=hidden.device)
         direction = torch.empty_like(hidden) if needs_gradient else None
-        for start in range(0, len(target), CHUNK_TOKENS):
-            rows = slice(start, start + CHUNK_TOKENS)
+        for rows in _chunks(hidden):
             logits = torch.mm(hidden[rows], head.t()).float()
             if temperature != 1.0:
                 logits.mul_(1 / temperature)
@@ -61,8 +74,7 @@ class _LogprobBy(_KnownDirection):
     def forward(ctx, hidden, target, temperature, logits_of):
         logprob = torch.empty(len(target), dtype=torch.float32, device=hidden.device)
         direction = torch.empty_like(hidden) if hidden.requires_grad else None
-        for start in range(0, len(target), CHUNK_TOKENS):
-            rows = slice(start, start + CHUNK_TOKENS)
+        for rows in _chunks(hidden):
             with torch.set_grad_enabled(direction is not None):
                 chunk = hidden[rows].detach().requires_grad_(direction is not None)
                 logits = logits_of(chunk).float() / temperature

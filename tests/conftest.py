@@ -16,12 +16,15 @@ import pytest
 import torch
 from hypothesis import settings
 
+from cluster.vllm_build import installed_builds
 from tests.command_line import REPOSITORY, config, floe
+from tests.cpu_engine import skip_reason
 from tests.preloaded.python import end_server, start_server
 from tests.preloaded.ray_workers import preload_workers
 from tests.ray_processes import descendants
 
 COSTLY_FIXTURES = {"home", "smoke_run"}
+INSTALLED = installed_builds()
 
 gc.disable()  # until all is collected: what libraries and tests load is no garbage
 
@@ -141,6 +144,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.engine)
         item.add_marker(pytest.mark.trained)
+    markers = {one.name for one in item.iter_markers()}
+    if reason := skip_reason(markers, getattr(item, "fixturenames", ()), INSTALLED):
+        item.add_marker(pytest.mark.skip(reason=reason))
     is_trained = item.get_closest_marker("trained") is not None
     item.add_marker(pytest.mark.xdist_group("trained" if is_trained else item.path.stem))
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from configs.schema import LoraSection, ModelSection
+from learner.pack_index import PackIndex
 from learner.packing import Branch, GroupLayout, Pack, PrefixGroup, make_packs
 from learner.policy import POLICY, build_policy, packed_logprobs
 from tests.tiny_models import save_tiny_llama
@@ -50,9 +51,11 @@ def with_branches(pack: Pack, groups: list[PrefixGroup]) -> Pack:
                 prefix_end=start,
                 branch_index=index,
                 branch_is_real=torch.ones_like(index, dtype=torch.bool),
+                real_rows=torch.arange(index.shape[1]),
+                branch_lengths=(index.shape[1],),
             )
         )
-    return replace(pack, layout=tuple(layout))
+    return replace(pack, layout=tuple(layout), index=PackIndex.of(layout))
 
 
 def test_the_only_branch_of_a_group_lies_in_its_span_and_is_scored_as_before():

@@ -69,8 +69,8 @@ def test_every_number_has_a_bound_at_both_ends():
         ("rollout.temperature=0.001", "at least 0.01"),
         ("rollout.max_num_seqs=4096", "no more at a time than tokens, 2048"),
         ("rollout.max_new_tokens=1024", "nothing for the prompt"),
-        ("rollout.num_gpus=1.5", "Ray splits no more than one GPU"),
-        ("learner.num_gpus=2.5", "Ray splits no more than one GPU"),
+        ("rollout.num_gpus=1.5", "no tensor parallelism"),
+        ("learner.num_gpus=2.5", "no tensor parallelism"),
         ("reward.num_cpus=0.00001", "can't tell from 0"),
         ("cluster.dashboard_port=70000", "at most 65535"),
         ("cluster.dashboard_port=-1", "at least 1"),
@@ -92,7 +92,7 @@ def test_what_only_an_actor_would_find_is_refused_where_it_is_read(override, nam
 
 @pytest.mark.parametrize(
     "override",
-    ["learner.adam_betas=[0, 0.5]", "rollout.num_gpus=2", "rollout.num_gpus=0.5", "cluster.address='[::1]:6379'"],
+    ["learner.adam_betas=[0, 0.5]", "rollout.num_gpus=1", "rollout.num_gpus=0.5", "cluster.address='[::1]:6379'"],
 )
 def test_what_actors_take_is_not_refused(override):
     assert load_config(None, [override])

@@ -43,6 +43,26 @@ def test_what_was_broken_off_is_no_model(tmp_path):
     assert (made_once(tmp_path / "tiny", writing("whole")) / "model").read_text() == "whole"
 
 
+def test_a_model_of_the_hub_is_fetched_to_where_every_node_of_a_joined_cluster_reads(tmp_path, monkeypatch):
+    """Two nodes that share `run.home` and have a cache of the hub each."""
+    shared, own = tmp_path / "shared", {node: tmp_path / node for node in ("driver", "worker")}
+
+    def fetch(name: str, *, allow_patterns: list[str], cache_dir: Path | None) -> str:
+        folder = (cache_dir or own["driver"]) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_text("")
+        return str(folder)
+
+    def readable_on_worker(folder: Path) -> bool:
+        return any(folder.is_relative_to(one) for one in (shared, own["worker"])) and any(folder.iterdir())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    given = ["model.path=someone/model", f"run.home={shared}"]
+    assert readable_on_worker(model_folder(load_config(None, [*given, "cluster.address=10.0.0.5:6379"]), tmp_path))
+    alone = model_folder(load_config(None, [*given, "cluster.address=local"]), tmp_path)
+    assert alone.is_relative_to(own["driver"])  # where other programs of this machine have it already
+
+
 @pytest.mark.parametrize("present", [(), (WEIGHTS_INDEX, "a.safetensors")])
 def test_a_model_half_in_the_cache_stops_what_needs_its_weights(tmp_path, monkeypatch, present):
     (tmp_path / "config.json").write_text("{}")

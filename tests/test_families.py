@@ -22,7 +22,8 @@ from learner.families.attention_rules import AttentionRules
 from learner.families.equality_check import check_equality
 from learner.families.output_head import OutputHead
 from learner.families.refusals import plain_config, refusal
-from learner.families.start_check import check_policy, lengthened, longest_window, shortened
+from learner.families.start_check import check_policy, lengthened, longest_window, shortened, within
+from learner.packing import Branch, PrefixGroup
 from learner.policy import adapter_tensors, build_policy
 from tests.command_line import floe
 
@@ -153,6 +154,27 @@ def test_where_time_is_short_the_window_is_still_passed(windowed, monkeypatch):
     monkeypatch.setattr(start_check, "check_equality", noted)
     check_policy(windowed, [text(90), text(5)], 256, limit_s=12.0)
     assert asked[0] == (5, True) and asked[1] == (WINDOW + start_check.BEYOND_WINDOW_TOKENS, False)
+
+
+def test_the_pack_of_the_check_is_no_longer_than_those_of_the_updates(windowed, monkeypatch):
+    groups = [
+        PrefixGroup(prefix_ids=tuple(range(num)), branches=(Branch(token_ids=(5,), weight=1.0),) * 2)
+        for num in (100, 80, 40)
+    ]
+    assert within(groups, 226) == groups
+    cut = within(groups, 166)
+    assert cut[0] == groups[0] and sum(group.num_tokens for group in cut) <= 166
+    assert [len(group.prefix_ids) for group in cut[1:]] == [40, 20] and cut[1].prefix_ids[-1] == 79
+
+    asked = []
+
+    def noted(policy, asked_groups, *, with_gradients):
+        asked.append(sum(group.num_tokens for group in asked_groups))
+        return check_equality(policy, asked_groups, with_gradients=with_gradients)
+
+    monkeypatch.setattr(start_check, "check_equality", noted)
+    check_policy(windowed, [text(90), text(80), text(80)], 128, limit_s=1000.0, max_pack_tokens=150)
+    assert max(asked) <= 150
 
 
 def test_the_windows_that_count_are_those_shorter_than_the_context():

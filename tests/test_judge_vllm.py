@@ -25,7 +25,7 @@ from reward_service.scorer import Scorer
 from tests.command_line import config
 from tests.score_requests import GOLD, make_database
 
-pytestmark = [pytest.mark.engine, pytest.mark.long]
+pytestmark = [pytest.mark.engine, pytest.mark.cpu_engine, pytest.mark.long]
 
 START_LIMIT_S, STOP_LIMIT_S = 1800.0, 300.0
 NAME = "small-judge"

@@ -4,16 +4,20 @@ A tiny policy computes; in the place of DeepSpeed's engine stands one that only 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
+from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, WarmStartExample
+from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig, WarmStartSection
+from learner import supervised
 from learner.grpo_learner import GrpoLearner
 from learner.policy import build_policy
+from learner.supervised import SupervisedLearner
 
 SHAPE = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 LORA = LoraSection(rank=8, alpha=16)
@@ -121,3 +125,60 @@ def test_a_gradient_that_is_not_finite_names_the_largest_losses_of_its_update(mo
     ) as e:
         learner.update(3, GROUPS)
     assert str(e.value).endswith("questions of the batch: q1, q2, q3, q4")
+
+
+@contextmanager
+def kept_bytes() -> Iterator[list[int]]:
+    """Yield the sizes of the tensors that autograd keeps outside of what is computed again."""
+    sizes: list[int] = []
+
+    def noted(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(noted, lambda tensor: tensor):
+        yield sizes
+
+
+def test_a_warm_start_keeps_what_its_configuration_lets_it_keep(model_dir, monkeypatch):
+    """Its check of the model as well, which runs without the dropout of the training."""
+    monkeypatch.setattr(supervised, "DeepSpeedEngine", lambda policy, *_: AddingEngine(policy))
+    found = []
+    for checkpointing in (False, True):
+        learner = SupervisedLearner(
+            RunConfig(
+                model=ModelSection(dtype="float32"),
+                lora=LORA,
+                learner=LearnerSection(max_pack_tokens=64, gradient_checkpointing=checkpointing),
+                warm_start=WarmStartSection(lora_dropout=0.5),
+            ),
+            model_dir,
+        )
+        example = WarmStartExample(database_id="shop", prompt_token_ids=(1, 2, 3), answer_token_ids=(4, 5, 6, 7))
+
+        def losses(policy: PeftModel, *_, learner=learner, example=example) -> list[tuple[float, int]]:
+            pairs = []
+            for _ in range(2):
+                with kept_bytes() as sizes:
+                    (pack,) = learner._share([example]).packs
+                    pairs.append((float(learner._loss(pack).detach()), sum(sizes)))
+            return pairs
+
+        learner._policy.train()
+        randomise(learner._policy)
+        in_training = losses(learner._policy)
+        monkeypatch.setattr(supervised, "check_policy", lambda *given, losses=losses: found.append(losses(*given)))
+        learner._check_equality([example])
+        found.append(in_training)
+        assert in_training[0][0] != in_training[1][0]  # dropout
+    (check, training), (light_check, light_training) = found[:2], found[2:]
+    assert check[0] == check[1] and light_check[0] == light_check[1]  # no dropout
+    assert light_training[0][1] < 0.4 * training[0][1]
+    assert light_check[0][1] < 0.4 * check[0][1]
+
+
+def randomise(policy: PeftModel) -> None:
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -103,6 +104,25 @@ def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequenc
         places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
         running = [pool.submit(update, place, config, model_dir, groups, folder) for place in places]
         return [done.result(timeout=1800) for done in running]
+
+
+def test_ranks_of_one_machine_talk_over_its_loopback_interface_alone(monkeypatch):
+    from learner import deepspeed_engine
+
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    at_start: dict[str, str] = {}
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: at_start.update(os.environ))
+    monkeypatch.setattr(deepspeed_engine.deepspeed, "init_distributed", lambda **_: None)
+    monkeypatch.setattr(deepspeed_engine, "_store", lambda rank: None)
+    with monkeypatch.context() as process:
+        for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            process.setenv(name, "")
+        deepspeed_engine._join_process_group(LearnerRank(index=0, count=2, host="10.0.0.5", port=1))
+        assert not {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} & at_start.keys()
+        deepspeed_engine._join_process_group(LearnerRank(index=0, count=2, host="127.0.0.1", port=1))
+    assert (at_start["GLOO_SOCKET_IFNAME"], at_start["NCCL_SOCKET_IFNAME"]) == ("lo", "lo")
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ def layout_of(num_prefix: int, num_branches: int, width: int):
     if num_branches == 1:  # one alone would be laid out without branches
         branches.append(Branch(token_ids=(1,), weight=1.0))
     (pack,) = make_packs([PrefixGroup(prefix_ids=(1,) * num_prefix, branches=tuple(branches))], 10_000)
-    return pack.input_ids.shape[1], pack.layout[0]
+    return pack.input_ids.shape[1], pack.layout[0], pack.index.hidden_keys
 
 
 @pytest.mark.parametrize(("num_prefix", "num_branches", "width", "num_heads", "num_kv"), SHAPES)
 def test_both_ways_give_the_same_values_and_gradients(num_prefix, num_branches, width, num_heads, num_kv):
-    num_tokens, layout = layout_of(num_prefix, num_branches, width)
+    num_tokens, layout, hidden = layout_of(num_prefix, num_branches, width)
     random = torch.Generator().manual_seed(num_prefix)
     tensors = [
         torch.randn(heads, num_tokens, 16, generator=random).requires_grad_() for heads in (num_heads, num_kv, num_kv)
@@ -32,7 +32,7 @@ def test_both_ways_give_the_same_values_and_gradients(num_prefix, num_branches, 
     found = []
     span = slice(layout.prefix_start, layout.prefix_end)
     ways = (
-        lambda: _branch_attention(*tensors, layout.branch_index, span, 0.25),
+        lambda: _branch_attention(*tensors, layout.branch_index, span, 0.25, hidden),
         lambda: _merged_branch_attention(*tensors, layout, 0.25),
     )
     for way in ways:
@@ -51,7 +51,7 @@ def test_the_gradient_equals_finite_differences():
 
 
 def test_scores_are_kept_out_of_memory_where_they_are_large(monkeypatch):
-    num_tokens, layout = layout_of(10, 3, 4)
+    num_tokens, layout, hidden = layout_of(10, 3, 4)
     tensors = [torch.randn(2, num_tokens, 16, generator=torch.Generator().manual_seed(1)) for _ in range(3)]
     kept_out: list[bool] = []
     own = shared_prefix_attention.merged_attention
@@ -61,29 +61,20 @@ def test_scores_are_kept_out_of_memory_where_they_are_large(monkeypatch):
     num_bytes = 4 * 2 * 3 * 4 * (10 + 4)
     for limit, is_kept_out in ((num_bytes, False), (num_bytes - 1, True)):
         monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", limit)
-        _branches(*tensors, layout, 0.25, AttentionRules())
+        _branches(*tensors, layout, 0.25, AttentionRules(), hidden)
         assert bool(kept_out) is is_kept_out
 
 
 @pytest.mark.parametrize("rules", [AttentionRules(window=6), AttentionRules(score_cap=2.0)], ids=["window", "cap"])
 def test_scores_under_a_rule_are_computed_a_few_branches_at_a_time_where_they_are_large(monkeypatch, rules):
-    num_tokens, layout = layout_of(10, 5, 4)
+    num_tokens, layout, hidden = layout_of(10, 5, 4)
     tensors = [
         torch.randn(2, num_tokens, 16, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in range(3)
     ]
     found = []
     for limit in (10**9, 1):
         monkeypatch.setattr(shared_prefix_attention, "MAX_SCORES_BYTES", limit)
-        out = _branches(*tensors, layout, 0.25, rules)[layout.branch_is_real]
+        out = _branches(*tensors, layout, 0.25, rules, hidden)[layout.branch_is_real]
         found.append((out.detach(), *torch.autograd.grad(out.square().sum(), tensors)))
     for at_once, in_pieces in zip(*found, strict=True):
         torch.testing.assert_close(in_pieces, at_once)
-
-
-def test_the_way_of_a_gpu_keeps_shapes_and_types():
-    """Its kernel can't run here; its shapes are worked out without a device."""
-    shapes = [(4, 16, 20, 128), (4, 2, 20, 128), (4, 2, 20, 128), (2, 50, 128), (2, 50, 128)]
-    tensors = [torch.empty(one, device="meta", dtype=torch.bfloat16, requires_grad=True) for one in shapes]
-    out = merged_attention(*tensors, 0.1)
-    assert (out.shape, out.dtype) == (shapes[0], torch.bfloat16)
-    assert [one.shape for one in torch.autograd.grad(out.sum(), tensors)] == shapes

@@ -17,7 +17,8 @@ from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
 from learner.packing import Branch, Pack, PrefixGroup, make_packs, share_prefixes
 from learner.policy import POLICY, REFERENCE, adapter_tensors, build_policy, packed_logprobs, reference_logprobs
-from learner.target_logprob import CHUNK_TOKENS, target_logprobs
+from learner.target_logprob import CHUNK_TOKENS_ON_CPU as CHUNK
+from learner.target_logprob import target_logprobs
 from tests.sampling import sampled
 
 VOCABULARY = 64
@@ -227,8 +228,10 @@ def test_a_pack_by_hand():
 def test_a_pack_moves_to_a_device_whole():
     (pack,) = make_packs([random_group(random.Random(1), 3)], 1000)
     moved = pack.to(torch.device("meta"))
-    everything = [*tensors_of(moved), *(one for group in moved.layout for one in tensors_of(group))]
-    assert len(everything) == 10
+    index = moved.index
+    parts = [moved, *moved.layout, index, index.sequences, index.branches, index.prefixes]
+    everything = [tensor for part in parts for tensor in tensors_of(part)]
+    assert len(everything) == 16
     assert all(one.device.type == "meta" for one in everything)
 
 
@@ -356,7 +359,7 @@ def test_shared_prompts_train_as_separate_ones(twins, prompts):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("count", [0, 1, CHUNK_TOKENS - 1, CHUNK_TOKENS, CHUNK_TOKENS + 1, 2 * CHUNK_TOKENS + 5])
+@pytest.mark.parametrize("count", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5])
 def test_target_log_probabilities_equal_log_softmax_in_value_and_gradient(count, temperature):
     generator = torch.Generator().manual_seed(count)
     hidden = torch.randn(count, 32, generator=generator, requires_grad=True)

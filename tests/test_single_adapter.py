@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.cpu_engine]
 
 RANK, NUM_IN, WIDTHS, NUM_TOKENS = 8, 96, (64, 32, 32), 24
 ADAPTER_IDS = [11, 12]

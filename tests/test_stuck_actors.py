@@ -242,7 +242,7 @@ def test_one_that_has_its_place_and_is_slow_is_not_taken_for_one_without():
     handle = ray.remote(Slow).options(num_cpus=1).remote()
     ray.get(handle.__ray_ready__.remote())
     with pytest.raises(UserError, match="did not start within"):
-        await_start([handle], "thing", {"CPU": 1}, ClusterSection(start_timeout_s=0.5))
+        await_start([handle], "thing", {"CPU": 1}, limit_s=0.5)
     ray.kill(handle)
 
 

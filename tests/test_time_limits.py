@@ -29,7 +29,7 @@ SLOW_PLAN = replace(PLAN, wave_s=300, learning_s=900, batch_s=600, start_s=300)
 
 def limits(config: RunConfig) -> dict[str, float]:
     return {
-        "start": config.cluster.start_timeout_s,
+        "start": config.start_limit_s,
         "step": config.cluster.step_timeout_s,
         "group": config.rollout.stuck_after_s,
         "worker": config.reward.stuck_after_s,
@@ -43,7 +43,7 @@ def test_each_limit_grows_with_the_slowdown():
 
 
 def test_a_fast_machine_keeps_what_was_given():
-    assert scaled_limits(CONFIG, 1.0, PLAN) == CONFIG
+    assert limits(scaled_limits(CONFIG, 1.0, PLAN)) == limits(CONFIG)
     assert limits(scaled_limits(CONFIG, 0.2, None)) == limits(CONFIG)
 
 

@@ -12,7 +12,7 @@ import torch
 from cluster.bench.learner_cases import TokenGroup
 from cluster.bench.learner_figures import SHARED, UNSHARED
 from configs.schema import RunConfig
-from learner.deepspeed_engine import DeepSpeedEngine
+from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.grpo_loss import grpo_loss
 from learner.packing import Branch, Pack, PrefixGroup, make_packs
 from learner.policy import build_policy, packed_logprobs
@@ -111,6 +111,7 @@ def packed_ways(config: RunConfig, model_dir: Path) -> tuple[PackedWay, PackedWa
         initial=None,
         with_reference=False,
         gradient_checkpointing=config.learner.gradient_checkpointing,
+        device=training_device(),
     )
     engine = DeepSpeedEngine(policy.train(), config.learner, config.model.dtype)
     return (

@@ -81,5 +81,5 @@ def _start(role: type, config: RunConfig, *arguments: Any) -> Any:
         del environment["ONEDNN_MAX_CPU_ISA"]  # a yardstick may use all that the processor has
     actor: Any = ray.remote(role).options(num_cpus=0, runtime_env={"env_vars": environment})
     handle = actor.remote(*arguments)
-    ray.get(handle.ping.remote(), timeout=config.cluster.start_timeout_s)
+    ray.get(handle.ping.remote(), timeout=config.start_limit_s)
     return handle

@@ -97,7 +97,7 @@ def _measure(
     receivers: list[Any] = [
         ray.remote(SlotReceiver).options(num_cpus=0).remote(shapes, config.rollout.dtype) for _ in range(num_receivers)
     ]
-    ray.get([one.ping.remote() for one in receivers], timeout=config.cluster.start_timeout_s)
+    ray.get([one.ping.remote() for one in receivers], timeout=config.start_limit_s)
     export = AdapterExport(config.lora, config.rollout.dtype, tensors)
     rounds = [_round(config, tensors, receivers, folder, version, export) for version in range(NUM_ROUNDS + 1)][1:]
     for one in receivers:

@@ -1,11 +1,12 @@
-"""What the learner holds: weights, adapter, gradients, optimiser, and the working memory of one pack (pure).
+"""What the learner holds: weights, adapter, gradients, optimiser, and a bound of the work on one pack (pure).
 
-Bytes per element are those of `model.dtype`; norms, optimiser and log-probabilities are in float32.
+Where a run has a GPU the work is counted instead (`learner_on_meta`). Bytes per element are those of `model.dtype`;
+norms, optimiser and log-probabilities are in float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.memory_plan.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
 from cluster.memory_plan.packs import PackShape
@@ -91,6 +92,18 @@ def learner_work(config: RunConfig, shape: ModelShape, pack: PackShape) -> Learn
         inputs = pack.num_tokens * shape.hidden * width * shape.num_layers
         return LearnerWork(kept_activations=inputs + ends, layer_at_work=layer + gradients, logits=logits)
     return LearnerWork(kept_activations=layer * shape.num_layers + ends, layer_at_work=gradients, logits=logits)
+
+
+def dropout_work(config: RunConfig, shape: ModelShape, work: LearnerWork, num_tokens: int) -> LearnerWork:
+    """Add what the dropout of a warm start keeps: each adapter's own input, and a mask of bytes."""
+    if config.warm_start.lora_dropout == 0:
+        return work
+    width = DTYPE_BYTES[config.model.dtype]
+    wrapped = sum(one.num_inputs * one.count for one in shape.projections if one.name in config.lora.target_modules)
+    kept = num_tokens * wrapped * (width + 1)
+    if config.learner.gradient_checkpointing:
+        return replace(work, layer_at_work=work.layer_at_work + kept // shape.num_layers)
+    return replace(work, kept_activations=work.kept_activations + kept)
 
 
 def kept_per_token(shape: ModelShape, width: int, rank: int) -> int:

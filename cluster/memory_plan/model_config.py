@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,11 +11,13 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from cluster.embedded_models import model_folder
 from cluster.memory_plan.model_shape import ModelShape, Projection
-from cluster.memory_plan.published import is_published, published_shape
+from cluster.memory_plan.published import PUBLISHED, is_published, plain_name, published_shape
 from configs.errors import UserError
 from configs.learning_sections import ADAPTABLE
 from configs.model_families import mlp_width, text_part
 from configs.schema import RunConfig
+
+MAX_POSITIONS = 2**17  # of a model that is written down; it decides about no tensor's size
 
 
 def shape_of(config: RunConfig) -> ModelShape:
@@ -25,8 +28,15 @@ def shape_of(config: RunConfig) -> ModelShape:
     path = config.model.path
     if is_published(path):
         return published_shape(path)
-    folder = model_folder(config, config.run.home_dir / "demo", weights=False)
-    return count(path, _read(folder))
+    return count(path, model_config_of(config))
+
+
+def model_config_of(config: RunConfig) -> PreTrainedConfig:
+    """Return transformers' configuration of `model.path`. Raises UserError as `shape_of`."""
+    path = config.model.path
+    if is_published(path):
+        return AutoConfig.for_model(**asdict(PUBLISHED[plain_name(path)]), max_position_embeddings=MAX_POSITIONS)
+    return _read(model_folder(config, config.run.home_dir / "demo", weights=False))
 
 
 def _read(folder: Path) -> PreTrainedConfig:

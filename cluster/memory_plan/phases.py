@@ -12,6 +12,8 @@ class Phase(StrEnum):
     GENERATING = "generating"
     LEARNING = "learning"  # updates, export and the learner's canary
     BROADCAST = "broadcast"  # the engine installs the adapter and computes its canary
+    WARM_START = "warm start"  # before there is an engine
+    EQUALITY = "equality check"  # of the start: the learner's way against the model's own
 
 
 class Role(StrEnum):
@@ -62,6 +64,7 @@ class PlacementPlan:
     max_pack_tokens: int
     max_kv_bytes: int
     host_bytes: int  # pinned, beside the GPU: weights of who sleeps or is offloaded, an offloaded optimiser
+    host_limit_bytes: int | None  # what the host has; None where it was not asked
 
     @property
     def peak_bytes(self) -> int:
@@ -69,4 +72,17 @@ class PlacementPlan:
 
     @property
     def fits(self) -> bool:
-        return self.peak_bytes <= self.budget_bytes and self.kv_bytes >= self.min_kv_bytes
+        return self.peak_bytes <= self.budget_bytes and self.kv_bytes >= self.min_kv_bytes and self.fits_host
+
+    @property
+    def fits_host(self) -> bool:
+        return self.host_limit_bytes is None or self.host_bytes <= self.host_limit_bytes
+
+    @property
+    def margin_bytes(self) -> int:
+        """What is left of the device at the peak; below 0 what is missing."""
+        return self.budget_bytes - self.peak_bytes
+
+    @property
+    def fullest(self) -> Phase:
+        return max(self.phases, key=lambda phase: phase.num_bytes).phase

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.memory_plan.basis import ASSUMED, PlanBasis
 from cluster.memory_plan.model_shape import ModelShape
+from cluster.memory_plan.overheads import GIB, Overheads
 from cluster.memory_plan.phases import Device, PlacementPlan
 from cluster.memory_plan.placements import Placements
 from cluster.memory_plan.remedies import Remedy, remedy_for
+from cluster.memory_plan.work import WorkSource
 from configs.colocation import Colocation
 from configs.schema import RunConfig
 
@@ -19,6 +22,8 @@ class MemoryPlan:
     budget_bytes: int  # of the device
     options: tuple[PlacementPlan, ...]  # in the order of preference
     remedy: Remedy | None  # None when one fits
+    work: WorkSource
+    overheads: Overheads
 
     @property
     def chosen(self) -> PlacementPlan | None:
@@ -29,15 +34,31 @@ class MemoryPlan:
         """The first placement that fits; None when nothing does."""
         return None if self.chosen is None else self.chosen.colocation
 
+    @property
+    def lacks_host(self) -> bool:
+        """Whether the device would do, with some settings, and the host's memory is what does not."""
+        return self.remedy is not None and not self.remedy.changes and self.remedy.needed_bytes <= self.budget_bytes
 
-def plan_memory(config: RunConfig, model_shape: ModelShape, budget_bytes: int) -> MemoryPlan:
+    @property
+    def larger(self) -> str:
+        """What would do where no settings do."""
+        if self.lacks_host:
+            return f"a host with {max(option.host_bytes for option in self.options) / GIB:.0f} GiB for pinned memory"
+        return "a larger device" + ("" if self.remedy is None else f" of {self.remedy.needed_bytes / GIB:.0f} GiB")
+
+
+def plan_memory(
+    config: RunConfig, model_shape: ModelShape, budget_bytes: int, basis: PlanBasis = ASSUMED
+) -> MemoryPlan:
     """`budget_bytes` is the memory of the GPU that engine and learner share, of each GPU, or of a host without one."""
-    placements = Placements(config, model_shape, budget_bytes)
+    placements = Placements(config, model_shape, budget_bytes, basis)
     options = placements.options()
     return MemoryPlan(
         shape=model_shape,
         device=placements.sharing.device,
         budget_bytes=budget_bytes,
         options=options,
-        remedy=None if any(option.fits for option in options) else remedy_for(config, model_shape, budget_bytes),
+        remedy=None if any(option.fits for option in options) else remedy_for(config, model_shape, budget_bytes, basis),
+        work=placements.work,
+        overheads=basis.overheads,
     )

@@ -82,12 +82,17 @@ PUBLISHED: dict[str, Dimensions] = {
 
 def is_published(name: str) -> bool:
     """Whether `published_shape` knows the model."""
-    return name.removesuffix(INSTRUCT) in PUBLISHED
+    return plain_name(name) in PUBLISHED
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the base model, whose dimensions an instructed one shares."""
+    return name.removesuffix(INSTRUCT)
 
 
 def published_shape(name: str) -> ModelShape:
     """Return the shape of a model in `PUBLISHED`, base or instruct."""
-    return _shape(name, PUBLISHED[name.removesuffix(INSTRUCT)])
+    return _shape(name, PUBLISHED[plain_name(name)])
 
 
 def _shape(name: str, of: Dimensions) -> ModelShape:

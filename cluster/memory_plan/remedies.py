@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.memory_plan.basis import PlanBasis
 from cluster.memory_plan.engine_memory import group_kv_bytes
 from cluster.memory_plan.model_shape import ModelShape
 from cluster.memory_plan.overheads import GIB
@@ -29,15 +30,15 @@ class Remedy:
     needed_bytes: int  # of the device, for the configuration as it is but for these or all changes
 
 
-def remedy_for(config: RunConfig, shape: ModelShape, budget_bytes: int) -> Remedy:
+def remedy_for(config: RunConfig, shape: ModelShape, budget_bytes: int, basis: PlanBasis) -> Remedy:
     changes: Changes = {}
     for step in _steps(config):
         changes |= step
-        whole = changes | _engine_share(_changed(config, changes), shape, budget_bytes)
-        if _fits(config, whole, shape, budget_bytes):
-            kept = _without_needless(config, whole, shape, budget_bytes)
+        whole = changes | _engine_share(_changed(config, changes), shape, budget_bytes, basis)
+        if _fits(config, whole, shape, budget_bytes, basis):
+            kept = _without_needless(config, whole, shape, budget_bytes, basis)
             return Remedy(changes=kept, needed_bytes=budget_bytes)
-    return Remedy(changes={}, needed_bytes=_needed(_changed(config, changes), shape))
+    return Remedy(changes={}, needed_bytes=_needed(_changed(config, changes), shape, basis))
 
 
 def _steps(config: RunConfig) -> Iterator[Changes]:
@@ -64,15 +65,15 @@ def _steps(config: RunConfig) -> Iterator[Changes]:
         }
 
 
-def _engine_share(config: RunConfig, shape: ModelShape, budget_bytes: int) -> Changes:
+def _engine_share(config: RunConfig, shape: ModelShape, budget_bytes: int, basis: PlanBasis) -> Changes:
     """The least that lets the engine hold one whole group, if it is not the one that is set."""
-    placements = Placements(config, shape, budget_bytes)
+    placements = Placements(config, shape, budget_bytes, basis)
     on_host = placements.sharing.device is Device.HOST
     wanted = max(placements.min_kv_bytes, group_kv_bytes(config, shape, on_host))
     if on_host:
         gib = math.ceil(wanted / GIB)
         return {"rollout.kv_cache_gib": gib} if gib < config.rollout.kv_cache_gib else {}
-    needed = wanted + placements.engine.num_bytes + placements.engine_overhead_bytes
+    needed = wanted + placements.engine.num_bytes + placements.engine_share_overhead_bytes
     share = math.ceil(100 * needed / budget_bytes) / 100
     return {"rollout.gpu_memory_share": share} if share <= 1 else {}
 
@@ -86,26 +87,27 @@ def _changed(config: RunConfig, changes: Changes) -> RunConfig:
     return RunConfig.model_validate(values)
 
 
-def _fits(config: RunConfig, changes: Changes, shape: ModelShape, budget_bytes: int) -> bool:
-    options = Placements(_changed(config, changes), shape, budget_bytes).options()
-    return any(option.fits for option in options)
+def _fits(config: RunConfig, changes: Changes, shape: ModelShape, budget_bytes: int, basis: PlanBasis) -> bool:
+    return Placements(_changed(config, changes), shape, budget_bytes, basis).fit
 
 
-def _without_needless(config: RunConfig, changes: Changes, shape: ModelShape, budget_bytes: int) -> Changes:
+def _without_needless(
+    config: RunConfig, changes: Changes, shape: ModelShape, budget_bytes: int, basis: PlanBasis
+) -> Changes:
     kept = dict(changes)
     for key in reversed(changes):
         fewer = {name: value for name, value in kept.items() if name != key}
         # Context and completion go together: the schema leaves the prompt what is between them.
         if fewer.get("rollout.max_new_tokens") is None and "model.max_context_tokens" in fewer:
             continue
-        if _fits(config, fewer, shape, budget_bytes):
+        if _fits(config, fewer, shape, budget_bytes, basis):
             kept = fewer
     return kept
 
 
-def _needed(config: RunConfig, shape: ModelShape) -> int:
-    """The smallest whole number of GiB that fits, with the engine's share set for it."""
-    num_gib = 1
-    while not _fits(config, _engine_share(config, shape, num_gib * GIB), shape, num_gib * GIB):
+def _needed(config: RunConfig, shape: ModelShape, basis: PlanBasis) -> int:
+    """The smallest whole number of GiB that fits, with the engine's share set for it and a host that has enough."""
+    num_gib, basis = 1, replace(basis, host_bytes=None)
+    while not _fits(config, _engine_share(config, shape, num_gib * GIB, basis), shape, num_gib * GIB, basis):
         num_gib += 1
     return num_gib * GIB

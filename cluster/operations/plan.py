@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import torch
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich import box
 from rich.table import Table
@@ -14,8 +13,11 @@ from cluster.free_memory import total_memory_bytes
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
+from cluster.operations.plan_basis import basis_of, card_of, host_total_bytes
+from cluster.operations.plan_cards import CardRow, card_rows, card_table
 from cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
 from cluster.precision.resolved import with_precision
+from cluster.preflight.gpus import read_gpus
 from cluster.reports.progress import make_console
 from cluster.time_plan.plan import TimePlan
 from cluster.time_plan.sentences import plan_sentence, shorter_way
@@ -23,7 +25,6 @@ from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
 from configs.schema import RunConfig
 
 GIB = 2**30
-DEFAULT_GPU_BYTES = 24 * 10**9  # what a card of "24 GB" has at least
 DEVICES = {
     Device.SHARED_GPU: "one GPU for engine and learner",
     Device.OWN_GPUS: "a GPU each for engine and learner",
@@ -36,13 +37,18 @@ def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
     shape = shape_of(config)
     decided = with_precision(config, lambda: shape)
     config = decided.config
-    made = plan_memory(config, shape, budget_bytes(config, gpu_memory))
+    card = card_of(config, read_gpus())
+    basis = basis_of(config, card.overheads, host_total_bytes(config, card))
+    made = plan_memory(config, shape, budget_bytes(config, gpu_memory), basis)
+    card_name = "of the size given" if gpu_memory else f"{'an assumed card of ' if card.is_assumed else ''}{card.name}"
+    rows = [] if made.device is Device.HOST else list(card_rows(config, shape, basis))
     planned = time_of(config)
     if as_json:
         time = {"unknown": planned} if isinstance(planned, str) else asdict(planned) | {"whole_s": planned.whole_s}
-        print(json.dumps(record(made, config) | {"precision": decided.line, "time": time}, indent=2))
+        cards = {"card": card_name, "cards": [asdict(row) for row in rows]} if rows else {}
+        print(json.dumps(record(made, config) | cards | {"precision": decided.line, "time": time}, indent=2))
     else:
-        _render(made, config, decided.line, planned)
+        _render(made, config, decided.line, planned, rows, card_name)
     return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
 
 
@@ -57,14 +63,12 @@ def time_of(config: RunConfig) -> TimePlan | str:
 
 
 def budget_bytes(config: RunConfig, given: str | None) -> int:
-    """As given, else of the first GPU, else 24 GB; of this machine for a configuration without GPUs."""
+    """As given, else of the smallest GPU, else 24 GB; of this machine for a configuration without GPUs."""
     if given is not None:
         return _bytes_of(given)
     if config.rollout.num_gpus == 0:
         return total_memory_bytes()
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory
-    return DEFAULT_GPU_BYTES
+    return card_of(config, read_gpus()).usable_bytes
 
 
 def record(made: MemoryPlan, config: RunConfig) -> dict:
@@ -75,7 +79,9 @@ def record(made: MemoryPlan, config: RunConfig) -> dict:
             "colocation": str(option.colocation),
             "fits": option.fits,
             "peak_bytes": option.peak_bytes,
+            "margin_bytes": option.margin_bytes,
             "host_bytes": option.host_bytes,
+            "host_limit_bytes": option.host_limit_bytes,
             "pack_tokens": option.pack_tokens,
             "max_pack_tokens": option.max_pack_tokens,
             "kv_cache_bytes": option.kv_bytes,
@@ -99,6 +105,8 @@ def record(made: MemoryPlan, config: RunConfig) -> dict:
         },
         "device": str(made.device),
         "budget_bytes": made.budget_bytes,
+        "is_counted": made.work.is_measured,
+        "overheads": None if made.device is Device.HOST else asdict(made.overheads),
         "colocation": None if made.colocation is None else str(made.colocation),
         "options": options,
         "remedy": None if made.remedy is None else asdict(made.remedy),
@@ -111,20 +119,29 @@ def verdict(made: MemoryPlan) -> str:
     chosen = made.chosen
     if chosen is not None:
         how = f" with {chosen.colocation}" if made.device is Device.SHARED_GPU else ""
-        return f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {made.budget_bytes / GIB:.2f} GiB at the peak."
+        return (
+            f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {made.budget_bytes / GIB:.2f} GiB at the peak, which "
+            f"leaves {chosen.margin_bytes / GIB:.2f}."
+        )
     changes = changes_that_fit(made)
     if changes:
         return f"It does not fit: {lack(made)}; it would with {changes}."
-    needed = "" if made.remedy is None else f" of {made.remedy.needed_bytes / GIB:.0f} GiB"
-    return f"It does not fit: {lack(made)}, and no settings would do: take a smaller model or a larger device{needed}."
+    return f"It does not fit: {lack(made)}, and no settings would do: take a smaller model or {made.larger}."
 
 
 def lack(made: MemoryPlan) -> str:
     """Of what there is too little, for a plan that does not fit."""
     budget = f"{made.budget_bytes / GIB:.2f} GiB"
     least = min(made.options, key=lambda option: option.peak_bytes)
-    if least.peak_bytes > made.budget_bytes:
+    if least.peak_bytes > made.budget_bytes and not made.lacks_host:
         return f"at the peak it takes {least.peak_bytes / GIB:.2f} GiB at least, of {budget}"
+    short = next((option for option in made.options if not option.fits_host), None)
+    is_short = made.lacks_host or least.kv_bytes >= least.min_kv_bytes
+    if short is not None and short.host_limit_bytes is not None and is_short:
+        return (
+            f"with {short.colocation} {short.host_bytes / GIB:.2f} GiB lie pinned on the host, which has "
+            f"{short.host_limit_bytes / GIB:.2f}"
+        )
     return (
         f"the engine's share leaves {least.kv_bytes / GIB:.2f} GiB for its KV cache, and one sequence of "
         f"model.max_context_tokens takes {least.min_kv_bytes / GIB:.2f}"
@@ -155,7 +172,14 @@ def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
     return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
 
 
-def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePlan | str) -> None:
+def _render(
+    made: MemoryPlan,
+    config: RunConfig,
+    precision: str,
+    planned: TimePlan | str,
+    rows: list[CardRow],
+    card_name: str,
+) -> None:
     console = make_console()
     shape = made.shape
     adapter = _num_adapter_parameters(shape, config)
@@ -166,9 +190,16 @@ def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePl
         f"logits in float32: {shape.logits_bytes_per_token:,}."
     )
     console.print(precision, soft_wrap=True)
-    console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB\n")
+    whose = "" if made.device is Device.HOST else f", {card_name}"
+    console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB{whose}")
+    if made.device is not Device.HOST:
+        work = "counted on its own code without memory" if made.work.is_measured else "a bound by formulae"
+        console.print(f"The learner's work is {work}; {made.overheads.sentence}.", soft_wrap=True)
+    console.print()
     console.print(_parts_table(made.chosen or made.options[-1]))
     console.print(_options_table(made))
+    if rows:
+        console.print(card_table(rows))
     lines = (planned,) if isinstance(planned, str) else (plan_sentence(planned), shorter_way(planned))
     for line in filter(None, lines):
         console.print(f"Time: {line}", soft_wrap=True)
@@ -177,7 +208,8 @@ def _render(made: MemoryPlan, config: RunConfig, precision: str, planned: TimePl
 
 def _parts_table(option: PlacementPlan) -> Table:
     table = Table(f"{option.colocation}, GiB", box=box.SIMPLE_HEAD, pad_edge=False)
-    for phase in Phase:
+    phases = [planned.phase for planned in option.phases]
+    for phase in phases:
         table.add_column(str(phase), justify="right")
     amounts: dict[tuple[Role, str], dict[Phase, int]] = {}
     for planned in option.phases:
@@ -186,7 +218,7 @@ def _parts_table(option: PlacementPlan) -> Table:
     for role in Role:
         for (of, name), by_phase in amounts.items():
             if of is role:
-                table.add_row(f"{role}: {name}", *(_gib(by_phase.get(phase)) for phase in Phase))
+                table.add_row(f"{role}: {name}", *(_gib(by_phase.get(phase)) for phase in phases))
     table.add_section()
     table.add_row("together", *(_gib(planned.num_bytes) for planned in option.phases))
     return table

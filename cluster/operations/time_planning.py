@@ -39,7 +39,7 @@ def measured(shape: ModelShape, config: RunConfig) -> MachineRates:
 
 
 def needs_gpus(config: RunConfig) -> bool:
-    return config.rollout.num_gpus > 0 or config.learner.num_gpus > 0
+    return config.asks_for_gpus
 
 
 def limited_run(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.question_sets import load_question_sets
+from cluster.cards import smallest_card_bytes
 from cluster.checkpoint import CheckpointStore
 from cluster.clock import with_clock, with_saved_clock
 from cluster.colocate import with_colocation
 from cluster.embedded_models import model_folder
 from cluster.interim_evaluation import check_held_back, interim_questions
 from cluster.memory_plan.model_config import shape_of
-from cluster.operations.plan import budget_bytes
+from cluster.operations.plan_basis import plan_at_start
 from cluster.operations.question_budget import encoder_of_run, fitting_questions, longest_prompt
 from cluster.operations.time_planning import limited_run
 from cluster.placement import check_resources, ray_session
@@ -83,8 +84,9 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     config = with_clock(decided.config)
     progress.note(decided.line)
     dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
-    config, line = with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))
-    progress.note(line)
+    placed = with_colocation(config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start)
+    config = placed.config
+    progress.note(placed.line)
     with preflight.files(model_dir, sets):
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
         sets = fitting_questions(sets, encoder, config, progress)
@@ -112,6 +114,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         sets=sets,
         progress=progress,
         longest=longest_prompt(encoder, sets.train),
+        kv_cache_bytes=placed.kv_cache_bytes,
     )
     report = _trained(run, store)
     progress.finished()

@@ -11,9 +11,9 @@ import torch
 
 from cluster.memory_plan import ModelShape
 from cluster.precision.rates import BFLOAT16, FLOAT32, Machine, ProductRates
+from cluster.preflight.gpus import BFLOAT16_SINCE, read_gpus
 from cluster.processor import has_bfloat16, processor_name
 
-BFLOAT16_SINCE = (8, 0)  # compute capability
 NUM_PROBE_ROWS, MAX_ROWS = 8, 512
 SINGLE_S = 0.008  # of one product: short enough that some of them meet no other program's turn
 LIMIT_S = 1.6  # of all products; each gets an equal part
@@ -57,11 +57,15 @@ def measure_cpu(shape: ModelShape, num_threads: int) -> Machine:
 
 
 def read_gpu() -> Machine | None:
-    """Return the first GPU that this process sees; its compute capability says what it computes."""
-    if not torch.cuda.is_available():
+    """Return the first GPU that PyTorch can use here; its compute capability says what it computes.
+
+    NVML is asked, since PyTorch's own answer would open a CUDA context of some hundred MB in this process.
+    """
+    found = read_gpus()
+    if not found.torch_sees_gpus or not found.gpus:
         return None
-    has = torch.cuda.get_device_capability(0) >= BFLOAT16_SINCE
-    return Machine(name=torch.cuda.get_device_name(0), has_bfloat16=has, is_gpu=True)
+    card = found.gpus[0]
+    return Machine(name=card.name, has_bfloat16=card.capability >= BFLOAT16_SINCE, is_gpu=True)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _machines(config: RunConfig, shape: ModelShape) -> tuple[tuple[Machine, ...]
         from cluster.precision.node_readings import machines_of_nodes
 
         with ray_session(config.cluster, namespace="floe-precision"):
-            processors, cards = machines_of_nodes(shape, num_threads, config.cluster.start_timeout_s)
+            processors, cards = machines_of_nodes(shape, num_threads, config.start_limit_s)
     else:
         needs_processor = config.learner.num_gpus == 0 or config.rollout.num_gpus == 0
         processors = (measure_cpu(shape, num_threads),) if needs_processor else ()

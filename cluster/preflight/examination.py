@@ -76,6 +76,7 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
     return (
         ("Python", versions.python_version),
         ("engine", partial(versions.engine, installed)),
+        ("engine's device", partial(versions.engine_device, installed, config.rollout.num_gpus)),
         ("libraries", partial(versions.libraries, installed)),
         ("builds", partial(versions.builds_beside_torch, installed)),
         ("operators", partial(versions.deepspeed_operators, compiled_extensions_dir(), needs_operators)),

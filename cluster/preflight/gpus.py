@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.environment import visible_devices
 from cluster.preflight.finding import Finding, Level, ok
 from configs.schema import RunConfig
 
 BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere
+RESERVED_SHARE = 0.014  # where NVML does not say it: of an A10's 22.49 GiB CUDA shows 22.18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,12 @@ class Gpu:
     free_bytes: int
     capability: tuple[int, int]
     uuid: str = ""
+    reserved_bytes: int = 0  # of the total, by the driver
+
+    @property
+    def usable_bytes(self) -> int:
+        """What CUDA shows as the card's memory."""
+        return self.total_bytes - self.reserved_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +58,15 @@ def read_gpus() -> GpuReading:
         gpus = []
         for index in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            total_bytes, reserved_bytes, free_bytes = _memory(pynvml, handle)
             major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
             one = Gpu(
                 name=_text(pynvml.nvmlDeviceGetName(handle)),
-                total_bytes=memory.total,
-                free_bytes=memory.free,
+                total_bytes=total_bytes,
+                free_bytes=free_bytes,
                 capability=(major, minor),
                 uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+                reserved_bytes=reserved_bytes,
             )
             gpus.append(one)
         newest = pynvml.nvmlSystemGetCudaDriverVersion()  # 12040 for 12.4
@@ -70,6 +79,16 @@ def read_gpus() -> GpuReading:
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def _memory(nvml: Any, handle: Any) -> tuple[int, int, int]:
+    """Return the total, what the driver keeps of it, and what is free, in bytes."""
+    try:
+        found = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    except nvml.NVMLError:  # a driver before 510
+        found = nvml.nvmlDeviceGetMemoryInfo(handle)
+        return found.total, int(RESERVED_SHARE * found.total), found.free
+    return found.total, found.reserved, found.free
 
 
 def visible(found: Sequence[Gpu], devices: str | None) -> tuple[Gpu, ...]:
@@ -109,6 +128,8 @@ def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
 def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
     """What keeps the run from the GPUs that it asks for, and the remedy; both empty for nothing."""
     on_cpu = "set rollout.num_gpus=0 learner.num_gpus=0"
+    if found.torch_cuda is not None:  # vLLM for CUDA has no CPU mode
+        on_cpu = f"'pip install -e .[cpu]' in a new virtual environment and {on_cpu}"
     if not found.gpus and not found.torch_sees_gpus:
         why = f" ({found.fault})" if found.fault else ""
         return f"the run asks for a GPU and none is found{why}", f"install NVIDIA's driver, or {on_cpu}"
@@ -128,7 +149,7 @@ def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
         if asked and one.capability < BFLOAT16_SINCE:
             remedy = f"set {' '.join(f'{name}.dtype=float32' for name in asked)}, or take an Ampere or later"
             return f"{one.name} does not compute in bfloat16", remedy
-        share_bytes = config.rollout.gpu_memory_share * one.total_bytes
+        share_bytes = config.rollout.gpu_memory_share * one.usable_bytes
         if config.rollout.num_gpus > 0 and one.free_bytes < share_bytes:
             return (
                 f"{one.name} has {one.free_bytes / 2**30:.1f} GiB free, the engine takes {share_bytes / 2**30:.1f}",

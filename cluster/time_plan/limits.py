@@ -28,7 +28,7 @@ def scaled_limits(config: RunConfig, slowdown: float, plan: TimePlan | None) -> 
         update={
             "cluster": cluster.model_copy(
                 update={
-                    "start_timeout_s": limit_s(cluster.start_timeout_s, start_s),
+                    "start_timeout_s": limit_s(config.start_limit_s, start_s),
                     "step_timeout_s": limit_s(cluster.step_timeout_s, learner_s),
                 }
             ),

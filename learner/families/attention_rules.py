@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+QUERY_BLOCK = 512  # queries of a prefix whose scores are in memory together
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionRules:
@@ -47,3 +49,29 @@ class AttentionRules:
         sinks = self.sinks.view(-1, *(1,) * (scores.dim() - 1)).expand(*scores.shape[:-1], 1)
         joined = torch.cat([scores, sinks.to(scores.dtype)], dim=-1)
         return joined.softmax(dim=-1, dtype=torch.float32)[..., :-1].to(scores.dtype)
+
+
+class HiddenKeys:
+    """Which keys the queries of a pack don't see; made once for each window, on the pack's device."""
+
+    def __init__(self, longest_prefix: int, widest_branch: int, device: torch.device) -> None:
+        """Take the lengths, in tokens, of the pack's longest span and of its longest branch."""
+        self._longest, self._widest, self._device = longest_prefix, widest_branch, device
+        self._bands: dict[int | None, torch.Tensor] = {}
+
+    def to(self, device: torch.device) -> HiddenKeys:
+        return HiddenKeys(self._longest, self._widest, device)
+
+    def of(self, rules: AttentionRules, queries: range, keys: range) -> torch.Tensor:
+        """[Q, S] bool of text positions, at most a block or a branch of queries, and no key behind the last of them."""
+        # What is seen depends on the distance alone: all masks are parts of one band.
+        first = keys.start - queries.start + self._longest
+        return self._band(rules)[: len(queries), first : first + len(keys)]
+
+    def _band(self, rules: AttentionRules) -> torch.Tensor:
+        if rules.window not in self._bands:
+            num_queries = max(min(QUERY_BLOCK, self._longest), self._widest)
+            queries = torch.arange(num_queries, device=self._device)
+            keys = torch.arange(-self._longest, num_queries, device=self._device)
+            self._bands[rules.window] = ~rules.sees(queries, keys)
+        return self._bands[rules.window]

@@ -41,8 +41,8 @@ def check_equality(policy: PeftModel, groups: Sequence[PrefixGroup], *, with_gra
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     with _probe_weights(policy):
         ours, our_gradient = _packed(policy, groups, trained, with_gradients)
-        with _own_way(policy, max(map(_longest, groups))):
-            theirs, their_gradient = _own(policy, groups, trained, with_gradients)
+        with own_way(policy, max(map(_longest, groups))):
+            theirs, their_gradient = own_logprobs(policy, groups, trained, with_gradients)
         difference = (ours - theirs).abs()
         report = EqualityReport(
             num_tokens=sum(group.num_tokens for group in groups),
@@ -66,7 +66,7 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
         place = first_difference(
             causal_lm,
             longest,
-            lambda: _own_way(policy, _longest(longest)),
+            lambda: own_way(policy, _longest(longest)),
             lambda pack: packed_logprobs(policy, pack, 1.0),
         )
         raise UserError(
@@ -95,8 +95,8 @@ def _packed(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, wit
     return logprobs.detach(), gradient
 
 
-def _own(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
-    """The same by the model's own forward, in the order of the pack."""
+def own_logprobs(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
+    """[S] log-probabilities and their gradients by the model's own forward, in the order of the pack."""
     pieces: list[torch.Tensor] = []
     total: list[torch.Tensor | None] = [None] * len(trained)
     num_scored = sum(len(branch.token_ids) for group in groups for branch in group.branches)
@@ -161,7 +161,7 @@ def _probe_weights(policy: PeftModel) -> Iterator[None]:
 
 
 @contextmanager
-def _own_way(policy: PeftModel, num_tokens: int) -> Iterator[None]:
+def own_way(policy: PeftModel, num_tokens: int) -> Iterator[None]:
     """The model with transformers' attention and PEFT's products."""
     causal_lm: Any = policy.get_base_model()
     heads = causal_lm.config.get_text_config().num_attention_heads

@@ -33,10 +33,13 @@ class _Hidden(ModelOutput):
 class OutputHead:
     """The LM head of a causal language model, whose weight gets no gradient."""
 
-    def __init__(self, causal_lm: Any) -> None:
-        """Finds out by a few rows of noise whether the model's logits are a plain product with the head's weight."""
+    def __init__(self, causal_lm: Any, is_plain: bool | None = None) -> None:
+        """Finds out by a few rows of noise whether the model's logits are a plain product with the head's weight.
+
+        `is_plain` says so of a model without values, as on the meta device.
+        """
         self._causal_lm = causal_lm
-        self.is_plain = _is_plain(causal_lm)
+        self.is_plain = _is_plain(causal_lm) if is_plain is None else is_plain
 
     def logprobs(self, hidden: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
         """[S] float32 log-probability of the tokens `target` [S] after the hidden states [S, H]."""

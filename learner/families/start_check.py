@@ -19,12 +19,22 @@ MIN_PROMPT_TOKENS = 16
 
 
 def check_policy(
-    policy: PeftModel, texts: Sequence[PromptWithAnswers], max_context_tokens: int, limit_s: float
+    policy: PeftModel,
+    texts: Sequence[PromptWithAnswers],
+    max_context_tokens: int,
+    limit_s: float,
+    max_pack_tokens: int | None = None,
 ) -> EqualityReport:
-    """Check the shorter texts, with gradients, then all of them in one pack; see `GrpoLearner.check_equality`."""
+    """Check the shorter texts, with gradients, then all of them in one pack; see `GrpoLearner.check_equality`.
+
+    The pack is no longer than those of the updates, `max_pack_tokens` or the context: the shorter texts lose the
+    beginning of their prompts where it would be.
+    """
     window = longest_window(policy.get_base_model().config, max_context_tokens)
     groups = [_group(text) for text in texts]
     groups[0] = lengthened(groups[0], window + BEYOND_WINDOW_TOKENS if window else 0)
+    if max_pack_tokens is not None:
+        groups = within(groups, max(max_pack_tokens, max_context_tokens))
     short = check_equality(policy, groups[1:], with_gradients=True)
     whole_s = short.seconds * sum(group.num_tokens for group in groups) / short.num_tokens
     left_s = limit_s - short.seconds
@@ -51,6 +61,17 @@ def lengthened(group: PrefixGroup, num_tokens: int) -> PrefixGroup:
     """Return the group with a prompt of at least `num_tokens`: the prompt again and again, its end at the end."""
     times = -(-num_tokens // len(group.prefix_ids))
     return replace(group, prefix_ids=(group.prefix_ids * max(1, times))[-max(num_tokens, len(group.prefix_ids)) :])
+
+
+def within(groups: list[PrefixGroup], max_tokens: int) -> list[PrefixGroup]:
+    """Return the groups with all but the first shortened alike where they have more tokens together."""
+    too_many = sum(group.num_tokens for group in groups) - max_tokens
+    if too_many <= 0:
+        return groups
+    longest, *others = groups
+    num_prompt = sum(len(group.prefix_ids) for group in others)
+    kept_share = max(0.0, 1 - too_many / num_prompt)
+    return [longest, *(shortened(group, int(kept_share * len(group.prefix_ids))) for group in others)]
 
 
 def shortened(group: PrefixGroup, num_tokens: int) -> PrefixGroup:

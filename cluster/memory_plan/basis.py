@@ -1,0 +1,20 @@
+"""What a plan is made from beside the configuration and the model's shape (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.memory_plan.overheads import Overheads
+from cluster.memory_plan.work import WorkSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanBasis:
+    """Sources of the figures; a basis without any takes bounds and assumptions."""
+
+    work: WorkSource | None = None  # None: bounds
+    overheads: Overheads = field(default_factory=Overheads)
+    host_bytes: int | None = None  # what the host has for pinned memory; None: not asked
+
+
+ASSUMED = PlanBasis()

@@ -1,0 +1,61 @@
+"""Pairs that find no room, nodes that tell the size of their GPUs, and two real ranks placed as pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pytest
+
+from cluster.cards import cards_of_nodes
+from cluster.operations.plan import DEFAULT_GPU_BYTES
+from cluster.placement import check_resources, start_learner
+from configs.errors import UserError
+from learner import learner_actor
+from tests.test_learner_ranks import THREE_PACKS_AGAINST_ONE
+from tests.test_pair_placement import NUM_GPUS, config_of, declared_gpus_and_stand_ins, leave_gpus, started
+from tests.tiny_models import save_tiny_llama
+
+pytestmark = [pytest.mark.engine, pytest.mark.long]
+
+REAL_RANK = learner_actor.LearnerActor
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins() -> Iterator[None]:
+    with declared_gpus_and_stand_ins():
+        yield
+
+
+def test_pairs_without_room_end_the_run_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="The run needs 3 Ray GPUs, the cluster has 2"):
+        check_resources(config_of(3))
+    said = r"no place for the run's 3 pairs.*1 GPU and 0\.5 CPU each, within cluster\.start_timeout_s = 0\.5 s"
+    with pytest.raises(UserError, match=said):
+        start_learner(config_of(3, "cluster.start_timeout_s=0.5"), tmp_path, None)
+    made = started(config_of(NUM_GPUS), tmp_path)  # nothing of the group is left
+    assert len(set(made.places()[0])) == NUM_GPUS
+    made.learner.stop()
+    made.rollouts.stop()
+    leave_gpus()
+
+
+def test_the_nodes_tell_the_memory_of_their_gpus():
+    assert cards_of_nodes(config_of(2)) == [DEFAULT_GPU_BYTES]  # declared, and none is there
+
+
+def test_the_ranks_of_two_pairs_make_the_update_of_one(monkeypatch, tmp_path):
+    """With gloo, where there is no GPU behind the declared ones."""
+    monkeypatch.setattr("learner.learner_actor.LearnerActor", REAL_RANK)
+    model_dir = save_tiny_llama(tmp_path)
+    wanted = ["model.dtype=float32", "rollout.dtype=float32", "lora.rank=8", "learner.max_grad_norm=1000000"]
+    wanted += ["learner.max_pack_tokens=64", "learner.num_threads=1", "algorithm.kl_coefficient=0.01"]
+    reports = []
+    for num_pairs in (1, 2):
+        learner = start_learner(config_of(num_pairs, *wanted), model_dir, None)
+        reports.append([learner.update(step, THREE_PACKS_AGAINST_ONE) for step in (1, 2)])
+        learner.stop()
+        leave_gpus()
+    for one, two in zip(*reports, strict=True):
+        assert one.grad_norm > 0
+        assert asdict(two) == pytest.approx(asdict(one), rel=1e-5, abs=1e-7)
