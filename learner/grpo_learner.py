@@ -65,6 +65,7 @@ class GrpoLearner:
         self._model_dir = model_dir
         self._put_blob = put_blob
         initial = None if initial_adapter is None else read_adapter(initial_adapter, config.lora)
+        offloads = config.cluster.colocation is Colocation.LEARNER_OFFLOADS
         policy = build_policy(
             model_dir,
             config.model,
@@ -74,12 +75,12 @@ class GrpoLearner:
             initial=initial,
             with_reference=config.algorithm.kl_coefficient > 0,
             gradient_checkpointing=config.learner.gradient_checkpointing,
-            device=training_device(),
+            # Loaded straight to a GPU, they lie in one block of memory, which is given back as a whole or not at all.
+            device=None if offloads else training_device(),
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
         self._export = AdapterExport(config.lora, config.rollout.dtype, adapter_tensors(self._policy))
-        offloads = config.cluster.colocation is Colocation.LEARNER_OFFLOADS
         self._base = FrozenWeights(self._policy) if offloads else None
         self._num_steps_done = 0
 

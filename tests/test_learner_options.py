@@ -13,8 +13,17 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, WarmStartExample
-from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig, WarmStartSection
-from learner import supervised
+from configs.colocation import Colocation
+from configs.schema import (
+    AlgorithmSection,
+    ClusterSection,
+    LearnerSection,
+    LoraSection,
+    ModelSection,
+    RunConfig,
+    WarmStartSection,
+)
+from learner import grpo_learner, supervised
 from learner.grpo_learner import GrpoLearner
 from learner.policy import build_policy
 from learner.supervised import SupervisedLearner
@@ -175,6 +184,23 @@ def test_a_warm_start_keeps_what_its_configuration_lets_it_keep(model_dir, monke
     assert check[0] == check[1] and light_check[0] == light_check[1]  # no dropout
     assert light_training[0][1] < 0.4 * training[0][1]
     assert light_check[0][1] < 0.4 * check[0][1]
+
+
+class Loaded(Exception):
+    """Where a policy is loaded to."""
+
+
+@pytest.mark.parametrize(("colocation", "device"), [("resident", "cuda"), ("learner_offloads", None)])
+def test_weights_that_leave_the_gpu_do_not_lie_there_in_one_block(model_dir, monkeypatch, colocation, device):
+    def build(*_, **options):
+        raise Loaded(options["device"])
+
+    monkeypatch.setattr(grpo_learner, "build_policy", build)
+    monkeypatch.setattr(grpo_learner, "training_device", lambda: "cuda")
+    config = RunConfig(cluster=ClusterSection(colocation=Colocation(colocation)))
+    with pytest.raises(Loaded) as loaded:
+        GrpoLearner(config, model_dir, None, lambda _: None)
+    assert loaded.value.args == (device,)
 
 
 def randomise(policy: PeftModel) -> None:
