@@ -16,7 +16,7 @@ from cluster.memory_plan.phases import Device, Phase, Role
 from cluster.memory_plan.placements import Sharing
 from cluster.memory_plan.published import QWEN, published_shape
 from cluster.operations.plan import verdict
-from cluster.operations.plan_basis import card_of, host_total_bytes
+from cluster.operations.plan_basis import card_of, host_total_bytes, plan_at_start
 from cluster.precision.measurement import read_gpu
 from cluster.preflight.finding import Level
 from cluster.preflight.gpus import Gpu, GpuReading, gpus
@@ -251,3 +251,13 @@ def test_cards_come_in_the_sizes_of_their_boxes():
     assert [size.name for size in CARD_SIZES] == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
     for size in CARD_SIZES:
         assert 0.9 * int(size.name.split()[0]) < size.usable_bytes / GIB < int(size.name.split()[0])
+
+
+def test_a_start_counts_what_the_host_has_free(monkeypatch, tmp_path):
+    monkeypatch.setattr("cluster.operations.plan_basis._counted_work", lambda config: None)
+    monkeypatch.setattr("cluster.operations.plan_basis.read_gpus", lambda: READING)
+    given = config_of("rollout.gpu_memory_share=0.6", "cluster.address=local", f"run.home={tmp_path}")
+    for free_bytes, is_taken in ((64 * GIB, True), (4 * GIB, False)):
+        monkeypatch.setattr("cluster.operations.plan_basis.free_memory_bytes", lambda found=free_bytes: float(found))
+        found = plan_at_start(given, SHAPE_3B, 24 * 10**9).colocation
+        assert (found is Colocation.ENGINE_SLEEPS) is is_taken
