@@ -41,6 +41,7 @@ from cluster.rollout_pool import RolloutPool
 from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
 from cluster.run_folder import is_run
+from cluster.run_gpus import WatchedDevice, run_gpus
 from cluster.run_recorder import START_ADAPTER, RunRecorder, best_accuracy, forget_after
 from cluster.run_state import RunInputs
 from cluster.scoring import Collected, Rewards, Rollouts
@@ -94,9 +95,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     progress.num_steps_done = last_step
     with ExitStack() as stack:
         generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
-        sample, every_steps = interim_questions(sets.tune, config.evaluation), config.evaluation.every_steps
-        best = best_accuracy(run_dir, last_step)
-        interim = InterimEvaluation(harness, sample, every_steps, generation.learners_turn, best)
+        interim = _interim(run, harness, generation, last_step)
+        gpus = stack.enter_context(run_gpus(config, progress.note))
         recorder = stack.enter_context(
             RunRecorder(
                 run_dir,
@@ -109,6 +109,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 max_log_bytes=config.run.max_rollout_log_bytes,
                 sinks=record_sinks(run.given, run_dir, progress.note),
                 memory=role_memory,
+                gpus=gpus.take,
             )
         )
         if checkpoint is None:
@@ -116,7 +117,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         last = train_grpo(
             generation=generation,
             learner=learner,
-            device=device,
+            device=WatchedDevice(device, gpus),
             broadcast=broadcast,
             recorder=recorder,
             health=StepHealth(config.health, progress.note),
@@ -131,6 +132,12 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(last, start, sets.tune)
+
+
+def _interim(run: Run, harness: Harness, generation: InTurn | Ahead, last_step: int) -> InterimEvaluation:
+    settings = run.config.evaluation
+    sample, best = interim_questions(run.sets.tune, settings), best_accuracy(run.run_dir, last_step)
+    return InterimEvaluation(harness, sample, settings.every_steps, generation.learners_turn, best)
 
 
 def _forget_later_steps(run: Run, checkpoint: Checkpoint | None) -> None:

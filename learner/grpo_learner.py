@@ -24,6 +24,7 @@ from configs.colocation import TAKE_TURNS, Colocation
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
+from learner.allocator_peaks import AllocatorPeaks, forget_peaks
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine
 from learner.families.start_check import check_policy
@@ -90,6 +91,7 @@ class GrpoLearner:
         """
         config = self._config
         meter = StepMeter()
+        forget_peaks(self._policy.device)
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
@@ -108,6 +110,7 @@ class GrpoLearner:
                 names = ", ".join(group.rollout.question.question_id for group in groups)
                 raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
         self._num_steps_done += 1
+        meter.peaks = AllocatorPeaks.of(self._policy.device)
         whole = StepMeter.joined(self._engine.gather(meter))
         return whole.report(step=step, learning_rate=rate, num_groups=len(useful))
 
@@ -156,7 +159,10 @@ class GrpoLearner:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     def save_state(self, folder: Path) -> None:
-        """Optimiser and position as this rank's file, from which `load_state` goes on bit for bit. Raises OSError."""
+        """Write optimiser and position as this rank's file. Raises OSError.
+
+        From it `load_state` goes on, on a CPU bit for bit.
+        """
         self._engine.save_state(folder, self._num_steps_done)
 
     def load_state(self, folder: Path) -> None:

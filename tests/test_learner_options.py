@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
 from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RunConfig
+from learner import grpo_learner
+from learner.allocator_peaks import AllocatorPeaks
 from learner.grpo_learner import GrpoLearner
 from learner.policy import build_policy
 
@@ -121,3 +123,15 @@ def test_a_gradient_that_is_not_finite_names_the_largest_losses_of_its_update(mo
     ) as e:
         learner.update(3, GROUPS)
     assert str(e.value).endswith("questions of the batch: q1, q2, q3, q4")
+
+
+def test_the_allocators_peak_is_that_of_the_update(model_dir, monkeypatch):
+    learner, events = learner_with(model_dir), []
+    step = learner._engine.step
+    monkeypatch.setattr(learner._engine, "step", lambda rate: events.append("step") or step(rate))
+    peaks = AllocatorPeaks(allocated_bytes=3, reserved_bytes=4)
+    monkeypatch.setattr(grpo_learner, "forget_peaks", lambda device: events.append("forget"))
+    monkeypatch.setattr(AllocatorPeaks, "of", lambda device: events.append("read") or peaks)
+    report = learner.update(1, GROUPS)
+    assert events == ["forget", "step", "step", "read"]
+    assert (report.allocated_peak_bytes, report.reserved_peak_bytes) == (3, 4)

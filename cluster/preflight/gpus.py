@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from cluster.environment import visible_devices
 from cluster.preflight.finding import Finding, Level, ok
@@ -19,6 +20,14 @@ class Gpu:
     free_bytes: int
     capability: tuple[int, int]
     uuid: str = ""
+
+
+class HasUuid(Protocol):
+    @property
+    def uuid(self) -> str: ...
+
+
+AnyGpu = TypeVar("AnyGpu", bound=HasUuid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +81,7 @@ def read_gpus() -> GpuReading:
         pynvml.nvmlShutdown()
 
 
-def visible(found: Sequence[Gpu], devices: str | None) -> tuple[Gpu, ...]:
+def visible(found: Sequence[AnyGpu], devices: str | None) -> tuple[AnyGpu, ...]:
     """Those of all that CUDA_VISIBLE_DEVICES names by number or by the beginning of a UUID, in its order.
 
     As CUDA reads it, what comes after a name of no GPU counts for nothing. Numbers are NVML's, which are CUDA's with
