@@ -57,8 +57,8 @@ class SupervisedLearner:
         """Train until the held-back loss (nats per answer token) stops improving; the best adapter is in `folder`.
 
         Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
-        `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
-        adapter bit for bit.
+        `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, on a
+        CPU to the same adapter bit for bit.
         Raises FloatingPointError when the loss is not finite, and UserError before anything is learned where the
         learner does not compute the model as the model does itself.
         """
