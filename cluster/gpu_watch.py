@@ -23,7 +23,7 @@ class NodeReadings:
 
 @dataclass(slots=True)
 class _Readings:
-    """Of one card in one phase."""
+    """What was read of one card in one phase."""
 
     total_bytes: int = 0
     peak_bytes: int = 0
@@ -31,7 +31,10 @@ class _Readings:
 
 
 class NodeWatch:
-    """From `watch` on, until `close`. A card that can't be read is a fault in what `take` returns, never an error."""
+    """Readings of one node's cards, from `watch` on until `close`.
+
+    A card that can't be read is a fault in what `take` returns, never an error.
+    """
 
     def __init__(self, period_s: float = PERIOD_S) -> None:
         self._period_s = period_s
@@ -63,6 +66,7 @@ class NodeWatch:
             self._phase = phase
 
     def read(self) -> None:
+        """Read every card once, for the phase that it is now."""
         with self._lock:
             if self._nvml is None:
                 return
@@ -79,6 +83,7 @@ class NodeWatch:
                 kept.busy_shares += [] if found.busy_share is None else [found.busy_share]
 
     def take(self) -> NodeReadings:
+        """Read once more, and return all that was read since the call before."""
         self.read()
         with self._lock:
             readings, self._readings = self._readings, defaultdict(_Readings)
@@ -96,7 +101,7 @@ class NodeWatch:
             self._nvml, self._cards = None, {}
 
     def _named(self, devices: str | None) -> tuple[Card, ...]:
-        """Those that can be read at all."""
+        """Return those that NVML finds; why it can't say is a fault."""
         try:
             self._nvml = self._nvml or Nvml()
             return self._nvml.cards(devices)

@@ -55,7 +55,7 @@ class Nvml:
         return visible(found, devices)
 
     def read(self, card: Card) -> CardReading:
-        """Raises NvmlFault where the card's memory can't be read."""
+        """Read the card. Raises NvmlFault where its memory can't be read."""
         try:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(card.handle)
         except self._nvml.NVMLError as fault:
@@ -67,7 +67,7 @@ class Nvml:
         return CardReading(total_bytes=memory.total, used_bytes=memory.used, busy_share=busy_share)
 
     def close(self) -> None:
-        """Can't fail: what NVML says now changes nothing."""
+        """Close NVML; a fault of it changes nothing any more."""
         try:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError:

@@ -23,6 +23,7 @@ def own_node_id() -> str:
 
 
 def living_actors() -> list[RunActor]:
+    """Return the actors of this run, of every node, that have started and not ended."""
     from ray._private.state import actors  # Ray's public calls that tell an actor's process need its dashboard
 
     job_id = ray.get_runtime_context().get_job_id()

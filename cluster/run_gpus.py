@@ -57,7 +57,10 @@ def run_gpus(config: RunConfig, note: Callable[[str], object]) -> Iterator[GpuRe
 
 
 class RunGpus:
-    """Made when the actors are there and have nothing to do. Nothing that goes wrong here is an error of the run."""
+    """Readings of a run's cards; it is made when the actors are there and have nothing to do.
+
+    A reading that fails is never an error of the run.
+    """
 
     def __init__(self, roles: tuple[str, ...], note: Callable[[str], object]) -> None:
         self._roles, self._note = roles, note
@@ -90,7 +93,7 @@ class RunGpus:
             ray.kill(watch)
 
     def _readings(self) -> Iterator[tuple[str, NodeReadings]]:
-        """Of each node whose watch answers."""
+        """Yield the readings of each node whose watch answers."""
         asked = {node_id: watch.take.remote() for node_id, watch in self._others.items()}
         yield self._here, self._own.take()
         for node_id, reference in asked.items():

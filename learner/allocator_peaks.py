@@ -11,14 +11,14 @@ import torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocatorPeaks:
-    """Since `forget_peaks`. The context, NCCL and what other processes have are not in it."""
+    """Largest figures since `forget_peaks`. The context, NCCL and what other processes have are not in them."""
 
     allocated_bytes: int  # in tensors
     reserved_bytes: int  # with the blocks that are kept for later ones
 
     @classmethod
     def of(cls, device: torch.device) -> Self | None:
-        """None for the CPU, whose memory PyTorch doesn't count."""
+        """Return the peaks on a device; None for the CPU, whose memory PyTorch doesn't count."""
         if device.type != "cuda":
             return None
         return cls(
@@ -39,6 +39,6 @@ class AllocatorPeaks:
 
 
 def forget_peaks(device: torch.device) -> None:
-    """A peak counts from here on."""
+    """Let the peaks of a CUDA device count from here on."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

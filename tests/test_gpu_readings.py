@@ -49,7 +49,7 @@ NEVER_S = 3600.0  # between two readings of the thread: a test reads by itself
 
 @pytest.fixture
 def nvml(monkeypatch):
-    """Of a machine with two cards, on which a CUDA context would be a fault."""
+    """NVML of a machine with two cards, on which a CUDA context would be a fault."""
     found = FakeNvml(FakeCard("GPU-aa"), FakeCard("GPU-bb"))
     monkeypatch.setitem(sys.modules, "pynvml", found)
 
@@ -254,7 +254,7 @@ def test_the_allocators_peak_is_in_the_record_with_and_without_readings(tmp_path
 
 
 class Counterparts:
-    """Of a recorder, as far as it asks them."""
+    """A recorder's counterparts, as far as it asks them."""
 
     num_replaced = 0
 
@@ -335,7 +335,7 @@ class Answer:
 
 
 class FakeRay:
-    """Of two nodes: each actor has the card that is given for it, and the watch on the other node does not live."""
+    """Ray on two nodes: each actor has the card that is given for it, and the watch on the other node does not live."""
 
     def __init__(self, devices: dict[str, str | None]) -> None:
         self.devices, self.asked = devices, []

@@ -57,7 +57,7 @@ class GpuUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuStep:
-    """A card that both roles have counts for both. What was not read is not in it."""
+    """The cards of a step; one that both roles have counts for both, and what was not read is not in it."""
 
     by_role: dict[str, GpuUse] = field(default_factory=dict)
     by_phase: dict[GpuPhase, GpuUse] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class GpuStep:
 
 
 def with_allocator(gpus: GpuStep | None, report: StepReport) -> GpuStep | None:
-    """With what PyTorch's allocator counted in the update; nothing stays nothing for a learner without a card."""
+    """Add what PyTorch's allocator counted in the update, where the learner has a card."""
     if report.allocated_peak_bytes is None:
         return gpus
     return replace(
