@@ -234,6 +234,8 @@ class StepReport:
     trained_tokens: int
     kl_k1: float | None = None
     kl_k2: float | None = None
+    allocated_peak_bytes: int | None = None  # by PyTorch's CUDA allocator in the update, on the fullest rank
+    reserved_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

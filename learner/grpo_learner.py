@@ -24,6 +24,7 @@ from configs.colocation import TAKE_TURNS, Colocation
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
 from learner.adapter_files import read_adapter, write_adapter
+from learner.allocator_peaks import AllocatorPeaks, forget_peaks
 from learner.batch import training_groups
 from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.families.start_check import check_policy
@@ -92,6 +93,7 @@ class GrpoLearner:
         """
         config = self._config
         meter = StepMeter()
+        forget_peaks(self._policy.device)
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
@@ -110,6 +112,7 @@ class GrpoLearner:
                 names = ", ".join(group.rollout.question.question_id for group in groups)
                 raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
         self._num_steps_done += 1
+        meter.peaks = AllocatorPeaks.of(self._policy.device)
         whole = StepMeter.joined(self._engine.gather(meter))
         return whole.report(step=step, learning_rate=rate, num_groups=len(useful))
 

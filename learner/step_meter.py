@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import torch
 
 from cluster.messages import StepReport
+from learner.allocator_peaks import AllocatorPeaks
 from learner.grpo_loss import LossTerms
 from learner.importance import effective_sample_share, is_known
 from learner.packing import Pack
@@ -18,6 +19,7 @@ class StepMeter:
 
     def __init__(self) -> None:
         self.grad_norms: list[float] = []
+        self.peaks: AllocatorPeaks | None = None  # of a learner on a CUDA device
         self._losses: list[float] = []
         self._terms: list[LossTerms] = []
         self._engine_logprobs: list[torch.Tensor] = []
@@ -31,7 +33,9 @@ class StepMeter:
     def joined(cls, meters: Iterable[StepMeter]) -> StepMeter:
         """One of all ranks' micro-batches; the gradient norms are the same on every rank."""
         whole = cls()
-        for meter in meters:
+        given = tuple(meters)
+        whole.peaks = AllocatorPeaks.fullest([meter.peaks for meter in given])
+        for meter in given:
             whole.grad_norms = meter.grad_norms
             whole._losses += meter._losses
             whole._terms += meter._terms
@@ -59,6 +63,8 @@ class StepMeter:
             num_nan_logprobs=int((~known).sum()),
             trained_groups=num_groups,
             trained_tokens=len(log_importance),
+            allocated_peak_bytes=None if self.peaks is None else self.peaks.allocated_bytes,
+            reserved_peak_bytes=None if self.peaks is None else self.peaks.reserved_bytes,
         )
 
     def _cat(self, name: str) -> torch.Tensor:

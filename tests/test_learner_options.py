@@ -24,6 +24,7 @@ from configs.schema import (
     WarmStartSection,
 )
 from learner import grpo_learner, supervised
+from learner.allocator_peaks import AllocatorPeaks
 from learner.grpo_learner import GrpoLearner
 from learner.policy import build_policy
 from learner.supervised import SupervisedLearner
@@ -208,3 +209,15 @@ def randomise(policy: PeftModel) -> None:
         for name, parameter in policy.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.2)
+
+
+def test_the_allocators_peak_is_that_of_the_update(model_dir, monkeypatch):
+    learner, events = learner_with(model_dir), []
+    step = learner._engine.step
+    monkeypatch.setattr(learner._engine, "step", lambda rate: events.append("step") or step(rate))
+    peaks = AllocatorPeaks(allocated_bytes=3, reserved_bytes=4)
+    monkeypatch.setattr(grpo_learner, "forget_peaks", lambda device: events.append("forget"))
+    monkeypatch.setattr(AllocatorPeaks, "of", lambda device: events.append("read") or peaks)
+    report = learner.update(1, GROUPS)
+    assert events == ["forget", "step", "step", "read"]
+    assert (report.allocated_peak_bytes, report.reserved_peak_bytes) == (3, 4)

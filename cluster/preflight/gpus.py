@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cluster.environment import visible_devices
 from cluster.preflight.finding import Finding, Level, ok
@@ -27,6 +27,14 @@ class Gpu:
     def usable_bytes(self) -> int:
         """What CUDA shows as the card's memory."""
         return self.total_bytes - self.reserved_bytes
+
+
+class HasUuid(Protocol):
+    @property
+    def uuid(self) -> str: ...
+
+
+AnyGpu = TypeVar("AnyGpu", bound=HasUuid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +99,7 @@ def _memory(nvml: Any, handle: Any) -> tuple[int, int, int]:
     return found.total, found.reserved, found.free
 
 
-def visible(found: Sequence[Gpu], devices: str | None) -> tuple[Gpu, ...]:
+def visible(found: Sequence[AnyGpu], devices: str | None) -> tuple[AnyGpu, ...]:
     """Those of all that CUDA_VISIBLE_DEVICES names by number or by the beginning of a UUID, in its order.
 
     As CUDA reads it, what comes after a name of no GPU counts for nothing. Numbers are NVML's, which are CUDA's with

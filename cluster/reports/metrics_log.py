@@ -13,6 +13,7 @@ from typing import Self
 
 from cluster.folder_faults import gone
 from cluster.messages import Outcome
+from cluster.reports.gpu_step import GpuStep
 from cluster.reports.record_sink import RecordSink, RunEnd
 from cluster.reports.reward_metrics import RewardMetrics
 from cluster.reports.step_metrics import InterimResult, RoleMemory, StepMetrics
@@ -36,18 +37,22 @@ class MetricsLog:
         rewards: RewardMetrics | None = None,
         evaluated: InterimResult | None = None,
         memory: RoleMemory | None = None,
+        gpus: GpuStep | None = None,
     ) -> None:
         """One JSON line, where a value that is not finite is null. The sinks get the same numbers, but in place of
         `groups_by_staleness` one for each staleness.
 
         The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`, the roles'
-        memory under `memory_...`, and after a step with an evaluation its numbers under `eval_...`.
+        memory under `memory_...`, the cards' readings under `gpu_...`, and after a step with an evaluation its numbers
+        under `eval_...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
         for prefix, part in (("memory", memory), ("eval", evaluated)):
             if part is not None:
                 numbers |= {f"{prefix}_{name}": value for name, value in asdict(part).items()}
+        if gpus is not None:
+            numbers |= {f"gpu_{name}": value for name, value in gpus.values().items()}
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
         self._file.flush()

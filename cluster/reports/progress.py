@@ -15,6 +15,7 @@ from rich.text import Text
 
 from cluster.messages import WarmStartBatch
 from cluster.reports import run_view
+from cluster.reports.gpu_step import GpuStep
 from cluster.reports.run_view import Watched
 from cluster.reports.shown_text import ShownConsole
 from cluster.reports.step_metrics import InterimResult, StepMetrics
@@ -76,6 +77,7 @@ class Progress:
         self._keep: Callable[[Mark], object] = ignore_mark
         self._part, self._part_printed_s = "", self._start_s
         self._last: StepMetrics | None = None
+        self._gpus: GpuStep | None = None
         self._evaluated: InterimResult | None = None
         self._best: InterimResult | None = None
         self._notes: deque[str] = deque()  # not printed yet
@@ -129,14 +131,14 @@ class Progress:
                 self._forecast.answers(num_answered, num_asked, self._run_s)
         self._show_part(run_view.answers_part(num_answered, num_asked))
 
-    def step(self, record: StepMetrics, num_steps: int) -> None:
+    def step(self, record: StepMetrics, num_steps: int, gpus: GpuStep | None = None) -> None:
         """A step of `num_steps` has ended."""
         if self._forecast is not None:
             with self._lock:
                 self._forecast.step(record.step_s, record.rollout_s, num_steps - record.step, self._run_s)
         self._part = ""
         self.num_steps_done, self._num_steps = record.step, num_steps
-        self._last, self._step_end_s = record, time.monotonic()
+        self._last, self._gpus, self._step_end_s = record, gpus, time.monotonic()
         self._recent_step_s.append(record.step_s)
         self._is_step_printed = False
         self._mark(self.current_phase)
@@ -177,6 +179,7 @@ class Progress:
             left_s=self.left_s,
             part=self._part,
             last=self._last,
+            gpus=self._gpus,
             evaluated=self._evaluated,
             best=self._best,
             notes=notes,

@@ -12,6 +12,7 @@ import ray
 from ray.util.metrics import Gauge
 
 from cluster.messages import Outcome
+from cluster.reports.gpu_step import GPU_ROLES, GpuPhase
 from cluster.reports.record_sink import RunEnd, Values
 
 RAY_PREFIX = "ray_"
@@ -36,8 +37,13 @@ def _plain(name: str, description: str, unit: str, source: str) -> Metric:
     return Metric(name=name, description=description, unit=unit, sources={"": source})
 
 
-# Fields of StepMetrics; `reward_...` of RewardMetrics, `memory_...` of RoleMemory, `eval_...` of InterimResult, where
-# they are not StepMetrics' own (`reward_mean`, `reward_s`).
+def _of_cards(name: str, description: str, unit: str, field_name: str) -> Metric:
+    sources = {role: f"gpu_{role}_{field_name}" for role in GPU_ROLES}
+    return Metric(name=name, description=description, unit=unit, tag="role", sources=sources)
+
+
+# Fields of StepMetrics; `reward_...` of RewardMetrics, `memory_...` of RoleMemory, `gpu_...` of GpuStep, `eval_...` of
+# InterimResult, where they are not StepMetrics' own (`reward_mean`, `reward_s`).
 METRICS = (
     _plain("floe_step", "Last step that ended", "step", "step"),
     _plain("floe_reward_mean", "Mean reward of the candidates", "reward", "reward_mean"),
@@ -121,6 +127,31 @@ METRICS = (
         unit="bytes",
         tag="role",
         sources={role: f"memory_{role}_bytes" for role in ("driver", "rollout", "reward", "learner")},
+    ),
+    _of_cards("floe_gpu_memory_bytes", "Most memory in use on the role's fullest card", "bytes", "memory_bytes"),
+    _of_cards("floe_gpu_total_bytes", "Memory of that card", "bytes", "total_bytes"),
+    _of_cards("floe_gpu_busy_share", "Time that the role's cards were busy, their mean", "share", "busy_share"),
+    _of_cards("floe_gpu_busy_peak_share", "The largest of these readings", "share", "busy_peak_share"),
+    Metric(
+        name="floe_gpu_phase_memory_bytes",
+        description="Most memory in use on the fullest card of the run in each phase",
+        unit="bytes",
+        tag="phase",
+        sources={phase.value: f"gpu_{phase}_memory_bytes" for phase in GpuPhase},
+    ),
+    Metric(
+        name="floe_gpu_phase_busy_share",
+        description="Time that the run's cards were busy in each phase, their mean",
+        unit="share",
+        tag="phase",
+        sources={phase.value: f"gpu_{phase}_busy_share" for phase in GpuPhase},
+    ),
+    Metric(
+        name="floe_gpu_allocator_bytes",
+        description="Most memory of PyTorch's allocator in the update, on the fullest rank",
+        unit="bytes",
+        tag="kind",
+        sources={kind: f"gpu_learner_{kind}_bytes" for kind in ("allocated", "reserved")},
     ),
 )
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import psutil
-import ray
 
 from cluster.reports.step_metrics import RoleMemory
-
-NUMBER_OF_ACTOR = re.compile(r"-\d.*")  # `rollout-0`, `rollout-0-successor-1`
+from cluster.run_actors import living_actors, own_node_id
 
 
 def role_memory() -> RoleMemory:
     """Of the run whose driver calls it. Ray itself measures whole nodes, the others' too."""
-    from ray._private.state import actors  # Ray's public calls that tell an actor's process need its dashboard
-
-    context = ray.get_runtime_context()
+    here = own_node_id()
     pids: dict[str, list[int]] = {}
-    for actor in actors().values():
-        is_here = actor["Address"]["NodeID"] == context.get_node_id()
-        if is_here and actor["State"] == "ALIVE" and actor["JobID"] == context.get_job_id():
-            pids.setdefault(NUMBER_OF_ACTOR.sub("", actor["Name"]), []).append(actor["Pid"])
+    for actor in living_actors():
+        if actor.node_id == here:
+            pids.setdefault(actor.role, []).append(actor.pid)
     return RoleMemory(
         driver_bytes=psutil.Process().memory_info().rss,
         rollout_bytes=_resident_bytes(pids.get("rollout", ())),

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.text import Text
 
+from cluster.reports.gpu_step import GpuStep, GpuUse
 from cluster.reports.step_metrics import InterimResult, StepMetrics
 from cluster.time_plan.durations import duration
 
@@ -34,6 +35,7 @@ class Watched:
     best: InterimResult | None
     notes: tuple[str, ...]  # the last few, the newest last
     part: str = ""  # how far a long phase is, or what is done between two steps
+    gpus: GpuStep | None = None  # in the step that ended last
 
 
 def view(run: Watched) -> RenderableType:
@@ -44,6 +46,8 @@ def view(run: Watched) -> RenderableType:
     if run.last is not None:
         rows = (_rewards(run.last), _learning(run.last), _times(run.last))
         parts += [Columns(row, padding=(0, 3)) for row in rows]
+    if run.gpus is not None:
+        parts += [Columns(row, padding=(0, 3)) for row in _gpus(run.gpus) if row]
     if run.evaluated is not None:
         parts.append(_accuracy(run.evaluated, run.best))
     return Group(*parts)
@@ -124,6 +128,27 @@ def _times(record: StepMetrics) -> list[Text]:
     if record.handover_s:  # there is none without a shared device
         times["handover"] = record.handover_s
     return [_figure(name, f"{number(seconds, 1)} s") for name, seconds in times.items()]
+
+
+def _gpus(step: GpuStep) -> list[list[Text]]:
+    """A row for the roles, with the share of the time that their cards were busy, and one for the phases."""
+    roles = {"GPU": next(iter(step.by_role.values()))} if step.is_shared else _named_roles(step)
+    phases = [_figure(f"GPU, {name}", f"{_gib(use.memory_bytes)} GiB") for name, use in step.by_phase.items()]
+    return [[_figure(name, _card(use)) for name, use in roles.items()], phases]
+
+
+def _named_roles(step: GpuStep) -> dict[str, GpuUse]:
+    return {f"GPU of {role}": use for role, use in step.by_role.items()}
+
+
+def _card(use: GpuUse) -> str:
+    """Most memory in use, and how busy."""
+    shown = f"{_gib(use.memory_bytes)} of {_gib(use.total_bytes)} GiB"
+    return shown if use.busy_share is None else f"{shown}, busy {percent(use.busy_share)}"
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f}"
 
 
 def _accuracy(last: InterimResult, best: InterimResult | None) -> Text:

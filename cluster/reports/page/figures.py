@@ -26,6 +26,7 @@ from cluster.reports.page.figure_parts import (
     rounded,
     smoothing_note,
 )
+from cluster.reports.page.gpu_figures import gpu_figures
 from cluster.reports.page.step_series import MAX_POINTS, StepSeries, bucketed
 from configs.schema import RunConfig
 
@@ -72,6 +73,7 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
         _lines(series, "entropy", "Entropy while sampling (nats per token)",
                "An estimate from the sampled tokens: low means that the policy is sure of itself.",
                {"entropy_estimate": ("entropy", PURPLE)}, "nats", None),
+        *gpu_figures(series),
     ]  # fmt: skip
 
 
