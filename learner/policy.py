@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.errors import UserError
-from configs.schema import LoraSection, ModelSection
 from learner import shared_prefix_attention
 from learner.families.output_head import OutputHead
 from learner.families.refusals import plain_config, refusal
 from learner.lora_linear import join_lora_products
 from learner.packing import Branch, Pack, PrefixGroup, make_packs
+
+if TYPE_CHECKING:
+    from configs.schema import LoraSection, ModelSection
 
 POLICY = "default"
 REFERENCE = "reference"

@@ -1,0 +1,451 @@
+"""`make prove-gpu`: the parts that a CPU can run, what is said of the others, and how a proof goes on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from cluster.prove.gpu import __main__ as proof
+from cluster.prove.gpu import attention, card_part, child, cuda, learner_alone, parts, tiny_policy
+from cluster.prove.gpu.card_figures import CardFigures, figures_of, slug_of, write_figures
+from cluster.prove.gpu.findings import (
+    Figures,
+    Line,
+    PartResult,
+    Setting,
+    Verdict,
+    at_least,
+    at_most,
+    not_here,
+    told,
+    without_packages,
+)
+from cluster.prove.gpu.record import ProofRecord
+from configs.errors import UserError
+from tests.command_line import REPOSITORY
+
+BARE = {"torch", "transformers", "peft", "numpy", "safetensors", "xxhash"}
+PACKAGES = ("actors", "cluster", "configs", "learner", "reward_service")
+NOT_BARE = ("pydantic", "deepspeed", "ray", "vllm", "typer", "rich", "psutil")
+
+
+@pytest.fixture
+def setting(tmp_path) -> Setting:
+    return Setting(
+        device="cpu", is_quick=True, home_dir=tmp_path / "home", scratch_dir=tmp_path, tokenizer_dir=tmp_path / "none"
+    )
+
+
+def verdicts(lines) -> dict[str, Verdict]:
+    return {line.name: line.verdict for line in lines}
+
+
+# What the parts find.
+
+
+def test_attention_is_as_its_definition_at_every_head_size(setting):
+    found = verdicts(attention.prove(setting))
+    assert set(found.values()) == {Verdict.PASSED, Verdict.NOT_HERE}
+    for size in attention.HEAD_SIZES:
+        for name in ("merged attention", *(f"attention of a pack, {one}" for one in attention.QUICK.packs)):
+            for way in ("forward", "gradient"):
+                assert found[f"{name}, heads of {size}, {way}"] is Verdict.PASSED
+
+
+def test_a_prefix_that_weighs_too_much_is_found(setting, monkeypatch):
+    own = attention.merged_attention
+
+    def heavier(*given):
+        *others, prefix_values, scaling = given
+        return own(*others, 1.001 * prefix_values, scaling)
+
+    monkeypatch.setattr(attention, "merged_attention", heavier)
+    found = verdicts(attention.prove(setting))
+    failed = {name for name, verdict in found.items() if verdict is Verdict.FAILED}
+    assert failed and all(name.startswith("merged attention") for name in failed)
+
+
+def test_a_completion_that_sees_another_is_found(setting, monkeypatch):
+    monkeypatch.setattr(attention, "seen_pairs", lambda groups: torch.ones(1, 1, dtype=torch.bool))
+    assert Verdict.FAILED in verdicts(attention.prove(setting)).values()
+
+
+def test_seen_pairs_are_those_of_the_own_completion_and_its_prefix():
+    seen = attention.seen_pairs([(2, (1, 2)), (1, (1,))])
+    wanted = ["1000000", "1100000", "1110000", "1101000", "1101100", "0000010", "0000011"]
+    assert ["".join(str(int(one)) for one in row) for row in seen] == wanted
+
+
+@pytest.fixture
+def without_deepspeed(monkeypatch):
+    monkeypatch.setattr(learner_alone, "is_installed", lambda name: name != "deepspeed")
+
+
+def test_the_learner_alone_is_as_the_model_itself_and_names_deepspeed_where_that_is_missing(setting, without_deepspeed):
+    lines = {line.name: line for line in learner_alone.prove(setting)}
+    zero = next(line for name, line in lines.items() if "ZeRO-2" in name)
+    assert (zero.verdict, zero.why) == (Verdict.NOT_HERE, "the package deepspeed is not installed")
+    passed = {name for name, line in lines.items() if line.verdict is Verdict.PASSED}
+    assert len(passed) == 5 and {line.verdict for line in lines.values()} == {Verdict.PASSED, Verdict.NOT_HERE}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "broken", "name"),
+    [
+        (
+            "packed_loss",
+            lambda policy, groups: 1.01 * tiny_policy.packed_loss(policy, groups),
+            "the model's own forward",
+        ),
+        ("read_adapter", lambda folder, lora: None, "saved and loaded"),
+    ],
+    ids=["loss", "adapter"],
+)
+def test_a_learner_that_is_off_is_found(setting, monkeypatch, attribute, broken, name):
+    monkeypatch.setattr(learner_alone, attribute, broken)
+    model_dir = tiny_policy.write_tiny(setting.scratch_dir / "tiny", 1)
+    if attribute == "read_adapter":
+        other = learner_alone.policy_of
+        monkeypatch.setattr(
+            learner_alone, "policy_of", lambda *given: louder(other(*given[:3])) if len(given) == 4 else other(*given)
+        )
+        lines = list(learner_alone._save_and_load(model_dir, torch.device("cpu"), setting.scratch_dir / "adapter"))
+    else:
+        lines = list(learner_alone._against_the_model(model_dir, torch.device("cpu"), False))
+    assert {line.verdict for line in lines if name in line.name} == {Verdict.FAILED}
+
+
+def louder(policy):
+    with torch.no_grad():
+        for tensor in tiny_policy.trained(policy).values():
+            tensor.mul_(1.5)
+    return policy
+
+
+@pytest.mark.engine
+def test_zero_2_updates_as_pytorchs_adamw(setting):
+    model_dir = tiny_policy.write_tiny(setting.scratch_dir / "tiny", 1)
+    program = (
+        "import sys, torch; from pathlib import Path; from cluster.prove.gpu.learner_alone import _zero\n"
+        "print(*(line.verdict for line in _zero(Path(sys.argv[1]), torch.device('cpu'))))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(model_dir)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout.split()[-1:] == ["PASSED"], done.stdout + done.stderr
+
+
+# What a part says, and the card's figures.
+
+
+def test_a_figure_beyond_its_limit_or_none_at_all_fails():
+    assert at_most("x", 1.0, 1.0).verdict is Verdict.PASSED and at_most("x", 1.1, 1.0).verdict is Verdict.FAILED
+    assert at_least("x", 1.0, 1.0).verdict is Verdict.PASSED and at_least("x", 0.9, 1.0).verdict is Verdict.FAILED
+    for check in (at_most, at_least):
+        assert check("x", float("nan"), 1.0).verdict is Verdict.FAILED
+    assert at_most("growth", 3, 64, " MiB").shown() == "growth: 3 MiB (at most 64 MiB)  PASSED"
+    assert not_here("graphs", "a CPU has none").shown() == "graphs  not here (a CPU has none)"
+
+
+def test_packages_that_are_missing_are_named():
+    assert without_packages("x", ("vllm",)).why == "the package vllm is not installed"
+    assert without_packages("x", ("ray", "vllm")).why == "the packages ray and vllm are not installed"
+
+
+def test_a_parts_verdict_is_its_worst():
+    passed, failed, absent = told("a", "1"), at_most("b", 2, 1), not_here("c", "no")
+    assert PartResult([passed, absent]).verdict is Verdict.PASSED
+    assert PartResult([passed, failed]).verdict is Verdict.FAILED
+    assert PartResult([absent]).verdict is Verdict.NOT_HERE
+    assert PartResult([]).verdict is Verdict.FAILED
+
+
+def test_the_cards_figures_are_written_as_the_memory_plan_reads_them(tmp_path):
+    figures = figures_of("NVIDIA A10", {"cuda_context_bytes": 5e8, "allocator_slack_share": 0.04, "other": 1})
+    path = write_figures(tmp_path, figures)
+    assert path == tmp_path / "gpu" / "nvidia-a10.json"
+    found = json.loads(path.read_text())
+    assert CardFigures(**found) == figures
+    assert (found["cuda_context_bytes"], found["allocator_slack_share"]) == (500_000_000, 0.04)
+    assert "nccl_bytes" not in found and "other" not in found
+
+
+def test_a_cards_name_becomes_a_files():
+    assert slug_of("NVIDIA GeForce RTX 4090") == "nvidia-geforce-rtx-4090"
+
+
+def test_waits_are_counted_by_pytorchs_own_warnings_and_its_mode_is_put_back(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with cuda.counted_synchronisations() as found:
+        for _ in range(3):
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert (found.count, modes) == (3, ["warn", "default"])
+
+
+def test_the_most_that_is_used_of_a_card_is_counted_beyond_what_was_before(monkeypatch):
+    readings = iter([150, 400, 200])
+    monkeypatch.setattr(cuda, "SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr(cuda, "used_bytes", lambda: next(readings, 200))
+    with cuda.UsedPeak(100) as peak:
+        while next(readings, None) is not None:
+            pass
+    assert peak.num_bytes in (50, 100, 300)
+
+
+def test_a_card_is_told_with_its_context_and_what_cuda_gives_of_it(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=0: (20 * 2**30, 22 * 2**30))
+    monkeypatch.setattr(card_part, "idle_context_bytes", lambda: (2**29, 2**25))
+    monkeypatch.setattr(card_part, "is_installed", lambda name: False)
+    found = list(card_part._card())
+    lines = {one.name: one for one in found if isinstance(one, Line)}
+    values = {name: value for one in found if isinstance(one, Figures) for name, value in one.values.items()}
+    assert values == {"usable_bytes": 22 * 2**30, "cuda_context_bytes": 2**29, "cublas_workspace_bytes": 2**25}
+    assert lines["CUDA's total against NVML's"].why == "the package nvidia-ml-py is not installed"
+    assert lines["a process's context"].verdict is Verdict.PASSED
+    monkeypatch.setattr(card_part, "idle_context_bytes", lambda: (2**31, 0))
+    assert verdicts(one for one in card_part._card() if isinstance(one, Line))["a process's context"] is Verdict.FAILED
+
+
+def test_addresses_beyond_loopback_are_found():
+    from cluster.prove.gpu.two_ranks import listeners_beyond_loopback
+
+    def process(*addresses: str) -> SimpleNamespace:
+        found = [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(ip=ip, port=7)) for ip in addresses]
+        return SimpleNamespace(net_connections=lambda kind: found, name=lambda: "rank")
+
+    root = SimpleNamespace(children=lambda recursive: [process("127.0.0.1", "::1"), process("0.0.0.0")])
+    assert listeners_beyond_loopback(root) == ["0.0.0.0:7 of rank"]
+
+
+# How a proof goes on.
+
+
+@pytest.fixture
+def fake_parts(monkeypatch):
+    """Parts that are run in no process: what each of them will find, and which were run."""
+    outcomes: dict[int, Verdict] = {}
+    done: list[int] = []
+
+    def run_part(part, given, home_dir, record_file) -> PartResult:
+        done.append(part.number)
+        verdict = outcomes.get(part.number, Verdict.PASSED)
+        line = Line(name=part.name, verdict=verdict, missing=("ray",) if verdict is Verdict.NOT_HERE else ())
+        return PartResult([line], figures={"nccl_bytes": part.number}, is_quick=given.quick)
+
+    monkeypatch.setattr(proof, "run_part", run_part)
+    return SimpleNamespace(outcomes=outcomes, done=done)
+
+
+def prove(home: Path, *arguments: str) -> int:
+    return proof.main(["--device", "cpu", "--home", str(home), *arguments])
+
+
+def test_a_proof_stops_at_the_first_failure_and_goes_on_there(tmp_path, fake_parts, capsys):
+    fake_parts.outcomes[3] = Verdict.FAILED
+    assert prove(tmp_path) == 1 and fake_parts.done == [1, 2, 3]
+    fake_parts.outcomes.clear()
+    assert prove(tmp_path) == 0 and fake_parts.done == [1, 2, 3, *range(3, 13)]
+    assert prove(tmp_path, "--parts", "2 3") == 0 and fake_parts.done[13:] == []
+    assert prove(tmp_path, "--parts", "3,2", "--again") == 0 and fake_parts.done[13:] == [2, 3]
+    assert "| 12 | two ranks |" in (tmp_path / "gpu" / "proof-cpu.md").read_text()
+    assert "from the record" in capsys.readouterr().out
+
+
+def test_a_quick_pass_is_none_of_the_whole_and_a_whole_one_is_a_quick_one(tmp_path, fake_parts):
+    assert prove(tmp_path, "--quick", "--parts", "2") == 0
+    assert prove(tmp_path, "--parts", "2") == 0
+    assert prove(tmp_path, "--quick", "--parts", "2") == 0
+    assert fake_parts.done == [2, 2]
+
+
+def test_what_was_not_here_is_run_again_once_its_packages_are_installed(tmp_path, monkeypatch):
+    part = parts.by_number(3)
+    absent = Line(name="zero", verdict=Verdict.NOT_HERE, missing=("deepspeed",))
+    record = ProofRecord(tmp_path / "proof.json", "cpu")
+    record.note(part, PartResult([told("loss", "1"), absent]))
+    again = ProofRecord.read(record.path, "cpu")
+    for is_there in (False, True):
+        monkeypatch.setattr("cluster.prove.gpu.record.is_installed", lambda name, is_there=is_there: is_there)
+        assert (again.done(part, is_quick=False) is None) is is_there
+    assert again.results == record.results
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"card": "cpu", "parts": {"1": {"lines": [{}]}}}'])
+def test_a_record_that_is_none_is_refused_in_a_sentence(tmp_path, text, capsys):
+    (tmp_path / "proof.json").write_text(text)
+    assert prove(tmp_path, "--out", str(tmp_path / "proof.json")) == 2
+    assert "is no record of a proof" in capsys.readouterr().err
+
+
+def test_another_cards_record_is_refused(tmp_path):
+    ProofRecord(tmp_path / "proof.json", "NVIDIA L4").note(parts.by_number(1), PartResult([told("x", "1")]))
+    with pytest.raises(UserError, match="is a record of NVIDIA L4, and this is cpu"):
+        ProofRecord.read(tmp_path / "proof.json", "cpu")
+
+
+def test_an_unknown_part_is_refused(tmp_path, capsys):
+    assert prove(tmp_path, "--parts", "2,13") == 2
+    assert "--parts has '13', which is no part" in capsys.readouterr().err
+
+
+def test_without_a_card_the_device_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout="\n"))
+    assert proof.main(["--home", str(tmp_path)]) == 2
+    assert "PyTorch sees no GPU" in capsys.readouterr().err
+
+
+def test_what_takes_a_gpu_says_so_on_a_cpu(tmp_path):
+    given = SimpleNamespace(device="cpu", quick=True)
+    for number in (9, 10, 11):
+        (line,) = proof.run_part(parts.by_number(number), given, tmp_path, tmp_path / "proof.json").lines
+        assert line.verdict is Verdict.NOT_HERE and "GPU" in line.why
+
+
+def test_a_part_without_its_packages_names_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None if name in ("ray", "yaml") else object())
+    given = SimpleNamespace(device="cpu", quick=True)
+    (line,) = proof.run_part(parts.by_number(4), given, tmp_path, tmp_path / "proof.json").lines
+    assert line.why == "the packages pyyaml and ray are not installed"
+    monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None if name == "pynvml" else object())
+    assert parts.by_number(6).missing("cuda") == ("nvidia-ml-py",) and not parts.by_number(6).missing("cpu")
+
+
+def test_a_fault_of_a_part_is_a_failed_line_after_what_it_found(setting, monkeypatch):
+    def breaks(_):
+        yield told("first", "1")
+        yield Figures(values={"nccl_bytes": 5})
+        raise ValueError("the second\nwith more")
+
+    monkeypatch.setattr(child, "prover_of", lambda part: breaks)
+    result = child.result_of(2, setting)
+    assert [line.verdict for line in result.lines] == [Verdict.PASSED, Verdict.FAILED]
+    assert result.lines[1].why == "ValueError: the second" and result.figures == {"nccl_bytes": 5}
+
+
+def test_a_part_that_does_not_end_is_ended_with_its_children(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "PART_LIMIT_S", 0.5)
+    pid_file = tmp_path / "pid"
+    command = ["bash", "-c", f"sleep 600 & echo $! > {pid_file}; wait"]
+    assert proof._run(command, tmp_path / "log") is None
+    if pid_file.exists() and pid_file.read_text().strip():
+        left = int(pid_file.read_text())
+        assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+
+def test_every_part_has_its_function():
+    for part in parts.PARTS:
+        path = REPOSITORY / f"{part.module.replace('.', '/')}.py"
+        functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert part.function in functions
+
+
+# From a bare checkout.
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Return the modules that a file imports when it is itself imported."""
+    found: set[str] = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.With | ast.Try):
+            waiting += node.body
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            waiting += node.body + node.orelse
+    return found
+
+
+def reached(*modules: str) -> set[str]:
+    """Return the packages of others that these modules of floe import at once, through floe's own too."""
+    seen: set[str] = set()
+    others: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        top = module.partition(".")[0]
+        if top not in PACKAGES:
+            others.add(top)
+            continue
+        path = REPOSITORY / f"{module.replace('.', '/')}.py"
+        if module not in seen and path.is_file():
+            seen.add(module)
+            waiting += imported_at_once(path)
+    return others - sys.stdlib_module_names
+
+
+def test_what_a_bare_checkout_runs_imports_nothing_that_it_lacks():
+    assert reached("cluster.prove.gpu.__main__", "cluster.prove.gpu.child", "cluster.prove.gpu.card_figures") == set()
+    assert reached("cluster.prove.gpu.attention") <= BARE and "torch" in reached("cluster.prove.gpu.attention")
+    assert reached("cluster.prove.gpu.learner_alone") <= BARE
+    assert reached("cluster.prove.gpu.card_part") <= {"torch"}
+    assert "pydantic" in reached("learner.grpo_learner")  # or the search would find nothing
+
+
+BLOCKER = """
+import sys
+from importlib.machinery import PathFinder
+class WithoutSome(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {names!r} else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutSome
+"""
+
+
+@pytest.mark.heavy
+def test_attention_and_learner_are_proved_from_a_bare_checkout(tmp_path):
+    checkout, blocker = tmp_path / "checkout", tmp_path / "blocker"
+    for package in PACKAGES:
+        shutil.copytree(REPOSITORY / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(BLOCKER.format(names=NOT_BARE))
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", "2,3,4"],
+        cwd=checkout, env={**os.environ, "PYTHONPATH": str(blocker), "FLOE_HOME": str(tmp_path / "home")},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 2 attention  PASSED" in done.stdout and " 3 learner alone  PASSED" in done.stdout
+    assert "ZeRO-2, against PyTorch's AdamW  not here (the packages deepspeed and pydantic are not" in done.stdout
+    assert (
+        "engine alone  not here (the packages pydantic, rich, typer, psutil, ray, deepspeed and vllm are" in done.stdout
+    )
+    assert (tmp_path / "home" / "gpu" / "proof-cpu.json").is_file()
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_the_parts_with_an_engine_pass_on_a_cpu(other_home, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", "4,6",
+         "--home", str(other_home), "--out", str(tmp_path / "proof.json")],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    logs = "".join(path.read_text(errors="replace")[-3000:] for path in tmp_path.glob("*.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    found = ProofRecord.read(tmp_path / "proof.json", "cpu").results
+    assert {number: result.verdict for number, result in found.items()} == {4: Verdict.PASSED, 6: Verdict.PASSED}
+    assert {"model runner", "scheduler", "KV cache"} <= {line.name for line in found[4].lines}
