@@ -75,17 +75,15 @@ def prove(setting: Setting) -> Iterator[Line]:
 
 def _merged(sizes: Sizes, size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Line]:
     """Compare the two softmaxes that are merged with one over both sets of keys."""
-    many, heads, kv, width, prefix = (
-        sizes.num_branches,
-        sizes.num_heads,
-        sizes.num_kv_heads,
-        sizes.width,
-        sizes.num_prefix,
-    )
-    shapes = [(many, heads, width, size), *[(many, kv, width, size)] * 2, *[(kv, prefix, size)] * 2]
+    many, width, prefix = sizes.num_branches, sizes.width, sizes.num_prefix
+    own_keys, prefix_keys = (many, sizes.num_kv_heads, width, size), (sizes.num_kv_heads, prefix, size)
+    shapes = [(many, sizes.num_heads, width, size), own_keys, own_keys, prefix_keys, prefix_keys]
     given = _random(shapes, device, dtype)
     positions = torch.arange(width, device=device)
     seen = torch.cat([torch.ones(width, prefix, dtype=torch.bool, device=device), positions[:, None] >= positions], 1)
+
+    def way(queries, keys, values, prefix_keys, prefix_values):
+        return merged_attention(queries, keys, values, prefix_keys, prefix_values, size**-0.5)
 
     def expected(queries, keys, values, prefix_keys, prefix_values):
         keys, values = (
@@ -94,9 +92,7 @@ def _merged(sizes: Sizes, size: int, device: torch.device, dtype: torch.dtype) -
         )
         return _dense(queries, keys, values, seen)
 
-    yield from _compared(
-        f"merged attention, heads of {size}", lambda *those: merged_attention(*those, size**-0.5), expected, given
-    )
+    yield from _compared(f"merged attention, heads of {size}", way, expected, given)
 
 
 def _packed(

@@ -1,4 +1,4 @@
-"""What is measured of one card: the file that the memory plan reads in place of its constants; standard library only."""
+"""What is measured of one card: the file that the memory plan reads in place of constants; standard library only."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def arguments_of(number: int, setting: Setting, result_file: Path) -> list[str]:
 
 def main(number: str, told: str, result_file: str) -> None:
     given = json.loads(told)
-    setting = Setting(**{name: Path(value) if name in PATHS else value for name, value in given.items()})
+    setting = Setting(**given | {name: Path(given[name]) for name in PATHS})
     result = result_of(int(number), setting)
     Path(result_file).write_text(json.dumps(result.record()), encoding="utf-8")
 

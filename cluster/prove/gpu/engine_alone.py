@@ -24,6 +24,7 @@ from cluster.prove.gpu.engine_under_proof import (
     smoke_config,
 )
 from cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, told
+from cluster.prove.gpu.tiny_policy import on_device
 from cluster.rollout_pool import RolloutPool
 from configs.schema import RunConfig
 from learner.adapter_export import AdapterExport
@@ -82,7 +83,7 @@ def learners_side(config: RunConfig, model_dir: Path, device: str, text: Sequenc
     random = probe_tensors(fresh)
     initial = {name: ADAPTER_SCALE * tensor for name, tensor in random.items()}
     policy = build_policy(model_dir, config.model, config.lora, initial=initial, **options)
-    policy.to(torch.device(device), getattr(torch, config.model.dtype))
+    policy = on_device(policy, torch.device(device), getattr(torch, config.model.dtype))
     tensors = adapter_tensors(policy)
     export = AdapterExport(config.lora, config.rollout.dtype, tensors)
     with torch.no_grad():
@@ -134,7 +135,9 @@ def prove_sharing(setting: Setting) -> Iterator[Line]:
     counts = [sum(one.num_computed_prompt_tokens is not None for one in groups[shares]) for shares in (True, False)]
     num_groups = len(demo.requests)
     shown = f"{counts[0]} and {counts[1]} of {num_groups}"
-    yield holds("groups that shared a prompt, with it and without", counts == [num_groups, 0], shown, f"{num_groups} and 0")
+    yield holds(
+        "groups that shared a prompt, with it and without", counts == [num_groups, 0], shown, f"{num_groups} and 0"
+    )
     yield at_most("tokens of prompts that were computed with it", num_computed, least)
     found = Differences.between(groups[True], groups[False])
     yield told("the same requests without it", found.shown)

@@ -51,7 +51,7 @@ class EngineUnderProof(RolloutActor):
         if not shares_prompts:
             from actors import vllm_engine
 
-            vllm_engine.VERSIONS_OF_PROMPT_SHARING = ()
+            vllm_engine.VERSIONS_OF_PROMPT_SHARING = ()  # type: ignore[assignment]
         super().__init__(config, model_dir)
 
 

@@ -73,7 +73,7 @@ def _against_the_model(model_dir: Path, device: torch.device, is_large: bool) ->
         policy = policy_of(model_dir, device, dtype)
         loss = packed_loss(policy, groups)
         limits = LIMITS[dtype]
-        difference = abs(float(loss) - float(wanted_loss)) / abs(float(wanted_loss))
+        difference = abs(loss.item() / wanted_loss.item() - 1)
         yield at_most(f"loss in {dtype}, against the model's own forward on the CPU", difference, limits.loss)
         found = gradients_of(policy, loss)
         difference = relative_difference([joined(found)], [joined(wanted)])

@@ -35,6 +35,9 @@ from configs.loading import load_config
 NUM_STEPS = 4
 LOOK_EVERY_S = 0.1
 RUN_LIMIT_S = 560.0
+# Random weights never end a completion: with the configuration's own limits a step would be of half a million tokens.
+STEP = ("rollout.questions_per_step=8", "rollout.max_new_tokens=512")
+QUICK_STEP = ("rollout.questions_per_step=4", "rollout.max_new_tokens=256")
 MAX_MISMATCH_NATS = 0.05
 SHARED = ("rollout.num_gpus=0.5", "learner.num_gpus=0.5", "rollout.gpu_memory_share=0.3")
 
@@ -94,9 +97,8 @@ def prove_training(setting: Setting) -> Iterator[Line]:
     model_dir = random_3b(setting)
     run_dir = setting.scratch_dir / "run"
     num_steps = 1 if setting.is_quick else 3
-    overrides = [*full_overrides(setting, model_dir), *OF_PROOF, f"run.num_steps={num_steps}"]
-    if setting.is_quick:
-        overrides += ["rollout.questions_per_step=4", "rollout.max_new_tokens=256"]
+    size = QUICK_STEP if setting.is_quick else STEP
+    overrides = [*full_overrides(setting, model_dir), *OF_PROOF, *size, f"run.num_steps={num_steps}"]
     config = load_config(FULL_CONFIG, overrides)
     limit_flop_per_s = matmul_flop_per_s()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Part 7: engine and learner are started as a run does it, again and again: the engine's KV cache is always as large."""
+"""Part 7: engine and learner are started as a run does it, again and again: the KV cache is always as large."""
 
 from __future__ import annotations
 

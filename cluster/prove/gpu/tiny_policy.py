@@ -68,7 +68,14 @@ def policy_of(
         fresh = build_policy(model_dir, model, lora, initial=None, **options)
         initial = {name: ADAPTER_SCALE * one for name, one in probe_tensors(adapter_tensors(fresh)).items()}
     policy = build_policy(model_dir, model, lora, initial=initial, **options)
-    return policy.to(device, getattr(torch, dtype))  # as DeepSpeed casts every parameter
+    return on_device(policy, device, getattr(torch, dtype))
+
+
+def on_device(policy: PeftModel, device: torch.device, dtype: torch.dtype) -> PeftModel:
+    """Move it, and cast what DeepSpeed casts: the parameters, not the frequencies of the positions."""
+    for parameter in policy.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return policy.to(device)
 
 
 def trained(policy: torch.nn.Module) -> Gradients:
@@ -113,7 +120,10 @@ def own_loss(policy: PeftModel, groups: Sequence[PrefixGroup]) -> torch.Tensor:
     """Return the same with every completion computed by itself, by the model's own forward and attention."""
     causal_lm: Any = policy.get_base_model()
     causal_lm.set_attn_implementation("eager")
-    found, engine, advantage, weight = [], [], [], []
+    found: list[torch.Tensor] = []
+    engine: list[float] = []
+    advantage: list[float] = []
+    weight: list[float] = []
     for group in groups:
         for branch in group.branches:
             ids = torch.tensor([group.prefix_ids + branch.token_ids])

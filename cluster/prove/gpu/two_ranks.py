@@ -14,7 +14,10 @@ from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score,
 from cluster.placement import ray_session, start_learner
 from cluster.prove.gpu.engine_alone import NAMESPACE
 from cluster.prove.gpu.engine_under_proof import Demo, smoke_config
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_most, holds, not_here
+from cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, not_here
+from configs.schema import RunConfig
+from learner.batch import training_groups
+from learner.rank_balance import rank_share
 
 NUM_UPDATES = 2
 LENGTHS = ((30, 12, 25, 9), (18, 22, 7, 30), (11, 30, 16, 14), (28, 8, 19, 21))  # of completions, by group
@@ -42,6 +45,7 @@ def prove(setting: Setting) -> Iterator[Line | Figures]:
             if num_ranks == 2 and setting.device == "cuda":
                 yield Figures(values={"nccl_bytes": _nccl_bytes(learner)})
             learner.stop()
+    yield at_least(f"{name}, packs of the rank that has fewer", min(_num_packs(config, groups)), 1)
     for step, (one, two) in enumerate(zip(*(reports[count] for count in (1, 2)), strict=True), start=1):
         for field in ("loss", "grad_norm"):
             wanted, found = (getattr(report, field) for report in (one, two))
@@ -55,6 +59,13 @@ def _num_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _num_packs(config: RunConfig, groups: Sequence[ScoredGroup]) -> list[int]:
+    """Return them by rank, in each update."""
+    useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
+    num_ranks = config.learner.num_ranks
+    return [len(rank_share(useful, config.learner.max_pack_tokens, rank, num_ranks).packs) for rank in range(num_ranks)]
 
 
 def _scored(number: int, prompt: tuple[int, ...]) -> ScoredGroup:
