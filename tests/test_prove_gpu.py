@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
+from transformers import AutoConfig
 
 from cluster.prove.gpu import __main__ as proof
 from cluster.prove.gpu import attention, card_part, child, cuda, learner_alone, parts, tiny_policy
@@ -34,7 +37,10 @@ from cluster.prove.gpu.findings import (
     without_packages,
 )
 from cluster.prove.gpu.record import ProofRecord
+from cluster.time_plan.update_flops import ModelSizes, update_flops, work_of
+from configs.colocation import Colocation
 from configs.errors import UserError
+from configs.loading import load_config
 from tests.command_line import REPOSITORY
 
 BARE = {"torch", "transformers", "peft", "numpy", "safetensors", "xxhash"}
@@ -143,6 +149,7 @@ def test_in_bfloat16_the_positions_keep_their_precision(setting):
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_zero_2_updates_as_pytorchs_adamw(setting):
     model_dir = tiny_policy.write_tiny(setting.scratch_dir / "tiny", 1)
     program = (
@@ -249,6 +256,85 @@ def test_addresses_beyond_loopback_are_found():
 
     root = SimpleNamespace(children=lambda recursive: [process("127.0.0.1", "::1"), process("0.0.0.0")])
     assert listeners_beyond_loopback(root) == ["0.0.0.0:7 of rank"]
+
+
+def test_a_context_is_what_another_process_takes_beside_what_its_tensors_hold(monkeypatch):
+    program = 'import sys; print(\'{"reserved": 30, "workspace": 8}\', flush=True); sys.stdin.read()'
+    readings = iter([1000, 1530])
+    monkeypatch.setattr(card_part, "module_command", lambda module: [sys.executable, "-c", program])
+    monkeypatch.setattr(card_part, "used_bytes_beside_context", lambda: next(readings))
+    assert card_part.idle_context_bytes() == (500, 8)
+
+
+def test_what_a_card_is_asked_for_are_valid_configurations(setting, tmp_path):
+    from cluster.prove.gpu import full_shape, runs, start_race, two_ranks
+    from cluster.prove.gpu.engine_under_proof import SMOKE, smoke_config
+
+    on_card = replace(setting, device="cuda")
+    assert smoke_config(on_card, "cluster.colocation=engine_sleeps").rollout.num_gpus == 1
+    ranks = two_ranks.config_of(on_card, 2)
+    assert (ranks.learner.num_ranks, ranks.learner.num_gpus, ranks.rollout.num_gpus) == (2, 1, 0)
+    for colocation in Colocation:
+        found = load_config(SMOKE, runs.placement_overrides(on_card, colocation))
+        assert found.cluster.colocation is colocation and found.rollout.num_gpus + found.learner.num_gpus == 1
+    race = start_race.config_of(on_card)
+    assert race.cluster.colocation is Colocation.RESIDENT and race.rollout.num_gpus + race.learner.num_gpus == 1
+    training = load_config(full_shape.FULL_CONFIG, runs.training_overrides(on_card, tmp_path, 3))
+    assert (training.reward.design, training.run.num_steps, training.model.path) == ("proof", 3, str(tmp_path))
+
+
+def test_a_full_pack_and_a_full_batch_are_as_large_as_the_configuration_allows(setting, tmp_path):
+    from cluster.prove.gpu import full_shape
+
+    config = load_config(full_shape.FULL_CONFIG, full_shape.full_overrides(replace(setting, device="cuda"), tmp_path))
+    group = full_shape._full_group(config).rollout
+    num_tokens = len(group.prompt_token_ids) + sum(len(one.token_ids) for one in group.completions)
+    assert 0 <= config.learner.max_pack_tokens - num_tokens < full_shape.GROUP_SIZE
+    requests = full_shape._requests(config)
+    assert sum(one.num_samples for one in requests) == config.rollout.max_num_seqs
+    assert {len(one.prompt_token_ids) for one in requests} == {config.max_prompt_tokens}
+
+
+def test_a_phase_that_holds_more_than_the_plan_says_is_found(monkeypatch):
+    from cluster.memory_plan.phases import Phase
+    from cluster.prove.gpu import full_shape
+
+    for held_bytes, verdict in ((104, Verdict.PASSED), (96, Verdict.PASSED), (120, Verdict.FAILED)):
+        peak = SimpleNamespace(num_bytes=held_bytes)
+        monkeypatch.setattr(full_shape, "UsedPeak", lambda before, peak=peak: nullcontext(peak))
+        worked: list[bool] = []
+        (_, line) = full_shape._held(
+            Phase.LEARNING, {Phase.LEARNING: 100}, 0, lambda worked=worked: worked.append(True)
+        )
+        assert line.verdict is verdict and worked == [True]
+
+
+def test_an_updates_operations_are_those_of_its_packs(tmp_path):
+    from cluster.prove.gpu.full_shape import update_flop
+    from learner.packing import Branch, PrefixGroup, make_packs
+
+    config, folder = load_config(None), tiny_policy.write_tiny(tmp_path / "tiny", 2)
+    branches = (Branch(token_ids=(1,) * 60, weight=1.0),) * 16
+    packs = make_packs([PrefixGroup(prefix_ids=(1,) * 200, branches=branches)] * 3, 10**9)
+    record = {"num_groups": 3, "prompt_tokens": 600, "mean_completion_tokens": 60.0, "trained_tokens": 3 * 16 * 60}
+    wanted = update_flops(ModelSizes.of(AutoConfig.from_pretrained(folder), config.lora), work_of(packs)).total
+    assert update_flop(config, folder, record) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_two_answers_are_compared_up_to_the_first_other_token():
+    from cluster.prove.gpu.engine_under_proof import Differences
+
+    def group(*completions) -> SimpleNamespace:
+        return SimpleNamespace(
+            seed=5, completions=[SimpleNamespace(token_ids=ids, logprobs=logprobs) for ids, logprobs in completions]
+        )
+
+    one = group(((1, 2, 3), (-1.0, -2.0, -3.0)), ((4, 5), (-1.0, -1.0)))
+    other = group(((1, 2, 9), (-1.0, -2.5, -9.0)), ((4,), (-1.0,)))
+    assert Differences.between([one], [other]) == Differences(
+        num_tokens=5, num_common=3, mean_nats=0.5 / 3, max_nats=0.5
+    )
+    assert Differences.between([one], [one]) == Differences(num_tokens=5, num_common=5, mean_nats=0.0, max_nats=0.0)
 
 
 # How a proof goes on.

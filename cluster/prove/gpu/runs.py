@@ -44,19 +44,10 @@ SHARED = ("rollout.num_gpus=0.5", "learner.num_gpus=0.5", "rollout.gpu_memory_sh
 
 def prove_placements(setting: Setting) -> Iterator[Line]:
     """Train the smoke configuration, without its warm start and its evaluations."""
-    of_device = SHARED if setting.device == "cuda" else ()
     for colocation in Colocation:
         run_dir = setting.scratch_dir / colocation.value
-        overrides = [
-            *smoke_overrides(setting),
-            *of_device,
-            f"run.num_steps={NUM_STEPS}",
-            f"cluster.colocation={colocation.value}",
-            "warm_start.enabled=false",
-            "evaluation.enabled=false",
-        ]
         started_s = time.monotonic()
-        num_killed = _train(SMOKE, run_dir, overrides, kills_engine=True)
+        num_killed = _train(SMOKE, run_dir, placement_overrides(setting, colocation), kills_engine=True)
         seconds = time.monotonic() - started_s
         records = _records(run_dir)
         yield told(f"{colocation.value}: seconds of the run, with a second engine", f"{seconds:.0f}")
@@ -64,6 +55,17 @@ def prove_placements(setting: Setting) -> Iterator[Line]:
         yield at_least(f"{colocation.value}: steps done", len(records), NUM_STEPS)
         mismatch = max(one["logprob_mismatch_mean"] for one in records)
         yield at_most(f"{colocation.value}: engine against learner", mismatch, MAX_MISMATCH_NATS, " nats")
+
+
+def placement_overrides(setting: Setting, colocation: Colocation) -> list[str]:
+    return [
+        *smoke_overrides(setting),
+        *(SHARED if setting.device == "cuda" else ()),
+        f"run.num_steps={NUM_STEPS}",
+        f"cluster.colocation={colocation.value}",
+        "warm_start.enabled=false",
+        "evaluation.enabled=false",
+    ]
 
 
 def _train(config_file: Path, run_dir: Path, overrides: Sequence[str], kills_engine: bool) -> int:
@@ -97,8 +99,7 @@ def prove_training(setting: Setting) -> Iterator[Line]:
     model_dir = random_3b(setting)
     run_dir = setting.scratch_dir / "run"
     num_steps = 1 if setting.is_quick else 3
-    size = QUICK_STEP if setting.is_quick else STEP
-    overrides = [*full_overrides(setting, model_dir), *OF_PROOF, *size, f"run.num_steps={num_steps}"]
+    overrides = training_overrides(setting, model_dir, num_steps)
     config = load_config(FULL_CONFIG, overrides)
     limit_flop_per_s = matmul_flop_per_s()
     with ExitStack() as stack:
@@ -116,3 +117,8 @@ def prove_training(setting: Setting) -> Iterator[Line]:
         yield told(f"{step}: handover", f"{one['handover_s']:.2f} s")
         yield at_most(f"{step}: engine against learner", one["logprob_mismatch_mean"], MAX_MISMATCH_NATS, " nats")
     yield told("most of the card", f"{peak.num_bytes / GIB:.2f} GiB")
+
+
+def training_overrides(setting: Setting, model_dir: Path, num_steps: int) -> list[str]:
+    size = QUICK_STEP if setting.is_quick else STEP
+    return [*full_overrides(setting, model_dir), *OF_PROOF, *size, f"run.num_steps={num_steps}"]

@@ -22,11 +22,15 @@ FIRST_ENGINE = "rollout-0"
 
 
 def prove(setting: Setting) -> Iterator[Line]:
-    of_device = SHARED if setting.device == "cuda" else ()
-    config = smoke_config(setting, "cluster.colocation=resident", "reward.num_workers=1", *of_device)
+    config = config_of(setting)
     num_tokens = [_kv_tokens(config) for _ in range(2 if setting.is_quick else 5)]
     yield told("tokens of the KV cache at each start", ", ".join(f"{one:,}" for one in num_tokens))
     yield at_most("difference between the starts", max(num_tokens) - min(num_tokens), 0, " tokens")
+
+
+def config_of(setting: Setting) -> RunConfig:
+    of_device = SHARED if setting.device == "cuda" else ()
+    return smoke_config(setting, "cluster.colocation=resident", "reward.num_workers=1", *of_device)
 
 
 def _kv_tokens(config: RunConfig) -> int:

@@ -23,6 +23,8 @@ NUM_UPDATES = 2
 LENGTHS = ((30, 12, 25, 9), (18, 22, 7, 30), (11, 30, 16, 14), (28, 8, 19, 21))  # of completions, by group
 LIMITS = {"cpu": 1e-3, "cuda": 3e-2}  # relative; sums of other orders, in float32 and in bfloat16
 FIRST_TOKEN = 10
+# Packs for both ranks, and a clip that never acts.
+OF_LEARNER = ("learner.max_pack_tokens=256", "learner.max_grad_norm=1e6", "algorithm.kl_coefficient=0.01")
 
 
 def prove(setting: Setting) -> Iterator[Line | Figures]:
@@ -30,12 +32,10 @@ def prove(setting: Setting) -> Iterator[Line | Figures]:
     if setting.device == "cuda" and _num_gpus() < 2:
         yield not_here(name, "this machine has one card")
         return
-    of_device = ("learner.num_gpus=1", "rollout.num_gpus=0") if setting.device == "cuda" else ()
-    of_learner = ("learner.max_pack_tokens=256", "learner.max_grad_norm=1e6", "algorithm.kl_coefficient=0.01")
     reports: dict[int, list[StepReport]] = {}
     open_addresses: list[str] = []
     for num_ranks in (1, 2):
-        config = smoke_config(setting, *of_device, *of_learner, f"learner.num_ranks={num_ranks}")
+        config = config_of(setting, num_ranks)
         demo = Demo.of(config, len(LENGTHS), 4)
         groups = [_scored(number, request.prompt_token_ids) for number, request in enumerate(demo.requests)]
         with ray_session(config.cluster, NAMESPACE):
@@ -53,6 +53,12 @@ def prove(setting: Setting) -> Iterator[Line | Figures]:
             yield at_most(f"{name}, update {step}, {field}", difference, LIMITS[setting.device])
     addresses = ", ".join(sorted(set(open_addresses))) or "none"
     yield holds("addresses beyond loopback that a process listens on", not open_addresses, addresses, "none")
+
+
+def config_of(setting: Setting, num_ranks: int) -> RunConfig:
+    """Return a configuration whose learner alone has cards, one for each rank."""
+    of_device = ("learner.num_gpus=1", "rollout.num_gpus=0") if setting.device == "cuda" else ()
+    return smoke_config(setting, *of_device, *OF_LEARNER, f"learner.num_ranks={num_ranks}")
 
 
 def _num_gpus() -> int:
