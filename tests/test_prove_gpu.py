@@ -337,6 +337,140 @@ def test_two_answers_are_compared_up_to_the_first_other_token():
     assert Differences.between([one], [one]) == Differences(num_tokens=5, num_common=5, mean_nats=0.0, max_nats=0.0)
 
 
+# That each part's check can fail.
+
+
+def test_an_engine_that_ignores_an_adapter_is_found():
+    from cluster.prove.gpu.engine_alone import LearnersSide, _canary
+
+    manifest = SimpleNamespace(version=1, slots_digest="a" * 32)
+    learner = LearnersSide(base=[-1.0, -2.0], adapter=[-1.5, -2.5], manifest=manifest, probe=SimpleNamespace(version=2))
+
+    def found(adapted: list[float], digest: str) -> set[str]:
+        answers = iter([[-1.0, -2.0], [-4.0, -5.0], adapted])
+        pool = SimpleNamespace(
+            canary_logprobs=lambda text, version: [next(answers)],
+            install=lambda manifest: [SimpleNamespace(digest=digest)],
+        )
+        return {line.name for line in _canary(pool, [1, 2, 3], learner) if line.verdict is Verdict.FAILED}
+
+    assert found([-1.5, -2.5], "a" * 32) == set()
+    assert found([-1.0, -2.0], "a" * 32) == {"canary, adapter: engine and learner"}
+    assert found([-1.5, -2.5], "b" * 32) == {"digest of the adapter's slots"}
+
+
+class SleepingPool:
+    """Of two groups the first ends by itself, the second by its length."""
+
+    def __init__(self, truncated: tuple[bool, bool] = (False, True)) -> None:
+        self.calls: list[str] = []
+        self._groups = [
+            SimpleNamespace(completions=[SimpleNamespace(truncated=one, text="SELECT 1")]) for one in truncated
+        ]
+
+    def generate(self, requests, version):
+        self.calls.append("generate")
+        return iter(self._groups)
+
+    def install(self, manifest) -> None: ...
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+    def acquire(self) -> None:
+        self.calls.append("acquire")
+
+
+@pytest.mark.parametrize(
+    ("held_mib", "truncated", "failed"),
+    [
+        ([100, 300, 310, 305], (False, True), set()),
+        (
+            [100, 300, 400, 500],
+            (False, True),
+            {"growth of the resident memory of the engine's process from round 2 on"},
+        ),
+        ([100, 300, 300, 300], (False, False), {"completions that ended by their length"}),
+        ([100, 300, 300, 300], (True, True), {"completions that ended by a text or the end token"}),
+    ],
+)
+def test_an_engine_that_grows_from_round_to_round_is_found(setting, monkeypatch, held_mib, truncated, failed):
+    from cluster.messages import GroupRequest, Question
+    from cluster.prove.gpu import sleeping
+
+    question = Question(question_id="q", database_id="d", text="", gold_sql=("SELECT 1",))
+    request = GroupRequest(
+        question=question, prompt_token_ids=(1, 2), num_samples=1, temperature=1.0, max_new_tokens=9, seed=0
+    )
+    pool, held = SleepingPool(truncated), iter(held_mib)
+    demo = SimpleNamespace(model_dir=None, requests=(request, request))
+    answers = {sleeping.resident_bytes: lambda: next(held) * 2**20, sleeping.set_stop: lambda texts: None}
+    monkeypatch.setattr(sleeping.Demo, "of", lambda *_: demo)
+    monkeypatch.setattr(sleeping, "ray_session", lambda *_: nullcontext())
+    monkeypatch.setattr(sleeping, "engine", lambda *_: nullcontext((pool, None)))
+    monkeypatch.setattr(sleeping, "learners_side", lambda *_: SimpleNamespace(manifest=None))
+    monkeypatch.setattr(sleeping, "ask", lambda handle, asked, *given: answers[asked](*given))
+    lines = list(sleeping.prove(setting))
+    assert {line.name for line in lines if line.verdict is Verdict.FAILED} == failed
+    assert pool.calls == ["generate", "release", "acquire"] * 4
+
+
+def test_a_kv_cache_of_another_size_at_one_start_is_found(setting, monkeypatch):
+    from cluster.prove.gpu import start_race
+
+    sizes = iter([4096, 4096, 4096, 4080])
+    monkeypatch.setattr(start_race, "_kv_tokens", lambda config: next(sizes))
+    assert [line.verdict for line in start_race.prove(setting)] == [Verdict.PASSED, Verdict.PASSED]
+    assert [line.verdict for line in start_race.prove(setting)] == [Verdict.PASSED, Verdict.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("num_killed", "num_steps", "mismatch", "failed"),
+    [
+        (1, 4, 0.01, set()),
+        (0, 4, 0.01, {"engines killed"}),
+        (1, 3, 0.01, {"steps done"}),
+        (1, 4, 0.5, {"engine against learner"}),
+    ],
+)
+def test_a_placement_that_loses_steps_or_kills_nothing_is_found(
+    setting, monkeypatch, num_killed, num_steps, mismatch, failed
+):
+    from cluster.prove.gpu import runs
+
+    def train(config_file, run_dir, overrides, kills_engine) -> int:
+        run_dir.mkdir()
+        record = json.dumps({"logprob_mismatch_mean": mismatch})
+        (run_dir / runs.METRICS_FILE).write_text(f"{record}\n" * num_steps + record[:5])
+        return num_killed
+
+    monkeypatch.setattr(runs, "_train", train)
+    lines = list(runs.prove_placements(setting))
+    found = {line.name for line in lines if line.verdict is Verdict.FAILED}
+    assert found == {f"{one.value}: {name}" for one in Colocation for name in failed}
+
+
+@pytest.mark.parametrize(("grad_norm", "address", "num_failed"), [(2.0, [], 0), (2.1, [], 2), (2.0, ["0.0.0.0:1"], 1)])
+def test_ranks_that_update_otherwise_or_listen_to_all_are_found(setting, monkeypatch, grad_norm, address, num_failed):
+    from cluster.prove.gpu import two_ranks
+
+    def start(config, model_dir, adapter) -> SimpleNamespace:
+        norm = 2.0 if config.learner.num_ranks == 1 else grad_norm
+        report = SimpleNamespace(loss=0.5, grad_norm=norm)
+        return SimpleNamespace(update=lambda step, groups: report, stop=lambda: None)
+
+    requests = [SimpleNamespace(prompt_token_ids=tuple(range(150)))] * len(two_ranks.LENGTHS)
+    monkeypatch.setattr(two_ranks.Demo, "of", lambda *_: SimpleNamespace(model_dir=None, requests=requests))
+    monkeypatch.setattr(two_ranks, "ray_session", lambda *_: nullcontext())
+    monkeypatch.setattr(two_ranks, "start_learner", start)
+    monkeypatch.setattr(two_ranks, "listeners_beyond_loopback", lambda root: address)
+    lines = list(two_ranks.prove(setting))
+    assert sum(line.verdict is Verdict.FAILED for line in lines) == num_failed
+    monkeypatch.setattr(two_ranks, "_num_gpus", lambda: 1)
+    (line,) = two_ranks.prove(replace(setting, device="cuda"))
+    assert line.why == "this machine has one card"
+
+
 # How a proof goes on.
 
 
