@@ -450,6 +450,23 @@ def test_a_placement_that_loses_steps_or_kills_nothing_is_found(
     assert found == {f"{one.value}: {name}" for one in Colocation for name in failed}
 
 
+def test_in_a_short_proof_a_card_has_the_placement_that_gives_up_most(setting, monkeypatch):
+    from cluster.prove.gpu import runs
+
+    monkeypatch.setattr(runs, "_train", lambda config_file, run_dir, overrides, kills_engine: 1)
+    monkeypatch.setattr(runs, "_records", lambda run_dir: [{"logprob_mismatch_mean": 0.0}] * runs.NUM_STEPS)
+    for device, is_quick, num_runs in (("cuda", True, 1), ("cuda", False, 3), ("cpu", True, 3)):
+        lines = list(runs.prove_placements(replace(setting, device=device, is_quick=is_quick)))
+        assert sum(line.name.endswith("steps done") for line in lines) == num_runs
+
+
+def test_random_weights_without_the_tokenizer_name_what_is_missing(setting):
+    from cluster.prove.gpu.full_shape import random_weights
+
+    with pytest.raises(UserError, match=r"config-0\.5b-instruct\.json: give --tokenizer"):
+        random_weights(setting)
+
+
 @pytest.mark.parametrize(("grad_norm", "address", "num_failed"), [(2.0, [], 0), (2.1, [], 2), (2.0, ["0.0.0.0:1"], 1)])
 def test_ranks_that_update_otherwise_or_listen_to_all_are_found(setting, monkeypatch, grad_norm, address, num_failed):
     from cluster.prove.gpu import two_ranks

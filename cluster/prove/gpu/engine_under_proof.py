@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class EngineDescription:
     runner: str
     scheduler: str
     num_batches_in_flight: int
+    shares_prompts: bool
     kv_layout: str
     kv_shape: tuple[int, ...]  # of one layer
     kv_stride: tuple[int, ...]
@@ -49,10 +51,17 @@ class EngineUnderProof(RolloutActor):
 
     def __init__(self, config: RunConfig, model_dir: Path, shares_prompts: bool) -> None:
         if not shares_prompts:
-            from actors import vllm_engine
-
-            vllm_engine.VERSIONS_OF_PROMPT_SHARING = ()  # type: ignore[assignment]
+            _know_no_version()
         super().__init__(config, model_dir)
+
+
+def _know_no_version() -> None:
+    """Let prompt sharing know no version of vLLM, in this process: the engine then has its prefix cache alone."""
+    from actors import vllm_prompt_sharing
+
+    vllm_prompt_sharing.KNOWN_VERSIONS = ()  # type: ignore[assignment]
+    for module in [one for name, one in sys.modules.items() if name.startswith("actors.vllm_engine")]:
+        vars(module)["VERSIONS_OF_PROMPT_SHARING"] = ()  # where it is imported already
 
 
 def smoke_overrides(setting: Setting) -> list[str]:
@@ -135,7 +144,10 @@ def describe(actor: RolloutActor) -> EngineDescription:
     core = core.engine_core
     (told,) = llm.collective_rpc(_of_worker)
     return EngineDescription(
-        scheduler=type(core.scheduler).__name__, num_batches_in_flight=core.batch_queue_size, **told
+        scheduler=type(core.scheduler).__name__,
+        num_batches_in_flight=core.batch_queue_size,
+        shares_prompts=core.scheduler.connector is not None,
+        **told,
     )
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import ray
 from transformers import AutoConfig
 
-from actors.data.question_sets import load_question_sets
-from cluster.colocate import with_colocation
 from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe
 from cluster.memory_plan import plan_memory
@@ -44,6 +42,7 @@ from configs.schema import NAME_OF_PROOF, RunConfig
 
 FULL_CONFIG = Path(__file__).parents[3] / "configs" / "qwen25_coder_3b_24gb.yaml"
 GIB = 2**30
+SIZE, QUICK_SIZE = "3b", "0.5b"
 MAX_DEVIATION = 0.05
 OF_PROOF = (f"run.name={NAME_OF_PROOF}", "reward.design=proof", "evaluation.enabled=false")
 FIRST_TOKEN, LAST_TOKEN = 1000, 100_000  # ordinary ones of the tokenizer
@@ -52,12 +51,13 @@ NEW_TOKENS = 64
 WARM_START_TOKENS = 60  # of an answer
 
 
-def random_3b(setting: Setting) -> Path:
+def random_weights(setting: Setting) -> Path:
     """Return the folder of the shape with random weights, made once. Raises UserError without the tokenizer."""
-    config_file = setting.tokenizer_dir / "config-3b-instruct.json"
+    size = QUICK_SIZE if setting.is_quick else SIZE
+    config_file = setting.tokenizer_dir / f"config-{size}-instruct.json"
     if not config_file.is_file():
         raise UserError(f"There is no {config_file}: give --tokenizer, the folder of Qwen2.5-Coder's tokenizer.")
-    folder = setting.home_dir / "models" / "random-qwen2.5-coder-3b"
+    folder = setting.home_dir / "models" / f"random-qwen2.5-coder-{size}"
     return random_model(folder, config_file, setting.tokenizer_dir)
 
 
@@ -74,10 +74,13 @@ def full_overrides(setting: Setting, model_dir: Path) -> list[str]:
 
 
 def _decided(setting: Setting) -> tuple[RunConfig, Path]:
-    model_dir = random_3b(setting)
+    model_dir = random_weights(setting)
     config = load_config(FULL_CONFIG, full_overrides(setting, model_dir))
-    load_question_sets(config.data, config.run.home_dir / "demo")
-    return with_colocation(config, lambda: shape_of(config), lambda: budget_bytes(config, None))[0], model_dir
+    chosen = plan_memory(config, shape_of(config), budget_bytes(config, None)).chosen
+    if chosen is None:
+        raise UserError("Engine and learner don't fit into this card in any placement: 'floe plan' shows why.")
+    colocation = f"cluster.colocation={chosen.colocation.value}"
+    return load_config(FULL_CONFIG, [*full_overrides(setting, model_dir), colocation]), model_dir
 
 
 def prove_step(setting: Setting) -> Iterator[Line | Figures]:
@@ -86,7 +89,7 @@ def prove_step(setting: Setting) -> Iterator[Line | Figures]:
     plan = plan_memory(config, shape_of(config), budget_bytes(config, None)).options[0]
     planned = {phase.phase: phase.num_bytes for phase in plan.phases}
     before_bytes = used_bytes()
-    yield told("placement", str(config.cluster.colocation))
+    yield told("model and placement", f"{model_dir.name}, {config.cluster.colocation}")
     with ray_session(config.cluster, NAMESPACE):
         learner = start_learner(config, model_dir, None)
         learner.release()

@@ -24,7 +24,7 @@ from cluster.prove.gpu.full_shape import (
     OF_PROOF,
     full_overrides,
     matmul_flop_per_s,
-    random_3b,
+    random_weights,
     update_flop,
 )
 from cluster.reports.metrics_log import METRICS_FILE
@@ -33,6 +33,7 @@ from configs.colocation import Colocation
 from configs.loading import load_config
 
 NUM_STEPS = 4
+QUICK_PLACEMENTS = (Colocation.LEARNER_OFFLOADS,)  # which gives up all that the others do
 LOOK_EVERY_S = 0.1
 RUN_LIMIT_S = 560.0
 # Random weights never end a completion: with the configuration's own limits a step would be of half a million tokens.
@@ -44,7 +45,8 @@ SHARED = ("rollout.num_gpus=0.5", "learner.num_gpus=0.5", "rollout.gpu_memory_sh
 
 def prove_placements(setting: Setting) -> Iterator[Line]:
     """Train the smoke configuration, without its warm start and its evaluations."""
-    for colocation in Colocation:
+    is_short = setting.is_quick and setting.device == "cuda"
+    for colocation in QUICK_PLACEMENTS if is_short else Colocation:
         run_dir = setting.scratch_dir / colocation.value
         started_s = time.monotonic()
         num_killed = _train(SMOKE, run_dir, placement_overrides(setting, colocation), kills_engine=True)
@@ -96,7 +98,7 @@ def _records(run_dir: Path) -> list[dict]:
 
 def prove_training(setting: Setting) -> Iterator[Line]:
     """Train the 24 GB configuration with random weights, on the demo's questions and with the proof's reward."""
-    model_dir = random_3b(setting)
+    model_dir = random_weights(setting)
     run_dir = setting.scratch_dir / "run"
     num_steps = 1 if setting.is_quick else 3
     overrides = training_overrides(setting, model_dir, num_steps)

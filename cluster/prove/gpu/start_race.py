@@ -42,6 +42,7 @@ def _kv_tokens(config: RunConfig) -> int:
         sets=sets,
         model_dir=model_folder(config, demo_dir),
         progress=Progress(make_console(stderr=True), 1),
+        kv_cache_bytes=None,  # the engine finds out what there is
     )
     with ray_session(config.cluster, NAMESPACE):
         _, rollouts, learner = _start_actors(run, None)  # type: ignore[arg-type]
