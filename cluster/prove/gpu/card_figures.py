@@ -35,19 +35,30 @@ def slug_of(card: str) -> str:
 
 
 def figures_of(card: str, found: Mapping[str, float | str]) -> CardFigures:
+    """Return those of the numbers that are figures of a card; one below 0 is a measurement that went wrong."""
     known = {one.name for one in fields(CardFigures)} - {"card", "measured_on"}
     values = {
-        name: float(value) if name.endswith("_share") else int(value) for name, value in found.items() if name in known
+        name: float(value) if name.endswith("_share") else int(value)
+        for name, value in found.items()
+        if name in known and float(value) >= 0
     }
     return CardFigures(card=card, measured_on=datetime.date.today().isoformat(), **values)  # type: ignore[arg-type]
 
 
 def write_figures(home_dir: Path, figures: CardFigures) -> Path:
-    """Write the file whole, with what is known, and return its path."""
+    """Write the file whole and return its path; a figure that is not known now stays as an earlier proof left it."""
     path = home_dir / FOLDER / f"{slug_of(figures.card)}.json"
     known = {name: value for name, value in asdict(figures).items() if value is not None}
-    write_json(path, known)
+    write_json(path, _earlier(path) | known)
     return path
+
+
+def _earlier(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: Path, value: object) -> None:
