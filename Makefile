@@ -7,7 +7,7 @@ READY := $(VENV)/floe-ready
 # As cluster/setup.sh decides which engine it installs: that for CUDA has no CPU mode.
 GPU_SHARES = $(shell nvidia-smi -L >/dev/null 2>&1 && echo rollout.num_gpus=0.5 learner.num_gpus=0.5)
 
-.PHONY: help setup train check test ci soak prove-24gb lint format types clean
+.PHONY: help setup train check test ci soak prove-24gb prove-gpu lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -28,9 +28,13 @@ soak: $(READY)  ## Kill a run's processes again and again, watch a long run's me
 	$(BIN)/python -m cluster.soak
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests -m soak
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests/test_resume.py -m ""
+	$(BIN)/python -m cluster.prove.gpu --device cpu --again
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
 	$(BIN)/python -m cluster.prove
+
+prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where they were left: DEVICE=cpu QUICK=1 PARTS="2 3" AGAIN=1
+	$(BIN)/python -m cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)
 
 setup: $(READY)  ## Create .venv and install everything
 

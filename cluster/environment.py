@@ -19,12 +19,17 @@ def environment_overrides() -> list[str]:
     return [f"run.home={json.dumps(home)}"] if home else []  # JSON is YAML, and quotes what needs it
 
 
+def home_folder() -> Path:
+    """Return `run.home` where no configuration names another."""
+    try:
+        return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser()
+    except RuntimeError:  # neither HOME nor an entry of the user says where it is
+        return Path(tempfile.gettempdir()) / "floe"
+
+
 def logs_dir() -> Path:
     """For failures of commands that have no run folder."""
-    try:
-        return Path(os.environ.get("FLOE_HOME") or "~/.floe").expanduser() / "logs"
-    except RuntimeError:  # neither HOME nor an entry of the user says where it is
-        return Path(tempfile.gettempdir()) / "floe" / "logs"
+    return home_folder() / "logs"
 
 
 def environment_of_floe() -> dict[str, str]:

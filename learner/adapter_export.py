@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from cluster.messages import AdapterManifest
-from configs.schema import LoraSection
+
+if TYPE_CHECKING:
+    from configs.schema import LoraSection
 
 PEFT_PREFIX = "base_model.model."
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
@@ -98,6 +100,8 @@ class AdapterExport:
 
 def to_blob(tensors: Tensors) -> bytes:
     """One safetensors blob."""
+    from configs.schema import LoraSection  # takes pydantic, which the rest here does without
+
     return AdapterExport(LoraSection(), "float32", tensors).blob(tensors)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 
 from configs.errors import UserError
 from configs.foreign_files import parsed_json
-from configs.schema import LoraSection
+
+if TYPE_CHECKING:
+    from configs.schema import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
