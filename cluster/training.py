@@ -43,7 +43,6 @@ from cluster.run_checkpoints import RunCheckpoints, restore
 from cluster.run_evaluation import RunEvaluation
 from cluster.run_file_names import START_ADAPTER
 from cluster.run_folder import is_run
-from cluster.run_recorder import RunRecorder, best_accuracy, forget_after
 from cluster.run_gpus import WatchedDevice, run_gpus
 from cluster.run_recorder import RunRecorder, best_accuracy, forget_after
 from cluster.run_state import RunInputs
