@@ -17,7 +17,8 @@ from configs.schema import RunConfig
 class RolloutActor:
     """Holds one engine. Imports vLLM when it is constructed, in the process that will use it."""
 
-    def __init__(self, config: RunConfig, model_dir: Path) -> None:
+    def __init__(self, config: RunConfig, model_dir: Path, kv_cache_bytes: int | None = None) -> None:
+        """Without `kv_cache_bytes` the KV cache is as large as the configuration says."""
         with without_collections():
             import torch
 
@@ -27,7 +28,9 @@ class RolloutActor:
             torch.set_num_threads(config.rollout.num_threads)
         stop = stop_texts(config.prompt.style)
         self._sleeps = config.cluster.colocation in TAKE_TURNS
-        self._engine = VllmEngine(model_dir, config.model, config.rollout, config.lora, stop, can_sleep=self._sleeps)
+        self._engine = VllmEngine(
+            model_dir, config.model, config.rollout, config.lora, stop, self._sleeps, kv_cache_bytes
+        )
 
     def ping(self) -> bool:
         return True
