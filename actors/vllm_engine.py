@@ -10,8 +10,6 @@ from pathlib import Path
 import vllm
 from transformers import AutoConfig
 from vllm import SamplingParams
-from vllm.config import KVTransferConfig
-from vllm.engine.arg_utils import EngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
@@ -20,6 +18,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from xxhash import xxh3_128_hexdigest
 
 from actors.adapter_blob import adapter_folder, module_names, tensors_of
+from actors.vllm_engine_args import engine_args, vllm_version
 from actors.vllm_lone_row import leave_amx_out
 from actors.vllm_prompt_sharing import KNOWN_VERSIONS as VERSIONS_OF_PROMPT_SHARING
 from actors.vllm_prompt_sharing import PromptSharing
@@ -62,16 +61,15 @@ class VllmEngine:
         if on_cpu:
             install_single_adapter_path()
             leave_amx_out()
-        self._engine = LLMEngine.from_engine_args(
-            engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep, kv_cache_bytes)
-        )
+        arguments = engine_args(model_dir, model, rollout, lora, on_cpu, can_sleep, kv_cache_bytes)
+        self._engine = LLMEngine.from_engine_args(arguments)
         if on_cpu:
             self._engine.collective_rpc("compute_lone_rows_in_pairs")
         self._tokenizer = self._engine.get_tokenizer()
-        self._shares_prompts = _version() in VERSIONS_OF_PROMPT_SHARING
+        self._shares_prompts = vllm_version() in VERSIONS_OF_PROMPT_SHARING
         if not self._shares_prompts:
             logger.warning("vLLM %s is not known to prompt sharing: its prefix cache is used alone", vllm.__version__)
-        is_known = _version() in KNOWN_VERSIONS
+        is_known = vllm_version() in KNOWN_VERSIONS
         self._by_folder = rollout.adapter_transport == "folder" or (
             rollout.adapter_transport == "auto" and not is_known
         )
@@ -83,6 +81,7 @@ class VllmEngine:
         Raises AdapterProofError with what was expected and found.
         """
         started = time.perf_counter()
+        self._await_batches()
         found = xxh3_128_hexdigest(blob)
         if found != manifest.digest:
             raise AdapterProofError(
@@ -126,7 +125,8 @@ class VllmEngine:
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         """Yield each group as soon as its last candidate is finished; None samples the base model.
 
-        Raises AdapterProofError when the version is not installed: the engine never falls back to the base.
+        A caller that breaks off gives up the groups that it has not got. Raises AdapterProofError when the version is
+        not installed: the engine never falls back to the base.
         """
         adapter = self._adapter(adapter_version)
         waiting = {}
@@ -139,16 +139,39 @@ class VllmEngine:
                 self._sampling_params(request),
                 lora_request=adapter,
             )
-        while waiting:
-            for output in self._engine.step():
-                if isinstance(output, RequestOutput) and output.finished:
-                    yield self._group(waiting.pop(output.request_id), output, adapter_version)
+        try:
+            while waiting:
+                for output in self._engine.step():
+                    if isinstance(output, RequestOutput) and output.finished:
+                        yield self._group(waiting.pop(output.request_id), output, adapter_version)
+        except GeneratorExit:
+            self._give_up(waiting, adapter_version)
+            raise
+
+    def _give_up(self, waiting: dict[str, GroupRequest], adapter_version: int | None) -> None:
+        """Leave nothing of these requests to the next generation: no step, no output, no count of prompt tokens."""
+        if waiting:
+            self._engine.abort_request(list(waiting))
+        for request in waiting.values():
+            self._take_num_computed(request.prompt_token_ids, adapter_version)
+
+    def _take_num_computed(self, prompt_token_ids: Sequence[int], adapter_version: int | None) -> int | None:
+        """Return how many tokens of the prompt were computed since it was asked last; None where nobody counts."""
+        adapter_id = 0 if adapter_version is None else adapter_version + 1
+        return PromptSharing.take_num_computed(adapter_id, tuple(prompt_token_ids)) if self._shares_prompts else None
+
+    def _await_batches(self) -> None:
+        """Wait for what is in flight when all groups are finished: on a GPU vLLM schedules ahead of the tokens."""
+        core = self._engine.engine_core.engine_core
+        while core.batch_queue:
+            self._engine.step()
 
     def sleep(self) -> None:
         """Weights, adapters among them, go to the host and the KV cache is given up: vLLM's level 1.
 
         For when nothing is being generated. On CPU vLLM has nowhere to put them and gives up the cache alone.
         """
+        self._await_batches()
         self._engine.sleep(level=1)
 
     def wake_up(self) -> list[AdapterReceipt]:
@@ -178,6 +201,7 @@ class VllmEngine:
                 if isinstance(output, RequestOutput) and output.finished:
                     found = output.prompt_logprobs
                     assert found is not None
+                    self._take_num_computed(token_ids, adapter_version)  # nobody asks for it
                     return [
                         position[token].logprob
                         for token, position in zip(token_ids[1:], found[1:], strict=True)
@@ -210,7 +234,6 @@ class VllmEngine:
     def _group(self, request: GroupRequest, output: RequestOutput, adapter_version: int | None) -> RolloutGroup:
         version = -1 if adapter_version is None else adapter_version
         prompt = request.prompt_token_ids
-        num_computed = PromptSharing.take_num_computed(version + 1, prompt) if self._shares_prompts else None
         completions = []
         for sample in sorted(output.outputs, key=lambda sample: sample.index):
             token_ids = tuple(sample.token_ids)
@@ -236,57 +259,5 @@ class VllmEngine:
             temperature=request.temperature,
             seed=request.seed,
             completions=tuple(completions),
-            num_computed_prompt_tokens=num_computed,
+            num_computed_prompt_tokens=self._take_num_computed(prompt, adapter_version),
         )
-
-
-def engine_args(
-    model_dir: Path,
-    model: ModelSection,
-    rollout: RolloutSection,
-    lora: LoraSection,
-    on_cpu: bool,
-    can_sleep: bool = False,
-    kv_cache_bytes: int | None = None,
-) -> EngineArgs:
-    arguments = EngineArgs(
-        model=str(model_dir),
-        dtype=rollout.dtype,
-        max_model_len=model.max_context_tokens,
-        max_num_seqs=rollout.max_num_seqs,
-        max_num_batched_tokens=max(2048, model.max_context_tokens),
-        # A partially prefilled request with its own seed kills the CPU engine (its generators have no offset).
-        enable_chunked_prefill=False,
-        enable_prefix_caching=True,
-        enable_lora=True,
-        max_loras=rollout.num_live_adapters,
-        max_cpu_loras=rollout.num_live_adapters,
-        max_lora_rank=lora.rank,  # type: ignore[arg-type]
-        # After temperature, so that the learner can compute the same quantity.
-        logprobs_mode="processed_logprobs",
-        generation_config="vllm",
-        worker_extension_cls="actors.vllm_adapter_slots.AdapterSlots",
-        kv_transfer_config=_prompt_sharing() if _version() in VERSIONS_OF_PROMPT_SHARING else None,
-        disable_log_stats=True,
-        enforce_eager=on_cpu,
-        enable_sleep_mode=can_sleep and not on_cpu,
-        seed=0,
-    )
-    if on_cpu:
-        arguments.distributed_executor_backend = "uni"
-        arguments.block_size = 32  # CPU attention wants a multiple of 32; small blocks share more of a prompt
-        arguments.kv_cache_memory_bytes = rollout.kv_cache_gib * 2**30
-    else:
-        arguments.gpu_memory_utilization = rollout.gpu_memory_share
-        arguments.kv_cache_memory_bytes = kv_cache_bytes
-    return arguments
-
-
-def _prompt_sharing() -> KVTransferConfig:
-    return KVTransferConfig(
-        kv_connector="PromptSharing", kv_connector_module_path="actors.vllm_prompt_sharing", kv_role="kv_both"
-    )
-
-
-def _version() -> str:
-    return vllm.__version__.split("+")[0]

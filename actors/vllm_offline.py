@@ -9,7 +9,7 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 
-from actors.vllm_engine import engine_args
+from actors.vllm_engine_args import engine_args
 from actors.vllm_lone_row import leave_amx_out
 from actors.vllm_single_adapter import install_single_adapter_path
 from cluster.messages import GroupRequest

@@ -2,9 +2,11 @@
 
 vLLM's prefix cache shares whole blocks. What a prompt has beyond its last whole block, up to 31 tokens on CPU, would be
 computed again for every candidate: for 16 candidates of 24 tokens that is about as much work as the candidates. Here
-the first request of a prompt computes it, the others wait for that one step, get copies of the block that the prefix
-cache lacks, and compute the last prompt token alone, from which they sample. Used with the vLLM versions in
-`KNOWN_VERSIONS`; any other has its prefix cache alone.
+the first request of a prompt computes it, in one step or in several, the others wait until the last of these has been
+scheduled, get copies of the block that the prefix cache lacks, and compute the last prompt token alone, from which they
+sample. A copy is made on the stream of the steps, after the step that computed its source, whether vLLM waits for a
+step's tokens before it schedules the next one or not. Used with the vLLM versions in `KNOWN_VERSIONS`; any other has
+its prefix cache alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorMetadata,
     KVConnectorRole,
 )
+
+from configs.errors import UserError
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -50,8 +54,7 @@ class PromptSharing(KVConnectorBase_V1):
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
         self._leaders: dict[Key, Request] = {}
-        self._blocks: dict[str, list[int]] = {}  # of leaders, by request id
-        self._num_cached: dict[str, int] = {}  # prompt tokens that the prefix cache has, by request id
+        self._prefilling: dict[str, Request] = {}  # of whose prompt a part is still to be scheduled, by request id
         self._copies = BlockCopies()
         self._kv_caches: list[torch.Tensor] = []
 
@@ -60,39 +63,47 @@ class PromptSharing(KVConnectorBase_V1):
         """Prompt tokens that the requests of this prompt had computed since it was asked last."""
         return cls._num_computed.pop((adapter_id, prompt_token_ids), 0)
 
+    @property
+    def requires_kv_delivery(self) -> bool:
+        """Nobody waits for what a request leaves: one that loses its blocks keeps the token that is under way."""
+        return False
+
     # In the scheduler.
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
         """Tokens that a copy gives beyond the prefix cache's; None while the leader's prompt is being computed."""
-        self._num_cached[request.request_id] = num_computed_tokens
         leader = self._leaders.get(_key(request))
         if leader is None or leader is request or leader.is_finished() or leader.num_preemptions > 0:
             self._leaders[_key(request)] = request
             return 0, False
-        if leader.num_computed_tokens < request.num_prompt_tokens or leader.request_id not in self._blocks:
+        if leader.num_computed_tokens < request.num_prompt_tokens:
             return None, False
         return max(0, request.num_prompt_tokens - 1 - num_computed_tokens), False
 
     def update_state_after_alloc(self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int) -> None:
-        num_cached = self._num_cached.pop(request.request_id)
-        self._num_computed[_key(request)] += request.num_prompt_tokens - num_cached - num_external_tokens
-        own = blocks.get_block_ids()[0]
-        leader = self._leaders[_key(request)]
-        if leader is request:
-            self._blocks[request.request_id] = list(own)
+        self._prefilling[request.request_id] = request
         if num_external_tokens > 0:
             first_missing = (request.num_prompt_tokens - 1 - num_external_tokens) // self._block_size
             last_missing = (request.num_prompt_tokens - 2) // self._block_size
-            self._copies.sources += self._blocks[leader.request_id][first_missing : last_missing + 1]
-            self._copies.targets += own[first_missing : last_missing + 1]
+            # Asked for now: a leader whose prompt takes several steps gets its blocks step by step.
+            assert self._kv_cache_manager is not None
+            leader_blocks = self._kv_cache_manager.get_block_ids(self._leaders[_key(request)].request_id)[0]
+            self._copies.sources += leader_blocks[first_missing : last_missing + 1]
+            self._copies.targets += blocks.get_block_ids()[0][first_missing : last_missing + 1]
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
+        for request_id, request in list(self._prefilling.items()):
+            # vLLM counts the step's tokens as computed after this.
+            num_missing = request.num_prompt_tokens - request.num_computed_tokens
+            num_scheduled = scheduler_output.num_scheduled_tokens.get(request_id, 0)
+            self._num_computed[_key(request)] += max(0, min(num_scheduled, num_missing))
+            if num_scheduled >= num_missing:
+                del self._prefilling[request_id]
         copies, self._copies = self._copies, BlockCopies()
         return copies
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
-        self._blocks.pop(request.request_id, None)
-        self._num_cached.pop(request.request_id, None)
+        self._prefilling.pop(request.request_id, None)
         if self._leaders.get(_key(request)) is request:
             del self._leaders[_key(request)]
         return False, None
@@ -100,6 +111,15 @@ class PromptSharing(KVConnectorBase_V1):
     # In the worker.
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
+        """Keep the layers' caches [blocks, ...]. Raises UserError where kernels split the blocks of the scheduler."""
+        num_blocks = self._kv_cache_config.num_blocks
+        for name, cache in kv_caches.items():
+            if cache.shape[0] != num_blocks:
+                raise UserError(
+                    f"The engine can't share prompts: its attention kernels have {cache.shape[0]} blocks in {name} "
+                    f"where vLLM's scheduler has {num_blocks} of {self._block_size} tokens, and blocks are copied "
+                    "whole: take a model or a GPU whose kernels take the scheduler's blocks, and report this one."
+                )
         self._kv_caches = list(kv_caches.values())
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
@@ -107,10 +127,13 @@ class PromptSharing(KVConnectorBase_V1):
         assert isinstance(copies, BlockCopies)
         if not copies.sources:
             return
-        sources, targets = torch.tensor(copies.sources), torch.tensor(copies.targets)
+        device = self._kv_caches[0].device
+        # Once a step for all layers, and pinned: the way to a GPU holds up nobody.
+        indices = torch.tensor([copies.sources, copies.targets], pin_memory=device.type == "cuda")
+        sources, targets = indices.to(device, non_blocking=True)
         for cache in self._kv_caches:
             # Whole blocks: whatever the leader has written behind the prompt, the candidate overwrites before it reads.
-            cache.index_copy_(0, targets.to(cache.device), cache.index_select(0, sources.to(cache.device)))
+            cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """The copies are made before the first layer."""

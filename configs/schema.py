@@ -10,13 +10,13 @@ from pydantic import Field, field_validator, model_validator
 from configs.addresses import is_host_and_port
 from configs.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
 from configs.colocation import Colocation
+from configs.engine_batch import MIN_BATCHED_TOKENS
 from configs.health_section import HealthSection
 from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
 from configs.reward_sections import RewardSection
 from configs.run_section import RunSection
 from configs.sampling_sections import EvaluationSection, RolloutSection
 
-MIN_BATCHED_TOKENS = 2048  # of the engine, or the whole context where that is longer
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
 GPU_SHARE_ROUNDING = 1e-9  # of sums of fractions

@@ -13,10 +13,10 @@ DEVIATION = 0.02
 OF_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def random_adapter(model: Any, lora: LoraSection) -> dict[str, torch.Tensor]:
+def random_adapter(model: Any, lora: LoraSection, seed: int = 0) -> dict[str, torch.Tensor]:
     """bfloat16 under plain PEFT names; `model` is the configuration of a Llama- or Qwen2-like architecture."""
     sizes = adapter_sizes(model)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for layer in range(model.num_hidden_layers):
         for name in lora.target_modules:

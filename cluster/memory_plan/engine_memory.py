@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.memory_plan.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
+from configs.engine_batch import num_batched_tokens
 from configs.schema import RunConfig
 
-MIN_BATCHED_TOKENS = 2048  # of actors/vllm_engine.py
 KV_BLOCK_TOKENS = {True: 32, False: 16}  # on CPU or not
 # Float32 logits, their log-softmax and a copy for sampling, of each sequence.
 SAMPLER_COPIES = 3
@@ -33,7 +33,7 @@ def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineSt
     rank = config.lora.rank
     # vLLM wraps the LM head too, whatever the adapter has.
     slot = shape.num_adapter_parameters(rank, config.lora.target_modules) + rank * (shape.hidden + shape.vocabulary)
-    batched = max(MIN_BATCHED_TOKENS, config.model.max_context_tokens)
+    batched = num_batched_tokens(config.model.max_context_tokens, config.rollout.max_num_seqs, on_cpu)
     # Hidden state, residual, norm and attention beside the MLP's two factors and their product.
     per_token = width * (4 * shape.hidden + 3 * shape.intermediate)
     return EngineState(
