@@ -186,7 +186,6 @@ class ScoredGroup:
 
     @property
     def carries_reward(self) -> bool:
-        """Whether the verdict on some candidate does."""
         return any(score.outcome.carries_reward for score in self.scores)
 
 

@@ -194,7 +194,7 @@ def reached(*modules: str) -> set[str]:
 
 
 def test_what_a_bare_checkout_runs_imports_nothing_that_it_lacks():
-    assert reached("cluster.prove.gpu.__main__", "cluster.prove.gpu.child", "cluster.prove.gpu.card_figures") == set()
+    assert reached("cluster.prove.gpu.__main__", "cluster.prove.gpu.child", "cluster.card_figures") == set()
     assert reached("cluster.prove.gpu.attention") <= BARE and "torch" in reached("cluster.prove.gpu.attention")
     assert reached("cluster.prove.gpu.learner_alone") <= BARE
     assert reached("cluster.prove.gpu.card_part") <= {"torch"}

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.card_figures import CardFigures, write_figures
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.basis import PlanBasis
 from cluster.memory_plan.card_sizes import ASSUMED_CARD, CARD_SIZES
 from cluster.memory_plan.host_memory import asleep_engine_bytes
-from cluster.memory_plan.measured import read_measured, write_measured
+from cluster.memory_plan.measured import read_measured
 from cluster.memory_plan.overheads import Overheads
 from cluster.memory_plan.phases import Device, Phase, Role
 from cluster.memory_plan.placements import Sharing
@@ -88,7 +89,10 @@ def test_a_driver_that_is_too_old_and_a_card_that_nobody_asked_for():
 
 
 def test_what_was_measured_takes_the_place_of_the_constants(tmp_path):
-    path = write_measured(tmp_path, "NVIDIA L4", usable_bytes=22 * GIB, cuda_context_bytes=300 * 2**20, nccl_bytes=0)
+    figures = CardFigures(
+        card="NVIDIA L4", measured_on="2026-11-30", usable_bytes=22 * GIB, cuda_context_bytes=300 * 2**20, nccl_bytes=0
+    )
+    path = write_figures(tmp_path, figures)
     assert path == tmp_path / "gpu" / "nvidia-l4.json"
     found = read_measured(tmp_path, "NVIDIA L4")
     assert found is not None

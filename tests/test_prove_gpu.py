@@ -17,8 +17,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from cluster.card_figures import CardFigures, figures_of, slug_of, write_figures
 from cluster.prove.gpu import attention, card_part, cuda, learner_alone, tiny_policy
-from cluster.prove.gpu.card_figures import CardFigures, figures_of, slug_of, write_figures
 from cluster.prove.gpu.findings import (
     Figures,
     Line,

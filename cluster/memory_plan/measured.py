@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from cluster.card_figures import figures_file
 from cluster.memory_plan.overheads import Overheads
 from configs.errors import UserError
-from configs.whole_files import write_whole
 
 FIGURES = (
     "cuda_context_bytes",
@@ -23,17 +21,12 @@ FIGURES = (
 SHARE = "allocator_slack_share"
 
 
-def measured_file(home_dir: Path, card_name: str) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", card_name.lower()).strip("-")
-    return home_dir / "gpu" / f"{slug}.json"
-
-
 def read_measured(home_dir: Path, card_name: str) -> Overheads | None:
     """Return the overheads with the figures that were measured on such a card; None when none were.
 
     Raises UserError for a file that holds something else.
     """
-    path = measured_file(home_dir, card_name)
+    path = figures_file(home_dir, card_name)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -54,38 +47,6 @@ def read_measured(home_dir: Path, card_name: str) -> Overheads | None:
         measured_on=str(found.get("measured_on", "an unknown day")),
         usable_bytes=None if usable is None else int(_figure(path, "usable_bytes", usable)),
     )
-
-
-def write_measured(
-    home_dir: Path,
-    card_name: str,
-    *,
-    total_bytes: int | None = None,
-    usable_bytes: int | None = None,
-    cuda_context_bytes: int | None = None,
-    cuda_graphs_bytes: int | None = None,
-    engine_asleep_bytes: int | None = None,
-    cublas_workspace_bytes: int | None = None,
-    nccl_bytes: int | None = None,
-    allocator_slack_share: float | None = None,
-) -> Path:
-    """Write the figures that are given, in the place of those of an earlier day; returns the file."""
-    figures = {
-        "total_bytes": total_bytes,
-        "usable_bytes": usable_bytes,
-        "cuda_context_bytes": cuda_context_bytes,
-        "cuda_graphs_bytes": cuda_graphs_bytes,
-        "engine_asleep_bytes": engine_asleep_bytes,
-        "cublas_workspace_bytes": cublas_workspace_bytes,
-        "nccl_bytes": nccl_bytes,
-        "allocator_slack_share": allocator_slack_share,
-    }
-    known = {name: value for name, value in figures.items() if value is not None}
-    path = measured_file(home_dir, card_name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    today = datetime.date.today().isoformat()
-    write_whole(path, json.dumps({"card": card_name, "measured_on": today} | known, indent=2))
-    return path
 
 
 def _figure(path: Path, name: str, value: Any) -> Any:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cluster.card_figures import FOLDER, figures_of, slug_of, write_figures
 from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe, home_folder
-from cluster.prove.gpu.card_figures import FOLDER, figures_of, slug_of, write_figures
 from cluster.prove.gpu.child import arguments_of
 from cluster.prove.gpu.findings import Line, PartResult, Setting, Verdict, not_here, without_packages
 from cluster.prove.gpu.parts import PARTS, Part, chosen_parts, is_installed

@@ -116,7 +116,7 @@ def _pack(
     (pack,) = make_packs([_prefix_group(*group) for group in groups], 10**9)
     num_tokens = pack.input_ids.shape[1]
     pack = pack.to(device)
-    index = getattr(pack, "index", None)  # of all groups at once, where a pack has one
+    index = pack.index  # made once, on the device: none of the attention's own
     shapes = [(1, heads, num_tokens, size) for heads in (sizes.num_heads, sizes.num_kv_heads, sizes.num_kv_heads)]
 
     def way(query, key, value):

@@ -97,6 +97,7 @@ class Demo:
         encoder = PromptEncoder(model_dir, sets.databases_dir, config.prompt)
         requests = tuple(
             GroupRequest(
+                group_id=str(number),
                 question=question,
                 prompt_token_ids=encoder.prompt(question),
                 num_samples=num_samples,

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from cluster.contained.own_code import module_command
 from cluster.environment import environment_of_floe
-from cluster.memory_plan import plan_memory
+from cluster.memory_plan import MemoryPlan
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Phase
 from cluster.messages import (
@@ -28,6 +28,7 @@ from cluster.messages import (
     WarmStartExample,
 )
 from cluster.operations.plan import budget_bytes
+from cluster.operations.plan_basis import plan_at_start
 from cluster.placement import ray_session, start_learner, start_rollout_pool, start_supervised_learner
 from cluster.prove.gpu import matmul_rate
 from cluster.prove.gpu.cuda import UsedPeak, used_bytes
@@ -76,24 +77,28 @@ def full_overrides(setting: Setting, model_dir: Path) -> list[str]:
 def _decided(setting: Setting) -> tuple[RunConfig, Path]:
     model_dir = random_weights(setting)
     config = load_config(FULL_CONFIG, full_overrides(setting, model_dir))
-    chosen = plan_memory(config, shape_of(config), budget_bytes(config, None)).chosen
+    chosen = _plan(config).chosen
     if chosen is None:
         raise UserError("Engine and learner don't fit into this card in any placement: 'floe plan' shows why.")
     colocation = f"cluster.colocation={chosen.colocation.value}"
     return load_config(FULL_CONFIG, [*full_overrides(setting, model_dir), colocation]), model_dir
 
 
+def _plan(config: RunConfig) -> MemoryPlan:
+    return plan_at_start(config, shape_of(config), budget_bytes(config, None))
+
+
 def prove_step(setting: Setting) -> Iterator[Line | Figures]:
     """Hold the most of each phase against the plan's."""
     config, model_dir = _decided(setting)
-    plan = plan_memory(config, shape_of(config), budget_bytes(config, None)).options[0]
+    plan = _plan(config).options[0]
     planned = {phase.phase: phase.num_bytes for phase in plan.phases}
     before_bytes = used_bytes()
     yield told("model and placement", f"{model_dir.name}, {config.cluster.colocation}")
     with ray_session(config.cluster, NAMESPACE):
         learner = start_learner(config, model_dir, None)
         learner.release()
-        pool = start_rollout_pool(config, model_dir)
+        pool = start_rollout_pool(config, model_dir, kv_cache_bytes=plan.kv_bytes)
         yield from _held(Phase.GENERATING, planned, before_bytes, lambda: list(pool.generate(_requests(config), None)))
         pool.release()
         learner.acquire()
@@ -138,6 +143,7 @@ def _requests(config: RunConfig) -> list[GroupRequest]:
     rng = random.Random(0)
     return [
         GroupRequest(
+            group_id=str(number),
             question=_question(number),
             prompt_token_ids=_tokens(rng, config.max_prompt_tokens),
             num_samples=GROUP_SIZE,
@@ -166,6 +172,7 @@ def _full_group(config: RunConfig) -> ScoredGroup:
         for _ in range(GROUP_SIZE)
     )
     rollout = RolloutGroup(
+        group_id="full",
         question=_question(0),
         prompt_token_ids=_tokens(rng, num_prompt),
         temperature=1.0,

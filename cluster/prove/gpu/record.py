@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.prove.gpu.card_figures import write_json
+from cluster.card_figures import write_json
 from cluster.prove.gpu.findings import PartResult, Verdict
 from cluster.prove.gpu.parts import PARTS, Part, is_installed
 from configs.errors import UserError

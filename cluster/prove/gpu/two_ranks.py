@@ -90,7 +90,12 @@ def _scored(number: int, prompt: tuple[int, ...]) -> ScoredGroup:
     )
     question = Question(question_id=f"q{number}", database_id="proof", text="", gold_sql=("SELECT 1",))
     rollout = RolloutGroup(
-        question=question, prompt_token_ids=prompt, temperature=1.0, seed=number, completions=completions
+        group_id=question.question_id,
+        question=question,
+        prompt_token_ids=prompt,
+        temperature=1.0,
+        seed=number,
+        completions=completions,
     )
     outcomes = ((Outcome.MATCH, 1.0), (Outcome.MISMATCH, 0.0)) * (len(completions) // 2)
     return ScoredGroup(

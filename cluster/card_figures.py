@@ -34,6 +34,10 @@ def slug_of(card: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-")
 
 
+def figures_file(home_dir: Path, card: str) -> Path:
+    return home_dir / FOLDER / f"{slug_of(card)}.json"
+
+
 def figures_of(card: str, found: Mapping[str, float | str]) -> CardFigures:
     """Return those of the numbers that are figures of a card; one below 0 is a measurement that went wrong."""
     known = {one.name for one in fields(CardFigures)} - {"card", "measured_on"}
@@ -47,7 +51,7 @@ def figures_of(card: str, found: Mapping[str, float | str]) -> CardFigures:
 
 def write_figures(home_dir: Path, figures: CardFigures) -> Path:
     """Write the file whole and return its path; a figure that is not known now stays as an earlier proof left it."""
-    path = home_dir / FOLDER / f"{slug_of(figures.card)}.json"
+    path = figures_file(home_dir, figures.card)
     known = {name: value for name, value in asdict(figures).items() if value is not None}
     write_json(path, _earlier(path) | known)
     return path
