@@ -17,7 +17,7 @@ from configs.health_section import EQUALITY_LIMIT_S
 from configs.schema import RunConfig
 from learner.adapter_export import to_blob
 from learner.adapter_files import write_adapter
-from learner.deepspeed_engine import DeepSpeedEngine
+from learner.deepspeed_engine import DeepSpeedEngine, training_device
 from learner.families.start_check import check_policy
 from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from learner.policy import adapter_tensors, build_policy, packed_logprobs
@@ -44,6 +44,8 @@ class SupervisedLearner:
             seed=config.warm_start_seed,
             initial=None,
             with_reference=False,
+            gradient_checkpointing=config.learner.gradient_checkpointing,
+            device=training_device(),
         )
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
 

@@ -88,7 +88,7 @@ def requests(seed: int = 0) -> list[GroupRequest]:
     """Return groups of which each ends at another time, by the stop text, the end token or the limit."""
     return [
         GroupRequest(
-            question=Question(question_id=f"q{index}", database_id="", text="", gold_sql=()),
+            group_id=str(index), question=Question(question_id=f"q{index}", database_id="", text="", gold_sql=()),
             prompt_token_ids=tuple(2 + (index + 3 * place) % 60 for place in range(num_tokens)), num_samples=5,
             temperature=1.0, seed=seed + 1000 * index, max_new_tokens=(6, 24, 48)[index],
         )

@@ -19,7 +19,6 @@ from ray.exceptions import RayActorError
 from rich.console import Console
 
 from cluster import run_gpus as run_gpus_module
-from cluster.generation import Taken
 from cluster.gpu_watch import NodeReadings, NodeWatch
 from cluster.interim_evaluation import InterimEvaluation
 from cluster.reports.gpu_step import GpuPhase, GpuStep, with_allocator
@@ -269,8 +268,7 @@ def test_the_recorder_hands_each_steps_readings_on(tmp_path):
     parts = Counterparts()
     interim = InterimEvaluation(harness=None, questions=[], every_steps=0, turn=nullcontext)
     progress = Progress(Console(file=io.StringIO()), num_steps=1)
-    collected = Collected(groups=(scored_group(MIXED),), rollout_s=1.0, reward_s=1.0)
-    taken = Taken(collected=collected, version=2, learner_waited_s=0.0, rollouts_waited_s=0.0)
+    taken = Collected(groups=(scored_group(MIXED),), rollout_s=1.0, reward_s=1.0)
     with RunRecorder(
         tmp_path, 1, parts, parts, parts, interim, progress, max_log_bytes=2**30,
         gpus=lambda: GpuStep.of([card_use()]),

@@ -10,7 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from cluster.cards import cards_of_nodes
-from cluster.operations.plan import DEFAULT_GPU_BYTES
+from cluster.memory_plan.card_sizes import ASSUMED_CARD
 from cluster.placement import check_resources, start_learner
 from configs.errors import UserError
 from learner import learner_actor
@@ -44,7 +44,7 @@ def test_pairs_without_room_end_the_run_in_a_sentence(stand_ins, tmp_path):
 
 
 def test_the_nodes_tell_the_memory_of_their_gpus(stand_ins):
-    assert cards_of_nodes(config_of(2)) == [DEFAULT_GPU_BYTES]  # declared, and none is there
+    assert cards_of_nodes(config_of(2)) == [ASSUMED_CARD.usable_bytes]  # declared, and none is there
 
 
 def test_the_ranks_of_two_pairs_make_the_update_of_one(stand_ins, monkeypatch, tmp_path):

@@ -123,7 +123,7 @@ def test_the_margin_and_what_would_be_on_other_cards_are_printed(floe_plan):
     assert verdict.startswith("It fits with resident: ") and " of 22.18 GiB at the peak, which leaves " in verdict
     rows = {line.strip()[:5]: line for line in out.splitlines() if line.strip()[2:5] == " GB"}
     assert list(rows) == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
-    assert "does not fit" in rows["16 GB"] and "rollout.gpu_memory_share=" in out
+    assert " engine_sleeps " in rows["16 GB"]
     assert all(" resident " in rows[card] for card in ("24 GB", "40 GB", "48 GB", "80 GB"))
 
 
@@ -133,14 +133,16 @@ def test_json_has_the_cards_and_what_is_assumed(floe_plan):
     assert [row["card"] for row in found["cards"]] == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
     of_24 = found["cards"][1]
     assert of_24["margin_bytes"] == of_24["usable_bytes"] - of_24["peak_bytes"] > 0
-    assert of_24["changes"] is None and found["cards"][0]["changes"]
+    assert of_24["changes"] is None
     assert "cards" not in json.loads(floe_plan("--config", QUICKSTART, "--json")[1])
 
 
 def test_the_changes_that_a_card_is_given_make_it_fit(floe_plan):
-    (small, *_) = json.loads(floe_plan("--config", ONE_CARD, "--json")[1])["cards"]
+    larger = "model.path=Qwen/Qwen2.5-Coder-7B-Instruct"
+    _, small, *_ = json.loads(floe_plan("--config", ONE_CARD, larger, "--json")[1])["cards"]
+    assert small["changes"]
     changes = [f"{key}={json.dumps(value)}" for key, value in small["changes"].items()]
-    code, out, _ = floe_plan("--config", ONE_CARD, *changes, "--gpu-memory", f"{small['usable_bytes']}B")
+    code, out, _ = floe_plan("--config", ONE_CARD, larger, *changes, "--gpu-memory", f"{small['usable_bytes']}B")
     assert code == 0, out
 
 

@@ -397,8 +397,9 @@ def test_an_engine_that_grows_from_round_to_round_is_found(setting, monkeypatch,
 
     question = Question(question_id="q", database_id="d", text="", gold_sql=("SELECT 1",))
     request = GroupRequest(
-        question=question, prompt_token_ids=(1, 2), num_samples=1, temperature=1.0, max_new_tokens=9, seed=0
-    )
+        group_id="q", question=question, prompt_token_ids=(1, 2), num_samples=1, temperature=1.0, max_new_tokens=9,
+        seed=0,
+    )  # fmt: skip
     pool, held = SleepingPool(truncated), iter(held_mib)
     demo = SimpleNamespace(model_dir=None, requests=(request, request))
     answers = {sleeping.resident_bytes: lambda: next(held) * 2**20, sleeping.set_stop: lambda texts: None}
