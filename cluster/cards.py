@@ -5,7 +5,7 @@ from __future__ import annotations
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.operations.plan import budget_bytes
+from cluster.operations.plan_basis import budget_bytes
 from cluster.placement import ray_session
 from cluster.precision.node_readings import SOME_GPU
 from cluster.ray_address import cluster_address

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.preflight.gpus import visible
+from cluster.gpus import visible
 
 
 class NvmlFault(Exception):

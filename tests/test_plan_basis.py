@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.card_figures import CardFigures, write_figures
+from cluster.gpus import Gpu, GpuReading
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.basis import PlanBasis
 from cluster.memory_plan.card_sizes import ASSUMED_CARD, CARD_SIZES
@@ -16,11 +17,11 @@ from cluster.memory_plan.overheads import Overheads
 from cluster.memory_plan.phases import Device, Phase, Role
 from cluster.memory_plan.placements import Sharing
 from cluster.memory_plan.published import QWEN, published_shape
-from cluster.operations.plan import verdict
+from cluster.memory_plan.verdict import verdict
 from cluster.operations.plan_basis import card_of, host_total_bytes, plan_at_start
 from cluster.precision.measurement import read_gpu
 from cluster.preflight.finding import Level
-from cluster.preflight.gpus import Gpu, GpuReading, gpus
+from cluster.preflight.gpus import gpus
 from cluster.preflight.planned_memory import judge
 from configs.colocation import Colocation
 from configs.errors import UserError

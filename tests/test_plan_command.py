@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
+from cluster.gpus import GpuReading
 from cluster.memory_plan.work import WorkSource
 from cluster.operations import plan as operation
 from cluster.operations import plan_basis
-from cluster.preflight.gpus import GpuReading
 from configs.colocation import Colocation
 from configs.errors import UserError
 from configs.loading import load_config

@@ -11,12 +11,13 @@ import pytest
 from packaging.requirements import Requirement
 
 from cluster.embedded_models import SMOLLM2
+from cluster.gpus import Gpu, GpuReading, read_gpus, visible
 from cluster.memory_plan import plan_memory
 from cluster.memory_plan.published import published_shape
 from cluster.placement import check_resources
 from cluster.preflight import machine, versions
 from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
-from cluster.preflight.gpus import Gpu, GpuReading, gpus, read_gpus, visible
+from cluster.preflight.gpus import gpus
 from cluster.preflight.planned_memory import judge, planned_memory
 from cluster.vllm_build import NEEDS_A_GPU
 from configs.errors import UserError

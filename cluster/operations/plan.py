@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich import box
 from rich.table import Table
 
-from cluster.free_memory import total_memory_bytes
+from cluster.gpus import read_gpus
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
-from cluster.operations.plan_basis import basis_of, card_of, host_total_bytes
+from cluster.memory_plan.verdict import GIB, verdict
+from cluster.operations.plan_basis import basis_of, budget_bytes, card_of, host_total_bytes
 from cluster.operations.plan_cards import CardRow, card_rows, card_table
 from cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
 from cluster.precision.resolved import with_precision
-from cluster.preflight.gpus import read_gpus
 from cluster.reports.progress import make_console
 from cluster.time_plan.plan import TimePlan
 from cluster.time_plan.sentences import plan_sentence, shorter_way
 from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
 from configs.schema import RunConfig
 
-GIB = 2**30
 DEVICES = {
     Device.SHARED_GPU: "one GPU for engine and learner",
     Device.OWN_GPUS: "a GPU each for engine and learner",
@@ -60,15 +58,6 @@ def time_of(config: RunConfig) -> TimePlan | str:
         return plan_before(config)
     except (UserError, OSError, ValueError) as fault:
         return f"the time is not known: {fault}"
-
-
-def budget_bytes(config: RunConfig, given: str | None) -> int:
-    """As given, else of the smallest GPU, else 24 GB; of this machine for a configuration without GPUs."""
-    if given is not None:
-        return _bytes_of(given)
-    if config.rollout.num_gpus == 0:
-        return total_memory_bytes()
-    return card_of(config, read_gpus()).usable_bytes
 
 
 def record(made: MemoryPlan, config: RunConfig) -> dict:
@@ -112,60 +101,6 @@ def record(made: MemoryPlan, config: RunConfig) -> dict:
         "remedy": None if made.remedy is None else asdict(made.remedy),
         "verdict": verdict(made),
     }
-
-
-def verdict(made: MemoryPlan) -> str:
-    """One sentence."""
-    chosen = made.chosen
-    if chosen is not None:
-        how = f" with {chosen.colocation}" if made.device is Device.SHARED_GPU else ""
-        return (
-            f"It fits{how}: {chosen.peak_bytes / GIB:.2f} of {made.budget_bytes / GIB:.2f} GiB at the peak, which "
-            f"leaves {chosen.margin_bytes / GIB:.2f}."
-        )
-    changes = changes_that_fit(made)
-    if changes:
-        return f"It does not fit: {lack(made)}; it would with {changes}."
-    return f"It does not fit: {lack(made)}, and no settings would do: take a smaller model or {made.larger}."
-
-
-def lack(made: MemoryPlan) -> str:
-    """Of what there is too little, for a plan that does not fit."""
-    budget = f"{made.budget_bytes / GIB:.2f} GiB"
-    least = min(made.options, key=lambda option: option.peak_bytes)
-    if least.peak_bytes > made.budget_bytes and not made.lacks_host:
-        return f"at the peak it takes {least.peak_bytes / GIB:.2f} GiB at least, of {budget}"
-    short = next((option for option in made.options if not option.fits_host), None)
-    is_short = made.lacks_host or least.kv_bytes >= least.min_kv_bytes
-    if short is not None and short.host_limit_bytes is not None and is_short:
-        return (
-            f"with {short.colocation} {short.host_bytes / GIB:.2f} GiB lie pinned on the host, which has "
-            f"{short.host_limit_bytes / GIB:.2f}"
-        )
-    return (
-        f"the engine's share leaves {least.kv_bytes / GIB:.2f} GiB for its KV cache, and one sequence of "
-        f"model.max_context_tokens takes {least.min_kv_bytes / GIB:.2f}"
-    )
-
-
-def changes_that_fit(made: MemoryPlan) -> str:
-    """As on a command line; empty where no settings would do."""
-    changes = {} if made.remedy is None else made.remedy.changes
-    return " ".join(f"{key}={_shown(value)}" for key, value in changes.items())
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
-def _bytes_of(given: str) -> int:
-    try:
-        found = int(TypeAdapter(ByteSize).validate_python(given))
-    except ValidationError:
-        found = 0
-    if found <= 0:
-        raise UserError(f"--gpu-memory is '{given}', which is no amount of memory: give one like 24GB or 24GiB.")
-    return found
 
 
 def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:

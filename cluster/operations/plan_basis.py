@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from cluster.free_memory import free_memory_bytes, total_memory_bytes
+from cluster.gpus import GpuReading, read_gpus
 from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from cluster.memory_plan.basis import PlanBasis
 from cluster.memory_plan.card_sizes import ASSUMED_CARD
@@ -12,8 +15,8 @@ from cluster.memory_plan.measured import read_measured
 from cluster.memory_plan.model_config import model_config_of
 from cluster.memory_plan.overheads import Overheads
 from cluster.memory_plan.work import WorkSource
-from cluster.preflight.gpus import GpuReading, read_gpus
 from cluster.ray_address import cluster_address
+from configs.errors import UserError
 from configs.schema import RunConfig
 
 
@@ -74,3 +77,22 @@ def _counted_work(config: RunConfig) -> WorkSource | None:
     from cluster.memory_plan.learner_on_meta import measured_work
 
     return measured_work(config, model_config_of(config))
+
+
+def budget_bytes(config: RunConfig, given: str | None) -> int:
+    """As given, else of the smallest GPU, else 24 GB; of this machine for a configuration without GPUs."""
+    if given is not None:
+        return _bytes_of(given)
+    if config.rollout.num_gpus == 0:
+        return total_memory_bytes()
+    return card_of(config, read_gpus()).usable_bytes
+
+
+def _bytes_of(given: str) -> int:
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(given))
+    except ValidationError:
+        found = 0
+    if found <= 0:
+        raise UserError(f"--gpu-memory is '{given}', which is no amount of memory: give one like 24GB or 24GiB.")
+    return found

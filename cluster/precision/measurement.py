@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cluster.gpus import BFLOAT16_SINCE, read_gpus
 from cluster.memory_plan import ModelShape
 from cluster.precision.rates import BFLOAT16, FLOAT32, Machine, ProductRates
-from cluster.preflight.gpus import BFLOAT16_SINCE, read_gpus
 from cluster.processor import has_bfloat16, processor_name
 
 NUM_PROBE_ROWS, MAX_ROWS = 8, 512

@@ -11,13 +11,14 @@ from typing import TypeVar
 
 from actors.data.question_sets import QuestionSets, load_question_sets
 from cluster.embedded_models import model_folder
+from cluster.gpus import read_gpus
 from cluster.memory_plan.model_config import shape_of
 from cluster.operations.question_budget import encoder_of_run
 from cluster.placement import ray_session
 from cluster.precision.resolved import with_precision, without_measurement
 from cluster.preflight import data_checks, machine, model_files, ray_checks, versions
 from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
-from cluster.preflight.gpus import gpus, read_gpus
+from cluster.preflight.gpus import gpus
 from cluster.preflight.judge_check import judge_checks
 from cluster.preflight.planned_memory import planned_memory
 from cluster.preflight.round_trip import adapter_round_trip

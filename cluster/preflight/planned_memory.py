@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cluster.free_memory import free_memory_bytes
+from cluster.gpus import GpuReading
 from cluster.memory_plan import MemoryPlan, plan_memory
 from cluster.memory_plan.model_config import shape_of
 from cluster.memory_plan.phases import Device
-from cluster.operations.plan import GIB, budget_bytes, changes_that_fit, lack, verdict
-from cluster.operations.plan_basis import basis_of, card_of, host_total_bytes
+from cluster.memory_plan.verdict import GIB, changes_that_fit, lack, verdict
+from cluster.operations.plan_basis import basis_of, budget_bytes, card_of, host_total_bytes
 from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.preflight.gpus import GpuReading
 from configs.schema import RunConfig
 
 

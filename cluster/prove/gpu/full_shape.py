@@ -27,8 +27,7 @@ from cluster.messages import (
     ScoredGroup,
     WarmStartExample,
 )
-from cluster.operations.plan import budget_bytes
-from cluster.operations.plan_basis import plan_at_start
+from cluster.operations.plan_basis import budget_bytes, plan_at_start
 from cluster.placement import ray_session, start_learner, start_rollout_pool, start_supervised_learner
 from cluster.prove.gpu import matmul_rate
 from cluster.prove.gpu.cuda import UsedPeak, used_bytes
