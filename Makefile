@@ -25,16 +25,16 @@ ci: $(READY) lint types  ## What CI runs: all tests but the soak's, with skips f
 	FLOE_CI=1 $(PYTEST) -m "not soak"
 
 soak: $(READY)  ## Kill a run's processes again and again, watch a long run's memory, and run the cases beyond CI's
-	$(BIN)/python -m cluster.soak
+	$(BIN)/python -m floe.cluster.soak
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests -m soak
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests/test_resume.py -m ""
-	$(BIN)/python -m cluster.prove.gpu --device cpu --again
+	$(BIN)/python -m floe.cluster.prove.gpu --device cpu --again
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
-	$(BIN)/python -m cluster.prove
+	$(BIN)/python -m floe.cluster.prove
 
 prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where they were left: DEVICE=cpu QUICK=1 PARTS="2 3" AGAIN=1
-	$(BIN)/python -m cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)
+	$(BIN)/python -m floe.cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)
 
 setup: $(READY)  ## Create .venv and install everything
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.prompting.prompts import stop_texts
-from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
-from configs.colocation import TAKE_TURNS
-from configs.quick_imports import without_collections
-from configs.schema import RunConfig
+from floe.actors.prompting.prompts import stop_texts
+from floe.cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
+from floe.configs.quick_imports import without_collections
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import TAKE_TURNS
 
 
 class RolloutActor:
@@ -22,7 +22,7 @@ class RolloutActor:
         with without_collections():
             import torch
 
-            from actors.vllm_engine import VllmEngine
+            from floe.actors.engine.vllm_engine import VllmEngine
 
         if config.rollout.num_threads:
             torch.set_num_threads(config.rollout.num_threads)

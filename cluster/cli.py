@@ -10,18 +10,18 @@ from typing import Annotated
 
 import typer
 
-from cluster.ablate_cli import ablate
-from cluster.bench_cli import bench
-from cluster.command_paths import given_path
-from cluster.environment import environment_overrides, logs_dir
-from cluster.export_cli import ask, export
-from cluster.failure_report import first_screen, note_failure
-from cluster.graph_reward_cli import train_graph_reward
-from cluster.interrupts import terminations_as_ctrl_c
-from cluster.prepare_cli import prepare
-from cluster.report_cli import report, runs
-from cluster.reports.shown_text import say, show_what_cant_be_encoded
-from configs.errors import (
+from floe.cluster.commands.ablate import ablate
+from floe.cluster.commands.bench import bench
+from floe.cluster.commands.export import ask, export
+from floe.cluster.commands.graph_reward import train_graph_reward
+from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.prepare import prepare
+from floe.cluster.commands.report import report, runs
+from floe.cluster.environment import environment_overrides, logs_dir
+from floe.cluster.loop.stop_request import terminations_as_ctrl_c
+from floe.cluster.run_folder.failure_report import first_screen, note_failure
+from floe.cluster.terminal.shown_text import say, show_what_cant_be_encoded
+from floe.configs.errors import (
     EXIT_CODE_FAULT,
     EXIT_CODE_INTERRUPTED,
     EXIT_CODE_LOST,
@@ -31,8 +31,8 @@ from configs.errors import (
     UserError,
     is_stop,
 )
-from configs.loading import load_config
-from configs.quick_imports import without_collections
+from floe.configs.files.loading import load_config
+from floe.configs.quick_imports import without_collections
 
 app = typer.Typer(
     help="Post-trains language models to write SQL, with the result of running the SQL as reward.",
@@ -71,8 +71,8 @@ def train(
     unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
     """Warm-start a policy, train it with GRPO and compare before and after; or go on with a run that was broken off."""
-    from cluster.run_folder import config_of_run, new_run_dir
-    from cluster.supervisor import supervise
+    from floe.cluster.run_folder.layout import config_of_run, new_run_dir
+    from floe.cluster.training.supervisor import supervise
 
     if (config is None) == (resume is None) or (resume is not None and run_dir is not None):
         raise UserError("floe train takes either --config FILE (with or without --run-dir) or --resume RUN_DIR.")
@@ -89,7 +89,7 @@ def train(
         first = ["train", *arguments, *(overrides or ())]
         raise typer.Exit(supervise(first, run_dir, resolved.run.retries, lambda line: say(line, to_stderr=True)))
     with without_collections():
-        from cluster.operations import train as operation
+        from floe.cluster.operations import train as operation
 
     (operation.train if resume is None else operation.resume)(resolved, run_dir)
 
@@ -121,7 +121,7 @@ def evaluate(
     given = [f"evaluation.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
     with without_collections():
-        from cluster.operations import evaluate as operation
+        from floe.cluster.operations import evaluate as operation
 
     chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
     operation.evaluate(resolved, chosen)
@@ -136,7 +136,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Compare two evaluations of the same questions: paired differences, McNemar's test, what changed."""
-    from cluster.operations import compare as operation
+    from floe.cluster.operations import compare as operation
 
     operation.compare(a, b, as_json)
 
@@ -181,7 +181,7 @@ def score(
     }
     given = [f"reward.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(None, [*given, *(overrides or ())]).reward
-    from cluster.operations import score as operation
+    from floe.cluster.operations import score as operation
 
     raise typer.Exit(operation.score(questions, databases, predictions, resolved, as_json, allow_missing_databases))
 
@@ -198,7 +198,7 @@ def prompt(
         raise UserError("floe prompt needs one of --question ID and --summary: give either.")
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
     with without_collections():
-        from cluster.operations import prompt as operation
+        from floe.cluster.operations import prompt as operation
 
     if question is None:
         operation.summarise_prompts(resolved)
@@ -214,7 +214,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Print where a run is, what it waits for, and whether it is alive."""
-    from cluster.operations import status as operation
+    from floe.cluster.operations import status as operation
 
     operation.status(run_dir, as_json)
 
@@ -230,7 +230,7 @@ def doctor(
     """Check this machine, the model and the data for a run; a line each. Ends with 2 when there is a fault."""
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
     with without_collections():
-        from cluster.operations import doctor as operation
+        from floe.cluster.operations import doctor as operation
 
     raise typer.Exit(operation.doctor(resolved, as_json))
 
@@ -247,7 +247,7 @@ def plan(
     """Print what a run will hold in memory, and about how long it takes. Ends with 3 when it doesn't fit."""
     resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
     with without_collections():
-        from cluster.operations import plan as operation
+        from floe.cluster.operations import plan as operation
 
     raise typer.Exit(operation.plan(resolved, gpu_memory, as_json))
 

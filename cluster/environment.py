@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from cluster.contained.own_code import with_own_code
+from floe.cluster.contained.own_code import with_own_code
 
 # PyTorch's own kernels, its oneDNN (matrix products) and its MKL (float32 matrix products) read these at their start.
 MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")

@@ -99,5 +99,5 @@ else
 fi
 
 say "step 4 of 4, building DeepSpeed's operators, once for this environment: one to four minutes"
-"$venv/bin/python" -m learner.deepspeed_operators
+"$venv/bin/python" -m floe.learner.optimizer.deepspeed_operators
 say "done in $((SECONDS - started)) s"

@@ -1,7 +1,7 @@
 """What the driver waits for: who waits, for what, since when and for how long at most.
 
 Pure bookkeeping. The code that waits takes its seconds from `Wait.left_s` and raises `Wait.too_long()` when they are
-used up; `cluster/run_watch.py` shows the waits to the person who watches.
+used up; `cluster/training/run_watch.py` shows the waits to the person who watches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from configs.errors import LostError
+from floe.configs.errors import LostError
 
 LINE_EVERY_S = 60.0
 REMEDY = "see Ray's logs for what holds it up, or raise cluster.step_timeout_s"

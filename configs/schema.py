@@ -7,15 +7,21 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.addresses import is_host_and_port
-from configs.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
-from configs.colocation import Colocation
-from configs.engine_batch import MIN_BATCHED_TOKENS
-from configs.health_section import HealthSection
-from configs.learning_sections import AlgorithmSection, LearnerSection, LoraSection, Section, WarmStartSection
-from configs.reward_sections import RewardSection
-from configs.run_section import RunSection
-from configs.sampling_sections import EvaluationSection, RolloutSection
+from floe.configs.sections.addresses import is_host_and_port
+from floe.configs.sections.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
+from floe.configs.sections.colocation import Colocation
+from floe.configs.sections.engine_batch import MIN_BATCHED_TOKENS
+from floe.configs.sections.health_section import HealthSection
+from floe.configs.sections.learning_sections import (
+    AlgorithmSection,
+    LearnerSection,
+    LoraSection,
+    Section,
+    WarmStartSection,
+)
+from floe.configs.sections.reward_sections import RewardSection
+from floe.configs.sections.run_section import RunSection
+from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSection
 
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs

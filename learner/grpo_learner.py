@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from cluster.messages import (
+from floe.cluster.messages import (
     AdapterManifest,
     EqualityReport,
     LearnerRank,
@@ -20,19 +20,21 @@ from cluster.messages import (
     ScoredGroup,
     StepReport,
 )
-from configs.colocation import TAKE_TURNS, Colocation
-from configs.schema import RunConfig
-from learner.adapter_export import AdapterExport
-from learner.adapter_files import read_adapter, write_adapter
-from learner.allocator_peaks import AllocatorPeaks, forget_peaks
-from learner.batch import training_groups
-from learner.deepspeed_engine import DeepSpeedEngine, training_device
-from learner.families.start_check import check_policy
-from learner.frozen_weights import FrozenWeights, give_back_cached_blocks
-from learner.grpo_loss import LossTerms, grpo_loss
-from learner.offenders import largest_losses
-from learner.packing import Pack, PrefixGroup, empty_pack
-from learner.policy import (
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import TAKE_TURNS, Colocation
+from floe.learner.adapter.export import AdapterExport
+from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.equality.start_check import check_policy
+from floe.learner.loss.grpo_loss import LossTerms, grpo_loss
+from floe.learner.loss.offenders import largest_losses
+from floe.learner.loss.training_groups import training_groups
+from floe.learner.optimizer.allocator_peaks import AllocatorPeaks, forget_peaks
+from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
+from floe.learner.optimizer.frozen_weights import FrozenWeights, give_back_cached_blocks
+from floe.learner.optimizer.schedule import learning_rate
+from floe.learner.packing.packs import Pack, PrefixGroup, empty_pack
+from floe.learner.packing.rank_balance import RankShare, rank_share
+from floe.learner.policy.policy import (
     adapter_tensors,
     answer_logprobs,
     build_policy,
@@ -41,9 +43,7 @@ from learner.policy import (
     reference_logprobs,
     text_logprobs,
 )
-from learner.rank_balance import RankShare, rank_share
-from learner.schedule import learning_rate
-from learner.step_meter import StepMeter
+from floe.learner.step_meter import StepMeter
 
 
 class GrpoLearner:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.messages import (
+from floe.cluster.messages import (
     AdapterManifest,
     EqualityReport,
     LearnerRank,
@@ -19,8 +19,8 @@ from cluster.messages import (
     WarmStartExample,
     WarmStartReport,
 )
-from configs.quick_imports import without_collections
-from configs.schema import RunConfig
+from floe.configs.quick_imports import without_collections
+from floe.configs.schema import RunConfig
 
 
 class _Rank:
@@ -32,7 +32,7 @@ class _Rank:
     def meeting_point(self, node_address: Callable[[], str]) -> tuple[str, int]:
         """Host and port at which this process, as rank 0, will wait for the others."""
         with without_collections():
-            from learner.deepspeed_engine import free_port
+            from floe.learner.optimizer.deepspeed_engine import free_port
 
         host = node_address()
         return host, free_port(host)
@@ -49,7 +49,7 @@ class LearnerActor(_Rank):
     def join(self, rank: LearnerRank) -> None:
         """Returns when every rank has joined."""
         with without_collections():
-            from learner.grpo_learner import GrpoLearner
+            from floe.learner.grpo_learner import GrpoLearner
 
         self._learner = GrpoLearner(*self._made_of, rank)
 
@@ -95,7 +95,7 @@ class WarmStartActor(_Rank):
 
     def join(self, rank: LearnerRank) -> None:
         """Returns when every rank has joined."""
-        from learner.supervised import SupervisedLearner
+        from floe.learner.supervised import SupervisedLearner
 
         self._learner = SupervisedLearner(*self._made_of, rank)
 

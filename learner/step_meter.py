@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 
 import torch
 
-from cluster.messages import StepReport
-from learner.allocator_peaks import AllocatorPeaks
-from learner.grpo_loss import LossTerms
-from learner.importance import effective_sample_share, is_known
-from learner.packing import Pack
+from floe.cluster.messages import StepReport
+from floe.learner.loss.grpo_loss import LossTerms
+from floe.learner.loss.importance import effective_sample_share, is_known
+from floe.learner.optimizer.allocator_peaks import AllocatorPeaks
+from floe.learner.packing.packs import Pack
 
 
 class StepMeter:

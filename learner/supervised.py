@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from cluster.messages import LearnerRank, PromptWithAnswers, WarmStartBatch, WarmStartExample, WarmStartReport
-from configs.health_section import EQUALITY_LIMIT_S
-from configs.schema import RunConfig
-from learner.adapter_export import to_blob
-from learner.adapter_files import write_adapter
-from learner.deepspeed_engine import DeepSpeedEngine, training_device
-from learner.families.start_check import check_policy
-from learner.packing import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
-from learner.policy import adapter_tensors, build_policy, packed_logprobs
-from learner.rank_balance import RankShare, rank_share
-from learner.schedule import learning_rate
-from learner.warm_start_progress import WarmStartProgress
+from floe.cluster.messages import LearnerRank, PromptWithAnswers, WarmStartBatch, WarmStartExample, WarmStartReport
+from floe.configs.schema import RunConfig
+from floe.configs.sections.health_section import EQUALITY_LIMIT_S
+from floe.learner.adapter.export import to_blob
+from floe.learner.adapter.files import write_adapter
+from floe.learner.equality.start_check import check_policy
+from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
+from floe.learner.optimizer.schedule import learning_rate
+from floe.learner.packing.packs import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
+from floe.learner.packing.rank_balance import RankShare, rank_share
+from floe.learner.policy.policy import adapter_tensors, build_policy, packed_logprobs
+from floe.learner.warm_start_progress import WarmStartProgress
 
 
 class SupervisedLearner:

@@ -8,8 +8,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.messages import WarmStartReport
-from configs.foreign_files import parsed_json
+from floe.cluster.messages import WarmStartReport
+from floe.configs.files.foreign_files import parsed_json
 
 FILE = "progress.json"
 

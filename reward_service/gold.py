@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.messages import Outcome
-from reward_service.comparison import Answer
-from reward_service.verdict import Verdict
+from floe.cluster.messages import Outcome
+from floe.reward_service.comparison.comparison import Answer
+from floe.reward_service.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

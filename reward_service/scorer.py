@@ -7,19 +7,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.contained.process import ContainedProcess, ProcessUnavailable
-from cluster.contained.runs import run_all
-from cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
-from configs.schema import RewardSection
-from reward_service.designs.arctic import Arctic
-from reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
-from reward_service.designs.registry import make_design
-from reward_service.executor_settings import ExecutorSettings
-from reward_service.extraction import extract_sql
-from reward_service.group_run import GroupRun
-from reward_service.statement import rejection_reason
-from reward_service.unscorable import GoldUnusable, GroupUnscorable
-from reward_service.verdict import Verdict, message_of
+from floe.cluster.contained.process import ContainedProcess, ProcessUnavailable
+from floe.cluster.contained.runs import run_all
+from floe.cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.designs.arctic import Arctic
+from floe.reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
+from floe.reward_service.designs.registry import make_design
+from floe.reward_service.sandbox.executor_settings import ExecutorSettings
+from floe.reward_service.sandbox.group_run import GroupRun
+from floe.reward_service.sql_text.extraction import extract_sql
+from floe.reward_service.sql_text.statement import rejection_reason
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
+from floe.reward_service.verdict import Verdict, message_of
 
 CORRECTNESS = Design(rewards=Arctic())
 

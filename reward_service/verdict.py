@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from cluster.messages import Outcome
+from floe.cluster.messages import Outcome
 
 MAX_MESSAGE_CHARS = 300
 

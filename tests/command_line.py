@@ -23,7 +23,7 @@ def floe(
     environment = {**os.environ, "FLOE_HOME": str(home), "HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
-        [python, "-m", "cluster.cli", *arguments],
+        [python, "-m", "floe.cluster.cli", *arguments],
         cwd=home,
         env=environment,
         capture_output=True,

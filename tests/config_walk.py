@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from configs.complaints import dotted_keys
-from configs.errors import ConfigError
-from configs.loading import load_config
-from configs.schema import RunConfig
-from configs.yaml_text import PlainDumper, read_yaml
+from floe.configs.errors import ConfigError
+from floe.configs.files.complaints import dotted_keys
+from floe.configs.files.loading import load_config
+from floe.configs.files.yaml_text import PlainDumper, read_yaml
+from floe.configs.schema import RunConfig
 
 ODD_VALUES = {  # YAML
     "text": "some words",

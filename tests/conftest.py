@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from cluster.vllm_build import installed_builds
+from floe.cluster.machine.vllm_build import installed_builds
 from tests.command_line import REPOSITORY, config, floe
 from tests.cpu_engine import skip_reason
 from tests.preloaded.python import end_server, start_server

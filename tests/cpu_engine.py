@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from cluster.vllm_build import needs_gpu
+from floe.cluster.machine.vllm_build import needs_gpu
 
 MARKER = "cpu_engine"
 FIXTURES = {"home", "other_home", "smoke_run"}  # of runs on the processor

@@ -13,12 +13,12 @@ from pathlib import Path
 import vllm.platforms.cpu
 from transformers import AutoConfig
 
-from actors.vllm_engine import VllmEngine
-from actors.vllm_prompt_sharing import PromptSharing
-from cluster.bench.random_adapter import random_adapter
-from cluster.messages import AdapterManifest, GroupRequest, Question, RolloutGroup
-from configs.loading import load_config
-from learner.adapter_export import export_blob
+from floe.actors.engine.vllm_engine import VllmEngine
+from floe.actors.engine.vllm_prompt_sharing import PromptSharing
+from floe.cluster.messages import AdapterManifest, GroupRequest, Question, RolloutGroup
+from floe.cluster.preflight.sample_adapter import random_adapter
+from floe.configs.files.loading import load_config
+from floe.learner.adapter.export import export_blob
 
 PROMPT_TOKENS = (40, 75, 9)
 OVERRIDES = [

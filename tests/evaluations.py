@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cluster.messages import Outcome
-from cluster.reports.evaluation_record import (
+from floe.cluster.evaluation.saved_evaluation import (
     HARNESS_VERSION,
     Evaluation,
     EvaluationIdentity,
     GreedyAnswer,
     QuestionRecord,
 )
+from floe.cluster.messages import Outcome
 
 IDENTITY = EvaluationIdentity(
     harness_version=HARNESS_VERSION,

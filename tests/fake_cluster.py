@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cluster.broadcast import Exported, Published
-from cluster.controller import Stop, train_grpo
-from cluster.generation import InTurn
-from cluster.messages import (
+from floe.cluster.loop.adapter_broadcast import Exported, Published
+from floe.cluster.loop.controller import Stop, train_grpo
+from floe.cluster.loop.dynamic_sampling import Refill, collect_step
+from floe.cluster.loop.generation import InTurn
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.loop.step_clock import StepTimings
+from floe.cluster.loop.token_budget import TokenBudget
+from floe.cluster.messages import (
     AdapterManifest,
     Completion,
     GroupRequest,
@@ -18,10 +22,6 @@ from cluster.messages import (
     ScoreRequest,
     StepReport,
 )
-from cluster.refill import Refill, collect_step
-from cluster.reports.step_clock import StepTimings
-from cluster.scoring import Collected
-from cluster.token_budget import TokenBudget
 from tests.scored_groups import step_report
 
 PREFILL = "SELECT "

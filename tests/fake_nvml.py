@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from cluster.reports.gpu_step import GPU_ROLES, CardUse, GpuPhase
+from floe.cluster.tracking.gpu_step import GPU_ROLES, CardUse, GpuPhase
 
 GIB = 2**30
 

@@ -17,7 +17,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-from actors.vllm_engine_args import prompt_sharing
+from floe.actors.engine.vllm_engine_args import prompt_sharing
 from tests.tiny_models import tiny_llama_config
 
 BLOCK = 16

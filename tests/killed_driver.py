@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from cluster import cli, training
-from cluster.broadcast import Broadcast
-from cluster.checkpoint import CheckpointStore
-from cluster.learner_handle import LearnerHandle
-from cluster.reward_pool import RewardPool
-from cluster.rollout_pool import RolloutPool
+from floe.cluster import cli
+from floe.cluster.checkpoints.store import CheckpointStore
+from floe.cluster.loop.adapter_broadcast import Broadcast
+from floe.cluster.ray_actors.learner_handle import LearnerHandle
+from floe.cluster.ray_actors.reward_pool import RewardPool
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.cluster.training import attempt as training
 
 LEARNING_S = 0.1  # into the update, which takes longer
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cluster.broadcast import PROBE_VERSION
-from cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup, ScoredGroup
+from floe.cluster.loop.adapter_broadcast import PROBE_VERSION
+from floe.cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup, ScoredGroup
 
 
 class Mortal:

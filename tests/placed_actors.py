@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from cluster.messages import LearnerRank
+from floe.cluster.messages import LearnerRank
 
 EVENTS = "events"  # file in the model's folder
 

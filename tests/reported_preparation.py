@@ -13,14 +13,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from actors.layouts.registry import layout_named
-from actors.prompting.prompt_encoder import PromptEncoder
-from actors.prompting.prompts import schema_text
-from cluster.messages import Question
-from cluster.operations.preparation_sources import file_sources, layout_sources
-from cluster.operations.prepare import PrepareOptions, prepare
-from configs.errors import UserError
-from configs.schema import PromptSection, RewardSection
+from floe.actors.layouts.registry import layout_named
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.prompting.prompts import schema_text
+from floe.cluster.messages import Question
+from floe.cluster.operations.prepare import PrepareOptions, prepare
+from floe.cluster.preparation.sources import file_sources, layout_sources
+from floe.configs.errors import UserError
+from floe.configs.schema import PromptSection, RewardSection
 from tests.command_line import REPOSITORY
 
 FOLDER = REPOSITORY.parent / "shared" / "data" / "reported" / "preparation"

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.messages import Outcome
-from cluster.reports.evaluation_record import Evaluation
-from cluster.reports.evaluation_table import PolicyAnswers, evaluation_report
-from cluster.reports.rollout_log import RolloutLog, rollouts
-from cluster.run_status import RunState, RunStatus
-from configs.loading import dump_config, load_config
+from floe.cluster.evaluation.before_after_table import PolicyAnswers, evaluation_report
+from floe.cluster.evaluation.saved_evaluation import Evaluation
+from floe.cluster.messages import Outcome
+from floe.cluster.run_folder.status import RunState, RunStatus
+from floe.cluster.tracking.rollout_log import RolloutLog, rollouts
+from floe.configs.files.loading import dump_config, load_config
 from tests.evaluations import evaluation, record
 
 SCRIPT = "CREATE TABLE item (name TEXT, price REAL); INSERT INTO item VALUES ('pen', 1.5), ('cup', 4), ('12', NULL);"

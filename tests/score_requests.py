@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from configs.schema import RewardSection
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.scorer import Scorer
 
 LIMIT_S = 0.3
 GOLD = "SELECT name FROM emp"

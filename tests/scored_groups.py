@@ -2,7 +2,7 @@
 
 import math
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, StepReport
+from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, StepReport
 
 
 def scored_group(

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.layouts.registry import layout_named
-from cluster.operations.preparation_sources import Source, layout_sources
+from floe.actors.layouts.registry import layout_named
+from floe.cluster.preparation.sources import Source, layout_sources
 
 SLOW_SQL = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000000) SELECT max(i) FROM n"
 

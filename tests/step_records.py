@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from cluster.broadcast import Published
-from cluster.messages import Outcome
-from cluster.reports.step_clock import StepTimings
-from cluster.reports.step_metrics import StepMetrics, step_metrics
+from floe.cluster.loop.adapter_broadcast import Published
+from floe.cluster.loop.step_clock import StepTimings
+from floe.cluster.messages import Outcome
+from floe.cluster.tracking.step_metrics import StepMetrics, step_metrics
 from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group, step_report
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ablation.arm_runs import START, ArmRun, planned_runs, shared_precision, train
-from cluster.ablation.arms import Arm, arms_of
-from cluster.ablation.judged_rollouts import measures_of
-from cluster.ablation.measures import (
+from floe.cluster.ablation.arm_runs import START, ArmRun, planned_runs, shared_precision, train
+from floe.cluster.ablation.arms import Arm, arms_of
+from floe.cluster.ablation.judged_rollouts import measures_of
+from floe.cluster.ablation.measures import (
     ArmMeasures,
     Rollout,
     correlation,
@@ -22,16 +22,16 @@ from cluster.ablation.measures import (
     steps_of,
     wrong_share,
 )
-from cluster.ablation.plot import ablation_page
-from cluster.ablation.report import ablation_report
-from cluster.messages import Outcome, ScoredGroup
-from cluster.precision.resolved import with_dtypes
-from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
-from cluster.reports.evaluation_table import PolicyAnswers
-from cluster.reports.rollout_log import RolloutLog
-from cluster.run_file_names import POLICY_FILE, ROLLOUTS_FILE
-from configs.errors import UserError
-from configs.loading import dump_config
+from floe.cluster.ablation.plot import ablation_page
+from floe.cluster.ablation.report import ablation_report
+from floe.cluster.evaluation.before_after_table import PolicyAnswers
+from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.messages import Outcome, ScoredGroup
+from floe.cluster.precision.resolved import with_dtypes
+from floe.cluster.run_folder.file_names import POLICY_FILE, ROLLOUTS_FILE
+from floe.cluster.tracking.rollout_log import RolloutLog
+from floe.configs.errors import UserError
+from floe.configs.files.loading import dump_config
 from tests.command_line import config
 from tests.score_requests import GOLD, make_database
 from tests.scored_groups import scored_group

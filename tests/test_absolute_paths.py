@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_folder import config_of_run
-from configs.loading import load_config
+from floe.cluster.run_folder.layout import config_of_run
+from floe.configs.files.loading import load_config
 from tests.run_folders import run_folder
 
 

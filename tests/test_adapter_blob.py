@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from actors.adapter_blob import PEFT_PREFIX, digest_of, tensors_of
-from configs.schema import LoraSection
-from learner.adapter_export import AdapterExport, export_blob
+from floe.actors.engine.adapter_blob import PEFT_PREFIX, digest_of, tensors_of
+from floe.configs.schema import LoraSection
+from floe.learner.adapter.export import AdapterExport, export_blob
 
 SHAPES = {"layers.0.q_proj": (8, 24, 16), "layers.1.up_proj": (8, 12, 20)}  # rank, inputs, outputs
 

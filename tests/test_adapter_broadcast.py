@@ -8,15 +8,15 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from actors.data.question_sets import load_question_sets
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.messages import GroupRequest
-from cluster.placement import put_blob, ray_session, start_rollout_pool
-from cluster.precision.resolved import with_recorded_precision
-from cluster.rollout_pool import RolloutPool
-from configs.errors import AdapterProofError
-from configs.loading import load_config
-from learner.adapter_export import export_blob
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.messages import GroupRequest
+from floe.cluster.precision.resolved import with_recorded_precision
+from floe.cluster.ray_actors.placement import put_blob, ray_session, start_rollout_pool
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.configs.errors import AdapterProofError
+from floe.configs.files.loading import load_config
+from floe.learner.adapter.export import export_blob
 from tests.command_line import REPOSITORY
 
 pytestmark = pytest.mark.engine

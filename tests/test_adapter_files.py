@@ -10,10 +10,10 @@ from safetensors.torch import load, save
 from transformers import LlamaForCausalLM
 from xxhash import xxh3_128_hexdigest
 
-from configs.errors import UserError
-from configs.schema import LoraSection
-from learner.adapter_export import export_blob, to_blob
-from learner.adapter_files import CONFIG, WEIGHTS, read_adapter, write_adapter
+from floe.configs.errors import UserError
+from floe.configs.schema import LoraSection
+from floe.learner.adapter.export import export_blob, to_blob
+from floe.learner.adapter.files import CONFIG, WEIGHTS, read_adapter, write_adapter
 from tests.tiny_models import tiny_llama_config
 
 TARGETS = ("q_proj", "v_proj", "down_proj")

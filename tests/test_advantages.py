@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.advantages import group_advantages, is_zero_variance
+from floe.learner.loss.advantages import group_advantages, is_zero_variance
 
 SCALES = ("none", "std", "batch")
 ROOT_3 = math.sqrt(3)

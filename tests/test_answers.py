@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cluster.answers import Harness
-from cluster.evaluation_records import question_records
-from cluster.messages import Outcome, Question, ResultProfile, Score
-from configs.schema import RunConfig
+from floe.cluster.evaluation.harness import Harness
+from floe.cluster.evaluation.records import question_records
+from floe.cluster.messages import Outcome, Question, ResultProfile, Score
+from floe.configs.schema import RunConfig
 from tests.fake_cluster import FakeCluster
 
 QUESTIONS = [

@@ -19,26 +19,26 @@ HOMES_OF_LIBRARIES = {
     "vllm": ["actors/vllm_*.py"],
     "deepspeed": ["learner/deepspeed_*.py"],
     "ray": ["cluster/*.py"],
-    "trl": ["cluster/bench/trl_way.py"],
-    "wandb": ["cluster/reports/wandb_run.py"],
-    "mlflow": ["cluster/reports/mlflow_run.py"],
+    "trl": ["cluster/bench/learner/trl_way.py"],
+    "wandb": ["cluster/tracking/wandb_run.py"],
+    "mlflow": ["cluster/tracking/mlflow_run.py"],
     "sqlglot": [
-        "actors/data/*.py",
+        "actors/questions/*.py",
         "cluster/reports/*.py",
-        "cluster/bench/query_variants.py",
+        "cluster/bench/reward/query_variants.py",
         "cluster/graph_training/*.py",
-        "reward_service/sql_similarity.py",
+        "reward_service/sql_text/sql_similarity.py",
         "reward_service/graph/*.py",
     ],
-    "openai": ["reward_service/judge.py"],
+    "openai": ["reward_service/judge/judge.py"],
     "bm25s": ["actors/prompting/value_index.py"],
-    "plotly": ["cluster/reports/page/figure_parts.py", "cluster/ablation/plot.py"],
-    "jinja2": ["cluster/reports/page/document.py"],
+    "plotly": ["cluster/report_page/figure_parts.py", "cluster/ablation/plot.py"],
+    "jinja2": ["cluster/report_page/document.py"],
     "sqlalchemy": ["actors/databases/*.py", "cluster/reports/*.py"],
 }
 # What a role may import from the project, beside its own package.
 ROLES = ("actors", "learner", "reward_service")
-SHARED_BY_ROLES = ["cluster.messages", "cluster.contained", "configs.*"]
+SHARED_BY_ROLES = ["floe.cluster.messages", "floe.cluster.contained", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child, and a key is
 # to stand nowhere else; the set-up's script runs before floe is installed.
 READS_ENVIRONMENT = [
@@ -46,16 +46,16 @@ READS_ENVIRONMENT = [
     "cluster/environment.py",
     "cluster/pip_settings.py",
     "cluster/contained/process.py",
-    "reward_service/judge.py",
-    "learner/operator_builds.py",  # what PyTorch's builds take from variables
+    "reward_service/judge/judge.py",
+    "learner/optimizer/operator_builds.py",  # what PyTorch's builds take from variables
 ]
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = [
     "cluster/cli.py",
-    "cluster/own_ray.py",
+    "cluster/ray_actors/own_ray.py",
     "actors/vllm_*.py",
     "learner/deepspeed_*.py",
-    "learner/operator_builds.py",
+    "learner/optimizer/operator_builds.py",
     "cluster/reports/*_run.py",
 ]
 ENVIRONMENT_WRITERS = ("setdefault", "update", "pop")
@@ -102,7 +102,7 @@ def import_faults(source: str, tree: ast.AST) -> list[str]:
             faults.append(f"{source} imports {module}: a role knows only itself, the messages and the configuration")
         if not matches(source, HOMES_OF_LIBRARIES.get(top, ["*"])):
             faults.append(f"{source} imports {module}: only {HOMES_OF_LIBRARIES[top]} may")
-        if allowed(module, ["cluster.cli"]):
+        if allowed(module, ["floe.cluster.cli"]):
             faults.append(f"{source} imports the command line")
     return faults
 
@@ -190,13 +190,13 @@ def test_every_source_file_keeps_the_rules(check):
         ("cluster/messages.py", "import numpy"),
         ("configs/schema.py", "from cluster import messages"),
         ("configs/schema.py", "import torch"),
-        ("actors/prompting/prompts.py", "from learner.policy import Policy"),
-        ("learner/policy.py", "from cluster import placement"),
+        ("actors/prompting/prompts.py", "from floe.learner.policy.policy import Policy"),
+        ("learner/policy/policy.py", "from cluster import placement"),
         ("reward_service/scorer.py", "def f():\n    import ray"),
-        ("cluster/controller.py", "import vllm.lora"),
-        ("learner/policy.py", "import deepspeed"),
-        ("cluster/controller.py", "from sqlalchemy import select"),
-        ("cluster/controller.py", "from cluster.cli import main"),
+        ("cluster/loop/controller.py", "import vllm.lora"),
+        ("learner/policy/policy.py", "import deepspeed"),
+        ("cluster/loop/controller.py", "from sqlalchemy import select"),
+        ("cluster/loop/controller.py", "from floe.cluster.cli import main"),
     ],
 )
 def test_a_forbidden_import_is_found(source, code):
@@ -207,10 +207,13 @@ def test_a_forbidden_import_is_found(source, code):
     ("source", "code"),
     [
         ("cluster/messages.py", "from dataclasses import dataclass"),
-        ("actors/prompting/prompts.py", "from cluster.messages import Question\nfrom actors.data.schema_text import x"),
-        ("actors/prompting/prompts.py", "from cluster import messages\nimport configs.schema"),
-        ("actors/vllm_engine.py", "import vllm"),
-        ("learner/deepspeed_engine.py", "import deepspeed"),
+        (
+            "actors/prompting/prompts.py",
+            "from floe.cluster.messages import Question\nfrom floe.actors.questions.schema_text import x",
+        ),
+        ("actors/prompting/prompts.py", "from cluster import messages\nimport floe.configs.schema"),
+        ("actors/engine/vllm_engine.py", "import vllm"),
+        ("learner/optimizer/deepspeed_engine.py", "import deepspeed"),
         ("cluster/operations/train.py", "import ray\nfrom learner import policy"),
     ],
 )

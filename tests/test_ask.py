@@ -8,13 +8,13 @@ from contextlib import closing
 import pytest
 from rich.console import Console
 
-from cluster.export_cli import policy_of
-from cluster.messages import Outcome, QueryResult
-from cluster.reports.answer_table import Asked
-from cluster.single_database import single_database
-from configs.errors import UserError
-from configs.schema import RewardSection
-from reward_service.result_reader import ResultReader
+from floe.cluster.commands.export import policy_of
+from floe.cluster.databases.single_database import single_database
+from floe.cluster.evaluation.answer_table import Asked
+from floe.cluster.messages import Outcome, QueryResult
+from floe.configs.errors import UserError
+from floe.configs.schema import RewardSection
+from floe.reward_service.sandbox.result_reader import ResultReader
 from tests.command_line import config, floe
 from tests.run_folders import run_folder
 

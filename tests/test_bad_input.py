@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.demo.build import write_demo
-from cluster import cli
-from cluster.checkpoint import CheckpointStore
-from cluster.environment import environment_overrides
-from cluster.run_state import RunInputs, RunState
-from cluster.status_file import read_status
-from configs.loading import dump_config, load_config
+from floe.actors.demo.build import write_demo
+from floe.cluster import cli
+from floe.cluster.checkpoints.state import RunInputs, RunState
+from floe.cluster.checkpoints.store import CheckpointStore
+from floe.cluster.environment import environment_overrides
+from floe.cluster.run_folder.status_file import read_status
+from floe.configs.files.loading import dump_config, load_config
 from tests.command_line import config, floe
 
 

@@ -11,20 +11,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from learner.policy import build_policy
+from floe.learner.policy.policy import build_policy
 from tests.test_architecture import PACKAGES, ROOT, imports_of, is_standard_library, tree_of
 from tests.tiny_models import save_tiny_llama
 
 BARE = [
-    "learner/advantages.py",
-    "learner/grpo_loss.py",
-    "learner/lora_linear.py",
-    "learner/merged_attention.py",
-    "learner/pack_attention.py",
-    "learner/packing.py",
-    "learner/policy.py",
-    "learner/shared_prefix_attention.py",
-    "learner/target_logprob.py",
+    "learner/loss/advantages.py",
+    "learner/loss/grpo_loss.py",
+    "learner/policy/lora_linear.py",
+    "learner/policy/merged_attention.py",
+    "learner/policy/pack_attention.py",
+    "learner/packing/packs.py",
+    "learner/policy/policy.py",
+    "learner/policy/shared_prefix_attention.py",
+    "learner/families/target_logprob.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "learner/families").glob("*.py")),
 ]
 FEW = {"numpy", "peft", "safetensors", "torch", "transformers", "xxhash"}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from actors.data.question_sets import load_question_sets
-from cluster.bench.constant_policies import kitchen_sink, named_table, replies
-from cluster.bench.hacking_bench import DESIGNS, mean_rewards
-from cluster.messages import Question
-from configs.schema import DataSection
-from reward_service.schema_reader import SchemaReader
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.bench.reward.constant_policies import kitchen_sink, named_table, replies
+from floe.cluster.bench.reward.hacking_bench import DESIGNS, mean_rewards
+from floe.cluster.messages import Question
+from floe.configs.schema import DataSection
+from floe.reward_service.reading.schema_reader import SchemaReader
 
 NUM_QUESTIONS = 12
 SCHEMA = {"singer": {"id": "", "name": ""}, "concert": {"year": ""}}

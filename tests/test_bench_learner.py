@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from cluster.bench import duration, learner_bench, learner_cases
-from cluster.bench.choice import chosen
-from cluster.bench.learner_cases import Case, random_group
-from cluster.bench.learner_figures import (
+from floe.cluster.bench import duration
+from floe.cluster.bench.choice import chosen
+from floe.cluster.bench.learner import learner_bench, learner_cases
+from floe.cluster.bench.learner.learner_cases import Case, random_group
+from floe.cluster.bench.learner.learner_figures import (
     SHARED,
     TRL,
     TRL_AS_SHIPPED,
@@ -22,13 +23,13 @@ from cluster.bench.learner_figures import (
     linear_fit,
     targets,
 )
-from cluster.bench.matmul_limit import MatmulLimit
-from cluster.bench.peak_memory import GIB, peak_growth_gib
-from cluster.time_plan.update_flops import Flops, ModelSizes, Work, update_flops, work_of
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import LoraSection
-from learner.packing import Branch, PrefixGroup, make_packs
+from floe.cluster.bench.learner.matmul_limit import MatmulLimit
+from floe.cluster.bench.learner.peak_memory import GIB, peak_growth_gib
+from floe.cluster.time_plan.update_flops import Flops, ModelSizes, Work, update_flops, work_of
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import LoraSection
+from floe.learner.packing.packs import Branch, PrefixGroup, make_packs
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 CPU = torch.device("cpu")

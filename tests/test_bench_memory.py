@@ -8,13 +8,13 @@ import numpy as np
 import psutil
 import pytest
 
-from cluster.bench import memory_bench
-from cluster.bench.peak_memory import ResidentPeak
-from cluster.memory_plan.model_config import shape_of
-from cluster.memory_plan.published import PUBLISHED
-from cluster.precision.resolved import with_precision
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster.bench import memory_bench
+from floe.cluster.bench.learner.peak_memory import ResidentPeak
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.memory_plan.shapes.published import PUBLISHED
+from floe.cluster.precision.resolved import with_precision
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
 
 MIB = 2**20
 

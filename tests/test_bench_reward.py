@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cluster.bench import reward_bench
-from cluster.bench.reward_workload import bench_questions
-from configs.loading import load_config
+from floe.cluster.bench.reward import reward_bench
+from floe.cluster.bench.reward.reward_workload import bench_questions
+from floe.configs.files.loading import load_config
 from tests.preloaded.python import NAME
 
 pytestmark = pytest.mark.engine

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from cluster.bench import choice, duration, rollout_bench, rollout_ways
-from cluster.bench.learner_cases import Case
-from cluster.bench.rollout_ways import bench_requests
-from configs.loading import load_config
+from floe.cluster.bench import choice, duration, rollout_bench, rollout_ways
+from floe.cluster.bench.learner.learner_cases import Case
+from floe.cluster.bench.rollout_ways import bench_requests
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cluster.bench import sync_bench
-from configs.loading import load_config
+from floe.cluster.bench import sync_bench
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY
 
 SMALL = {
@@ -34,8 +34,8 @@ def test_small_bench_times_every_part(monkeypatch, capsys, smoke_run):
 def test_the_3b_shape_has_the_parameters_it_is_said_to_have():
     from transformers import AutoConfig
 
-    from cluster.bench.random_adapter import random_adapter
-    from configs.schema import LoraSection
+    from floe.cluster.preflight.sample_adapter import random_adapter
+    from floe.configs.schema import LoraSection
 
     tensors = random_adapter(AutoConfig.for_model("qwen2", **sync_bench.QWEN_3B), LoraSection())
     assert sum(tensor.numel() for tensor in tensors.values()) == 29_933_568

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.broadcast import PROBE_VERSION, Broadcast
-from cluster.device_turns import DeviceTurns
-from cluster.messages import (
+from floe.cluster.loop.adapter_broadcast import PROBE_VERSION, Broadcast
+from floe.cluster.loop.device_turns import DeviceTurns
+from floe.cluster.messages import (
     AdapterManifest,
     AdapterReceipt,
     Completion,
@@ -18,7 +18,7 @@ from cluster.messages import (
     Question,
     RolloutGroup,
 )
-from configs.errors import AdapterProofError
+from floe.configs.errors import AdapterProofError
 from tests.fake_cluster import FakeCluster
 
 TEXT = (5, 6, 7, 8)

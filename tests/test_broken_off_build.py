@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from learner.operator_builds import OPERATORS, compiled_extensions_dir
+from floe.learner.optimizer.operator_builds import OPERATORS, compiled_extensions_dir
 from tests.command_line import REPOSITORY
 
 
@@ -19,7 +19,7 @@ def test_a_build_goes_on_behind_the_lock_of_one_that_was_killed(tmp_path):
     locks = [tmp_path / name / "lock" for name in OPERATORS]
     for lock in locks:
         lock.touch()
-    command = [sys.executable, "-m", "learner.deepspeed_operators"]
+    command = [sys.executable, "-m", "floe.learner.optimizer.deepspeed_operators"]
     found = subprocess.run(
         command,
         cwd=REPOSITORY,

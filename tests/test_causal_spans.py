@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from configs.schema import LoraSection, ModelSection
-from learner.pack_index import PackIndex
-from learner.packing import Branch, GroupLayout, Pack, PrefixGroup, make_packs
-from learner.policy import POLICY, build_policy, packed_logprobs
+from floe.configs.schema import LoraSection, ModelSection
+from floe.learner.packing.pack_index import PackIndex
+from floe.learner.packing.packs import Branch, GroupLayout, Pack, PrefixGroup, make_packs
+from floe.learner.policy.policy import POLICY, build_policy, packed_logprobs
 from tests.tiny_models import save_tiny_llama
 
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.checkpoint import CheckpointStore
-from cluster.checkpoint_manifest import DamagedFolder, inside, verify_folder, write_manifest
-from cluster.run_state import RunState, library_versions
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.checkpoints.manifest import DamagedFolder, inside, verify_folder, write_manifest
+from floe.cluster.checkpoints.state import RunState, library_versions
+from floe.cluster.checkpoints.store import CheckpointStore
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 OPERATIONS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 KILLED, DONE = 9, 0

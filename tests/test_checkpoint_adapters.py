@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.checkpoint_adapters import read_versions, save_versions
-from cluster.messages import AdapterManifest
-from configs.errors import UserError
-from configs.schema import LoraSection
-from learner.adapter_export import export_blob
+from floe.cluster.checkpoints.adapter_versions import read_versions, save_versions
+from floe.cluster.messages import AdapterManifest
+from floe.configs.errors import UserError
+from floe.configs.schema import LoraSection
+from floe.learner.adapter.export import export_blob
 
 
 class Store:

@@ -11,10 +11,10 @@ import types
 
 import pytest
 
-from cluster import cli
-from cluster.messages import Outcome, Score
-from cluster.reports.submissions import BIRD_SEPARATOR
-from configs.errors import UserError
+from floe.cluster import cli
+from floe.cluster.evaluation.submissions import BIRD_SEPARATOR
+from floe.cluster.messages import Outcome, Score
+from floe.configs.errors import UserError
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "sqlalchemy", "deepspeed", "peft", "numpy", "tensorboard", "plotly")
 
@@ -29,11 +29,11 @@ def run_floe(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
 
 
 def operation_that(monkeypatch, name: str, function) -> None:
-    """Put a fake in the place of `cluster.operations.<name>`, whose real one trains a model."""
-    module = types.ModuleType(f"cluster.operations.{name}")
+    """Put a fake in the place of `floe.cluster.operations.<name>`, whose real one trains a model."""
+    module = types.ModuleType(f"floe.cluster.operations.{name}")
     setattr(module, name, function)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(f"cluster.operations.{name}", module, raising=False)
+    monkeypatch.setattr(f"floe.cluster.operations.{name}", module, raising=False)
 
 
 @pytest.fixture
@@ -46,13 +46,15 @@ def config(tmp_path, monkeypatch):
 
 
 def test_importing_the_command_line_is_light():
-    code = f"import cluster.cli, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import floe.cluster.cli, sys; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_help_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "cluster.cli", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "floe.cluster.cli", "--help"], capture_output=True, text=True, check=True
+    )
     assert all(name in done.stdout for name in ("train", "evaluate", "score", "version"))
 
 
@@ -75,7 +77,7 @@ def test_evaluate_checks_the_split(capsys, monkeypatch, config, tmp_path):
     calls = []
     operation_that(monkeypatch, "evaluate", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(
-        sys.modules["cluster.operations.evaluate"], "EvaluateOptions", types.SimpleNamespace, raising=False
+        sys.modules["floe.cluster.operations.evaluate"], "EvaluateOptions", types.SimpleNamespace, raising=False
     )
     arguments = ("--adapter", tmp_path, "--split", "tune", "--samples", 2, "--temperature", 0.5, "--limit", 7, "--json")
     assert run_floe(capsys, monkeypatch, "evaluate", "--config", config, *arguments)[0] == 0
@@ -247,7 +249,7 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("cluster.operations.score.Scorer", SlowScorer)
+    monkeypatch.setattr("floe.cluster.operations.score.Scorer", SlowScorer)
     stdout = Stdout()
     monkeypatch.setattr(sys, "stdout", stdout)
     lines = [{"question_id": question, "sql": "SELECT 2"} for question in (0, 1, 0)]
@@ -262,7 +264,7 @@ def test_a_reader_that_goes_ends_it_quietly(shop, options):
     (shop / "predictions.jsonl").write_text(2000 * line)  # their verdicts are more than a pipe holds
     named = {"questions": "questions.json", "databases": "databases", "predictions": "predictions.jsonl"}
     files = [f"--{option}={shop / name}" for option, name in named.items()]
-    command = [sys.executable, "-m", "cluster.cli", "score", *files, *options]
+    command = [sys.executable, "-m", "floe.cluster.cli", "score", *files, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         process.stdout.close()

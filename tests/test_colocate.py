@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from cluster.colocate import with_colocation
-from cluster.memory_plan import plan_memory
-from cluster.memory_plan.model_config import shape_of
-from configs.colocation import Colocation
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster.memory_plan import plan_memory
+from floe.cluster.memory_plan.colocate import with_colocation
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.sections.colocation import Colocation
 from tests.command_line import REPOSITORY
 
 GB = 10**9

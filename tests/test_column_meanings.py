@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.databases.contained_databases import read_schema
-from actors.databases.schemas import ColumnName
-from actors.prompting.descriptions import Description, read_descriptions
+from floe.actors.databases.contained_databases import read_schema
+from floe.actors.databases.schemas import ColumnName
+from floe.actors.prompting.descriptions import Description, read_descriptions
 from tests.score_requests import make_database
 
 SCRIPT = "CREATE TABLE pet (id INTEGER, pet_name TEXT); INSERT INTO pet VALUES (1, 'Rex')"

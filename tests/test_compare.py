@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import binomtest
 
-from cluster.operations.compare import compare, evaluation_path
-from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
-from cluster.reports.paired_comparison import MAY_DIFFER, compare_evaluations, mcnemar
-from configs.errors import UserError
+from floe.cluster.evaluation.paired_comparison import MAY_DIFFER, compare_evaluations, mcnemar
+from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.operations.compare import compare, evaluation_path
+from floe.configs.errors import UserError
 from tests.evaluations import IDENTITY, evaluation, record
 
 

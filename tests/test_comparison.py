@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service import column_matching
-from reward_service.comparison import Answer, Row, answers_match
-from reward_service.verdict import ResultTooLarge
+from floe.reward_service.comparison import column_matching
+from floe.reward_service.comparison.comparison import Answer, Row, answers_match
+from floe.reward_service.verdict import ResultTooLarge
 
 CELLS = st.sampled_from([None, 0, 1, 1.0, 2.5, "", "1", "a", b"a", math.inf, 2**53 + 1, float(2**53)])
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.complaints import dotted_keys
-from configs.errors import ConfigError, UserError
-from configs.loading import dump_config, load_config
-from configs.schema import RunConfig
+from floe.configs.errors import ConfigError, UserError
+from floe.configs.files.complaints import dotted_keys
+from floe.configs.files.loading import dump_config, load_config
+from floe.configs.schema import RunConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:

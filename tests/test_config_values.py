@@ -8,16 +8,16 @@ import pytest
 import yaml
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 
-from actors.data.question_sets import load_question_sets
-from cluster.cli import app
-from cluster.command_paths import given_path
-from cluster.run_folder import new_run_dir
-from configs.complaints import dotted_keys
-from configs.errors import ConfigError, UserError
-from configs.loading import dump_config, load_config
-from configs.paths import RELATIVE_RULE
-from configs.schema import RunConfig
-from configs.yaml_text import PlainDumper, read_yaml
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.cli import app
+from floe.cluster.commands.paths import given_path
+from floe.cluster.run_folder.layout import new_run_dir
+from floe.configs.errors import ConfigError, UserError
+from floe.configs.files.complaints import dotted_keys
+from floe.configs.files.loading import dump_config, load_config
+from floe.configs.files.paths import RELATIVE_RULE
+from floe.configs.files.yaml_text import PlainDumper, read_yaml
+from floe.configs.schema import RunConfig
 from tests.config_walk import ODD_VALUES, fault_of, trials_of
 
 

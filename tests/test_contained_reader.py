@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.errors import UserError
-from configs.reward_sections import RewardSection
-from reward_service.graph.build import BuiltQuery
-from reward_service.reading.contained_reader import ContainedReader
-from reward_service.reading.forms import Unreadable, decoded, encoded, reader_of
-from reward_service.schema_reader import SchemaReader
-from reward_service.scorer import Scorer
-from reward_service.sql_similarity import QueryParts
-from reward_service.verdict import DatabaseUnavailable
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.graph.build import BuiltQuery
+from floe.reward_service.reading.contained_reader import ContainedReader
+from floe.reward_service.reading.forms import Unreadable, decoded, encoded, reader_of
+from floe.reward_service.reading.schema_reader import SchemaReader
+from floe.reward_service.scorer import Scorer
+from floe.reward_service.sql_text.sql_similarity import QueryParts
+from floe.reward_service.verdict import DatabaseUnavailable
 from tests.score_requests import make_database
 
 SCHEMA = {"t": {"a": "INTEGER", "b": "TEXT"}, "u": {"a": "INTEGER"}}

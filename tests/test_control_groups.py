@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import cores
-from cluster.control_groups import group_folders
-from cluster.free_memory import free_memory_bytes, total_memory_bytes
+from floe.cluster.machine import cores
+from floe.cluster.machine.control_groups import group_folders
+from floe.cluster.machine.free_memory import free_memory_bytes, total_memory_bytes
 
 MIB = 2**20
 

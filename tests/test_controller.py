@@ -2,9 +2,9 @@
 
 import pytest
 
-from cluster.controller import TooManyDroppedGroups
-from cluster.messages import Outcome, StepReport
-from cluster.step_health import UnhealthyStep
+from floe.cluster.loop.controller import TooManyDroppedGroups
+from floe.cluster.loop.step_health import UnhealthyStep
+from floe.cluster.messages import Outcome, StepReport
 from tests.fake_cluster import (
     NUM_CANDIDATES,
     PREFILL,

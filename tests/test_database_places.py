@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.contained.database_places import database_path, expected_path, find_database
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.errors import UserError
-from configs.reward_sections import RewardSection
-from reward_service.databases import suite_paths
-from reward_service.scorer import Scorer
+from floe.cluster.databases.places import database_path, expected_path, find_database
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.sandbox.databases import suite_paths
+from floe.reward_service.scorer import Scorer
 
 PLACES = {
     "as it is": "zoo/zoo.sqlite",

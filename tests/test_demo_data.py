@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.demo.build import COMPLETE, write_demo
-from actors.demo.checks import is_telling, run_backwards, run_query
-from actors.demo.databases import DATABASES
-from actors.demo.schemas import Database, Kind
-from actors.demo.splits import without_literals
+from floe.actors.demo.build import COMPLETE, write_demo
+from floe.actors.demo.checks import is_telling, run_backwards, run_query
+from floe.actors.demo.databases import DATABASES
+from floe.actors.demo.schemas import Database, Kind
+from floe.actors.demo.splits import without_literals
 
 SPLITS = ("train", "tune", "test")
 Question = dict[str, str]

@@ -9,7 +9,7 @@ import pytest
 import ray
 import yaml
 
-from configs.loading import load_config
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY
 
 MULTI_NODE = load_config(REPOSITORY / "configs" / "multi_node.yaml")

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
-from configs.schema import LoraSection, ModelSection
-from learner.device_kind import CPU, GPU, decisions_for
-from learner.policy import build_policy, packed_logprobs, reference_logprobs
-from learner.shared_prefix_attention import shared_prefix_attention as attention
+from floe.cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
+from floe.configs.schema import LoraSection, ModelSection
+from floe.learner.device_kind import CPU, GPU, decisions_for
+from floe.learner.policy.policy import build_policy, packed_logprobs, reference_logprobs
+from floe.learner.policy.shared_prefix_attention import shared_prefix_attention as attention
 from tests.device_waits import DeviceWait, Watch, backward, watched
 from tests.whole_packs import META, meta_policy, pack_of
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from actors.slot_receiver import SlotReceiver
-from cluster import cli
-from cluster.messages import AdapterManifest
-from cluster.operations import doctor as operation
-from cluster.preflight import examination, machine, model_files, ray_checks, versions
-from cluster.preflight.finding import Finding, Level, outcome
-from cluster.preflight.round_trip import adapter_round_trip
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import ClusterSection, ModelSection, RewardSection, RolloutSection, RunConfig
+from floe.actors.engine.slot_receiver import SlotReceiver
+from floe.cluster import cli
+from floe.cluster.messages import AdapterManifest
+from floe.cluster.operations import doctor as operation
+from floe.cluster.preflight import examination, machine, model_files, ray_checks, versions
+from floe.cluster.preflight.finding import Finding, Level, outcome
+from floe.cluster.preflight.round_trip import adapter_round_trip
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import ClusterSection, ModelSection, RewardSection, RolloutSection, RunConfig
 from tests.command_line import REPOSITORY, config, floe
 
 FINDINGS = (

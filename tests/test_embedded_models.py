@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.embedded_models import WEIGHTS_INDEX, made_once, model_folder
-from cluster.preflight.model_files import weights
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster.models.model_folder import WEIGHTS_INDEX, made_once, model_folder
+from floe.cluster.preflight.model_files import weights
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
 
 
 def writing(text: str):

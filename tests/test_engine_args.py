@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.engine_batch import num_batched_tokens
-from configs.loading import load_config
+from floe.configs.files.loading import load_config
+from floe.configs.sections.engine_batch import num_batched_tokens
 
 pytestmark = pytest.mark.engine
 
@@ -16,7 +16,7 @@ GIB = 2**30
 
 @pytest.fixture
 def arguments_for():
-    from actors.vllm_engine_args import engine_args
+    from floe.actors.engine.vllm_engine_args import engine_args
 
     def make(*overrides: str, **options):
         config = load_config(None, ["rollout.gpu_memory_share=0.6", *overrides])

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 @pytest.fixture(scope="module")
 def courses(tmp_path_factory):
-    from cluster.placement import engine_environment
-    from configs.loading import load_config
+    from floe.cluster.ray_actors.placement import engine_environment
+    from floe.configs.files.loading import load_config
 
     folder = tmp_path_factory.mktemp("tiny-llama")
     # Heads of 32, for which vLLM has kernels on a CPU.

@@ -9,11 +9,11 @@ import json
 import pytest
 from rich.console import Console
 
-from cluster.evaluation_records import r_ves
-from cluster.messages import Outcome
-from cluster.reports.evaluation_record import read_evaluation
-from cluster.reports.evaluation_summary import summary
-from configs.errors import UserError
+from floe.cluster.evaluation.records import r_ves
+from floe.cluster.evaluation.saved_evaluation import read_evaluation
+from floe.cluster.evaluation.summary import summary
+from floe.cluster.messages import Outcome
+from floe.configs.errors import UserError
 from tests.evaluations import IDENTITY, evaluation, record
 
 RECORDS = (

@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from cluster.reports.evaluation_table import PolicyAnswers, evaluation_report
-from configs.errors import UserError
+from floe.cluster.evaluation.before_after_table import PolicyAnswers, evaluation_report
+from floe.configs.errors import UserError
 
 
 def answers(name: str, ids: str, greedy: str | None, correct: tuple[int, ...], **changes) -> PolicyAnswers:

@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.contained.frames import Frame
-from cluster.contained.process import ContainedProcess
-from cluster.contained.runs import run_all
-from cluster.messages import Outcome
-from configs.schema import RewardSection
-from reward_service.executor import Executor
-from reward_service.executor_settings import ExecutorSettings
-from reward_service.group_run import GroupRun
-from reward_service.scorer import Scorer
+from floe.cluster.contained.frames import Frame
+from floe.cluster.contained.process import ContainedProcess
+from floe.cluster.contained.runs import run_all
+from floe.cluster.messages import Outcome
+from floe.configs.schema import RewardSection
+from floe.reward_service.sandbox.executor import Executor
+from floe.reward_service.sandbox.executor_settings import ExecutorSettings
+from floe.reward_service.sandbox.group_run import GroupRun
+from floe.reward_service.scorer import Scorer
 from tests.score_requests import (
     ENDLESS,
     GOLD,
@@ -241,8 +241,8 @@ def test_groups_larger_than_a_socket_holds_are_scored_in_one_call(folder: Path, 
 
 def test_children_die_with_their_parent(folder: Path) -> None:
     program = (
-        "import sys, threading; from pathlib import Path; from configs.schema import RewardSection;"
-        "from cluster.messages import *; from reward_service.scorer import Scorer;"
+        "import sys, threading; from pathlib import Path; from floe.configs.schema import RewardSection;"
+        "from floe.cluster.messages import *; from floe.reward_service.scorer import Scorer;"
         "s = Scorer(Path(sys.argv[1]), RewardSection(time_limit_s=60));"
         "r = lambda q: s.score(ScoreRequest(question_id='q', database_id='emp', gold_sql=('SELECT 1',),"
         " candidates=(Candidate(sql=q),)));"

@@ -11,15 +11,15 @@ import yaml
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cluster.base_licence import licence_of
-from cluster.new_folder import new_folder
-from cluster.operations.export import export
-from cluster.reports.model_card import Licence
-from cluster.run_folder import config_of_run
-from configs.errors import UserError
-from configs.schema import LoraSection
-from learner.adapter_export import to_blob
-from learner.adapter_files import write_adapter
+from floe.cluster.exports.base_licence import licence_of
+from floe.cluster.exports.model_card import Licence
+from floe.cluster.operations.export import export
+from floe.cluster.run_folder.layout import config_of_run
+from floe.cluster.run_folder.new_folder import new_folder
+from floe.configs.errors import UserError
+from floe.configs.schema import LoraSection
+from floe.learner.adapter.export import to_blob
+from floe.learner.adapter.files import write_adapter
 from tests.run_folders import run_folder, small_run, write_evaluations
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.extraction import extract_sql
+from floe.reward_service.sql_text.extraction import extract_sql
 
 CASES = {
     "bare": ("SELECT 1", "SELECT 1"),

@@ -9,9 +9,9 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError
 
-from cluster.failure_report import first_screen, note_failure
-from cluster.run_watch import run_watch
-from configs.errors import UserError
+from floe.cluster.run_folder.failure_report import first_screen, note_failure
+from floe.cluster.training.run_watch import run_watch
+from floe.configs.errors import UserError
 
 
 class Training:

@@ -9,22 +9,22 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from cluster.bench.families.family_rows import NO_MODULE, REFUSED, RIGHT, WRONG, family_row, groups
-from cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
-from cluster.messages import PromptWithAnswers
-from configs.errors import UserError
-from configs.learning_sections import LoraSection
-from configs.model_families import engine_refusal, mlp_width, num_experts
-from configs.schema import ModelSection
-from learner import shared_prefix_attention
-from learner.families import start_check
-from learner.families.attention_rules import AttentionRules
-from learner.families.equality_check import check_equality
-from learner.families.output_head import OutputHead
-from learner.families.refusals import plain_config, refusal
-from learner.families.start_check import check_policy, lengthened, longest_window, shortened, within
-from learner.packing import Branch, PrefixGroup
-from learner.policy import adapter_tensors, build_policy
+from floe.cluster.bench.families.family_rows import NO_MODULE, REFUSED, RIGHT, WRONG, family_row, groups
+from floe.cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
+from floe.cluster.messages import PromptWithAnswers
+from floe.configs.errors import UserError
+from floe.configs.model_families import engine_refusal, mlp_width, num_experts
+from floe.configs.schema import ModelSection
+from floe.configs.sections.learning_sections import LoraSection
+from floe.learner.equality import start_check
+from floe.learner.equality.equality_check import check_equality
+from floe.learner.equality.start_check import check_policy, lengthened, longest_window, shortened, within
+from floe.learner.families.attention_rules import AttentionRules
+from floe.learner.families.output_head import OutputHead
+from floe.learner.families.refusals import plain_config, refusal
+from floe.learner.packing.packs import Branch, PrefixGroup
+from floe.learner.policy import shared_prefix_attention
+from floe.learner.policy.policy import adapter_tensors, build_policy
 from tests.command_line import floe
 
 LORA = LoraSection(rank=8, alpha=16)
@@ -94,7 +94,7 @@ def test_a_rule_that_is_left_out_is_found(monkeypatch, model_type, lost):
 
 @pytest.mark.parametrize("model_type", ["gemma2", "granite", "cohere"])
 def test_a_head_that_is_taken_as_a_plain_product_is_found(monkeypatch, model_type):
-    monkeypatch.setattr("learner.families.output_head._is_plain", lambda _: True)
+    monkeypatch.setattr("floe.learner.families.output_head._is_plain", lambda _: True)
     row = family_row(model_type)
     assert row.status == WRONG and "first in the head:" in row.why
 

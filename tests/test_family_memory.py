@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from transformers import AutoModelForCausalLM
 
-from cluster.bench.families.tiny_families import tiny_config
-from cluster.memory_plan.model_config import count
-from configs.errors import UserError
+from floe.cluster.bench.families.tiny_families import tiny_config
+from floe.cluster.memory_plan.shapes.model_config import count
+from floe.configs.errors import UserError
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2_moe", "mixtral", "deepseek_v3", "phi3", "gemma3"])

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import RewardSection
-from reward_service.executor import Executor
-from reward_service.executor_settings import ExecutorSettings
-from reward_service.fixed_clock import FixedClock, calls_for_the_time
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RewardSection
+from floe.reward_service.sandbox.executor import Executor
+from floe.reward_service.sandbox.executor_settings import ExecutorSettings
+from floe.reward_service.sandbox.fixed_clock import FixedClock, calls_for_the_time
+from floe.reward_service.scorer import Scorer
 
 CLOCK = "2024-02-29 13:14:15"
 EQUAL_AT_THE_CLOCK = {

@@ -10,16 +10,16 @@ import sqlite3
 import pytest
 from rich.console import Console
 
-from cluster.folder_faults import folder_faults
-from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.progress import Progress
-from cluster.reports.record_sink import RunEnd
-from cluster.run_status import RunState
-from cluster.run_watch import run_watch
-from cluster.status_file import read_status
-from configs.errors import UserError
-from configs.loading import dump_config
-from configs.schema import RunConfig
+from floe.cluster.run_folder.folder_faults import folder_faults
+from floe.cluster.run_folder.status import RunState
+from floe.cluster.run_folder.status_file import read_status
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.tracking.metrics_log import MetricsLog
+from floe.cluster.tracking.record_sink import RunEnd
+from floe.cluster.training.run_watch import run_watch
+from floe.configs.errors import UserError
+from floe.configs.files.loading import dump_config
+from floe.configs.schema import RunConfig
 from tests.run_folders import run_folder
 from tests.scored_groups import scored_group
 from tests.step_records import MIXED, metrics_of

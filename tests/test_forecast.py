@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from cluster.messages import WarmStartBatch
-from cluster.reports import progress as progress_module
-from cluster.reports.progress import Progress
-from cluster.time_plan.comparison import compare
-from cluster.time_plan.forecast import Forecast, Mark
-from cluster.time_plan.plan import TimePlan
-from cluster.time_plan.plan_files import keep_mark, read_marks, read_plan, start_record
+from floe.cluster.messages import WarmStartBatch
+from floe.cluster.terminal import progress as progress_module
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.comparison import compare
+from floe.cluster.time_plan.forecast import Forecast, Mark
+from floe.cluster.time_plan.plan import TimePlan
+from floe.cluster.time_plan.plan_files import keep_mark, read_marks, read_plan, start_record
 from tests.step_records import step_record
 
 PLAN = TimePlan(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from configs.errors import UserError
-from learner import frozen_weights
-from learner.frozen_weights import FrozenWeights, buffer_bytes, pin
+from floe.configs.errors import UserError
+from floe.learner.optimizer import frozen_weights
+from floe.learner.optimizer.frozen_weights import FrozenWeights, buffer_bytes, pin
 
 # Of Qwen2.5-Coder: hidden, MLP, layers, heads, key heads, vocabulary, tied embeddings.
 SIZES = {"3B": (2048, 11008, 36, 16, 2, 151_936, True), "7B": (3584, 18_944, 28, 28, 4, 152_064, False)}

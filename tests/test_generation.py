@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from cluster.controller import TooManyDroppedGroups, train_grpo
-from cluster.generation import Ahead, InTurn
-from cluster.refill import collect_step
-from cluster.scoring import Collected
-from cluster.token_budget import TokenBudget
+from floe.cluster.loop.controller import TooManyDroppedGroups, train_grpo
+from floe.cluster.loop.dynamic_sampling import collect_step
+from floe.cluster.loop.generation import Ahead, InTurn
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.loop.token_budget import TokenBudget
 from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, names_of, names_of_step, requests_of_step
 
 

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from cluster.prove.gpu import __main__ as proof
-from cluster.prove.gpu import child, parts
-from cluster.prove.gpu.findings import Figures, Line, PartResult, Setting, Verdict, told
-from cluster.prove.gpu.record import ProofRecord
-from configs.errors import UserError
+from floe.cluster.prove.gpu import __main__ as proof
+from floe.cluster.prove.gpu import child, parts
+from floe.cluster.prove.gpu.findings import Figures, Line, PartResult, Setting, Verdict, told
+from floe.cluster.prove.gpu.record import ProofRecord
+from floe.configs.errors import UserError
 from tests.command_line import REPOSITORY
 
 BARE = {"torch", "transformers", "peft", "numpy", "safetensors", "xxhash"}
@@ -71,7 +71,7 @@ def test_what_was_not_here_is_run_again_once_its_packages_are_installed(tmp_path
     record.note(part, PartResult([told("loss", "1"), absent]))
     again = ProofRecord.read(record.path, "cpu")
     for is_there in (False, True):
-        monkeypatch.setattr("cluster.prove.gpu.record.is_installed", lambda name, is_there=is_there: is_there)
+        monkeypatch.setattr("floe.cluster.prove.gpu.record.is_installed", lambda name, is_there=is_there: is_there)
         assert (again.done(part, is_quick=False) is None) is is_there
     assert again.results == record.results
 
@@ -194,11 +194,16 @@ def reached(*modules: str) -> set[str]:
 
 
 def test_what_a_bare_checkout_runs_imports_nothing_that_it_lacks():
-    assert reached("cluster.prove.gpu.__main__", "cluster.prove.gpu.child", "cluster.card_figures") == set()
-    assert reached("cluster.prove.gpu.attention") <= BARE and "torch" in reached("cluster.prove.gpu.attention")
-    assert reached("cluster.prove.gpu.learner_alone") <= BARE
-    assert reached("cluster.prove.gpu.card_part") <= {"torch"}
-    assert "pydantic" in reached("learner.grpo_learner")  # or the search would find nothing
+    assert (
+        reached("floe.cluster.prove.gpu.__main__", "floe.cluster.prove.gpu.child", "floe.cluster.machine.card_figures")
+        == set()
+    )
+    assert reached("floe.cluster.prove.gpu.attention") <= BARE and "torch" in reached(
+        "floe.cluster.prove.gpu.attention"
+    )
+    assert reached("floe.cluster.prove.gpu.learner_alone") <= BARE
+    assert reached("floe.cluster.prove.gpu.card_part") <= {"torch"}
+    assert "pydantic" in reached("floe.learner.grpo_learner")  # or the search would find nothing
 
 
 BLOCKER = """
@@ -226,7 +231,7 @@ def test_attention_and_learner_are_proved_from_a_bare_checkout(tmp_path, numbers
     blocker.mkdir()
     (blocker / "sitecustomize.py").write_text(BLOCKER.format(names=NOT_BARE))
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", numbers],
+        [sys.executable, "-m", "floe.cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", numbers],
         cwd=checkout, env={**os.environ, "PYTHONPATH": str(blocker), "FLOE_HOME": str(tmp_path / "home")},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip

@@ -18,23 +18,23 @@ import torch
 from ray.exceptions import RayActorError
 from rich.console import Console
 
-from cluster import run_gpus as run_gpus_module
-from cluster.gpu_watch import NodeReadings, NodeWatch
-from cluster.interim_evaluation import InterimEvaluation
-from cluster.reports.gpu_step import GpuPhase, GpuStep, with_allocator
-from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.page.figures import step_figures
-from cluster.reports.page.step_series import parse_metrics
-from cluster.reports.progress import Progress
-from cluster.reports.reward_metrics import RewardMeter
-from cluster.reports.run_view import view
-from cluster.run_actors import RunActor
-from cluster.run_gpus import NoGpus, WatchedDevice, run_gpus
-from cluster.run_recorder import RunRecorder
-from cluster.scoring import Collected
-from configs.schema import LearnerSection, RolloutSection, RunConfig
-from learner.allocator_peaks import AllocatorPeaks, forget_peaks
-from learner.step_meter import StepMeter
+from floe.cluster.evaluation.during_training import InterimEvaluation
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.ray_actors import run_gpus as run_gpus_module
+from floe.cluster.ray_actors.run_actors import RunActor
+from floe.cluster.ray_actors.run_gpus import NoGpus, WatchedDevice, run_gpus
+from floe.cluster.report_page.figures import step_figures
+from floe.cluster.report_page.step_series import parse_metrics
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.terminal.run_view import view
+from floe.cluster.tracking.gpu_step import GpuPhase, GpuStep, with_allocator
+from floe.cluster.tracking.gpu_watch import NodeReadings, NodeWatch
+from floe.cluster.tracking.metrics_log import MetricsLog
+from floe.cluster.tracking.reward_metrics import RewardMeter
+from floe.cluster.training.recorder import RunRecorder
+from floe.configs.schema import LearnerSection, RolloutSection, RunConfig
+from floe.learner.optimizer.allocator_peaks import AllocatorPeaks, forget_peaks
+from floe.learner.step_meter import StepMeter
 from tests.command_line import REPOSITORY
 from tests.fake_cluster import FakeCluster
 from tests.fake_nvml import GIB, FakeCard, FakeNvml, card_use
@@ -505,8 +505,8 @@ import json
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from cluster.reports.gpu_step import GpuPhase
-from cluster.run_gpus import RunGpus
+from floe.cluster.tracking.gpu_step import GpuPhase
+from floe.cluster.ray_actors.run_gpus import RunGpus
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 2, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1, num_gpus=2, include_dashboard=False)

@@ -12,22 +12,22 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.errors import UserError
-from configs.reward_sections import RewardSection
-from reward_service.designs.graph_reward import GraphReward
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup
-from reward_service.graph.build import build
-from reward_service.graph.encoding import Encoder, Vocabulary
-from reward_service.graph.graph_distances import GraphDistances
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
-from reward_service.graph.network_files import ABOUT_FILE, WEIGHTS_FILE, read_network, write_network
-from reward_service.graph.plan import schema_of
-from reward_service.graph.terms import OperatorGraph
-from reward_service.reading.forms import reader_of
-from reward_service.schema_reader import SchemaReader
-from reward_service.scorer import Scorer
-from reward_service.unscorable import GoldUnusable, GroupUnscorable
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.designs.graph_reward import GraphReward
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.encoding import Encoder, Vocabulary
+from floe.reward_service.graph.graph_distances import GraphDistances
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
+from floe.reward_service.graph.network_files import ABOUT_FILE, WEIGHTS_FILE, read_network, write_network
+from floe.reward_service.graph.plan import schema_of
+from floe.reward_service.graph.terms import OperatorGraph
+from floe.reward_service.reading.forms import reader_of
+from floe.reward_service.reading.schema_reader import SchemaReader
+from floe.reward_service.scorer import Scorer
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 from tests.score_requests import make_database
 
 SCRIPT = "CREATE TABLE singer (id INTEGER, name TEXT, age INTEGER)"

@@ -13,20 +13,20 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from cluster.graph_training.auc import resample_weights, weighted_auc
-from cluster.graph_training.dataset import held_out_databases
-from cluster.graph_training.fitting import FitPlan, examples_of, fit, margin_loss, supervised_loss
-from cluster.graph_training.mutations import MUTATIONS, Surroundings
-from cluster.graph_training.pairs import Pair, PairPlan, make_pairs, read_pairs, write_pairs
-from cluster.graph_training.report import NETWORK, areas
-from cluster.graph_training.rewrites import REWRITES
-from cluster.graph_training.similarities import edit_similarity, ngram_similarity
-from cluster.messages import Question
-from reward_service.graph.build import build
-from reward_service.graph.encoding import Encoder, Vocabulary
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
-from reward_service.graph.network_files import ABOUT_FILE, read_network
-from reward_service.graph.plan import parsed, resolved, schema_of
+from floe.cluster.graph_training.auc import resample_weights, weighted_auc
+from floe.cluster.graph_training.dataset import held_out_databases
+from floe.cluster.graph_training.fitting import FitPlan, examples_of, fit, margin_loss, supervised_loss
+from floe.cluster.graph_training.mutations import MUTATIONS, Surroundings
+from floe.cluster.graph_training.pairs import Pair, PairPlan, make_pairs, read_pairs, write_pairs
+from floe.cluster.graph_training.report import NETWORK, areas
+from floe.cluster.graph_training.rewrites import REWRITES
+from floe.cluster.graph_training.similarities import edit_similarity, ngram_similarity
+from floe.cluster.messages import Question
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.encoding import Encoder, Vocabulary
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
+from floe.reward_service.graph.network_files import ABOUT_FILE, read_network
+from floe.reward_service.graph.plan import parsed, resolved, schema_of
 from tests.command_line import floe
 from tests.score_requests import make_database
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.contained.frames import Frame
-from cluster.contained.process import ChildEnded, ContainedProcess
-from cluster.contained.runs import run_all
-from cluster.messages import Outcome
-from reward_service.group_run import GroupRun
-from reward_service.statements_run import StatementsRun
+from floe.cluster.contained.frames import Frame
+from floe.cluster.contained.process import ChildEnded, ContainedProcess
+from floe.cluster.contained.runs import run_all
+from floe.cluster.messages import Outcome
+from floe.reward_service.sandbox.group_run import GroupRun
+from floe.reward_service.sandbox.statements_run import StatementsRun
 from tests.score_requests import score_request
 
 LENGTH_BYTES = 8

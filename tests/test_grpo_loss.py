@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from configs.schema import AlgorithmSection
-from learner.batch import training_groups
-from learner.grpo_loss import LossTerms, grpo_loss, importance_weights, kl_k3
-from learner.packing import PrefixGroup, make_packs
+from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.configs.schema import AlgorithmSection
+from floe.learner.loss.grpo_loss import LossTerms, grpo_loss, importance_weights, kl_k3
+from floe.learner.loss.training_groups import training_groups
+from floe.learner.packing.packs import PrefixGroup, make_packs
 
 NAN = math.nan
 SETTINGS = {"clip_low": 0.2, "clip_high": 0.28, "importance_cap": 2.0}

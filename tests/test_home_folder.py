@@ -9,11 +9,11 @@ from threading import Barrier, Event, Thread
 
 import pytest
 
-from cluster import cli, environment
-from cluster.embedded_models import made_once
-from cluster.run_folder import new_run_dir
-from configs.errors import ConfigError, UserError
-from configs.loading import load_config
+from floe.cluster import cli, environment
+from floe.cluster.models.model_folder import made_once
+from floe.cluster.run_folder.layout import new_run_dir
+from floe.configs.errors import ConfigError, UserError
+from floe.configs.files.loading import load_config
 from tests.command_line import config
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.schema import RewardSection
-from reward_service.executor_settings import HARD_STOP_GRACE_S
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.sandbox.executor_settings import HARD_STOP_GRACE_S
+from floe.reward_service.scorer import Scorer
 
 HOSTILE_PATH = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "hostile" / "hostile_sql.json"
 CASES: list[dict[str, Any]] = json.loads(HOSTILE_PATH.read_text()) if HOSTILE_PATH.exists() else []

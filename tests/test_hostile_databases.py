@@ -15,16 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.databases.contained_databases import ContainedDatabases, find_schema
-from actors.databases.database_files import fault_of_file
-from actors.databases.reading_settings import ReadingSettings
-from actors.databases.schemas import ColumnName
-from cluster.contained import database_states
-from cluster.contained.database_places import find_database
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from configs.errors import UserError
-from configs.schema import RewardSection
-from reward_service.scorer import Scorer
+from floe.actors.databases.contained_databases import ContainedDatabases, find_schema
+from floe.actors.databases.database_files import fault_of_file
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.databases.schemas import ColumnName
+from floe.cluster.databases import states as database_states
+from floe.cluster.databases.places import find_database
+from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.schema import RewardSection
+from floe.reward_service.scorer import Scorer
 from tests.command_line import REPOSITORY
 
 SOUND = "CREATE TABLE pet (name TEXT); INSERT INTO pet VALUES ('Rex'), ('Tom');"
@@ -189,7 +189,7 @@ def test_a_ctrl_c_ends_a_preparation_that_a_database_holds_up(tmp_path):
     questions.write_text('[{"question": "Who?", "SQL": "SELECT name FROM notes", "db_id": "zoo"}]')
     command = ["prepare", "jsonl", str(questions), str(tmp_path / "databases"), str(tmp_path / "out")]
     running = subprocess.Popen(
-        [sys.executable, "-m", "cluster.cli", *command, "--time-limit", "600"],
+        [sys.executable, "-m", "floe.cluster.cli", *command, "--time-limit", "600"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     while not is_running_sql(running.pid) and running.poll() is None:
@@ -211,7 +211,7 @@ def test_a_ctrl_c_ends_a_scoring_that_a_candidate_holds_up(tmp_path):
     command += ["--questions", str(tmp_path / "questions.json")]
     command += ["--predictions", str(tmp_path / "predictions.jsonl")]
     running = subprocess.Popen(
-        [sys.executable, "-m", "cluster.cli", *command],
+        [sys.executable, "-m", "floe.cluster.cli", *command],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     while not is_running_sql(running.pid) and running.poll() is None:
@@ -226,7 +226,9 @@ def is_running_sql(parent_pid: int) -> bool:
     """Whether a child of an executor has used half a second of CPU time."""
     for process in psutil.Process(parent_pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            is_child = "reward_service.executor_child" in process.cmdline() and process.ppid() != parent_pid
+            is_child = (
+                "floe.reward_service.sandbox.executor_child" in process.cmdline() and process.ppid() != parent_pid
+            )
             if is_child and process.cpu_times().user > 0.5:
                 return True
     return False

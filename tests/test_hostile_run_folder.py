@@ -12,15 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cluster import run_rollouts
-from cluster.operations.report import report
-from cluster.reports.evaluation_table import EvaluationReport
-from cluster.reports.page.figures import policies_figure
-from cluster.run_files import last_step, read_report
-from cluster.status_file import found_status
-from configs.errors import UserError
-from configs.schema import LoraSection
-from learner.adapter_files import read_adapter, write_adapter
+from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.evaluation.results import last_step, read_report
+from floe.cluster.operations.report import report
+from floe.cluster.report_page import shown_rollouts as run_rollouts
+from floe.cluster.report_page.figures import policies_figure
+from floe.cluster.run_folder.status_file import found_status
+from floe.configs.errors import UserError
+from floe.configs.schema import LoraSection
+from floe.learner.adapter.files import read_adapter, write_adapter
 from tests.run_folders import small_run
 from tests.sampling import sampled
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.importance import effective_sample_share, importance_correction, importance_weights
+from floe.learner.loss.importance import effective_sample_share, importance_correction, importance_weights
 
 NAN, INF = math.nan, math.inf
 unhurried = settings(deadline=None)  # the first call into torch can take longer than hypothesis allows

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from cluster.answers import Harness
-from cluster.controller import train_grpo
-from cluster.generation import Ahead, InTurn
-from cluster.interim_evaluation import InterimEvaluation, check_held_back, interim_questions
-from cluster.messages import Outcome, Question
-from cluster.refill import collect_step
-from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
-from cluster.run_recorder import RunRecorder
-from cluster.scoring import Collected
-from cluster.token_budget import TokenBudget
-from configs.errors import UserError
-from configs.schema import EvaluationSection, RunConfig
+from floe.cluster.evaluation.during_training import InterimEvaluation, check_held_back, interim_questions
+from floe.cluster.evaluation.harness import Harness
+from floe.cluster.loop.controller import train_grpo
+from floe.cluster.loop.dynamic_sampling import collect_step
+from floe.cluster.loop.generation import Ahead, InTurn
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.loop.token_budget import TokenBudget
+from floe.cluster.messages import Outcome, Question
+from floe.cluster.tracking.reward_metrics import RewardMeter, RewardMetrics
+from floe.cluster.training.recorder import RunRecorder
+from floe.configs.errors import UserError
+from floe.configs.schema import EvaluationSection, RunConfig
 from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, requests_of_step
 
 HELD_BACK = [

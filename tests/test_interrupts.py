@@ -13,9 +13,9 @@ import time
 import psutil
 import pytest
 
-from cluster import interrupts
-from cluster.interrupts import StopRequest, own_signals, terminations_as_ctrl_c
-from configs.errors import ActorsLost, Interrupted, UserError
+from floe.cluster.loop import stop_request as interrupts
+from floe.cluster.loop.stop_request import StopRequest, own_signals, terminations_as_ctrl_c
+from floe.configs.errors import ActorsLost, Interrupted, UserError
 from tests.command_line import REPOSITORY
 from tests.fake_cluster import FakeCluster, run
 
@@ -187,7 +187,7 @@ def test_what_is_lost_with_a_stop_is_part_of_it(fault, seen):
 HUNG_UP = """
 import sys, time
 from cluster import interrupts
-from cluster.interrupts import StopRequest, terminations_as_ctrl_c
+from floe.cluster.loop.stop_request import StopRequest, terminations_as_ctrl_c
 with terminations_as_ctrl_c(), StopRequest(print) as stop:
     print("up", flush=True)
     while not stop.is_made:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.reports.intervals import mean_interval, paired_difference, pass_at_k
+from floe.cluster.evaluation.intervals import mean_interval, paired_difference, pass_at_k
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)
 
@@ -42,7 +42,7 @@ def test_a_paired_difference_is_narrower_than_the_two_intervals():
 def test_large_inputs_are_drawn_in_pieces(monkeypatch):
     values = np.arange(10.0)
     whole = mean_interval(values, 500, seed=2)
-    monkeypatch.setattr("cluster.reports.intervals.MAX_DRAWS_AT_ONCE", 30)
+    monkeypatch.setattr("floe.cluster.evaluation.intervals.MAX_DRAWS_AT_ONCE", 30)
     assert mean_interval(values, 500, seed=2) == whole
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from cluster.preflight.finding import Level
-from cluster.preflight.judge_check import judge_checks
-from configs.errors import UserError
-from configs.reward_sections import RewardSection
-from configs.schema import RunConfig
-from reward_service import judge_protocol
-from reward_service.judge import Judge, JudgeUnavailable
-from reward_service.judge_protocol import BadReply, JudgedQuery, longest_s, score_of
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from floe.cluster.preflight.finding import Level
+from floe.cluster.preflight.judge_check import judge_checks
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.judge import judge_protocol
+from floe.reward_service.judge.judge import Judge, JudgeUnavailable
+from floe.reward_service.judge.judge_protocol import BadReply, JudgedQuery, longest_s, score_of
+from floe.reward_service.scorer import Scorer
 from tests.judge_server import JudgeServer, judge_server, said
 from tests.score_requests import GOLD, make_database
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.embedded_models import model_folder
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from cluster.preflight.finding import Level
-from cluster.preflight.judge_check import judge_checks
-from configs.loading import load_config
-from configs.reward_sections import RewardSection
-from configs.schema import RunConfig
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.preflight.finding import Level
+from floe.cluster.preflight.judge_check import judge_checks
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.scorer import Scorer
 from tests.command_line import config
 from tests.score_requests import GOLD, make_database
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from actors.data.questions import find_questions
-from actors.layouts import conversations, defog
-from actors.layouts.registry import LAYOUTS, find_files
-from actors.records.question_records import FoundQuestions
-from cluster.operations.preparation_sources import layout_sources, questions_of
-from configs.errors import UserError
+from floe.actors.layouts import conversations, defog
+from floe.actors.layouts.registry import LAYOUTS, find_files
+from floe.actors.questions.questions import find_questions
+from floe.actors.records.question_records import FoundQuestions
+from floe.cluster.preparation.sources import layout_sources, questions_of
+from floe.configs.errors import UserError
 
 PLAIN = {"db_id": "shop", "question": "How many?", "query": "SELECT 1"}
 BIRD = {"question_id": 7, "db_id": "shop", "question": "How many?", "SQL": "SELECT 1", "evidence": "e"}

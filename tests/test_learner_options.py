@@ -12,9 +12,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, WarmStartExample
-from configs.colocation import Colocation
-from configs.schema import (
+from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, WarmStartExample
+from floe.configs.schema import (
     AlgorithmSection,
     ClusterSection,
     LearnerSection,
@@ -23,11 +22,12 @@ from configs.schema import (
     RunConfig,
     WarmStartSection,
 )
-from learner import grpo_learner, supervised
-from learner.allocator_peaks import AllocatorPeaks
-from learner.grpo_learner import GrpoLearner
-from learner.policy import build_policy
-from learner.supervised import SupervisedLearner
+from floe.configs.sections.colocation import Colocation
+from floe.learner import grpo_learner, supervised
+from floe.learner.grpo_learner import GrpoLearner
+from floe.learner.optimizer.allocator_peaks import AllocatorPeaks
+from floe.learner.policy.policy import build_policy
+from floe.learner.supervised import SupervisedLearner
 
 SHAPE = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 LORA = LoraSection(rank=8, alpha=16)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RolloutSection, RunConfig
-from learner.batch import training_groups
-from learner.rank_balance import rank_share
+from floe.cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RolloutSection, RunConfig
+from floe.learner.loss.training_groups import training_groups
+from floe.learner.packing.rank_balance import rank_share
 from tests.tiny_models import save_tiny_llama
 
 pytestmark = pytest.mark.engine
@@ -76,7 +76,7 @@ ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
 
 def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[ScoredGroup], folder: Path) -> list:
     """In a process of its own: two steps; leaves AdamW's first moments, which mix their gradients, in `folder`."""
-    from learner.grpo_learner import GrpoLearner
+    from floe.learner.grpo_learner import GrpoLearner
 
     learner = GrpoLearner(config, model_dir, None, lambda blob: blob, rank)
     reports = [learner.update(step, groups) for step in (1, 2)]
@@ -96,7 +96,7 @@ def first_moment(engine, parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequence, folder: Path) -> list:
-    from learner.deepspeed_engine import free_port
+    from floe.learner.optimizer.deepspeed_engine import free_port
 
     port = free_port("127.0.0.1")
     folder.mkdir()
@@ -107,7 +107,7 @@ def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequenc
 
 
 def test_ranks_of_one_machine_talk_over_its_loopback_interface_alone(monkeypatch):
-    from learner import deepspeed_engine
+    from floe.learner.optimizer import deepspeed_engine
 
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.setenv(name, "")  # so that it is as before afterwards

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.messages import AdapterManifest, LearnerRank, StepReport
-from configs.errors import UserError
-from configs.schema import (
+from floe.cluster.messages import AdapterManifest, LearnerRank, StepReport
+from floe.configs.errors import UserError
+from floe.configs.schema import (
     AlgorithmSection,
     LearnerSection,
     LoraSection,
@@ -80,9 +80,9 @@ def config_of(stage: int, dtype: str, offload: bool) -> RunConfig:
 
 def write_initial(folder: Path, model_dir: Path) -> Path:
     """A warm start's stand-in, far from the base model: the KL term tells one reference from another."""
-    from learner.adapter_export import to_blob
-    from learner.adapter_files import write_adapter
-    from learner.policy import adapter_tensors, build_policy, probe_tensors
+    from floe.learner.adapter.export import to_blob
+    from floe.learner.adapter.files import write_adapter
+    from floe.learner.policy.policy import adapter_tensors, build_policy, probe_tensors
 
     config = config_of(2, "bfloat16", False)
     policy = build_policy(model_dir, config.model, config.lora, dropout=0.0, seed=1, initial=None, with_reference=False)
@@ -111,7 +111,7 @@ def both_ways(
     """In a process of its own: each case undisturbed and continued; and how the first case's state fares in others."""
     import cpuinfo
 
-    from learner.grpo_learner import GrpoLearner
+    from floe.learner.grpo_learner import GrpoLearner
 
     # Each of DeepSpeed's CPU Adams asks it anew, by processes; each of its BF16 optimisers collects four times.
     cpuinfo.get_cpu_info = functools.cache(cpuinfo.get_cpu_info)
@@ -152,7 +152,7 @@ def both_ways(
     ids=["1", "2", "1, the other cases", "2, the other cases"],
 )
 def test_a_loaded_learner_goes_on_as_the_undisturbed_one(tmp_path, num_ranks, cases):
-    from learner.deepspeed_engine import free_port
+    from floe.learner.optimizer.deepspeed_engine import free_port
 
     model_dir = save_tiny_llama(tmp_path / "model")
     initial = write_initial(tmp_path / "initial", model_dir)

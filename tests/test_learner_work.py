@@ -9,8 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
-from cluster.embedded_models import SMOLLM2, TINY_QWEN2
-from cluster.memory_plan.learner_on_meta import (
+from floe.cluster.memory_plan.learner.learner_on_meta import (
     DEPTH,
     as_on_gpu,
     counted,
@@ -22,17 +21,18 @@ from cluster.memory_plan.learner_on_meta import (
     policy_on_meta,
     short_groups,
 )
-from cluster.memory_plan.live_bytes import LiveBytes
-from cluster.memory_plan.model_config import model_config_of
-from cluster.memory_plan.published import PUBLISHED, QWEN
-from cluster.memory_plan.work import Point, WorkLine
-from configs.loading import load_config
-from configs.schema import RunConfig
-from learner.device_kind import CPU, GPU, decisions_for
-from learner.families.output_head import OutputHead
-from learner.packing import Branch, Pack, PrefixGroup, make_packs
-from learner.policy import packed_logprobs, with_adapter
-from learner.shared_prefix_attention import NAME
+from floe.cluster.memory_plan.learner.live_bytes import LiveBytes
+from floe.cluster.memory_plan.learner.work import Point, WorkLine
+from floe.cluster.memory_plan.shapes.model_config import model_config_of
+from floe.cluster.memory_plan.shapes.published import PUBLISHED, QWEN
+from floe.cluster.models.model_folder import SMOLLM2, TINY_QWEN2
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
+from floe.learner.device_kind import CPU, GPU, decisions_for
+from floe.learner.families.output_head import OutputHead
+from floe.learner.packing.packs import Branch, Pack, PrefixGroup, make_packs
+from floe.learner.policy.policy import packed_logprobs, with_adapter
+from floe.learner.policy.shared_prefix_attention import NAME
 from tests.command_line import REPOSITORY
 
 SHORT_TEXTS = ("model.max_context_tokens=1024", "rollout.max_new_tokens=256", "learner.max_pack_tokens=1024")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.schedule import learning_rate
+from floe.learner.optimizer.schedule import learning_rate
 
 schedules = st.sampled_from(["cosine", "constant"])
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.reports.live_terminal import live_view
-from cluster.reports.progress import Progress
-from cluster.reports.run_view import NUM_NOTES, Watched, number, percent, view
-from cluster.reports.step_metrics import InterimResult
+from floe.cluster.terminal.live_terminal import live_view
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.terminal.run_view import NUM_NOTES, Watched, number, percent, view
+from floe.cluster.tracking.step_metrics import InterimResult
 from tests.command_line import REPOSITORY
 from tests.step_records import step_record
 from tests.terminal_screen import Screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actors.vllm_lone_row import compute_lone_rows_in_pairs
+from floe.actors.engine.vllm_lone_row import compute_lone_rows_in_pairs
 
 NUM_IN, NUM_OUT = 8, 5
 

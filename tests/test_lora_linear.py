@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from learner.lora_linear import join_lora_products
+from floe.learner.policy.lora_linear import join_lora_products
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 

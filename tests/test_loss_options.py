@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.grpo_loss import grpo_loss
+from floe.learner.loss.grpo_loss import grpo_loss
 
 NAN = math.nan
 LOSSES = ("grpo", "gspo", "cispo")

@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from cluster.memory_plan import ModelShape, plan_memory
-from cluster.memory_plan.basis import PlanBasis
-from cluster.memory_plan.engine_memory import group_kv_bytes, kv_bytes
-from cluster.memory_plan.learner_memory import learner_state, learner_work
-from cluster.memory_plan.model_config import count
-from cluster.memory_plan.packs import MAX_SCORES, exact_pack, heaviest_pack
-from cluster.memory_plan.phases import Device, Phase, Role
-from cluster.memory_plan.placements import Placements
-from cluster.memory_plan.published import PUBLISHED, QWEN, is_published, published_shape
-from cluster.memory_plan.work import Counting, MeasuredWork, Point, WorkLine
-from configs.colocation import Colocation
-from configs.learning_sections import SEVEN_PROJECTIONS
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.cluster.memory_plan import ModelShape, plan_memory
+from floe.cluster.memory_plan.basis import PlanBasis
+from floe.cluster.memory_plan.engine_memory import group_kv_bytes, kv_bytes
+from floe.cluster.memory_plan.learner.learner_memory import learner_state, learner_work
+from floe.cluster.memory_plan.learner.packs import MAX_SCORES, exact_pack, heaviest_pack
+from floe.cluster.memory_plan.learner.work import Counting, MeasuredWork, Point, WorkLine
+from floe.cluster.memory_plan.phases import Device, Phase, Role
+from floe.cluster.memory_plan.placements import Placements
+from floe.cluster.memory_plan.shapes.model_config import count
+from floe.cluster.memory_plan.shapes.published import PUBLISHED, QWEN, is_published, published_shape
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import Colocation
+from floe.configs.sections.learning_sections import SEVEN_PROJECTIONS
 
 REPOSITORY = Path(__file__).parent.parent
 GB = 10**9

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from learner import shared_prefix_attention
-from learner.families.attention_rules import AttentionRules
-from learner.merged_attention import merged_attention
-from learner.packing import Branch, PrefixGroup, make_packs
-from learner.shared_prefix_attention import _branch_attention, _branches, _merged_branch_attention
+from floe.learner.families.attention_rules import AttentionRules
+from floe.learner.packing.packs import Branch, PrefixGroup, make_packs
+from floe.learner.policy import shared_prefix_attention
+from floe.learner.policy.merged_attention import merged_attention
+from floe.learner.policy.shared_prefix_attention import _branch_attention, _branches, _merged_branch_attention
 
 SHAPES = [(1, 1, 1, 2, 1), (7, 3, 5, 4, 2), (50, 4, 9, 6, 2), (3, 2, 40, 3, 3), (33, 1, 2, 8, 1)]
 

@@ -11,9 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from configs.errors import UserError
-from learner.adapter_merge import LoraPair, merged_weight, pairs_by_weight
-from learner.merged_model import INDEX, SINGLE, write_merged
+from floe.configs.errors import UserError
+from floe.learner.adapter.merge import LoraPair, merged_weight, pairs_by_weight
+from floe.learner.adapter.merged_model import INDEX, SINGLE, write_merged
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 RANK, ALPHA = 8, 16

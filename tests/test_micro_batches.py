@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import ConfigError
-from configs.loading import load_config
+from floe.configs.errors import ConfigError
+from floe.configs.files.loading import load_config
 from tests.test_learner_ranks import THREE_PACKS_AGAINST_ONE, config_of
 from tests.tiny_models import save_tiny_llama
 
@@ -63,7 +63,7 @@ class PlainAdamW:
 
 def outcomes(model_dir: Path) -> dict[object, Outcome]:
     """In a process of its own: each case's, and plain AdamW's in each precision."""
-    from learner import grpo_learner
+    from floe.learner import grpo_learner
 
     engine = grpo_learner.DeepSpeedEngine
     found: dict[object, Outcome] = {case: outcome(model_dir, *case) for case in CASES}
@@ -75,8 +75,8 @@ def outcomes(model_dir: Path) -> dict[object, Outcome]:
 
 
 def outcome(model_dir: Path, stage: int, dtype: str, offload: bool) -> Outcome:
-    from learner.grpo_learner import GrpoLearner
-    from learner.policy import adapter_tensors
+    from floe.learner.grpo_learner import GrpoLearner
+    from floe.learner.policy.policy import adapter_tensors
 
     config = config_of(dtype)
     changes = {"zero_stage": stage, "offload_optimizer": offload, "learning_rate": 1e-2, "max_grad_norm": 0.05}

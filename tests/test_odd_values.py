@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.prompting.odd_values import OddValues, WordEndings, dates_otherwise, is_odd
+from floe.actors.prompting.odd_values import OddValues, WordEndings, dates_otherwise, is_odd
 
 STOP_WORDS = frozenset({"it", "or", "no", "will", "the"})
 

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from learner import operator_builds
-from learner.operator_builds import compiled_extensions_dir, prepare_to_build
+from floe.learner.optimizer import operator_builds
+from floe.learner.optimizer.operator_builds import compiled_extensions_dir, prepare_to_build
 
 
 def test_two_environments_and_two_kinds_of_processor_share_no_folder(monkeypatch):

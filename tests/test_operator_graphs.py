@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_service.graph import terms
-from reward_service.graph.build import BuiltQuery, build
-from reward_service.graph.plan import MAX_SQL_CHARS, NoPlan, SyntaxFault, schema_of
-from reward_service.graph.stepwise import step_credits
-from reward_service.graph.terms import OperatorGraph
+from floe.reward_service.graph import terms
+from floe.reward_service.graph.build import BuiltQuery, build
+from floe.reward_service.graph.plan import MAX_SQL_CHARS, NoPlan, SyntaxFault, schema_of
+from floe.reward_service.graph.stepwise import step_credits
+from floe.reward_service.graph.terms import OperatorGraph
 
 TABLES = {
     "singer": {"id": "INTEGER", "name": "TEXT", "age": "INTEGER", "country": "TEXT"},

@@ -10,8 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import UserError
-from learner.optimizer_state import OptimizerState, StateLayout, apply_state, layout_of, read_state, write_state
+from floe.configs.errors import UserError
+from floe.learner.optimizer.optimizer_state import (
+    OptimizerState,
+    StateLayout,
+    apply_state,
+    layout_of,
+    read_state,
+    write_state,
+)
 
 
 def trained(num_updates: int, shape: tuple[int, ...] = (3, 2)) -> tuple[torch.nn.Module, torch.optim.AdamW]:

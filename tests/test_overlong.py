@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from configs.schema import AlgorithmSection
-from learner.batch import training_groups
-from learner.overlong import shaped_rewards, soft_overlong_penalty
+from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.configs.schema import AlgorithmSection
+from floe.learner.loss.overlong import shaped_rewards, soft_overlong_penalty
+from floe.learner.loss.training_groups import training_groups
 
 LIMIT = 10
 unhurried = settings(deadline=None)

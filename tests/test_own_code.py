@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from cluster.contained import own_code
+from floe.cluster.contained import own_code
 from tests.command_line import REPOSITORY
 
 STARTS_FLOE = """
 import os, subprocess, sys
 sys.path.insert(0, {root!r})
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-sys.exit(subprocess.run(module_command("cluster.cli", "version"), env=environment_of_floe()).returncode)
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+sys.exit(subprocess.run(module_command("floe.cluster.cli", "version"), env=environment_of_floe()).returncode)
 """
 IN_A_WORKER = """
 import sys
 sys.path.insert(0, {root!r})
 import ray
-from cluster.placement import ray_session
-from configs.schema import ClusterSection
+from floe.cluster.ray_actors.placement import ray_session
+from floe.configs.schema import ClusterSection
 def places():
     import actors, learner
     return [actors.__file__, learner.__file__]
@@ -71,7 +71,7 @@ def test_where_floe_is_an_installed_package_nothing_is_added():
 
 
 def test_ray_is_told_of_floes_folder_alone():
-    from cluster.worker_path import job_config
+    from floe.cluster.ray_actors.worker_path import job_config
 
     config = job_config()
     config._py_driver_sys_path.extend(["/the/working/folder"])  # as ray.init does

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner import pack_attention, shared_prefix_attention
-from learner.device_kind import GPU, decisions_for
-from learner.packing import Pack
-from learner.policy import packed_logprobs
-from learner.shared_prefix_attention import shared_prefix_attention as attention
-from learner.target_logprob import chunk_tokens, target_logprobs
+from floe.learner.device_kind import GPU, decisions_for
+from floe.learner.families.target_logprob import chunk_tokens, target_logprobs
+from floe.learner.packing.packs import Pack
+from floe.learner.policy import pack_attention, shared_prefix_attention
+from floe.learner.policy.policy import packed_logprobs
+from floe.learner.policy.shared_prefix_attention import shared_prefix_attention as attention
 from tests.device_waits import Watch
 from tests.whole_packs import META, Lengths, meta_policy, pack_of, packs_whole
 

@@ -13,12 +13,19 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from configs.schema import LoraSection, ModelSection
-from learner import shared_prefix_attention
-from learner.packing import Branch, Pack, PrefixGroup, make_packs, share_prefixes
-from learner.policy import POLICY, REFERENCE, adapter_tensors, build_policy, packed_logprobs, reference_logprobs
-from learner.target_logprob import CHUNK_TOKENS_ON_CPU as CHUNK
-from learner.target_logprob import target_logprobs
+from floe.configs.schema import LoraSection, ModelSection
+from floe.learner.families.target_logprob import CHUNK_TOKENS_ON_CPU as CHUNK
+from floe.learner.families.target_logprob import target_logprobs
+from floe.learner.packing.packs import Branch, Pack, PrefixGroup, make_packs, share_prefixes
+from floe.learner.policy import shared_prefix_attention
+from floe.learner.policy.policy import (
+    POLICY,
+    REFERENCE,
+    adapter_tensors,
+    build_policy,
+    packed_logprobs,
+    reference_logprobs,
+)
 from tests.sampling import sampled
 
 VOCABULARY = 64

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.device_turns import DeviceTurns
-from cluster.learner_handle import LearnerHandle
-from cluster.pair_bundles import GROUP
-from cluster.placement import check_resources, start_learner, start_reward_pool, start_rollout_pool
-from cluster.rollout_pool import RolloutPool
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.cluster.loop.device_turns import DeviceTurns
+from floe.cluster.ray_actors.learner_handle import LearnerHandle
+from floe.cluster.ray_actors.pair_bundles import GROUP
+from floe.cluster.ray_actors.placement import check_resources, start_learner, start_reward_pool, start_rollout_pool
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 from tests.command_line import REPOSITORY
 from tests.placed_actors import PlacedEngine, PlacedRank, PlacedScorer, note, notes
 
@@ -40,9 +40,9 @@ def declared_gpus_and_stand_ins() -> Iterator[None]:
     """A Ray that takes it that there are GPUs, and actors that compute nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(NUM_GPUS))))
-        patch.setattr("actors.rollout_actor.RolloutActor", PlacedEngine)
-        patch.setattr("learner.learner_actor.LearnerActor", PlacedRank)
-        patch.setattr("reward_service.scorer.Scorer", PlacedScorer)
+        patch.setattr("floe.actors.rollout_actor.RolloutActor", PlacedEngine)
+        patch.setattr("floe.learner.learner_actor.LearnerActor", PlacedRank)
+        patch.setattr("floe.reward_service.scorer.Scorer", PlacedScorer)
         ray.init(
             address="local", num_cpus=8, num_gpus=NUM_GPUS, include_dashboard=False, log_to_driver=False,
             object_store_memory=300 * 2**20, _system_config={"worker_niceness": 0},
@@ -129,8 +129,8 @@ TWO_NODES = """
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-import actors.rollout_actor, learner.learner_actor
-from cluster.placement import check_resources
+import floe.actors.rollout_actor, floe.learner.learner_actor
+from floe.cluster.ray_actors.placement import check_resources
 from tests.placed_actors import PlacedEngine, PlacedRank
 from tests.test_pair_placement import config_of, started
 
@@ -139,7 +139,7 @@ for _ in range(2):
     cluster.add_node(num_cpus=4, num_gpus=2, include_dashboard=False)
 cluster.wait_for_nodes()
 ray.init(address=cluster.address, log_to_driver=False)
-actors.rollout_actor.RolloutActor, learner.learner_actor.LearnerActor = PlacedEngine, PlacedRank
+floe.actors.rollout_actor.RolloutActor, floe.learner.learner_actor.LearnerActor = PlacedEngine, PlacedRank
 config = config_of(4)
 check_resources(config)
 ranks, engines = started(config, Path(".")).places()

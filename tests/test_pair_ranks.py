@@ -9,11 +9,11 @@ from dataclasses import asdict
 import pytest
 from ray.cluster_utils import Cluster
 
-from cluster.cards import cards_of_nodes
-from cluster.memory_plan.card_sizes import ASSUMED_CARD
-from cluster.placement import check_resources, start_learner
-from configs.errors import UserError
-from learner import learner_actor
+from floe.cluster.memory_plan.card_sizes import ASSUMED_CARD
+from floe.cluster.operations.smallest_card import cards_of_nodes
+from floe.cluster.ray_actors.placement import check_resources, start_learner
+from floe.configs.errors import UserError
+from floe.learner import learner_actor
 from tests.command_line import config, floe
 from tests.test_learner_ranks import THREE_PACKS_AGAINST_ONE
 from tests.test_pair_placement import NUM_GPUS, config_of, declared_gpus_and_stand_ins, leave_gpus, started
@@ -49,7 +49,7 @@ def test_the_nodes_tell_the_memory_of_their_gpus(stand_ins):
 
 def test_the_ranks_of_two_pairs_make_the_update_of_one(stand_ins, monkeypatch, tmp_path):
     """With gloo, where there is no GPU behind the declared ones."""
-    monkeypatch.setattr("learner.learner_actor.LearnerActor", REAL_RANK)
+    monkeypatch.setattr("floe.learner.learner_actor.LearnerActor", REAL_RANK)
     model_dir = save_tiny_llama(tmp_path)
     wanted = ["model.dtype=float32", "rollout.dtype=float32", "lora.rank=8", "learner.max_grad_norm=1000000"]
     wanted += ["learner.max_pack_tokens=64", "learner.num_threads=1", "algorithm.kl_coefficient=0.01"]

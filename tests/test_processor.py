@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster import processor
-from cluster.environment import MASKS, instruction_set_masks
+from floe.cluster.environment import MASKS, instruction_set_masks
+from floe.cluster.machine import processor
 
 
 @pytest.fixture

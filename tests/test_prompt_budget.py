@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from actors.data.question_sets import QuestionSets
-from actors.data.questions import read_questions
-from actors.prompting.prompt_fitting import EncodedPrompt
-from actors.prompting.trimming import Trimming
-from cluster.embedded_models import model_folder
-from cluster.operations.prompt import summarise_prompts
-from cluster.operations.question_budget import encoder_of_run, fitting_questions
-from cluster.reports.progress import Progress
-from cluster.reports.prompt_budget import budget_of
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.actors.prompting.prompt_fitting import EncodedPrompt
+from floe.actors.prompting.trimming import Trimming
+from floe.actors.questions.question_sets import QuestionSets
+from floe.actors.questions.questions import read_questions
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.operations.prompt import summarise_prompts
+from floe.cluster.questions.fitting import encoder_of_run, fitting_questions
+from floe.cluster.questions.prompt_lengths import budget_of
+from floe.cluster.terminal.progress import Progress
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY, config, floe
 from tests.small_archives import make_database, record, write_json
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from actors.data.question_sets import load_question_sets
-from actors.databases.schemas import ColumnName
-from actors.prompting.prompt_encoder import PromptEncoder
-from actors.prompting.trimming import Trimming
-from cluster.embedded_models import model_folder
-from cluster.messages import Question
-from cluster.operations.question_budget import encoder_of_run
-from configs.loading import load_config
+from floe.actors.databases.schemas import ColumnName
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.prompting.trimming import Trimming
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.messages import Question
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.questions.fitting import encoder_of_run
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY, config, floe
 from tests.small_archives import make_database
 

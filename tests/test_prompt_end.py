@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.prompting.prompt_end import with_answer_start
-from reward_service.extraction import extract_sql
+from floe.actors.prompting.prompt_end import with_answer_start
+from floe.reward_service.sql_text.extraction import extract_sql
 
 TURN = "<|im_start|>assistant\n"
 KINDS = {"none": "", "opens": "<think>\n", "opens bare": "<think>", "closed": "<think>\n\n</think>\n\n"}

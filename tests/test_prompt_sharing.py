@@ -36,7 +36,7 @@ def tables():
 def sharing(tables):
     from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
-    from actors.vllm_prompt_sharing import PromptSharing
+    from floe.actors.engine.vllm_prompt_sharing import PromptSharing
 
     config = SimpleNamespace(cache_config=SimpleNamespace(block_size=BLOCK), kv_transfer_config=SimpleNamespace())
     made = PromptSharing(config, KVConnectorRole.SCHEDULER, SimpleNamespace(num_blocks=NUM_BLOCKS))
@@ -154,7 +154,7 @@ class Moves(TorchDispatchMode):
 
 @pytest.mark.parametrize("num_layers", [1, 8])
 def test_a_steps_indices_are_moved_to_the_device_once_for_all_layers(sharing, num_layers):
-    from actors.vllm_prompt_sharing import BlockCopies
+    from floe.actors.engine.vllm_prompt_sharing import BlockCopies
 
     sharing.register_kv_caches({str(n): torch.empty(NUM_BLOCKS, 2, device="meta") for n in range(num_layers)})
     sharing.bind_connector_metadata(BlockCopies(sources=[1, 1], targets=[4, 5]))
@@ -193,7 +193,7 @@ def caches_of(layout_name: str, num_layers: int = 3, kernel_block: int = 16) -> 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_blocks_are_copied_in_every_layer_of_every_layout(sharing, layout):
-    from actors.vllm_prompt_sharing import BlockCopies
+    from floe.actors.engine.vllm_prompt_sharing import BlockCopies
 
     caches = caches_of(layout)
     before = {name: cache.clone() for name, cache in caches.items()}
@@ -212,7 +212,7 @@ def test_these_are_all_layouts_that_vllm_has():
 
 
 def test_kernels_that_split_the_blocks_are_refused(sharing):
-    from configs.errors import UserError
+    from floe.configs.errors import UserError
 
     with pytest.raises(UserError, match=r"have 12 blocks in layer0 where vLLM's scheduler has 6 of 4 tokens"):
         sharing.register_kv_caches(caches_of("LBNHC", kernel_block=8))

@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.data.gold_columns import gold_columns
-from actors.data.question_sets import load_question_sets
-from actors.databases.contained_databases import find_schema, read_schema
-from actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
-from actors.prompting import prompts
-from actors.prompting.column_ranking import ranked_columns
-from actors.prompting.descriptions import described, read_descriptions
-from actors.prompting.prompt_fitting import ColumnOrder, fitted_prompt
-from actors.prompting.trimming import Trimming, column_names, trimmed, with_columns, with_keys, with_matches
-from actors.prompting.value_index import value_index
-from actors.prompting.value_matching import best_named, is_named
-from configs.schema import DataSection
-from reward_service.designs.sql_r1 import length_term
-from reward_service.extraction import extract_sql
+from floe.actors.databases.contained_databases import find_schema, read_schema
+from floe.actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
+from floe.actors.prompting import prompts
+from floe.actors.prompting.column_ranking import ranked_columns
+from floe.actors.prompting.descriptions import described, read_descriptions
+from floe.actors.prompting.prompt_fitting import ColumnOrder, fitted_prompt
+from floe.actors.prompting.trimming import Trimming, column_names, trimmed, with_columns, with_keys, with_matches
+from floe.actors.prompting.value_index import value_index
+from floe.actors.prompting.value_matching import best_named, is_named
+from floe.actors.questions.gold_columns import gold_columns
+from floe.actors.questions.question_sets import load_question_sets
+from floe.configs.schema import DataSection
+from floe.reward_service.designs.sql_r1 import length_term
+from floe.reward_service.sql_text.extraction import extract_sql
 from tests.score_requests import make_database
 
 TABLES = (

@@ -17,9 +17,9 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from cluster.card_figures import CardFigures, figures_of, slug_of, write_figures
-from cluster.prove.gpu import attention, card_part, cuda, learner_alone, tiny_policy
-from cluster.prove.gpu.findings import (
+from floe.cluster.machine.card_figures import CardFigures, figures_of, slug_of, write_figures
+from floe.cluster.prove.gpu import attention, card_part, cuda, learner_alone, tiny_policy
+from floe.cluster.prove.gpu.findings import (
     Figures,
     Line,
     PartResult,
@@ -31,11 +31,11 @@ from cluster.prove.gpu.findings import (
     told,
     without_packages,
 )
-from cluster.prove.gpu.record import ProofRecord
-from cluster.time_plan.update_flops import ModelSizes, update_flops, work_of
-from configs.colocation import Colocation
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster.prove.gpu.record import ProofRecord
+from floe.cluster.time_plan.update_flops import ModelSizes, update_flops, work_of
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.sections.colocation import Colocation
 from tests.command_line import REPOSITORY
 
 
@@ -144,7 +144,7 @@ def test_in_bfloat16_the_positions_keep_their_precision(setting):
 def test_zero_2_updates_as_pytorchs_adamw(setting):
     model_dir = tiny_policy.write_tiny(setting.scratch_dir / "tiny", 1)
     program = (
-        "import sys, torch; from pathlib import Path; from cluster.prove.gpu.learner_alone import _zero\n"
+        "import sys, torch; from pathlib import Path; from floe.cluster.prove.gpu.learner_alone import _zero\n"
         "print(*(line.verdict for line in _zero(Path(sys.argv[1]), torch.device('cpu'))))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -245,7 +245,7 @@ def test_a_card_is_told_with_its_context_and_what_cuda_gives_of_it(monkeypatch):
 
 
 def test_addresses_beyond_loopback_are_found():
-    from cluster.prove.gpu.two_ranks import listeners_beyond_loopback
+    from floe.cluster.prove.gpu.two_ranks import listeners_beyond_loopback
 
     def process(*addresses: str) -> SimpleNamespace:
         found = [SimpleNamespace(status=psutil.CONN_LISTEN, laddr=SimpleNamespace(ip=ip, port=7)) for ip in addresses]
@@ -264,8 +264,8 @@ def test_a_context_is_what_another_process_takes_beside_what_its_tensors_hold(mo
 
 
 def test_what_a_card_is_asked_for_are_valid_configurations(setting, tmp_path):
-    from cluster.prove.gpu import full_shape, runs, start_race, two_ranks
-    from cluster.prove.gpu.engine_under_proof import SMOKE, smoke_config
+    from floe.cluster.prove.gpu import full_shape, runs, start_race, two_ranks
+    from floe.cluster.prove.gpu.engine_under_proof import SMOKE, smoke_config
 
     on_card = replace(setting, device="cuda")
     assert smoke_config(on_card, "cluster.colocation=engine_sleeps").rollout.num_gpus == 1
@@ -281,7 +281,7 @@ def test_what_a_card_is_asked_for_are_valid_configurations(setting, tmp_path):
 
 
 def test_a_full_pack_and_a_full_batch_are_as_large_as_the_configuration_allows(setting, tmp_path):
-    from cluster.prove.gpu import full_shape
+    from floe.cluster.prove.gpu import full_shape
 
     config = load_config(full_shape.FULL_CONFIG, full_shape.full_overrides(replace(setting, device="cuda"), tmp_path))
     group = full_shape._full_group(config).rollout
@@ -293,8 +293,8 @@ def test_a_full_pack_and_a_full_batch_are_as_large_as_the_configuration_allows(s
 
 
 def test_a_phase_that_holds_more_than_the_plan_says_is_found(monkeypatch):
-    from cluster.memory_plan.phases import Phase
-    from cluster.prove.gpu import full_shape
+    from floe.cluster.memory_plan.phases import Phase
+    from floe.cluster.prove.gpu import full_shape
 
     for held_bytes, verdict in ((104, Verdict.PASSED), (96, Verdict.PASSED), (120, Verdict.FAILED)):
         peak = SimpleNamespace(num_bytes=held_bytes)
@@ -307,8 +307,8 @@ def test_a_phase_that_holds_more_than_the_plan_says_is_found(monkeypatch):
 
 
 def test_an_updates_operations_are_those_of_its_packs(tmp_path):
-    from cluster.prove.gpu.full_shape import update_flop
-    from learner.packing import Branch, PrefixGroup, make_packs
+    from floe.cluster.prove.gpu.full_shape import update_flop
+    from floe.learner.packing.packs import Branch, PrefixGroup, make_packs
 
     config, folder = load_config(None), tiny_policy.write_tiny(tmp_path / "tiny", 2)
     branches = (Branch(token_ids=(1,) * 60, weight=1.0),) * 16
@@ -319,7 +319,7 @@ def test_an_updates_operations_are_those_of_its_packs(tmp_path):
 
 
 def test_two_answers_are_compared_up_to_the_first_other_token():
-    from cluster.prove.gpu.engine_under_proof import Differences
+    from floe.cluster.prove.gpu.engine_under_proof import Differences
 
     def group(*completions) -> SimpleNamespace:
         return SimpleNamespace(
@@ -338,7 +338,7 @@ def test_two_answers_are_compared_up_to_the_first_other_token():
 
 
 def test_an_engine_that_ignores_an_adapter_is_found():
-    from cluster.prove.gpu.engine_alone import LearnersSide, _canary
+    from floe.cluster.prove.gpu.engine_alone import LearnersSide, _canary
 
     manifest = SimpleNamespace(version=1, slots_digest="a" * 32)
     learner = LearnersSide(base=[-1.0, -2.0], adapter=[-1.5, -2.5], manifest=manifest, probe=SimpleNamespace(version=2))
@@ -392,8 +392,8 @@ class SleepingPool:
     ],
 )
 def test_an_engine_that_grows_from_round_to_round_is_found(setting, monkeypatch, held_mib, truncated, failed):
-    from cluster.messages import GroupRequest, Question
-    from cluster.prove.gpu import sleeping
+    from floe.cluster.messages import GroupRequest, Question
+    from floe.cluster.prove.gpu import sleeping
 
     question = Question(question_id="q", database_id="d", text="", gold_sql=("SELECT 1",))
     request = GroupRequest(
@@ -414,7 +414,7 @@ def test_an_engine_that_grows_from_round_to_round_is_found(setting, monkeypatch,
 
 
 def test_a_kv_cache_of_another_size_at_one_start_is_found(setting, monkeypatch):
-    from cluster.prove.gpu import start_race
+    from floe.cluster.prove.gpu import start_race
 
     sizes = iter([4096, 4096, 4096, 4080])
     monkeypatch.setattr(start_race, "_kv_tokens", lambda config: next(sizes))
@@ -434,7 +434,7 @@ def test_a_kv_cache_of_another_size_at_one_start_is_found(setting, monkeypatch):
 def test_a_placement_that_loses_steps_or_kills_nothing_is_found(
     setting, monkeypatch, num_killed, num_steps, mismatch, failed
 ):
-    from cluster.prove.gpu import runs
+    from floe.cluster.prove.gpu import runs
 
     def train(config_file, run_dir, overrides, kills_engine) -> int:
         run_dir.mkdir()
@@ -449,7 +449,7 @@ def test_a_placement_that_loses_steps_or_kills_nothing_is_found(
 
 
 def test_in_a_short_proof_a_card_has_the_placement_that_gives_up_most(setting, monkeypatch):
-    from cluster.prove.gpu import runs
+    from floe.cluster.prove.gpu import runs
 
     monkeypatch.setattr(runs, "_train", lambda config_file, run_dir, overrides, kills_engine: 1)
     monkeypatch.setattr(runs, "_records", lambda run_dir: [{"logprob_mismatch_mean": 0.0}] * runs.NUM_STEPS)
@@ -459,7 +459,7 @@ def test_in_a_short_proof_a_card_has_the_placement_that_gives_up_most(setting, m
 
 
 def test_random_weights_without_the_tokenizer_name_what_is_missing(setting):
-    from cluster.prove.gpu.full_shape import random_weights
+    from floe.cluster.prove.gpu.full_shape import random_weights
 
     with pytest.raises(UserError, match=r"config-0\.5b-instruct\.json: give --tokenizer"):
         random_weights(setting)
@@ -467,7 +467,7 @@ def test_random_weights_without_the_tokenizer_name_what_is_missing(setting):
 
 @pytest.mark.parametrize(("grad_norm", "address", "num_failed"), [(2.0, [], 0), (2.1, [], 2), (2.0, ["0.0.0.0:1"], 1)])
 def test_ranks_that_update_otherwise_or_listen_to_all_are_found(setting, monkeypatch, grad_norm, address, num_failed):
-    from cluster.prove.gpu import two_ranks
+    from floe.cluster.prove.gpu import two_ranks
 
     def start(config, model_dir, adapter) -> SimpleNamespace:
         norm = 2.0 if config.learner.num_ranks == 1 else grad_norm
@@ -490,7 +490,7 @@ def test_ranks_that_update_otherwise_or_listen_to_all_are_found(setting, monkeyp
 @pytest.mark.long
 def test_the_parts_with_an_engine_pass_on_a_cpu(other_home, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", "4,6",
+        [sys.executable, "-m", "floe.cluster.prove.gpu", "--device", "cpu", "--quick", "--parts", "4,6",
          "--home", str(other_home), "--out", str(tmp_path / "proof.json")],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=600,
     )  # fmt: skip

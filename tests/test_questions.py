@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from actors.data.questions import json_lines, read_questions
-from configs.errors import UserError
+from floe.actors.questions.questions import json_lines, read_questions
+from floe.configs.errors import UserError
 
 SPIDER = {"db_id": "shop", "question": "How many?", "query": "SELECT 1"}
 BIRD = {"question_id": 1471, "db_id": "bank", "question": "Who?", "evidence": "a hint", "SQL": "SELECT 2"}

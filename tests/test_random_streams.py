@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
-from cluster.messages import Question
+from floe.actors.questions.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
+from floe.cluster.messages import Question
 
 
 def questions(count: int) -> list[Question]:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.packing import Branch, PrefixGroup
-from learner.rank_balance import packs_of_ranks, rank_share
+from floe.learner.packing.packs import Branch, PrefixGroup
+from floe.learner.packing.rank_balance import packs_of_ranks, rank_share
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import sys
 import pytest
 from ray.util.metrics import Gauge
 
-from cluster.reports.gpu_step import GpuPhase, GpuStep
-from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
-from cluster.reports.record_sink import RunEnd
-from cluster.reports.reward_metrics import RewardMeter
-from cluster.reports.step_metrics import InterimResult, RoleMemory
+from floe.cluster.tracking.gpu_step import GpuPhase, GpuStep
+from floe.cluster.tracking.metrics_log import MetricsLog
+from floe.cluster.tracking.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
+from floe.cluster.tracking.record_sink import RunEnd
+from floe.cluster.tracking.reward_metrics import RewardMeter
+from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory
 from tests.command_line import REPOSITORY
 from tests.fake_nvml import card_use
 from tests.scored_groups import scored_group
@@ -30,9 +30,9 @@ RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01)
 ENDPOINT = """
 import json, sys, time, urllib.request
 import ray
-from cluster.reports.ray_metrics import RayMetrics, prometheus_endpoint
-from cluster.reports.record_sink import RunEnd
-from cluster.reports.role_memory import role_memory
+from floe.cluster.tracking.ray_metrics import RayMetrics, prometheus_endpoint
+from floe.cluster.tracking.record_sink import RunEnd
+from floe.cluster.ray_actors.role_memory import role_memory
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=10**8, log_to_driver=False,
          _system_config={"metrics_report_interval_ms": 1000})
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import own_ray
-from cluster.ray_address import check_answers, check_dashboard_port, cluster_address, passed_over
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import ClusterSection
+from floe.cluster.machine.ray_address import check_answers, check_dashboard_port, cluster_address, passed_over
+from floe.cluster.ray_actors import own_ray
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import ClusterSection
 
 AUTO = ClusterSection()
 

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from actors.demo.build import write_demo
-from configs.loading import load_config
+from floe.actors.demo.build import write_demo
+from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY, floe
 from tests.sampling import sampled
 

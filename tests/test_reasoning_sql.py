@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.bench.query_variants import mutated, rewritten
-from cluster.bench.reasoning_bench import Pairs, bench_reasoning
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.reward_sections import RewardSection
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup
-from reward_service.designs.reasoning_sql import ReasoningSql
-from reward_service.judge_protocol import JudgedQuery
-from reward_service.reading.forms import Form, reader_of
-from reward_service.schema_reader import Schema
-from reward_service.scorer import Scorer
-from reward_service.unscorable import GroupUnscorable
-from reward_service.verdict import DatabaseUnavailable
+from floe.cluster.bench.reward.query_variants import mutated, rewritten
+from floe.cluster.bench.reward.reasoning_bench import Pairs, bench_reasoning
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup
+from floe.reward_service.designs.reasoning_sql import ReasoningSql
+from floe.reward_service.judge.judge_protocol import JudgedQuery
+from floe.reward_service.reading.forms import Form, reader_of
+from floe.reward_service.reading.schema_reader import Schema
+from floe.reward_service.scorer import Scorer
+from floe.reward_service.unscorable import GroupUnscorable
+from floe.reward_service.verdict import DatabaseUnavailable
 from tests.score_requests import make_database
 
 SCHEMA: Schema = {"singer": {"id": "", "name": "", "age": ""}, "song": {"title": "", "singer_id": ""}}
@@ -203,7 +203,7 @@ def test_variants_of_a_query() -> None:
 
 def counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[dict]:
     """Of 40 questions, by the judge's error."""
-    monkeypatch.setattr("cluster.bench.reasoning_bench.NUM_QUESTIONS", 40)
+    monkeypatch.setattr("floe.cluster.bench.reward.reasoning_bench.NUM_QUESTIONS", 40)
     bench_reasoning(load_config(None, list(overrides)), as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert printed["questions"] > 30 and printed["pairs"] > 500

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.questions import find_questions, read_questions
-from actors.records.fields import given_fields, guessed_fields
-from actors.records.record_files import read_records
-from configs.errors import UserError
+from floe.actors.questions.questions import find_questions, read_questions
+from floe.actors.records.fields import given_fields, guessed_fields
+from floe.actors.records.record_files import read_records
+from floe.configs.errors import UserError
 
 ONE = {"db_id": "shop", "question": "Größe? \u2028 next", "query": "SELECT 1"}
 TWO = {"db_id": "shop", "question": "How many?", "query": "SELECT 2"}

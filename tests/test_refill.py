@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.question_sets import QuestionSets
-from cluster.controller import TooManyDroppedGroups
-from cluster.interim_evaluation import InterimEvaluation
-from cluster.messages import Outcome, Question
-from cluster.operations.step_requests import refill_of_run, requests_of_step
-from cluster.reports.reward_metrics import RewardMeter, RewardMetrics
-from cluster.run_recorder import RunRecorder
-from cluster.scoring import Collected
-from configs.schema import AlgorithmSection, RolloutSection, RunConfig, RunSection
-from learner.batch import training_groups
-from learner.group_filter import carries_gradient
-from learner.overlong import shaped_rewards
+from floe.actors.questions.question_sets import QuestionSets
+from floe.cluster.evaluation.during_training import InterimEvaluation
+from floe.cluster.loop.controller import TooManyDroppedGroups
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.messages import Outcome, Question
+from floe.cluster.questions.of_step import refill_of_run, requests_of_step
+from floe.cluster.tracking.reward_metrics import RewardMeter, RewardMetrics
+from floe.cluster.training.recorder import RunRecorder
+from floe.configs.schema import AlgorithmSection, RolloutSection, RunConfig, RunSection
+from floe.learner.loss.group_filter import carries_gradient
+from floe.learner.loss.overlong import shaped_rewards
+from floe.learner.loss.training_groups import training_groups
 from tests.fake_cluster import NUM_CANDIDATES, FakeCluster, run
 from tests.scored_groups import scored_group
 

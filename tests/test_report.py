@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.operations.report import report
-from cluster.reports.page.document import document
-from cluster.reports.page.rollout_sample import MAX_CANDIDATES, MAX_STEPS
-from cluster.run_page_parts import collect_page
-from cluster.run_status import RunState
-from configs.errors import UserError
+from floe.cluster.operations.report import report
+from floe.cluster.report_page.collect import collect_page
+from floe.cluster.report_page.document import document
+from floe.cluster.report_page.rollout_sample import MAX_CANDIDATES, MAX_STEPS
+from floe.cluster.run_folder.status import RunState
+from floe.configs.errors import UserError
 from tests.command_line import REPOSITORY
 from tests.run_folders import (
     BROKEN,
@@ -290,7 +290,7 @@ def test_the_command_writes_prints_and_opens(tmp_path, capsys, monkeypatch):
 @pytest.mark.heavy
 def test_floe_report_as_a_command(tmp_path):
     folder = small_run(tmp_path / "run")
-    command = [sys.executable, "-m", "cluster.cli", "report", str(folder)]
+    command = [sys.executable, "-m", "floe.cluster.cli", "report", str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert (folder / "report.html").stat().st_size < 6_000_000

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from cluster.operations.report import report
+from floe.cluster.operations.report import report
 from tests.browser import LOAD_LIMIT_S, headless_browser, new_console_lines, new_requests, set_dark, set_width
 from tests.run_folders import small_run
 from tests.test_report import hostile_run

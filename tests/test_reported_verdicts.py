@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.messages import Candidate, ScoreRequest
-from reward_service.graph.build import build
-from reward_service.graph.encoding import Vocabulary
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape
-from reward_service.graph.network_files import write_network
-from reward_service.graph.plan import schema_of
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, ScoreRequest
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.encoding import Vocabulary
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape
+from floe.reward_service.graph.network_files import write_network
+from floe.reward_service.graph.plan import schema_of
+from floe.reward_service.scorer import Scorer
 from tests.command_line import REPOSITORY
 from tests.score_requests import new_scorer
 

@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.schema import RewardSection
-from reward_service import result_profile
-from reward_service.comparison import Answer
-from reward_service.result_profile import column_counts, rows_digest, soft_f1, time_ratio_without_outliers
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.comparison import result_profile
+from floe.reward_service.comparison.comparison import Answer
+from floe.reward_service.comparison.result_profile import (
+    column_counts,
+    rows_digest,
+    soft_f1,
+    time_ratio_without_outliers,
+)
+from floe.reward_service.scorer import Scorer
 from tests.score_requests import make_database, new_scorer, score_request
 
 PAIRS_PATH = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "verdicts" / "pairs.json"

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from cluster.messages import Outcome
-from configs.schema import RewardSection
-from reward_service.result_reader import ResultReader
-from reward_service.shown_result import MAX_CELL_CHARS, MAX_COLUMNS, cell_text
+from floe.cluster.messages import Outcome
+from floe.configs.schema import RewardSection
+from floe.reward_service.comparison.shown_result import MAX_CELL_CHARS, MAX_COLUMNS, cell_text
+from floe.reward_service.sandbox.result_reader import ResultReader
 from tests.score_requests import ENDLESS, LIMIT_S, ONE_OPCODE, make_database
 
 

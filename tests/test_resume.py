@@ -16,8 +16,8 @@ import pytest
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 
-from cluster.soak.killer import kill_one
-from cluster.soak.run_records import difference
+from floe.cluster.soak.killer import kill_one
+from floe.cluster.soak.run_records import difference
 from tests.command_line import REPOSITORY
 from tests.preloaded.python import preloaded_python
 from tests.ray_processes import Root, descendants

@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 
-from cluster.clock import with_saved_clock
-from cluster.resume_checks import RULE_OF, RULES, Rule, changed_keys, changed_libraries, check_resume
-from configs.complaints import dotted_keys
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.cluster.checkpoints.resume_rules import RULE_OF, RULES, Rule, changed_keys, changed_libraries, check_resume
+from floe.cluster.preparation.clock import with_saved_clock
+from floe.configs.errors import UserError
+from floe.configs.files.complaints import dotted_keys
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 
 
 def saved(*overrides: str) -> dict:
@@ -32,7 +32,7 @@ def test_every_key_of_the_schema_has_one_rule():
         for field in fields.split()
     ]
     assert not [key for key, count in Counter(listed).items() if count > 1]
-    assert set(listed) == set(dotted_keys()), "classify new keys in cluster/resume_checks.py"
+    assert set(listed) == set(dotted_keys()), "classify new keys in cluster/checkpoints/resume_rules.py"
 
 
 def test_an_unchanged_configuration_says_nothing():

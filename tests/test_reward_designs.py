@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from configs.reward_sections import RewardSection
-from reward_service.designs.arctic import Arctic
-from reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
-from reward_service.designs.sql_r1 import SqlR1, length_term
-from reward_service.scorer import Scorer
-from reward_service.unscorable import GoldUnusable, GroupUnscorable
+from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.designs.arctic import Arctic
+from floe.reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
+from floe.reward_service.designs.sql_r1 import SqlR1, length_term
+from floe.reward_service.scorer import Scorer
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 from tests.score_requests import make_database
 
 FORMED = "<think>{thought}</think><answer>{answer}</answer>"
@@ -181,7 +181,7 @@ class Unscorable:
 @pytest.fixture
 def with_design(databases: Path, monkeypatch) -> Iterator:
     def scores(design: Design, completions: Sequence[str], **fields) -> tuple[Score, ...]:
-        monkeypatch.setattr("reward_service.scorer.make_design", lambda *_: design)
+        monkeypatch.setattr("floe.reward_service.scorer.make_design", lambda *_: design)
         return ask(RewardSection(), databases, completions, **fields)
 
     return scores

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.reward_sections import RewardSection
-from reward_service.executor_settings import HARD_STOP_GRACE_S
-from reward_service.extraction import extract_sql
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.sandbox.executor_settings import HARD_STOP_GRACE_S
+from floe.reward_service.scorer import Scorer
+from floe.reward_service.sql_text.extraction import extract_sql
 from tests.score_requests import make_database
 from tests.sql_fuzz import SCRIPT, completions, texts
 
@@ -103,14 +103,17 @@ def test_extraction_raises_for_none_of_them():
 
 
 PLANTED = {
-    "a placeholder is infrastructure": ("arctic", "import reward_service.verdict as v; v._PLACEHOLDER_PHRASES = ()"),
+    "a placeholder is infrastructure": (
+        "arctic",
+        "import floe.reward_service.verdict as v; v._PLACEHOLDER_PHRASES = ()",
+    ),
     "a parser's fault escapes": (
         "reasoning_sql",
-        "import reward_service.reading.query_reader as q; q._read = lambda read, sql: {}[sql]",
+        "import floe.reward_service.reading.query_reader as q; q._read = lambda read, sql: {}[sql]",
     ),
     "a statement runs for ever": (
         "arctic",
-        "import reward_service.guard as g; g.CpuDeadline.has_passed = lambda self: False",
+        "import floe.reward_service.sandbox.guard as g; g.CpuDeadline.has_passed = lambda self: False",
     ),
 }
 
@@ -131,6 +134,6 @@ def test_a_planted_fault_of_extraction_is_found(folder, monkeypatch):
     def extract(completion: str) -> str:
         return completion.split("~~~")[1]
 
-    monkeypatch.setattr("reward_service.scorer.extract_sql", extract)
+    monkeypatch.setattr("floe.reward_service.scorer.extract_sql", extract)
     with closing(Scorer(folder, RewardSection())) as scorer, pytest.raises(IndexError):
         faults(scorer, list(completions(1, SHORT)))

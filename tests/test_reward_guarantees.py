@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.schema import RewardSection
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.scorer import Scorer
 from tests.score_requests import ENDLESS, GOLD, make_database, new_scorer, score
 
 OVERSUBSCRIPTION = 8

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from configs.schema import RewardSection
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.configs.schema import RewardSection
+from floe.reward_service.scorer import Scorer
 
 PAIRS_PATH = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "verdicts" / "pairs.json"
 # Deviations on purpose: no statement, EXPLAIN, bad UTF-8, the clock; every attack is left out by its name.

@@ -14,12 +14,12 @@ import psutil
 import pytest
 import ray
 
-from cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from cluster.placement import ray_session, start_reward_pool
-from cluster.reports.reward_metrics import covered_s
-from cluster.reward_pool import RewardPool
-from cluster.reward_queue import WAITING_PER_WORKER
-from configs.schema import ClusterSection, RewardSection, RunConfig
+from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
+from floe.cluster.ray_actors.placement import ray_session, start_reward_pool
+from floe.cluster.ray_actors.reward_pool import RewardPool
+from floe.cluster.ray_actors.reward_queue import WAITING_PER_WORKER
+from floe.cluster.tracking.reward_metrics import covered_s
+from floe.configs.schema import ClusterSection, RewardSection, RunConfig
 from tests.ray_processes import actor_processes
 from tests.score_requests import GOLD, make_database
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pool(config: RunConfig, folder: Path) -> Iterator[RewardPool]:
     with ray_session(config.cluster, namespace="test-reward-pool"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cluster.clock.present_instant", lambda: "2001-02-03 04:05:06")
+        patch.setattr("floe.cluster.preparation.clock.present_instant", lambda: "2001-02-03 04:05:06")
         pool = start_reward_pool(config, folder)
         yield pool
         pool.stop()

@@ -5,9 +5,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from cluster import reward_queue
-from cluster.messages import ScoreRequest
-from cluster.reward_queue import BATCH_S, MAX_BATCH, WAITING_PER_WORKER, GroupQueue, Job
+from floe.cluster.messages import ScoreRequest
+from floe.cluster.ray_actors import reward_queue
+from floe.cluster.ray_actors.reward_queue import BATCH_S, MAX_BATCH, WAITING_PER_WORKER, GroupQueue, Job
 
 
 def job(name: str) -> Job:

@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from actors.data.pass_rates import PassRate
-from cluster.messages import Outcome
-from cluster.reports.rollout_log import RolloutLog
+from floe.actors.questions.pass_rates import PassRate
+from floe.cluster.messages import Outcome
+from floe.cluster.tracking.rollout_log import RolloutLog
 from tests.scored_groups import scored_group
 
 NO_LIMIT = 2**40

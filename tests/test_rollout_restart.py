@@ -9,9 +9,9 @@ import psutil
 import pytest
 import ray
 
-from cluster.placement import put_blob
-from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
-from learner.adapter_export import export_blob
+from floe.cluster.ray_actors.placement import put_blob
+from floe.cluster.ray_actors.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
+from floe.learner.adapter.export import export_blob
 from tests.fake_cluster import request
 from tests.mortal_actor import Faulty, Mortal
 from tests.ray_processes import actor_processes

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from actors.data.pass_rates import PassRate
-from actors.data.question_sets import QuestionSets
-from cluster import file_digests, warm_start
-from cluster.file_digests import digests_of
-from cluster.messages import Question
-from cluster.resume_checks import check_inputs
-from cluster.run_inputs import inputs_of, model_digest
-from cluster.run_state import RunInputs, RunState
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.actors.questions.pass_rates import PassRate
+from floe.actors.questions.question_sets import QuestionSets
+from floe.cluster.checkpoints import file_digests
+from floe.cluster.checkpoints.file_digests import digests_of
+from floe.cluster.checkpoints.inputs import inputs_of, model_digest
+from floe.cluster.checkpoints.resume_rules import check_inputs
+from floe.cluster.checkpoints.state import RunInputs, RunState
+from floe.cluster.messages import Question
+from floe.cluster.training import warm_start
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 
 QUESTIONS = tuple(
     Question(question_id=f"q{i}", database_id="shop", text=f"How many of {i}?", gold_sql=("SELECT 1",))

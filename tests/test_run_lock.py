@@ -11,18 +11,18 @@ import sys
 import psutil
 import pytest
 
-from cluster.operations import train as operation
-from cluster.run_folder import config_of_run
-from cluster.run_lock import run_lock
-from cluster.run_status import RunState
-from configs.errors import UserError
+from floe.cluster.operations import train as operation
+from floe.cluster.run_folder.layout import config_of_run
+from floe.cluster.run_folder.lock import run_lock
+from floe.cluster.run_folder.status import RunState
+from floe.configs.errors import UserError
 from tests.command_line import REPOSITORY
 from tests.run_folders import run_folder, write_status
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cluster.run_lock import run_lock
+from floe.cluster.run_folder.lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print("holds", flush=True)
     time.sleep(600)

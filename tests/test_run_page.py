@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import Outcome, QueryResult
-from cluster.reports.page.browser_data import BrowserData, ShownGroup
-from cluster.reports.page.evaluation_views import changes, database_rows
-from cluster.reports.page.rollout_sample import (
+from floe.cluster.messages import Outcome, QueryResult
+from floe.cluster.report_page.browser_data import BrowserData, ShownGroup
+from floe.cluster.report_page.evaluation_views import changes, database_rows
+from floe.cluster.report_page.rollout_sample import (
     MAX_CANDIDATES,
     MAX_STEPS,
     GroupOutline,
@@ -24,9 +24,9 @@ from cluster.reports.page.rollout_sample import (
     sampled_groups,
     sampled_steps,
 )
-from cluster.reports.page.same_sql import CandidateRow, GroupRows, same_sql
-from cluster.reports.page.script_json import script_json
-from cluster.reports.page.step_series import bucketed, first_and_last, parse_metrics, running_mean, with_outcomes
+from floe.cluster.report_page.same_sql import CandidateRow, GroupRows, same_sql
+from floe.cluster.report_page.script_json import script_json
+from floe.cluster.report_page.step_series import bucketed, first_and_last, parse_metrics, running_mean, with_outcomes
 from tests.evaluations import IDENTITY, evaluation, record
 
 OUTCOMES = st.sampled_from(list(Outcome))

@@ -16,22 +16,22 @@ import psutil
 import pytest
 from rich.console import Console
 
-from cluster.operations.status import status as print_status
-from cluster.reports.progress import Progress
-from cluster.run_status import RunState, RunStatus, as_found, describe, state_of_phase
-from cluster.run_watch import run_watch
-from cluster.status_file import is_driver_alive, read_status
-from cluster.waits import Waits
-from configs.errors import Interrupted, UserError
+from floe.cluster.operations.status import status as print_status
+from floe.cluster.run_folder.status import RunState, RunStatus, as_found, describe, state_of_phase
+from floe.cluster.run_folder.status_file import is_driver_alive, read_status
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.training.run_watch import run_watch
+from floe.cluster.waits import Waits
+from floe.configs.errors import Interrupted, UserError
 from tests.command_line import REPOSITORY, floe
 from tests.step_records import step_record
 
 DRIVER = """
 import sys, time
 from pathlib import Path
-from cluster.reports.progress import Progress, make_console
-from cluster.run_watch import run_watch
-from cluster.waits import waits
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.training.run_watch import run_watch
+from floe.cluster.waits import waits
 progress = Progress(make_console())
 with run_watch(Path(sys.argv[1]), 20, progress, period_s=0.05):
     progress.phase("GRPO")

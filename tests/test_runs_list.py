@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from cluster.operations.runs import last_step, runs
-from cluster.run_status import RunState
-from configs.errors import UserError
+from floe.cluster.operations.runs import last_step, runs
+from floe.cluster.run_folder.status import RunState
+from floe.configs.errors import UserError
 from tests.run_folders import run_folder, small_run, write_metrics, write_status
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reward_service.schema_reader import SchemaReader
-from reward_service.verdict import DatabaseUnavailable
+from floe.reward_service.reading.schema_reader import SchemaReader
+from floe.reward_service.verdict import DatabaseUnavailable
 from tests.score_requests import make_database
 
 SCRIPT = """

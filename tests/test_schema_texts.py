@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.databases.contained_databases import ContainedDatabases
-from actors.databases.reading_settings import ReadingSettings
-from actors.layouts import schema_texts
-from actors.layouts.registry import find_files, layout_named
-from cluster.operations.preparation_sources import layout_sources
-from cluster.operations.prepare import PrepareOptions, prepare
-from configs.errors import UserError
-from configs.reward_sections import RewardSection
+from floe.actors.databases.contained_databases import ContainedDatabases
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.layouts import schema_texts
+from floe.actors.layouts.registry import find_files, layout_named
+from floe.cluster.operations.prepare import PrepareOptions, prepare
+from floe.cluster.preparation.sources import layout_sources
+from floe.configs.errors import UserError
+from floe.configs.sections.reward_sections import RewardSection
 
 SHOPS = "CREATE TABLE shop (id INT, city TEXT)"
 ROWS = "; INSERT INTO shop VALUES (1, 'York'), (2, 'Hull')"

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.databases.contained_databases import find_schema
-from actors.databases.ddl_comments import column_comments
-from actors.databases.schemas import Column, TableSchema, example, shown_name, shown_type
-from actors.prompting.prompts import schema_text
-from configs.errors import UserError
+from floe.actors.databases.contained_databases import find_schema
+from floe.actors.databases.ddl_comments import column_comments
+from floe.actors.databases.schemas import Column, TableSchema, example, shown_name, shown_type
+from floe.actors.prompting.prompts import schema_text
+from floe.configs.errors import UserError
 
 # SQLite's own list (https://sqlite.org/lang_keywords.html), and the names of a table's row numbers.
 KEYWORDS = """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.operations.score import score
-from configs.schema import RewardSection
+from floe.cluster.operations.score import score
+from floe.configs.schema import RewardSection
 
 NUM_SPIDER = 200
 MAX_SECONDS = 10.0  # CPU time of the candidates

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reward_service.graph.build import build
-from reward_service.graph.encoding import Vocabulary
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape
-from reward_service.graph.network_files import write_network
-from reward_service.graph.plan import schema_of
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.encoding import Vocabulary
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape
+from floe.reward_service.graph.network_files import write_network
+from floe.reward_service.graph.plan import schema_of
 from tests.command_line import floe
 from tests.score_requests import make_database
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster.messages import Candidate, Outcome, ScoreRequest
-from reward_service.databases import MAX_OPEN
-from reward_service.scorer import Scorer
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
+from floe.reward_service.sandbox.databases import MAX_OPEN
+from floe.reward_service.scorer import Scorer
 from tests.score_requests import ENDLESS, GOLD, ONE_OPCODE, MakeScorer, make_database, new_scorer, outcomes, score
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.messages import Outcome
-from configs.errors import UserError
+from floe.cluster.messages import Outcome
+from floe.configs.errors import UserError
 from tests.score_requests import GOLD, make_database, new_scorer, outcomes, score
 
 EMPTY = "SELECT name FROM emp WHERE id > 99"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cluster.pip_settings import uv_variables
+from floe.cluster.pip_settings import uv_variables
 from tests.command_line import REPOSITORY
 
 LISTED = """\

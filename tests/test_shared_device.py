@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from cluster import cards, placement, training
-from cluster.memory_plan.phases import Device
-from cluster.memory_plan.placements import Sharing
-from cluster.pair_bundles import bundle_of, check_bundles
-from configs.colocation import Colocation
-from configs.errors import ConfigError, UserError
-from configs.loading import dump_config, load_config
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.phases import Device
+from floe.cluster.memory_plan.placements import Sharing
+from floe.cluster.operations import smallest_card as cards
+from floe.cluster.ray_actors import placement
+from floe.cluster.ray_actors.pair_bundles import bundle_of, check_bundles
+from floe.cluster.training import attempt as training
+from floe.configs.errors import ConfigError, UserError
+from floe.configs.files.loading import dump_config, load_config
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import Colocation
 from tests.command_line import REPOSITORY
 
 ON_ONE_GPU = ["rollout.num_gpus=0.5", "learner.num_gpus=0.5"]

@@ -17,8 +17,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cluster.reports.progress import make_console
-from cluster.reports.shown_text import ShownConsole, say, show_what_cant_be_encoded, visible
+from floe.cluster.terminal.progress import make_console
+from floe.cluster.terminal.shown_text import ShownConsole, say, show_what_cant_be_encoded, visible
 from tests.command_line import config, floe
 from tests.score_requests import make_database
 
@@ -152,7 +152,7 @@ def test_a_command_whose_output_is_not_utf_8_ends_well(tmp_path):
     files = {"questions": "questions.json", "databases": "", "predictions": "predictions.jsonl"}
     arguments = [part for name, place in files.items() for part in (f"--{name}", str(tmp_path / place))]
     done = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", "score", *arguments], capture_output=True, check=False,
+        [sys.executable, "-m", "floe.cluster.cli", "score", *arguments], capture_output=True, check=False,
         env=os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     )  # fmt: skip
     assert done.returncode == 0 and b"\\xe9\\u57ce" in done.stdout + done.stderr, done.stderr

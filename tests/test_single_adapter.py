@@ -16,7 +16,7 @@ ADAPTER_IDS = [11, 12]
 
 @pytest.fixture(scope="module")
 def single():
-    from actors import vllm_single_adapter
+    from floe.actors.engine import vllm_single_adapter
 
     assert vllm_single_adapter.install_single_adapter_path()
     return vllm_single_adapter
@@ -118,7 +118,7 @@ def test_a_token_gets_the_same_bits_in_any_company(single, layer, dtype):
 
 
 def test_upstream_still_copies_the_adapter_for_every_token(single, layer):
-    """Fails when `actors/vllm_single_adapter.py` is no longer needed: then take it out."""
+    """Fails when `actors/engine/vllm_single_adapter.py` is no longer needed: then take it out."""
     _, lora_a, _ = layer
     wrapper = wrapper_for([11] * NUM_TOKENS)
     num_copied = NUM_TOKENS * lora_a[0][0].numel()
@@ -132,6 +132,6 @@ def test_upstream_still_copies_the_adapter_for_every_token(single, layer):
 
 def test_an_unknown_version_keeps_the_stock_path_and_says_so(single, monkeypatch, caplog):
     monkeypatch.setattr("vllm.__version__", "99.0.0+cpu")
-    with caplog.at_level(logging.WARNING, logger="actors.vllm_single_adapter"):
+    with caplog.at_level(logging.WARNING, logger="floe.actors.engine.vllm_single_adapter"):
         assert not single.install_single_adapter_path()
     assert "99.0.0" in caplog.text and "stock LoRA path" in caplog.text

@@ -11,10 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from cluster.reports.evaluation_record import read_evaluation
-from cluster.reports.submissions import NO_ANSWER
-from configs.loading import load_config
-from reward_service.statement import one_line
+from floe.cluster.evaluation.saved_evaluation import read_evaluation
+from floe.cluster.evaluation.submissions import NO_ANSWER
+from floe.configs.files.loading import load_config
+from floe.reward_service.sql_text.statement import one_line
 from tests.command_line import SECRET, config, floe
 
 pytestmark = pytest.mark.engine

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from cluster.reports.sql_hardness import UNKNOWN, spider_hardness
+from floe.cluster.evaluation.sql_hardness import UNKNOWN, spider_hardness
 
 # What the release's own evaluator counts over dev.json.
 LEVELS_OF_DEV = {"easy": 248, "medium": 446, "hard": 174, "extra": 166}

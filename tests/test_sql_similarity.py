@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.schema_reader import read_schema
-from reward_service.sql_similarity import MAX_CHARS, MAX_DEPTH, UNKNOWN_TABLE, KnownSchema, jaccard, query_parts
+from floe.reward_service.reading.schema_reader import read_schema
+from floe.reward_service.sql_text.sql_similarity import (
+    MAX_CHARS,
+    MAX_DEPTH,
+    UNKNOWN_TABLE,
+    KnownSchema,
+    jaccard,
+    query_parts,
+)
 
 SCHEMA = KnownSchema.of(
     {

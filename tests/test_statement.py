@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.statement import has_outermost_order_by, rejection_reason, without_empty_end
+from floe.reward_service.sql_text.statement import has_outermost_order_by, rejection_reason, without_empty_end
 
 PASSING = [
     "SELECT 1",

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.messages import StepReport
-from cluster.step_health import StepHealth, UnhealthyStep
-from configs.health_section import HealthSection
+from floe.cluster.loop.step_health import StepHealth, UnhealthyStep
+from floe.cluster.messages import StepReport
+from floe.configs.sections.health_section import HealthSection
 
 SOUND = StepReport(
     step=7, loss=0.1, kl=None, kl_k1=None, kl_k2=None, grad_norm=1.0, learning_rate=1e-4, ratio_clip_share=0.0,

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from cluster.messages import StepReport
-from learner.grpo_loss import LossTerms, grpo_loss
-from learner.offenders import largest_losses
-from learner.packing import Branch, Pack, PrefixGroup, make_packs
-from learner.step_meter import StepMeter
+from floe.cluster.messages import StepReport
+from floe.learner.loss.grpo_loss import LossTerms, grpo_loss
+from floe.learner.loss.offenders import largest_losses
+from floe.learner.packing.packs import Branch, Pack, PrefixGroup, make_packs
+from floe.learner.step_meter import StepMeter
 
 NAN, INF = math.nan, math.inf
 SETTINGS = {"clip_low": 0.2, "clip_high": 0.28, "importance_cap": 2.0}

@@ -12,12 +12,12 @@ from rich.console import Console
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.messages import Outcome
-from cluster.reports.metrics_log import MetricsLog, forget_metrics_after
-from cluster.reports.progress import Progress
-from cluster.reports.step_metrics import entropy_estimate
-from cluster.reports.tensorboard_curves import TensorBoardCurves
-from cluster.time_plan.durations import duration
+from floe.cluster.messages import Outcome
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.durations import duration
+from floe.cluster.tracking.metrics_log import MetricsLog, forget_metrics_after
+from floe.cluster.tracking.step_metrics import entropy_estimate
+from floe.cluster.tracking.tensorboard_curves import TensorBoardCurves
 from tests.scored_groups import scored_group
 from tests.step_records import MIXED, metrics_of, step_record
 

@@ -13,16 +13,22 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.actor_start import await_start, resource_sentence
-from cluster.broadcast import Broadcast
-from cluster.device_turns import DeviceTurns
-from cluster.learner_handle import LearnerHandle, LearnerLost, SupervisedHandle
-from cluster.messages import Outcome
-from cluster.placement import check_resources, put_blob, start_learner, start_reward_pool, start_rollout_pool
-from cluster.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
-from cluster.waits import WaitTooLong, waits
-from configs.errors import UserError
-from configs.schema import ClusterSection, LearnerSection, RewardSection, RolloutSection, RunConfig
+from floe.cluster.loop.adapter_broadcast import Broadcast
+from floe.cluster.loop.device_turns import DeviceTurns
+from floe.cluster.messages import Outcome
+from floe.cluster.ray_actors.actor_start import await_start, resource_sentence
+from floe.cluster.ray_actors.learner_handle import LearnerHandle, LearnerLost, SupervisedHandle
+from floe.cluster.ray_actors.placement import (
+    check_resources,
+    put_blob,
+    start_learner,
+    start_reward_pool,
+    start_rollout_pool,
+)
+from floe.cluster.ray_actors.rollout_pool import MAX_LOSSES_IN_A_ROW, RolloutActorLost, RolloutPool
+from floe.cluster.waits import WaitTooLong, waits
+from floe.configs.errors import UserError
+from floe.configs.schema import ClusterSection, LearnerSection, RewardSection, RolloutSection, RunConfig
 from tests.fake_cluster import request
 from tests.judge_server import judge_server, said
 from tests.mortal_actor import Exporter, Mortal, Receiver, Slow, Stopping

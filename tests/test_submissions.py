@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.reports.submissions import BIRD_SEPARATOR, NO_ANSWER, bird_submission, spider_submission
-from reward_service.statement import one_line
+from floe.cluster.evaluation.submissions import BIRD_SEPARATOR, NO_ANSWER, bird_submission, spider_submission
+from floe.reward_service.sql_text.statement import one_line
 
 PIECES = st.sampled_from(
     ["SELECT", " ", "\n", "\t", "'a'", "'it''s'", '"x"', "1", "-- no\n", "/* a\nb */", ",", "||", "'--'", "'"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import supervisor
-from configs.errors import EXIT_CODE_LOST
+from floe.cluster.training import supervisor
+from floe.configs.errors import EXIT_CODE_LOST
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import GetTimeoutError
 
-from cluster import learner_handle, rollout_pool
-from cluster.learner_handle import LearnerHandle, SupervisedHandle
-from cluster.messages import WarmStartBatch
-from cluster.rollout_pool import RolloutActorLost, RolloutPool
-from cluster.time_plan.limits import scaled_limits
-from cluster.waits import Waits, WaitTooLong
-from configs.schema import RunConfig
+from floe.cluster.messages import WarmStartBatch
+from floe.cluster.ray_actors import learner_handle, rollout_pool
+from floe.cluster.ray_actors.learner_handle import LearnerHandle, SupervisedHandle
+from floe.cluster.ray_actors.rollout_pool import RolloutActorLost, RolloutPool
+from floe.cluster.time_plan.limits import scaled_limits
+from floe.cluster.waits import Waits, WaitTooLong
+from floe.configs.schema import RunConfig
 from tests.fake_cluster import group_of, request
 from tests.scored_groups import step_report
 from tests.test_forecast import PLAN

@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from cluster.embedded_models import SMOLLM2
-from cluster.memory_plan.published import published_shape
-from cluster.messages import WarmStartExample
-from cluster.time_plan.plan import TimePlan, plan_time
-from cluster.time_plan.rates import REFERENCE, MachineRates, slowdown
-from cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
-from cluster.time_plan.tokens import TextLengths, Trained, WarmStartTokens, run_tokens, shared_texts, warm_start_tokens
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.shapes.published import published_shape
+from floe.cluster.messages import WarmStartExample
+from floe.cluster.models.model_folder import SMOLLM2
+from floe.cluster.time_plan.plan import TimePlan, plan_time
+from floe.cluster.time_plan.rates import REFERENCE, MachineRates, slowdown
+from floe.cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
+from floe.cluster.time_plan.tokens import (
+    TextLengths,
+    Trained,
+    WarmStartTokens,
+    run_tokens,
+    shared_texts,
+    warm_start_tokens,
+)
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 LENGTHS = TextLengths(prompt_tokens=110, answer_tokens=20)

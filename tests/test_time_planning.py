@@ -12,20 +12,20 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from actors.data.question_sets import QuestionSets
-from cluster import cli
-from cluster.embedded_models import TINY_QWEN2
-from cluster.memory_plan.published import published_shape
-from cluster.messages import Question, WarmStartExample
-from cluster.operations.time_planning import limited_run, limited_to_machine
-from cluster.reports.progress import Progress
-from cluster.run_file_names import PLAN_FILE
-from cluster.time_plan.measure import measure_rates
-from cluster.time_plan.plan_files import keep_mark, read_marks, read_plan, start_record
-from cluster.time_plan.rates import REFERENCE
-from cluster.warm_start import WarmStart
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.actors.questions.question_sets import QuestionSets
+from floe.cluster import cli
+from floe.cluster.memory_plan.shapes.published import published_shape
+from floe.cluster.messages import Question, WarmStartExample
+from floe.cluster.models.model_folder import TINY_QWEN2
+from floe.cluster.operations.time_planning import limited_run, limited_to_machine
+from floe.cluster.run_folder.file_names import PLAN_FILE
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.measure import measure_rates
+from floe.cluster.time_plan.plan_files import keep_mark, read_marks, read_plan, start_record
+from floe.cluster.time_plan.rates import REFERENCE
+from floe.cluster.training.warm_start import WarmStart
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 from tests.test_forecast import PLAN, run
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from cluster.run_file_names import METRICS_FILE
-from cluster.token_budget import TokenBudget, tokens_generated
+from floe.cluster.loop.token_budget import TokenBudget, tokens_generated
+from floe.cluster.run_folder.file_names import METRICS_FILE
 from tests.fake_cluster import FakeCluster, names_of_step, run
 
 

@@ -13,14 +13,14 @@ from threading import Thread
 
 import pytest
 
-from cluster.reports.metrics_log import MetricsLog
-from cluster.reports.mlflow_run import MlflowRun, check_answers
-from cluster.reports.record_sink import RunEnd
-from cluster.reports.trackers import check_trackers, tracker_id
-from cluster.run_file_names import TRACKERS_FILE
-from configs.errors import Interrupted, UserError
-from configs.loading import load_config
-from configs.schema import RunSection
+from floe.cluster.run_folder.file_names import TRACKERS_FILE
+from floe.cluster.tracking.metrics_log import MetricsLog
+from floe.cluster.tracking.mlflow_run import MlflowRun, check_answers
+from floe.cluster.tracking.record_sink import RunEnd
+from floe.cluster.tracking.trackers import check_trackers, tracker_id
+from floe.configs.errors import Interrupted, UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunSection
 
 SECRET = "5ecre7" * 6 + "abcd"  # as long as a key of W&B
 
@@ -162,7 +162,7 @@ def test_a_server_behind_a_proxy_is_asked_by_the_proxy(monkeypatch):
 @pytest.mark.heavy
 def test_wandb_keeps_records_offline_and_goes_on_with_the_same_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    from cluster.reports.wandb_run import WandbRun
+    from floe.cluster.tracking.wandb_run import WandbRun
 
     given = config("run.wandb_project=sql")
     for step in (1, 2):
@@ -251,5 +251,5 @@ def test_a_password_in_the_address_is_refused_and_not_repeated():
 
 def test_the_trackers_cost_nothing_when_they_are_not_used():
     assert os.environ.get("WANDB_API_KEY") == SECRET  # set, and yet not a reason to start
-    code = "import sys, cluster.record_sinks; assert not {'wandb', 'mlflow'} & set(sys.modules)"
+    code = "import sys, floe.cluster.tracking.record_sinks; assert not {'wandb', 'mlflow'} & set(sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0

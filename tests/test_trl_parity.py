@@ -7,9 +7,9 @@ tested with the learner bench. trl computes advantages inside of its generation,
 import pytest
 import torch
 
-from cluster.bench.trl_way import trl_ways
-from configs.schema import LoraSection, RunConfig
-from learner.grpo_loss import grpo_loss
+from floe.cluster.bench.learner.trl_way import trl_ways
+from floe.configs.schema import LoraSection, RunConfig
+from floe.learner.loss.grpo_loss import grpo_loss
 from tests.tiny_models import save_tiny_llama, save_word_tokenizer
 
 CLIP_LOW, CLIP_HIGH, CAP, KL = 0.2, 0.28, 2.0, 0.05

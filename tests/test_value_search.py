@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.databases import schemas
-from actors.databases.contained_databases import ContainedDatabases, find_texts, read_schema
-from actors.databases.reading_settings import ReadingSettings
-from actors.databases.schemas import ColumnName
-from actors.prompting.value_index import (
+from floe.actors.databases import schemas
+from floe.actors.databases.contained_databases import ContainedDatabases, find_texts, read_schema
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.databases.schemas import ColumnName
+from floe.actors.prompting.value_index import (
     COMPLETE_MARK,
     HITS_PER_QUERY,
     STOP_WORDS,
@@ -24,8 +24,8 @@ from actors.prompting.value_index import (
     question_words,
     value_index,
 )
-from actors.prompting.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
-from configs.errors import UserError
+from floe.actors.prompting.value_matching import MAX_NGRAM_TOKENS, best_named, is_named, search_queries
+from floe.configs.errors import UserError
 from tests.small_archives import make_database
 
 

@@ -118,7 +118,7 @@ def test_what_is_read_or_set_is_there(dotted):
 
 
 def test_engine_arguments_are_all_in_the_list():
-    tree = module("actors.vllm_engine_args", REPOSITORY)
+    tree = module("floe.actors.engine.vllm_engine_args", REPOSITORY)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "EngineArgs"]
     passed = {keyword.arg for call in calls for keyword in call.keywords}
     passed |= set(re.findall(r"arguments\.(\w+) = ", ast.unparse(tree)))
@@ -126,7 +126,10 @@ def test_engine_arguments_are_all_in_the_list():
 
 
 def test_the_connector_overrides_with_the_same_parameters_and_leaves_nothing_abstract():
-    base, own = functions_of(class_of(CONNECTOR)), functions_of(own_class("actors.vllm_prompt_sharing.PromptSharing"))
+    base, own = (
+        functions_of(class_of(CONNECTOR)),
+        functions_of(own_class("floe.actors.engine.vllm_prompt_sharing.PromptSharing")),
+    )
     shared = set(base) & set(own)
     assert {name: parameters_of(base[name]) for name in shared} == {name: parameters_of(own[name]) for name in shared}
     abstract = {name for name, node in base.items() if "abstractmethod" in map(ast.unparse, node.decorator_list)}
@@ -136,14 +139,14 @@ def test_the_connector_overrides_with_the_same_parameters_and_leaves_nothing_abs
 @pytest.mark.parametrize("dotted", REPLACED)
 def test_a_replacement_takes_the_same_parameters(dotted):
     owner, _, name = dotted.rpartition(".")
-    body = module("actors.vllm_single_adapter", REPOSITORY).body
+    body = module("floe.actors.engine.vllm_single_adapter", REPOSITORY).body
     own = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == REPLACED[dotted])
     assert parameters_of(own) == parameters_of(functions_of(class_of(owner))[name])
 
 
 def test_the_workers_extension_hides_nothing_of_the_worker():
     """Which vLLM refuses when it starts."""
-    own = attributes_of(own_class("actors.vllm_adapter_slots.AdapterSlots"))
+    own = attributes_of(own_class("floe.actors.engine.vllm_adapter_slots.AdapterSlots"))
     for dotted in WORKERS:
         assert not own & attributes_of(class_of(dotted)), dotted
 

@@ -13,7 +13,7 @@ ENDS = {f"{name}{index}": 1 + 3 * place + index for place, name in enumerate(PRO
 
 @pytest.fixture
 def worker(tmp_path):
-    from actors.vllm_prompt_sharing import PromptSharing
+    from floe.actors.engine.vllm_prompt_sharing import PromptSharing
     from tests.fake_worker import FakeWorker
 
     PromptSharing._num_computed.clear()
@@ -51,7 +51,7 @@ def test_the_cache_can_be_given_up_as_soon_as_all_have_finished(worker, is_async
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("num_batched_tokens", [16, 24, 50, 2048])
 def test_a_prompt_that_takes_several_steps_is_computed_once_and_copied_whole(worker, is_async, num_batched_tokens):
-    from actors.vllm_prompt_sharing import PromptSharing
+    from floe.actors.engine.vllm_prompt_sharing import PromptSharing
 
     one = worker(is_async, num_batched_tokens=num_batched_tokens)
     ask(one)
@@ -64,7 +64,7 @@ def test_a_prompt_that_takes_several_steps_is_computed_once_and_copied_whole(wor
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("num_batched_tokens", [24, 2048])
 def test_who_loses_its_blocks_and_gets_others_goes_on_as_if_nothing_had_been(worker, is_async, num_batched_tokens):
-    from actors.vllm_prompt_sharing import PromptSharing
+    from floe.actors.engine.vllm_prompt_sharing import PromptSharing
 
     one = worker(is_async, num_batched_tokens=num_batched_tokens, num_blocks=24)
     ask(one)
@@ -79,7 +79,7 @@ def test_who_loses_its_blocks_and_gets_others_goes_on_as_if_nothing_had_been(wor
 def test_a_leader_that_is_given_up_between_its_steps_leaves_its_place_and_no_count(worker):
     from vllm.v1.request import RequestStatus
 
-    from actors.vllm_prompt_sharing import PromptSharing
+    from floe.actors.engine.vllm_prompt_sharing import PromptSharing
 
     one = worker(True, num_batched_tokens=16)
     ask(one)

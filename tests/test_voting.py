@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.messages import ResultProfile
-from cluster.reports.voting import exact_vote, similarity, soft_vote
-from reward_service.result_profile import column_counts, rows_digest
+from floe.cluster.evaluation.voting import exact_vote, similarity, soft_vote
+from floe.cluster.messages import ResultProfile
+from floe.reward_service.comparison.result_profile import column_counts, rows_digest
 
 
 def ballot(*rows: tuple, names: tuple[str, ...] = ("a", "b")) -> ResultProfile:

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from cluster.generation import Ahead
-from cluster.waits import Waits, WaitTooLong, acquire, waits
-from configs.errors import UserError
+from floe.cluster.loop.generation import Ahead
+from floe.cluster.waits import Waits, WaitTooLong, acquire, waits
+from floe.configs.errors import UserError
 
 
 class Clock:

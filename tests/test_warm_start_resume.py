@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.messages import WarmStartExample, WarmStartReport
-from configs.schema import LearnerSection, LoraSection, ModelSection, RunConfig, WarmStartSection
-from learner.warm_start_progress import WarmStartProgress
+from floe.cluster.messages import WarmStartExample, WarmStartReport
+from floe.configs.schema import LearnerSection, LoraSection, ModelSection, RunConfig, WarmStartSection
+from floe.learner.warm_start_progress import WarmStartProgress
 from tests.tiny_models import save_tiny_llama
 
 CONFIG = RunConfig(
@@ -50,7 +50,7 @@ def same_first_token(found: list[WarmStartExample]) -> list[WarmStartExample]:
 
 def train(model_dir: Path, folder: Path, num_reports: int | None, num_steps: int | None) -> None:
     """In a process of its own. Ends it abruptly after so many reports or optimiser steps."""
-    from learner.supervised import SupervisedLearner
+    from floe.learner.supervised import SupervisedLearner
 
     learner = SupervisedLearner(CONFIG, model_dir)
     steps = 0

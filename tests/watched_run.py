@@ -5,11 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.interrupts import StopRequest
-from cluster.reports.live_terminal import live_view
-from cluster.reports.progress import Progress, make_console
-from cluster.reports.step_metrics import InterimResult
-from cluster.run_watch import run_watch
+from floe.cluster.loop.stop_request import StopRequest
+from floe.cluster.terminal.live_terminal import live_view
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.tracking.step_metrics import InterimResult
+from floe.cluster.training.run_watch import run_watch
 from tests.step_records import step_record
 
 NUM_STEPS = 20
@@ -49,7 +49,7 @@ def train(end: str, run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    from cluster import cli
+    from floe.cluster import cli
 
     # As `floe train` ends: its exit codes, and the first screen of a failure.
     cli.app = lambda prog_name: train(sys.argv[1], Path(sys.argv[2]))

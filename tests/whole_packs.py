@@ -12,11 +12,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from learner import pack_attention, shared_prefix_attention
-from learner.device_kind import GPU, decisions_for
-from learner.lora_linear import join_lora_products
-from learner.packing import Branch, Pack, PrefixGroup, make_packs
-from learner.target_logprob import target_logprobs
+from floe.learner.device_kind import GPU, decisions_for
+from floe.learner.families.target_logprob import target_logprobs
+from floe.learner.packing.packs import Branch, Pack, PrefixGroup, make_packs
+from floe.learner.policy import pack_attention, shared_prefix_attention
+from floe.learner.policy.lora_linear import join_lora_products
 from tests.tiny_models import tiny_llama_config
 
 Lengths = tuple[int, Sequence[int]]  # of a prefix, and of its branches

@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from cluster.contained.database_states import broken_off_write, is_empty, opened
-from configs.errors import UserError
+from floe.cluster.databases.states import broken_off_write, is_empty, opened
+from floe.configs.errors import UserError
 
 PROGRESS_OPCODES = 10_000
 

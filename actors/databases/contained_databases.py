@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.databases.foreign_keys import with_real_keys
-from actors.databases.reading_run import ReadingRun
-from actors.databases.reading_settings import ReadingSettings
-from actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
-from cluster.contained.process import ContainedProcess, ProcessUnavailable
-from cluster.contained.runs import run_all
-from configs.errors import UserError
+from floe.actors.databases.foreign_keys import with_real_keys
+from floe.actors.databases.reading_run import ReadingRun
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.databases.schemas import Column, ColumnName, ForeignKey, TableSchema
+from floe.cluster.contained.process import ContainedProcess, ProcessUnavailable
+from floe.cluster.contained.runs import run_all
+from floe.configs.errors import UserError
 
 
 class FoundSchema(NamedTuple):

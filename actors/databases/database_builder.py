@@ -6,7 +6,7 @@ import base64
 import sqlite3
 from collections.abc import Callable
 
-from actors.databases.connections import PROGRESS_OPCODES
+from floe.actors.databases.connections import PROGRESS_OPCODES
 
 # What CREATE TABLE, CREATE VIEW, CREATE INDEX, INSERT and ALTER TABLE ask SQLite for; nothing reaches another file.
 _ALLOWED = frozenset(

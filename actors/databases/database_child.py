@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from actors.databases.database_reader import DatabaseReader
-from actors.databases.reading_settings import ReadingSettings
-from cluster.contained.fork_server import Service, serve
+from floe.actors.databases.database_reader import DatabaseReader
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.cluster.contained.fork_server import Service, serve
 
 BESIDE_SQLITE_BYTES = 2**29  # values as Python holds and sends them
 

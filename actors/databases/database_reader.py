@@ -15,14 +15,21 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from actors.databases.connections import bound, reading
-from actors.databases.database_builder import NotBuilt, built_database
-from actors.databases.reading_settings import ReadingSettings
-from actors.databases.schemas import MAX_EXAMPLE_CHARS, example
-from actors.databases.table_reading import HIDDEN, NOT_UTF_8, ListedTable, described_table, listed_tables, quoted_name
-from cluster.contained.database_states import real_file
-from cluster.contained.frames import Frame
-from configs.errors import UserError
+from floe.actors.databases.connections import bound, reading
+from floe.actors.databases.database_builder import NotBuilt, built_database
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.databases.schemas import MAX_EXAMPLE_CHARS, example
+from floe.actors.databases.table_reading import (
+    HIDDEN,
+    NOT_UTF_8,
+    ListedTable,
+    described_table,
+    listed_tables,
+    quoted_name,
+)
+from floe.cluster.contained.frames import Frame
+from floe.cluster.databases.states import real_file
+from floe.configs.errors import UserError
 
 MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
 MAX_FEW_VALUES = 5  # a column of at most so many is a choice between them, and no question may name the one it means

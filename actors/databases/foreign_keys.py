@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from actors.databases.schemas import ForeignKey, TableSchema
+from floe.actors.databases.schemas import ForeignKey, TableSchema
 
 
 def with_real_keys(tables: Sequence[TableSchema]) -> tuple[TableSchema, ...]:

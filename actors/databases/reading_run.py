@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.contained.frames import Frame
-from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
+from floe.cluster.contained.frames import Frame
+from floe.cluster.contained.process import ChildEnded
+from floe.cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 
 
 class ReadingRun:

@@ -10,7 +10,7 @@ from typing import ClassVar
 class ReadingSettings:
     """How much one table or column may cost before it is left out."""
 
-    program: ClassVar[str] = "actors.databases.database_child"
+    program: ClassVar[str] = "floe.actors.databases.database_child"
     title: ClassVar[str] = "the reader of databases"
 
     time_limit_s: float = 60.0  # CPU seconds; the texts of a million rows take one to three

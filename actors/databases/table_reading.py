@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from actors.databases.ddl_comments import column_comments
+from floe.actors.databases.ddl_comments import column_comments
 
 HIDDEN = 1  # a column of a virtual table that only its own queries have, as an FTS table's `rank`
 NOT_UTF_8 = "\ufffd"  # in a name: SQL can't say it, and SQLite would take it for a text

@@ -8,10 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
-from actors.demo.databases import DATABASES
-from actors.demo.schemas import Database, Rows
-from actors.demo.splits import Pair, Split, World, deal
-from configs.whole_files import write_whole
+from floe.actors.demo.databases import DATABASES
+from floe.actors.demo.schemas import Database, Rows
+from floe.actors.demo.splits import Pair, Split, World, deal
+from floe.configs.files.whole_files import write_whole
 
 COMPLETE = "complete.json"
 

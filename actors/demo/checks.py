@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from actors.demo.filling import Draft
-from actors.demo.schemas import Row
+from floe.actors.demo.filling import Draft
+from floe.actors.demo.schemas import Row
 
 MAX_QUERY_CHARS = 210
 MAX_ANSWER_ROWS = 120

@@ -8,7 +8,7 @@ from datetime import date
 from enum import StrEnum
 from random import Random
 
-from actors.demo.schemas import NUMBERS, Column, Kind, Value
+from floe.actors.demo.schemas import NUMBERS, Column, Kind, Value
 
 
 class Form(StrEnum):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from actors.demo.conditions import Condition, Form, fits, make_condition
-from actors.demo.schemas import Column, Database, Kind, Link, Rows, Table, Value
-from actors.demo.shapes import Difficulty, Pick, Scope, Template
-from actors.demo.words import RELATIONS, Option, column_words, directions, filter_words, functions, table_words
+from floe.actors.demo.conditions import Condition, Form, fits, make_condition
+from floe.actors.demo.schemas import Column, Database, Kind, Link, Rows, Table, Value
+from floe.actors.demo.shapes import Difficulty, Pick, Scope, Template
+from floe.actors.demo.words import RELATIONS, Option, column_words, directions, filter_words, functions, table_words
 
 
 @dataclass(frozen=True)

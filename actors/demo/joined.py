@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.demo.conditions import Form
-from actors.demo.schemas import NUMBERS, Kind
-from actors.demo.shapes import Difficulty, Filter, Pick, Scope, Shape
-from actors.demo.slots import LISTED, NAMED
+from floe.actors.demo.conditions import Form
+from floe.actors.demo.schemas import NUMBERS, Kind
+from floe.actors.demo.shapes import Difficulty, Filter, Pick, Scope, Shape
+from floe.actors.demo.slots import LISTED, NAMED
 
 _LABELS = frozenset({Kind.NAME, Kind.CATEGORY})
 _OWN = Pick("a", "child", LISTED)

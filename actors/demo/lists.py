@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.demo.conditions import Form
-from actors.demo.schemas import NUMBERS, ORDERED, Kind
-from actors.demo.shapes import Difficulty, Filter, Pick, Scope, Shape
-from actors.demo.slots import GROUPED, LISTED, NAMED
+from floe.actors.demo.conditions import Form
+from floe.actors.demo.schemas import NUMBERS, ORDERED, Kind
+from floe.actors.demo.shapes import Difficulty, Filter, Pick, Scope, Shape
+from floe.actors.demo.slots import GROUPED, LISTED, NAMED
 
 _A = Pick("a", "t", LISTED)
 _B = Pick("b", "t", LISTED - {Kind.ID})

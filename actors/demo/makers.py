@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from random import Random
 
-from actors.demo.schemas import Column, Kind, Value
+from floe.actors.demo.schemas import Column, Kind, Value
 
 FIRST_NAMES = (
     "Amara", "Anton", "Beatriz", "Carlo", "Dana", "Edith", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Kira", "Luis",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.demo.makers import category, contact, cross, day, foreign, identifier, later, number, person
-from actors.demo.schemas import Database, Kind, Table
+from floe.actors.demo.makers import category, contact, cross, day, foreign, identifier, later, number, person
+from floe.actors.demo.schemas import Database, Kind, Table
 
 LIBRARY = Database(
     "library",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 
-from actors.demo.conditions import Form
-from actors.demo.schemas import Kind
+from floe.actors.demo.conditions import Form
+from floe.actors.demo.schemas import Kind
 
 
 class Difficulty(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.demo.schemas import Kind
+from floe.actors.demo.schemas import Kind
 
 LISTED = frozenset(Kind) - {Kind.FOREIGN}
 GROUPED = frozenset({Kind.CATEGORY})

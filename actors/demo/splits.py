@@ -11,12 +11,12 @@ from itertools import islice, zip_longest
 from random import Random
 from typing import TypeVar
 
-from actors.demo.checks import accepts
-from actors.demo.databases import DATABASES
-from actors.demo.filling import Draft, Entity, entities, make_draft
-from actors.demo.schemas import Rows
-from actors.demo.shapes import Difficulty, Template
-from actors.demo.templates import TEMPLATES
+from floe.actors.demo.checks import accepts
+from floe.actors.demo.databases import DATABASES
+from floe.actors.demo.filling import Draft, Entity, entities, make_draft
+from floe.actors.demo.schemas import Rows
+from floe.actors.demo.shapes import Difficulty, Template
+from floe.actors.demo.templates import TEMPLATES
 
 MAX_ENTITIES = 24
 MIN_ENTITIES_TO_HOLD_OUT = 5

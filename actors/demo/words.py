@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from actors.demo.conditions import Condition
-from actors.demo.schemas import Column, Kind, Table, plural
+from floe.actors.demo.conditions import Condition
+from floe.actors.demo.schemas import Column, Kind, Table, plural
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.data.questions import first_record
-from actors.layouts.interface import ByName, Layout
-from actors.records.record_files import Record, read_records
-from configs.errors import UserError
-from configs.foreign_files import parsed_json, read_regular_text
+from floe.actors.layouts.interface import ByName, Layout
+from floe.actors.questions.questions import first_record
+from floe.actors.records.record_files import Record, read_records
+from floe.configs.errors import UserError
+from floe.configs.files.foreign_files import parsed_json, read_regular_text
 
 LABELS = "label.json"
 

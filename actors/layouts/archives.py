@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actors.data.questions import first_record
-from actors.layouts.places import databases_folder, places
-from configs.errors import UserError
+from floe.actors.layouts.places import databases_folder, places
+from floe.actors.questions.questions import first_record
+from floe.configs.errors import UserError
 
 Layout = Literal["spider", "bird"]
 

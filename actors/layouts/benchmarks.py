@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from actors.layouts import archives
-from actors.layouts.interface import Layout, LayoutFile, Split
+from floe.actors.layouts import archives
+from floe.actors.layouts.interface import Layout, LayoutFile, Split
 
 TEST_SPLITS = ("dev", "mini_dev")  # the first of them that is there
 

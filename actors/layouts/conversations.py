@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from actors.data.questions import first_record
-from actors.layouts.interface import ByName, Layout
-from actors.records.record_files import Record, read_records
+from floe.actors.layouts.interface import ByName, Layout
+from floe.actors.questions.questions import first_record
+from floe.actors.records.record_files import Record, read_records
 
 DATABASES = ("database", "databases")
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from actors.data.questions import first_record
-from actors.layouts.interface import ByName, Layout
-from actors.records.record_files import Record, read_records
+from floe.actors.layouts.interface import ByName, Layout
+from floe.actors.questions.questions import first_record
+from floe.actors.records.record_files import Record, read_records
 
 # A text or a quoted name, whose marks are none; a statement's end; columns of which any number will do.
 _PARTS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<end>;)|\{(?P<columns>[^{}]*)\}", re.DOTALL)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from actors.layouts.places import databases_folder, files_named
-from actors.records.record_files import Record, read_records
+from floe.actors.layouts.places import databases_folder, files_named
+from floe.actors.records.record_files import Record, read_records
 
 Split = Literal["train", "test", "all"]  # `all` is to be divided
 

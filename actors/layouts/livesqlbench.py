@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actors.layouts.interface import Layout, LayoutFile
-from actors.layouts.places import files_named
-from actors.records.record_files import Record, read_records
+from floe.actors.layouts.interface import Layout, LayoutFile
+from floe.actors.layouts.places import files_named
+from floe.actors.records.record_files import Record, read_records
 
 QUESTIONS = "livesqlbench_data_sqlite.jsonl"
 

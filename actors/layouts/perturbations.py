@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.layouts.interface import Layout, LayoutFile
-from actors.layouts.places import places
+from floe.actors.layouts.interface import Layout, LayoutFile
+from floe.actors.layouts.places import places
 
 QUESTIONS = "questions_post_perturbation.json"
 DATABASES = ("database_post_perturbation", "databases")

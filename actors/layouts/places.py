@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import UserError
+from floe.configs.errors import UserError
 
 MAX_DEPTH = 2  # as in BIRD's `minidev/MINIDEV/`
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.data.questions import first_record
-from actors.layouts.interface import ByName, Layout
+from floe.actors.layouts.interface import ByName, Layout
+from floe.actors.questions.questions import first_record
 
 SYNSQL_FIELDS = {"sql_complexity", "question_style"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from actors.layouts import (
+from floe.actors.layouts import (
     answers_by_id,
     benchmarks,
     conversations,
@@ -16,9 +16,9 @@ from actors.layouts import (
     schema_texts,
     spider2,
 )
-from actors.layouts.interface import Layout, LayoutFile
-from actors.layouts.places import places
-from configs.errors import UserError
+from floe.actors.layouts.interface import Layout, LayoutFile
+from floe.actors.layouts.places import places
+from floe.configs.errors import UserError
 
 # Those whose files' names are their own come first: `find` of the later ones takes names that others have too.
 LAYOUTS: tuple[Layout, ...] = (

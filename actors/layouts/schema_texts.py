@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from actors.data.questions import first_record
-from actors.layouts.interface import Layout, LayoutFile
-from actors.layouts.places import files_named
-from actors.records.record_files import Record, read_records
-from configs.errors import UserError
+from floe.actors.layouts.interface import Layout, LayoutFile
+from floe.actors.layouts.places import files_named
+from floe.actors.questions.questions import first_record
+from floe.actors.records.record_files import Record, read_records
+from floe.configs.errors import UserError
 
 TEXT_FIELDS = ("sql_context", "context", "schema", "create_table", "ddl")  # Gretel's, sql-create-context's, others'
 INSTRUCTION, OUTPUT = "instruction", "output"  # NSText2SQL's, of which the instruction has schema and question

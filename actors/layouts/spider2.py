@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.layouts.interface import Layout, LayoutFile
-from actors.layouts.places import databases_folder, files_named
-from actors.records.record_files import Record, read_records
-from configs.foreign_files import read_regular_text
+from floe.actors.layouts.interface import Layout, LayoutFile
+from floe.actors.layouts.places import databases_folder, files_named
+from floe.actors.records.record_files import Record, read_records
+from floe.configs.files.foreign_files import read_regular_text
 
 QUESTIONS = "spider2-lite.jsonl"
 GOLDS = Path("evaluation_suite/gold/sql")

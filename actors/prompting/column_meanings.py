@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from cluster.contained.database_places import has_own_folder
-from configs.foreign_files import parsed_json, read_regular
+from floe.cluster.databases.places import has_own_folder
+from floe.configs.files.foreign_files import parsed_json, read_regular
 
 PATTERN = "*column_meaning.json"
 NUM_KEY_PARTS = 3  # `database|table|column`

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from actors.databases.schemas import Column, ColumnName, TableSchema
+from floe.actors.databases.schemas import Column, ColumnName, TableSchema
 
 # What each kind of evidence counts; chosen on the databases that Spider's preparation holds back as `tune`.
 NAMED_IN_FULL = 3.0  # the name's words stand one after the other in the question

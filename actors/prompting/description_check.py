@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from actors.prompting.description_files import description_files, read_description_file
+from floe.actors.prompting.description_files import description_files, read_description_file
 
 
 def description_faults(folder: Path, tables: Collection[str]) -> list[str]:

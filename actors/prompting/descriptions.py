@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actors.databases.schemas import Column, ColumnName, TableSchema
-from actors.prompting.column_meanings import meaning_files, read_meanings
-from actors.prompting.description_files import (
+from floe.actors.databases.schemas import Column, ColumnName, TableSchema
+from floe.actors.prompting.column_meanings import meaning_files, read_meanings
+from floe.actors.prompting.description_files import (
     NAME,
     VALUES,
     DescriptionFile,
@@ -19,7 +19,7 @@ from actors.prompting.description_files import (
     description_files,
     read_description_file,
 )
-from configs.errors import UserError
+from floe.configs.errors import UserError
 
 FOLDER = "database_description"
 

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer
 
-from actors.data.gold_columns import gold_columns, what_is_read
-from actors.databases.contained_databases import find_schema
-from actors.databases.schemas import ColumnName, TableSchema
-from actors.prompting import prompts
-from actors.prompting.column_ranking import ranked_columns
-from actors.prompting.descriptions import described, read_descriptions
-from actors.prompting.plain_text import PlainText
-from actors.prompting.prompt_end import PromptEnd, with_answer_start
-from actors.prompting.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
-from actors.prompting.trimming import with_matches
-from cluster.contained.database_places import database_path
-from cluster.messages import Question
-from configs.errors import UserError
-from configs.schema import PromptSection
+from floe.actors.databases.contained_databases import find_schema
+from floe.actors.databases.schemas import ColumnName, TableSchema
+from floe.actors.prompting import prompts
+from floe.actors.prompting.column_ranking import ranked_columns
+from floe.actors.prompting.descriptions import described, read_descriptions
+from floe.actors.prompting.plain_text import PlainText
+from floe.actors.prompting.prompt_end import PromptEnd, with_answer_start
+from floe.actors.prompting.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
+from floe.actors.prompting.trimming import with_matches
+from floe.actors.questions.gold_columns import gold_columns, what_is_read
+from floe.cluster.databases.places import database_path
+from floe.cluster.messages import Question
+from floe.configs.errors import UserError
+from floe.configs.schema import PromptSection
 
 if TYPE_CHECKING:
-    from actors.prompting.value_index import ValueIndex
+    from floe.actors.prompting.value_index import ValueIndex
 
 ColumnsOfGold = Callable[[Sequence[TableSchema]], frozenset[ColumnName]]
 
@@ -148,7 +148,7 @@ class PromptEncoder:
     def _open_value_index(self, database_id: str) -> ValueIndex:
         if self._indices_dir is None:
             raise ValueError("prompt.retrieved_values is set, but there is no folder for the indices")
-        from actors.prompting.value_index import value_index  # its libraries take a second to load
+        from floe.actors.prompting.value_index import value_index  # its libraries take a second to load
 
         index = value_index(self._database(database_id), self._indices_dir)
         self._left_out += [one for one in index.left_out if one not in self._left_out]

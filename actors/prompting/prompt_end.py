@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from actors.prompting.prompts import Style, prefill
+from floe.actors.prompting.prompts import Style, prefill
 
 _OPENED = re.compile(r"<think>\s*\Z")
 _CLOSED = re.compile(r"<think>\s*</think>\s*\Z")

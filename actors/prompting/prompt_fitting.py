@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from actors.databases.schemas import ColumnName, TableSchema
-from actors.prompting.trimming import Trimming, dropped_columns, trimmed, with_columns, with_keys
+from floe.actors.databases.schemas import ColumnName, TableSchema
+from floe.actors.prompting.trimming import Trimming, dropped_columns, trimmed, with_columns, with_keys
 
 Tables = Sequence[TableSchema]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from actors.databases.schemas import Column, TableSchema, shown_name, shown_type
+from floe.actors.databases.schemas import Column, TableSchema, shown_name, shown_type
 
 Style = Literal["compact", "tagged", "arctic"]
 

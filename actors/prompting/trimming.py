@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from actors.databases.schemas import Column, ColumnName, TableSchema, literal
+from floe.actors.databases.schemas import Column, ColumnName, TableSchema, literal
 
 
 class Trimming(StrEnum):

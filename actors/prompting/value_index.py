@@ -19,13 +19,13 @@ import bm25s.stopwords
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from actors.databases.contained_databases import find_texts
-from actors.databases.database_reader import MAX_CHARS
-from actors.databases.reading_settings import ReadingSettings
-from actors.databases.schemas import ColumnName
-from actors.prompting.odd_values import MAX_FEW_VALUES, OddValues, WordEndings, dates_otherwise, is_odd
-from actors.prompting.value_matching import best_named, search_queries
-from configs.errors import UserError
+from floe.actors.databases.contained_databases import find_texts
+from floe.actors.databases.database_reader import MAX_CHARS
+from floe.actors.databases.reading_settings import ReadingSettings
+from floe.actors.databases.schemas import ColumnName
+from floe.actors.prompting.odd_values import MAX_FEW_VALUES, OddValues, WordEndings, dates_otherwise, is_odd
+from floe.actors.prompting.value_matching import best_named, search_queries
+from floe.configs.errors import UserError
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line for each index that it makes
 

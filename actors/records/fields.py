@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.errors import UserError
+from floe.configs.errors import UserError
 
 # What each is called in the data sets that people share, the usual name first.
 NAMES: Mapping[str, tuple[str, ...]] = {

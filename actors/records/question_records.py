@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.records.fields import USUAL, Fields
-from actors.records.record_files import Record
-from cluster.contained.database_places import is_plain_name
-from cluster.messages import Question
+from floe.actors.records.fields import USUAL, Fields
+from floe.actors.records.record_files import Record
+from floe.cluster.databases.places import is_plain_name
+from floe.cluster.messages import Question
 
 NO_SQL_TEXTS = frozenset({"", "null", "none", "nan", "n/a"})  # what EHRSQL and pandas write for a question without one
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
-from configs.foreign_files import parsed_json, read_regular
-from configs.paths import RELATIVE_RULE
+from floe.configs.errors import UserError
+from floe.configs.files.foreign_files import parsed_json, read_regular
+from floe.configs.files.paths import RELATIVE_RULE
 
 MAX_UNPACKED_BYTES = 2**31  # of a gzipped file's content: a few bytes may hold any number
 # UTF-32's mark begins with UTF-16's.

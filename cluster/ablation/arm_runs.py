@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.ablation.arms import Arm
-from cluster.clock import with_clock
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-from cluster.reports.evaluation_record import EVALUATIONS_FOLDER
-from cluster.resume_checks import changed_keys
-from cluster.run_file_names import POLICY_FILE, REPORT_FILE
-from cluster.run_folder import config_of_run, is_run
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.reward_sections import AUTO_CLOCK
-from configs.schema import RunConfig
+from floe.cluster.ablation.arms import Arm
+from floe.cluster.checkpoints.resume_rules import changed_keys
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER
+from floe.cluster.preparation.clock import with_clock
+from floe.cluster.run_folder.file_names import POLICY_FILE, REPORT_FILE
+from floe.cluster.run_folder.layout import config_of_run, is_run
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
+from floe.configs.sections.reward_sections import AUTO_CLOCK
 
 START = "start"  # the warm start's folder among a run's evaluations
 
@@ -85,7 +85,7 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
         _copy_start(run, others)
         given = [*overrides, *run.arm.overrides, *shared_precision(others), f"run.seed={run.seed}"]
         arguments = ["--config", str(config_file), "--run-dir", str(run.run_dir), *given]
-    command = module_command("cluster.cli", "train", *arguments)
+    command = module_command("floe.cluster.cli", "train", *arguments)
     done = subprocess.run(command, stdout=sys.stderr, env=environment_of_floe(), check=False)
     if done.returncode:
         raise UserError(

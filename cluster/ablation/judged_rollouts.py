@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cluster.ablation.arm_runs import START, ArmRun
-from cluster.ablation.measures import (
+from floe.cluster.ablation.arm_runs import START, ArmRun
+from floe.cluster.ablation.measures import (
     ArmMeasures,
     Rollout,
     correlation,
@@ -17,15 +17,15 @@ from cluster.ablation.measures import (
     steps_of,
     wrong_share,
 )
-from cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
-from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED
-from cluster.reports.evaluation_table import PolicyAnswers
-from cluster.reports.rollout_log import rewarded_groups
-from cluster.run_file_names import POLICY_FILE, ROLLOUTS_FILE
-from cluster.run_questions import RunQuestions, questions_of_run
-from configs.errors import UserError
-from configs.schema import RunConfig
-from reward_service.scorer import Scorer
+from floe.cluster.evaluation.before_after_table import PolicyAnswers
+from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
+from floe.cluster.questions.of_run import RunQuestions, questions_of_run
+from floe.cluster.run_folder.file_names import POLICY_FILE, ROLLOUTS_FILE
+from floe.cluster.tracking.rollout_log import rewarded_groups
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
+from floe.reward_service.scorer import Scorer
 
 GROUPS_AT_ONCE = 64
 

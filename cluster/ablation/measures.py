@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.reports.evaluation_table import PolicyAnswers
+from floe.cluster.evaluation.before_after_table import PolicyAnswers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cluster.ablation.report import AblationReport, AblationRow
-from cluster.reports.intervals import Interval
+from floe.cluster.ablation.report import AblationReport, AblationRow
+from floe.cluster.evaluation.intervals import Interval
 
 COLOURS = ("#3f6fb5", "#c8703a", "#4f8f5b", "#8a5fa8", "#b5483f", "#7a7a7a", "#3a9a9a", "#b59a3f")
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.ablation.measures import ArmMeasures, StepOutcome
-from cluster.reports.evaluation_table import PolicyAnswers, percent
-from cluster.reports.intervals import Interval, mean_interval, paired_difference
+from floe.cluster.ablation.measures import ArmMeasures, StepOutcome
+from floe.cluster.evaluation.before_after_table import PolicyAnswers, percent
+from floe.cluster.evaluation.intervals import Interval, mean_interval, paired_difference
 
 ALL_SEEDS = "all"
 

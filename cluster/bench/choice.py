@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.bench.learner_cases import GROUP_SIZE, Case
-from configs.errors import UserError
+from floe.cluster.bench.learner.learner_cases import GROUP_SIZE, Case
+from floe.configs.errors import UserError
 
 SHAPE = re.compile(r"(\d+)/(\d+)(?:x(\d+))?")
 

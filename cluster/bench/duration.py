@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from cluster.bench.learner_cases import Case
-from cluster.bench.learner_figures import TRL, TRL_AS_SHIPPED, UNSHARED
-from cluster.bench.matmul_limit import MatmulLimit
-from cluster.memory_plan.projections import projection_sizes
-from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
+from floe.cluster.bench.learner.learner_cases import Case
+from floe.cluster.bench.learner.learner_figures import TRL, TRL_AS_SHIPPED, UNSHARED
+from floe.cluster.bench.learner.matmul_limit import MatmulLimit
+from floe.cluster.memory_plan.shapes.projections import projection_sizes
+from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 ROWS = 256
 MEASURED = Work(num_tokens=ROWS, num_scored=ROWS, num_pairs=ROWS * ROWS // 2)

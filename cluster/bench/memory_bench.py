@@ -20,17 +20,17 @@ import ray
 from rich import box
 from rich.table import Table
 
-from cluster.bench.peak_memory import ResidentPeak
-from cluster.bench.random_model import write_random_model
-from cluster.embedded_models import SMOLLM2, model_folder
-from cluster.memory_plan.phases import Role
-from cluster.memory_plan.process_plan import process_bytes
-from cluster.memory_plan.published import QWEN, published_shape
-from cluster.messages import Completion, GroupRequest, Outcome, Question, RolloutGroup, Score, ScoredGroup
-from cluster.placement import ray_session, start_learner, start_rollout_pool
-from cluster.reports.progress import Progress, make_console
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.bench.learner.peak_memory import ResidentPeak
+from floe.cluster.bench.random_model import write_random_model
+from floe.cluster.memory_plan.phases import Role
+from floe.cluster.memory_plan.process_plan import process_bytes
+from floe.cluster.memory_plan.shapes.published import QWEN, published_shape
+from floe.cluster.messages import Completion, GroupRequest, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.cluster.models.model_folder import SMOLLM2, model_folder
+from floe.cluster.ray_actors.placement import ray_session, start_learner, start_rollout_pool
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 GIB = 2**30
 SHAPES = {

@@ -16,17 +16,17 @@ from tempfile import TemporaryDirectory
 from rich import box
 from rich.table import Table
 
-from actors.data.gold_columns import gold_columns, gold_texts
-from actors.data.questions import read_questions
-from actors.databases.contained_databases import read_schema
-from actors.databases.schemas import literal
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.contained.database_places import find_database
-from cluster.messages import Question
-from cluster.reports.progress import make_console, progress_bar
-from configs.errors import UserError
-from configs.foreign_files import parsed_json, read_regular
-from configs.schema import PromptSection
+from floe.actors.databases.contained_databases import read_schema
+from floe.actors.databases.schemas import literal
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.gold_columns import gold_columns, gold_texts
+from floe.actors.questions.questions import read_questions
+from floe.cluster.databases.places import find_database
+from floe.cluster.messages import Question
+from floe.cluster.terminal.progress import make_console, progress_bar
+from floe.configs.errors import UserError
+from floe.configs.files.foreign_files import parsed_json, read_regular
+from floe.configs.schema import PromptSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from cluster.memory_plan.published import PUBLISHED
+from floe.cluster.memory_plan.shapes.published import PUBLISHED
 
 MAX_SHARD_BYTES = 2 * 10**9  # of the order of the published models' files
 

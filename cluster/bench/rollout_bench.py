@@ -14,20 +14,20 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoConfig
 
-from cluster.bench import duration, rollout_ways
-from cluster.bench.choice import EVERYTHING, Choice
-from cluster.bench.random_adapter import random_adapter
-from cluster.bench.rollout_ways import Generate, bench_requests
-from cluster.bench.targets import Target, targets_table
-from cluster.embedded_models import model_folder
-from cluster.memory_plan.model_config import shape_of
-from cluster.placement import put_blob, ray_session
-from cluster.precision.resolved import with_precision
-from cluster.processor import processor_line
-from cluster.reports.progress import Progress, make_console
-from configs.schema import RunConfig
-from learner.adapter_export import export_blob, to_blob
-from learner.adapter_files import write_adapter
+from floe.cluster.bench import duration, rollout_ways
+from floe.cluster.bench.choice import EVERYTHING, Choice
+from floe.cluster.bench.rollout_ways import Generate, bench_requests
+from floe.cluster.bench.targets import Target, targets_table
+from floe.cluster.machine.processor import processor_line
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.precision.resolved import with_precision
+from floe.cluster.preflight.sample_adapter import random_adapter
+from floe.cluster.ray_actors.placement import put_blob, ray_session
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.schema import RunConfig
+from floe.learner.adapter.export import export_blob, to_blob
+from floe.learner.adapter.files import write_adapter
 
 NUM_ROUNDS = 4
 WARM_UP = -1  # the round that does not count

@@ -9,12 +9,12 @@ from typing import Any
 
 import ray
 
-from cluster.bench.learner_cases import Case
-from cluster.environment import instruction_set_masks
-from cluster.messages import AdapterManifest, GroupRequest, Question
-from cluster.placement import engine_environment, start_rollout_pool
-from cluster.rollout_pool import RolloutPool
-from configs.schema import RunConfig
+from floe.cluster.bench.learner.learner_cases import Case
+from floe.cluster.environment import instruction_set_masks
+from floe.cluster.messages import AdapterManifest, GroupRequest, Question
+from floe.cluster.ray_actors.placement import engine_environment, start_rollout_pool
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.configs.schema import RunConfig
 
 NUM_QUESTIONS = 8
 GROUP_SIZE = 16
@@ -56,14 +56,14 @@ def streaming(pool: RolloutPool, version: int | None) -> Generate:
 
 
 def offline(config: RunConfig, model_dir: Path, adapter_dir: Path, *, stock_lora: bool) -> Generate:
-    from actors.vllm_offline import OfflineLlm
+    from floe.actors.engine.vllm_offline import OfflineLlm
 
     actor = _start(OfflineLlm, config, config, model_dir, stock_lora, bool(instruction_set_masks()))
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests), adapter_dir))
 
 
 def transformers_generate(config: RunConfig, model_dir: Path, adapter_dir: Path) -> Generate:
-    from cluster.bench.transformers_way import TransformersGenerate
+    from floe.cluster.bench.learner.transformers_way import TransformersGenerate
 
     actor = _start(TransformersGenerate, config, model_dir, adapter_dir, config.rollout.dtype)
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests)))

@@ -18,19 +18,19 @@ import ray
 import torch
 from transformers import AutoConfig
 
-from actors.slot_receiver import SlotReceiver
-from cluster.bench.random_adapter import random_adapter
-from cluster.bench.targets import Target, targets_table
-from cluster.cores import num_cores
-from cluster.embedded_models import model_folder
-from cluster.memory_plan.model_config import shape_of
-from cluster.messages import AdapterManifest
-from cluster.placement import put_blob, ray_session
-from cluster.precision.resolved import with_precision
-from cluster.reports.progress import Progress, make_console
-from configs.schema import RunConfig
-from learner.adapter_export import AdapterExport, to_blob
-from learner.adapter_files import write_adapter
+from floe.actors.engine.slot_receiver import SlotReceiver
+from floe.cluster.bench.targets import Target, targets_table
+from floe.cluster.machine.cores import num_cores
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.messages import AdapterManifest
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.precision.resolved import with_precision
+from floe.cluster.preflight.sample_adapter import random_adapter
+from floe.cluster.ray_actors.placement import put_blob, ray_session
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.schema import RunConfig
+from floe.learner.adapter.export import AdapterExport, to_blob
+from floe.learner.adapter.files import write_adapter
 
 NUM_RECEIVERS = (1, 2, 4, 8)
 NUM_ROUNDS = 9

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from cluster.reports.progress import make_console
-from cluster.run_file_names import PLAN_FILE
-from cluster.time_plan.comparison import Comparison, compare
-from cluster.time_plan.plan_files import read_marks, read_plan
-from configs.errors import UserError
+from floe.cluster.run_folder.file_names import PLAN_FILE
+from floe.cluster.terminal.progress import make_console
+from floe.cluster.time_plan.comparison import Comparison, compare
+from floe.cluster.time_plan.plan_files import read_marks, read_plan
+from floe.configs.errors import UserError
 
 START_FACTOR, LATE_FACTOR = 1.5, 1.3
 

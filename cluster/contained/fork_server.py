@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.contained.child_position import PositionBoard
-from cluster.contained.database_states import remove_copies
-from cluster.contained.frames import Frame, is_frame_waiting, receive_frame, send_frame
+from floe.cluster.contained.child_position import PositionBoard
+from floe.cluster.contained.frames import Frame, is_frame_waiting, receive_frame, send_frame
+from floe.cluster.databases.states import remove_copies
 
 PARENT_CHECK_S = 1.0
 FLUSH_S = 0.02  # answers wait so long for others, because every frame wakes the parent

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
-from cluster.contained.frames import Frame, is_frame_waiting, receive_frame
-from cluster.contained.own_code import module_command, with_own_code
+from floe.cluster.contained.frames import Frame, is_frame_waiting, receive_frame
+from floe.cluster.contained.own_code import module_command, with_own_code
 
 MAX_STARTS = 3
 START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else

@@ -8,8 +8,8 @@ from enum import Enum
 from itertools import count
 from typing import Protocol
 
-from cluster.contained.frames import Frame, encode_frame
-from cluster.contained.process import ChildEnded, ContainedProcess
+from floe.cluster.contained.frames import Frame, encode_frame
+from floe.cluster.contained.process import ChildEnded, ContainedProcess
 
 MAX_ATTEMPTS = 2  # of a step whose child died, unless by its own CPU timer
 MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.reports.intervals import CONFIDENCE
+from floe.cluster.evaluation.intervals import CONFIDENCE
 
 
 def weighted_auc(scores: np.ndarray, is_equal: np.ndarray, weights: np.ndarray) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.question_sets import load_question_sets
-from actors.databases.database_files import content_digest
-from cluster.contained.database_places import database_path
-from cluster.graph_training.pairs import (
+from floe.actors.databases.database_files import content_digest
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.databases.places import database_path
+from floe.cluster.graph_training.pairs import (
     Pair,
     PairPlan,
     golds_by_database,
@@ -19,9 +19,9 @@ from cluster.graph_training.pairs import (
     read_pairs,
     write_pairs,
 )
-from cluster.reports.progress import Progress, progress_bar
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.terminal.progress import Progress, progress_bar
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cluster.graph_training.pairs import Pair
-from reward_service.graph.encoding import EncodedGraph, match_features
-from reward_service.graph.network import GraphMatchingNetwork, PairBatch, batch_of
+from floe.cluster.graph_training.pairs import Pair
+from floe.reward_service.graph.encoding import EncodedGraph, match_features
+from floe.reward_service.graph.network import GraphMatchingNetwork, PairBatch, batch_of
 
 MARGIN = 0.5
 SHARPNESS, MIDDLE = 6.0, 0.5

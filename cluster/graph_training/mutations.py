@@ -12,7 +12,7 @@ from random import Random
 
 from sqlglot import exp
 
-from cluster.contained.dialect import DIALECT
+from floe.cluster.databases.dialect import DIALECT
 
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _AGGREGATES = (exp.Max, exp.Min, exp.Avg, exp.Sum, exp.Count)

@@ -6,7 +6,7 @@ from random import Random
 
 from sqlglot import exp
 
-from cluster.contained.dialect import DIALECT
+from floe.cluster.databases.dialect import DIALECT
 
 
 def cte_of_all(query: exp.Query, rng: Random) -> exp.Query | None:

@@ -14,17 +14,17 @@ from typing import Literal
 
 from sqlglot import exp
 
-from cluster.graph_training.mutations import Surroundings, mutated
-from cluster.graph_training.rewrites import rewritten
-from cluster.messages import Candidate, Outcome, Question, ScoreRequest
-from configs.foreign_files import parsed_json
-from configs.reward_sections import RewardSection
-from configs.whole_files import write_whole
-from reward_service.graph.build import build
-from reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
-from reward_service.reading.contained_reader import ContainedReader
-from reward_service.schema_reader import Schema
-from reward_service.scorer import Scorer
+from floe.cluster.graph_training.mutations import Surroundings, mutated
+from floe.cluster.graph_training.rewrites import rewritten
+from floe.cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.files.whole_files import write_whole
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
+from floe.reward_service.reading.contained_reader import ContainedReader
+from floe.reward_service.reading.schema_reader import Schema
+from floe.reward_service.scorer import Scorer
 
 Kind = Literal["rewrite", "mutation", "other gold"]
 VERSION = 2  # of what this file makes: another one makes kept pairs anew

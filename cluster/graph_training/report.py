@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cluster.graph_training.auc import aucs, bounds, resample_weights, weighted_auc
-from cluster.graph_training.pairs import Pair
+from floe.cluster.graph_training.auc import aucs, bounds, resample_weights, weighted_auc
+from floe.cluster.graph_training.pairs import Pair
 
 MIN_DATABASES = 8  # fewer are no sample to draw from: golds are drawn instead
 NETWORK = "graph matching network"

@@ -11,7 +11,7 @@ from random import Random
 
 from sqlglot import exp
 
-from cluster.graph_training.nested_rewrites import NESTED_REWRITES
+from floe.cluster.graph_training.nested_rewrites import NESTED_REWRITES
 
 Rewrite = Callable[[exp.Query, Random], exp.Query | None]
 

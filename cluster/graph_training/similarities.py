@@ -8,7 +8,7 @@ import sqlglot
 from sqlglot import diff
 from sqlglot.diff import Keep
 
-from reward_service.graph.plan import DIALECT, parsed
+from floe.reward_service.graph.plan import DIALECT, parsed
 
 MAX_N = 4
 

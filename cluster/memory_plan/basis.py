@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.memory_plan.overheads import Overheads
-from cluster.memory_plan.work import WorkSource
+from floe.cluster.memory_plan.learner.work import WorkSource
+from floe.cluster.memory_plan.overheads import Overheads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

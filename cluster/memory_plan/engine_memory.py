@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.memory_plan.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
-from configs.engine_batch import num_batched_tokens
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.shapes.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
+from floe.configs.schema import RunConfig
+from floe.configs.sections.engine_batch import num_batched_tokens
 
 KV_BLOCK_TOKENS = {True: 32, False: 16}  # on CPU or not
 # Float32 logits, their log-softmax and a copy for sampling, of each sequence.

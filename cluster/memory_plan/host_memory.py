@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.memory_plan.model_shape import DTYPE_BYTES, ModelShape
+from floe.cluster.memory_plan.shapes.model_shape import DTYPE_BYTES, ModelShape
 
 MIB = 2**20
 # PyTorch's allocator makes a block of its own, in steps of 2 MiB, of what is at least so large; smaller ones share

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.card_figures import figures_file
-from cluster.memory_plan.overheads import Overheads
-from configs.errors import UserError
+from floe.cluster.machine.card_figures import figures_file
+from floe.cluster.memory_plan.overheads import Overheads
+from floe.configs.errors import UserError
 
 FIGURES = (
     "cuda_context_bytes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from configs.colocation import Colocation
+from floe.configs.sections.colocation import Colocation
 
 
 class Phase(StrEnum):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.memory_plan import overheads
-from cluster.memory_plan.basis import ASSUMED, PlanBasis
-from cluster.memory_plan.engine_memory import engine_state, kv_bytes
-from cluster.memory_plan.host_memory import asleep_engine_bytes
-from cluster.memory_plan.learner_memory import LearnerWork, learner_state
-from cluster.memory_plan.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
-from cluster.memory_plan.packs import largest_pack_tokens
-from cluster.memory_plan.phases import Device, Item, Phase, PhasePlan, PlacementPlan, Role
-from cluster.memory_plan.work import BoundedWork, WorkSource
-from configs.colocation import Colocation
-from configs.schema import RunConfig
+from floe.cluster.memory_plan import overheads
+from floe.cluster.memory_plan.basis import ASSUMED, PlanBasis
+from floe.cluster.memory_plan.engine_memory import engine_state, kv_bytes
+from floe.cluster.memory_plan.host_memory import asleep_engine_bytes
+from floe.cluster.memory_plan.learner.learner_memory import LearnerWork, learner_state
+from floe.cluster.memory_plan.learner.packs import largest_pack_tokens
+from floe.cluster.memory_plan.learner.work import BoundedWork, WorkSource
+from floe.cluster.memory_plan.phases import Device, Item, Phase, PhasePlan, PlacementPlan, Role
+from floe.cluster.memory_plan.shapes.model_shape import DTYPE_BYTES, FLOAT32_BYTES, ModelShape
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import Colocation
 
 MAX_SEARCHED_TOKENS = 2**24
 ROUNDING = 1e-9  # of sums of Ray's fractions
@@ -188,7 +188,7 @@ class Placements:
         }
         if phase is Phase.EQUALITY:
             parts["gradients compared"] = self._compared_bytes
-        # On the CPU freed memory stays with the process (cluster/placement.py).
+        # On the CPU freed memory stays with the process (cluster/ray_actors/placement.py).
         if phase in LEARNERS_TURN or self._on_host:
             work = self._work_of(phase, pack_tokens)
             parts |= {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.memory_plan.basis import ASSUMED, PlanBasis
-from cluster.memory_plan.model_shape import ModelShape
-from cluster.memory_plan.overheads import GIB, Overheads
-from cluster.memory_plan.phases import Device, PlacementPlan
-from cluster.memory_plan.placements import Placements
-from cluster.memory_plan.remedies import Remedy, remedy_for
-from cluster.memory_plan.work import WorkSource
-from configs.colocation import Colocation
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.basis import ASSUMED, PlanBasis
+from floe.cluster.memory_plan.learner.work import WorkSource
+from floe.cluster.memory_plan.overheads import GIB, Overheads
+from floe.cluster.memory_plan.phases import Device, PlacementPlan
+from floe.cluster.memory_plan.placements import Placements
+from floe.cluster.memory_plan.remedies import Remedy, remedy_for
+from floe.cluster.memory_plan.shapes.model_shape import ModelShape
+from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import Colocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from cluster.memory_plan import overheads
-from cluster.memory_plan.engine_memory import engine_state
-from cluster.memory_plan.learner_memory import learner_state, learner_work
-from cluster.memory_plan.model_shape import ModelShape
-from cluster.memory_plan.packs import exact_pack
-from cluster.memory_plan.phases import Role
-from configs.schema import RunConfig
+from floe.cluster.memory_plan import overheads
+from floe.cluster.memory_plan.engine_memory import engine_state
+from floe.cluster.memory_plan.learner.learner_memory import learner_state, learner_work
+from floe.cluster.memory_plan.learner.packs import exact_pack
+from floe.cluster.memory_plan.phases import Role
+from floe.cluster.memory_plan.shapes.model_shape import ModelShape
+from floe.configs.schema import RunConfig
 
 
 def process_bytes(config: RunConfig, shape: ModelShape, role: Role, prompt_tokens: int, completion_tokens: int) -> int:

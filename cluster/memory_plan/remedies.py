@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.memory_plan.basis import PlanBasis
-from cluster.memory_plan.engine_memory import group_kv_bytes
-from cluster.memory_plan.model_shape import ModelShape
-from cluster.memory_plan.overheads import GIB
-from cluster.memory_plan.phases import Device
-from cluster.memory_plan.placements import Placements
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.basis import PlanBasis
+from floe.cluster.memory_plan.engine_memory import group_kv_bytes
+from floe.cluster.memory_plan.overheads import GIB
+from floe.cluster.memory_plan.phases import Device
+from floe.cluster.memory_plan.placements import Placements
+from floe.cluster.memory_plan.shapes.model_shape import ModelShape
+from floe.configs.schema import RunConfig
 
 FEW_SEQUENCES = 32
 MIN_CONTEXT_TOKENS = 1024

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from cluster.memory_plan.phases import Device
-from cluster.memory_plan.plan import MemoryPlan
+from floe.cluster.memory_plan.phases import Device
+from floe.cluster.memory_plan.plan import MemoryPlan
 
 GIB = 2**30
 

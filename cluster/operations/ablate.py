@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.ablation.arm_runs import planned_runs, shared_clock, train
-from cluster.ablation.arms import arms_of
-from cluster.ablation.judged_rollouts import measures_of
-from cluster.ablation.plot import ablation_page
-from cluster.ablation.report import ablation_report
-from cluster.reports.progress import Progress, make_console
+from floe.cluster.ablation.arm_runs import planned_runs, shared_clock, train
+from floe.cluster.ablation.arms import arms_of
+from floe.cluster.ablation.judged_rollouts import measures_of
+from floe.cluster.ablation.plot import ablation_page
+from floe.cluster.ablation.report import ablation_report
+from floe.cluster.terminal.progress import Progress, make_console
 
 TABLE_WIDTH = 168
 RESULT_FILE, PLOT_FILE = "ablation.json", "ablation.html"

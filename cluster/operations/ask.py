@@ -6,22 +6,22 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.random_streams import stream_seed
-from cluster.adapter_base import other_base_warning
-from cluster.embedded_models import model_folder
-from cluster.memory_plan.model_config import shape_of
-from cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
-from cluster.operations.question_budget import encoder_of_run
-from cluster.operations.time_planning import limited_to_machine
-from cluster.placement import check_resources, ray_session, start_rollout_pool, stored_adapter
-from cluster.precision.resolved import with_precision, with_recorded_precision
-from cluster.reports.answer_table import Asked
-from cluster.reports.progress import Progress, make_console
-from cluster.single_database import SingleDatabase, single_database
-from configs.errors import UserError
-from configs.schema import RunConfig
-from reward_service.extraction import extract_sql
-from reward_service.result_reader import ResultReader
+from floe.actors.questions.random_streams import stream_seed
+from floe.cluster.databases.single_database import SingleDatabase, single_database
+from floe.cluster.evaluation.answer_table import Asked
+from floe.cluster.exports.adapter_base import other_base_warning
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.messages import Completion, GroupRequest, Outcome, QueryResult, Question
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.operations.time_planning import limited_to_machine
+from floe.cluster.precision.resolved import with_precision, with_recorded_precision
+from floe.cluster.questions.fitting import encoder_of_run
+from floe.cluster.ray_actors.placement import check_resources, ray_session, start_rollout_pool, stored_adapter
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
+from floe.reward_service.sandbox.result_reader import ResultReader
+from floe.reward_service.sql_text.extraction import extract_sql
 
 EXIT_CODE_NO_ROWS = 3
 MAX_ROWS = 20  # shown of a result

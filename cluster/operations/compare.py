@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster.reports.evaluation_record import EVALUATIONS_FOLDER, TRAINED, read_evaluation
-from cluster.reports.paired_comparison import compare_evaluations
-from cluster.reports.progress import make_console
-from cluster.run_file_names import EVALUATION_FILE
-from configs.errors import UserError
+from floe.cluster.evaluation.paired_comparison import compare_evaluations
+from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, read_evaluation
+from floe.cluster.run_folder.file_names import EVALUATION_FILE
+from floe.cluster.terminal.progress import make_console
+from floe.configs.errors import UserError
 
 NUM_RESAMPLES = 10_000
 

@@ -11,11 +11,11 @@ from dataclasses import asdict
 
 from rich.text import Text
 
-from cluster.preflight.examination import examine
-from cluster.preflight.finding import Finding, Level
-from cluster.reports.progress import make_console
-from configs.errors import EXIT_CODE_USER_ERROR
-from configs.schema import RunConfig
+from floe.cluster.preflight.examination import examine
+from floe.cluster.preflight.finding import Finding, Level
+from floe.cluster.terminal.progress import make_console
+from floe.configs.errors import EXIT_CODE_USER_ERROR
+from floe.configs.schema import RunConfig
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.adapter_base import other_base_warning
-from cluster.answers import Answered, Harness
-from cluster.clock import with_clock
-from cluster.embedded_models import model_folder
-from cluster.evaluation_records import evaluation_identity, question_records, record_without_answer
-from cluster.memory_plan.model_config import shape_of
-from cluster.operations.asked_questions import Asked, asked_of_archive, asked_of_split
-from cluster.operations.time_planning import limited_to_machine
-from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
-from cluster.precision.resolved import with_precision, with_recorded_precision
-from cluster.reports.evaluation_record import Evaluation
-from cluster.reports.evaluation_summary import summary
-from cluster.reports.progress import Progress, make_console
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.evaluation.asked_questions import Asked, asked_of_archive, asked_of_split
+from floe.cluster.evaluation.harness import Answered, Harness
+from floe.cluster.evaluation.records import evaluation_identity, question_records, record_without_answer
+from floe.cluster.evaluation.saved_evaluation import Evaluation
+from floe.cluster.evaluation.summary import summary
+from floe.cluster.exports.adapter_base import other_base_warning
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.operations.time_planning import limited_to_machine
+from floe.cluster.precision.resolved import with_precision, with_recorded_precision
+from floe.cluster.preparation.clock import with_clock
+from floe.cluster.ray_actors.placement import (
+    check_resources,
+    ray_session,
+    start_reward_pool,
+    start_rollout_pool,
+    stored_adapter,
+)
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

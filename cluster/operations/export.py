@@ -5,23 +5,23 @@ from __future__ import annotations
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from actors.data.question_sets import SPLITS, load_question_sets
-from cluster.adapter_base import other_base_warning
-from cluster.base_licence import licence_of
-from cluster.embedded_models import model_folder
-from cluster.new_folder import check_free, new_folder
-from cluster.reports.model_card import CardFacts, Kind, Which, model_card
-from cluster.reports.shown_text import say
-from cluster.run_adapters import FoundAdapter, find_adapter
-from cluster.run_file_names import REPORT_FILE
-from cluster.run_files import read_report
-from configs.errors import UserError
-from configs.paths import local_model
-from configs.schema import RunConfig
-from learner.adapter_export import Tensors, to_blob
-from learner.adapter_files import read_adapter, write_adapter
-from learner.adapter_merge import LoraPair, pairs_by_weight
-from learner.merged_model import weight_files, write_merged
+from floe.actors.questions.question_sets import SPLITS, load_question_sets
+from floe.cluster.evaluation.results import read_report
+from floe.cluster.exports.adapter_base import other_base_warning
+from floe.cluster.exports.base_licence import licence_of
+from floe.cluster.exports.model_card import CardFacts, Kind, Which, model_card
+from floe.cluster.exports.run_adapters import FoundAdapter, find_adapter
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.run_folder.file_names import REPORT_FILE
+from floe.cluster.run_folder.new_folder import check_free, new_folder
+from floe.cluster.terminal.shown_text import say
+from floe.configs.errors import UserError
+from floe.configs.files.paths import local_model
+from floe.configs.schema import RunConfig
+from floe.learner.adapter.export import Tensors, to_blob
+from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.adapter.merge import LoraPair, pairs_by_weight
+from floe.learner.adapter.merged_model import weight_files, write_merged
 
 CARD = "README.md"
 

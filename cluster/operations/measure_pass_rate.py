@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.data.pass_rates import PASS_RATES_FILE, write_pass_rates
-from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.answers import Harness
-from cluster.clock import with_clock
-from cluster.embedded_models import model_folder
-from cluster.memory_plan.model_config import shape_of
-from cluster.operations.question_budget import encoder_of_run, fitting_questions
-from cluster.operations.time_planning import limited_to_machine
-from cluster.placement import check_resources, ray_session, start_reward_pool, start_rollout_pool, stored_adapter
-from cluster.precision.resolved import with_precision
-from cluster.reports.progress import Progress, make_console
-from cluster.reports.running_pass_rates import with_groups
-from cluster.warm_start import warm_start_adapter, warm_start_of
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.pass_rates import PASS_RATES_FILE, write_pass_rates
+from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.cluster.evaluation.harness import Harness
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.operations.time_planning import limited_to_machine
+from floe.cluster.precision.resolved import with_precision
+from floe.cluster.preparation.clock import with_clock
+from floe.cluster.questions.fitting import encoder_of_run, fitting_questions
+from floe.cluster.ray_actors.placement import (
+    check_resources,
+    ray_session,
+    start_reward_pool,
+    start_rollout_pool,
+    stored_adapter,
+)
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.tracking.running_pass_rates import with_groups
+from floe.cluster.training.warm_start import warm_start_adapter, warm_start_of
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 
 def measure_pass_rate(config: RunConfig) -> Path:

@@ -8,20 +8,20 @@ from dataclasses import asdict
 from rich import box
 from rich.table import Table
 
-from cluster.gpus import read_gpus
-from cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
-from cluster.memory_plan.model_config import shape_of
-from cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
-from cluster.memory_plan.verdict import GIB, verdict
-from cluster.operations.plan_basis import basis_of, budget_bytes, card_of, host_total_bytes
-from cluster.operations.plan_cards import CardRow, card_rows, card_table
-from cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
-from cluster.precision.resolved import with_precision
-from cluster.reports.progress import make_console
-from cluster.time_plan.plan import TimePlan
-from cluster.time_plan.sentences import plan_sentence, shorter_way
-from configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
-from configs.schema import RunConfig
+from floe.cluster.machine.gpus import read_gpus
+from floe.cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
+from floe.cluster.memory_plan.card_table import CardRow, card_rows, card_table
+from floe.cluster.memory_plan.of_machine import basis_of, budget_bytes, card_of, host_total_bytes
+from floe.cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.memory_plan.verdict import GIB, verdict
+from floe.cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
+from floe.cluster.precision.resolved import with_precision
+from floe.cluster.terminal.progress import make_console
+from floe.cluster.time_plan.plan import TimePlan
+from floe.cluster.time_plan.sentences import plan_sentence, shorter_way
+from floe.configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
+from floe.configs.schema import RunConfig
 
 DEVICES = {
     Device.SHARED_GPU: "one GPU for engine and learner",

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.data.held_back import hold_back, is_divided_by_database
-from actors.data.normal_forms import normal_sql
-from actors.data.pass_rates import PASS_RATES_FILE
-from actors.data.prepared_folder import (
+from floe.actors.prompting.description_check import description_faults
+from floe.actors.questions.held_back import hold_back, is_divided_by_database
+from floe.actors.questions.normal_forms import normal_sql
+from floe.actors.questions.pass_rates import PASS_RATES_FILE
+from floe.actors.questions.prepared_folder import (
     DATABASES_FOLDER,
     DROPPED_FILE,
     MANIFEST_FILE,
@@ -24,20 +25,19 @@ from actors.data.prepared_folder import (
     write_lines,
     write_splits,
 )
-from actors.data.questions import read_questions
-from actors.data.selection import Overlap, Selection, select
-from actors.prompting.description_check import description_faults
-from cluster.clock import at_the_folders_clock
-from cluster.gold_checks import GoldChecks
-from cluster.messages import GoldInspection, Question
-from cluster.operations.preparation_databases import FoundDatabases, find_databases
-from cluster.operations.preparation_sources import ALL, Source, bad_records, notes_of, questions_of, with_own_ids
-from cluster.reports.preparation_report import PreparationReport
-from cluster.reports.progress import make_console
-from cluster.verdict_log import VerdictLog
-from configs.errors import UserError
-from configs.foreign_files import parsed_json
-from configs.reward_sections import RewardSection
+from floe.actors.questions.questions import read_questions
+from floe.actors.questions.selection import Overlap, Selection, select
+from floe.cluster.messages import GoldInspection, Question
+from floe.cluster.preparation.clock import at_the_folders_clock
+from floe.cluster.preparation.databases import FoundDatabases, find_databases
+from floe.cluster.preparation.gold_check_log import VerdictLog
+from floe.cluster.preparation.gold_checks import GoldChecks
+from floe.cluster.preparation.report import PreparationReport
+from floe.cluster.preparation.sources import ALL, Source, bad_records, notes_of, questions_of, with_own_ids
+from floe.cluster.terminal.progress import make_console
+from floe.configs.errors import UserError
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.sections.reward_sections import RewardSection
 
 MANIFEST_VERSION = 2  # raised when the same inputs give other files
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from actors.data.question_sets import SPLITS, QuestionSets, load_question_sets
-from actors.prompting.prompt_encoder import PromptEncoder
-from actors.prompting.prompt_fitting import EncodedPrompt
-from cluster.embedded_models import model_folder
-from cluster.messages import Question
-from cluster.operations.question_budget import encoder_of_run, encoding_of_split
-from cluster.reports.progress import make_console
-from cluster.reports.prompt_budget import PromptBudget, budget_of
-from cluster.reports.shown_text import say
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.prompting.prompt_fitting import EncodedPrompt
+from floe.actors.questions.question_sets import SPLITS, QuestionSets, load_question_sets
+from floe.cluster.messages import Question
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.questions.fitting import encoder_of_run, encoding_of_split
+from floe.cluster.questions.prompt_lengths import PromptBudget, budget_of
+from floe.cluster.terminal.progress import make_console
+from floe.cluster.terminal.shown_text import say
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 
 def show_prompt(config: RunConfig, question_id: str) -> None:

@@ -7,11 +7,11 @@ import time
 import webbrowser
 from pathlib import Path
 
-from cluster.reports.page.document import document
-from cluster.reports.shown_text import say
-from cluster.run_file_names import PAGE_FILE
-from cluster.run_page_parts import collect_page
-from configs.errors import UserError
+from floe.cluster.report_page.collect import collect_page
+from floe.cluster.report_page.document import document
+from floe.cluster.run_folder.file_names import PAGE_FILE
+from floe.cluster.terminal.shown_text import say
+from floe.configs.errors import UserError
 
 
 def report(run_dir: Path, out: Path | None, opens: bool) -> None:

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cluster.reports.progress import make_console
-from cluster.reports.run_list import Accuracy, RunSummary, render, to_json
-from cluster.reports.shown_text import say
-from cluster.run_file_names import CONFIG_FILE, METRICS_FILE
-from cluster.run_files import last_step, read_best, read_report
-from cluster.run_folder import config_of_run
-from cluster.status_file import found_status, is_driver_alive
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.evaluation.results import last_step, read_best, read_report
+from floe.cluster.report_page.run_list import Accuracy, RunSummary, render, to_json
+from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE
+from floe.cluster.run_folder.layout import config_of_run
+from floe.cluster.run_folder.status_file import found_status, is_driver_alive
+from floe.cluster.terminal.progress import make_console
+from floe.cluster.terminal.shown_text import say
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 
 def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:

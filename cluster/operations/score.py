@@ -14,15 +14,15 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from actors.data.questions import read_questions
-from cluster.clock import decided_reward
-from cluster.contained.database_places import database_path
-from cluster.messages import Outcome, Question, Score, ScoreRequest
-from cluster.reports.prediction_files import Prediction, read_predictions
-from cluster.reports.progress import Advance, progress_bar, show_nothing
-from configs.errors import UserError
-from configs.schema import RewardSection
-from reward_service.scorer import Scorer
+from floe.actors.questions.questions import read_questions
+from floe.cluster.databases.places import database_path
+from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
+from floe.cluster.messages import Outcome, Question, Score, ScoreRequest
+from floe.cluster.preparation.clock import decided_reward
+from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
+from floe.configs.errors import UserError
+from floe.configs.schema import RewardSection
+from floe.reward_service.scorer import Scorer
 
 EXIT_CODE_UNSCORED = 3
 EXIT_CODE_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
@@ -172,7 +172,7 @@ def _table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from cluster.reports.progress import make_console
+    from floe.cluster.terminal.progress import make_console
 
     table = Table("question", "outcome", "reward", "seconds", "message", box=box.SIMPLE_HEAD, pad_edge=False)
     for prediction, verdict in zip(predictions, scores, strict=True):

@@ -7,9 +7,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.reports.shown_text import say
-from cluster.run_status import as_found, describe
-from cluster.status_file import is_driver_alive, read_status
+from floe.cluster.run_folder.status import as_found, describe
+from floe.cluster.run_folder.status_file import is_driver_alive, read_status
+from floe.cluster.terminal.shown_text import say
 
 
 def status(run_dir: Path, as_json: bool) -> None:

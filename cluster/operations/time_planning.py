@@ -6,26 +6,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from actors.data.question_sets import QuestionSets, load_question_sets
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.cores import num_cores
-from cluster.embedded_models import model_folder
-from cluster.interim_evaluation import interim_questions
-from cluster.memory_plan import ModelShape
-from cluster.memory_plan.model_config import shape_of
-from cluster.messages import Question
-from cluster.operations.question_budget import encoder_of_run
-from cluster.reports.progress import Progress
-from cluster.time_plan.limits import scaled_limits
-from cluster.time_plan.measure import measure_rates
-from cluster.time_plan.plan import TimePlan, plan_time
-from cluster.time_plan.plan_files import keep_mark, start_record
-from cluster.time_plan.rates import MachineRates, slowdown
-from cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
-from cluster.time_plan.tokens import TextLengths, lengths_of, run_tokens, warm_start_tokens
-from cluster.warm_start import WarmStart, warm_start_of
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.cluster.evaluation.during_training import interim_questions
+from floe.cluster.machine.cores import num_cores
+from floe.cluster.memory_plan import ModelShape
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.messages import Question
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.questions.fitting import encoder_of_run
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.limits import scaled_limits
+from floe.cluster.time_plan.measure import measure_rates
+from floe.cluster.time_plan.plan import TimePlan, plan_time
+from floe.cluster.time_plan.plan_files import keep_mark, start_record
+from floe.cluster.time_plan.rates import MachineRates, slowdown
+from floe.cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
+from floe.cluster.time_plan.tokens import TextLengths, lengths_of, run_tokens, warm_start_tokens
+from floe.cluster.training.warm_start import WarmStart, warm_start_of
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 NUM_SAMPLED = 200  # training questions whose lengths are taken for all
 ONLY_CPU = "the time is not known before a run on GPUs: it is measured for this machine's processor alone"

@@ -5,36 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.data.question_sets import load_question_sets
-from cluster.cards import smallest_card_bytes
-from cluster.checkpoint import CheckpointStore
-from cluster.clock import with_clock, with_saved_clock
-from cluster.colocate import with_colocation
-from cluster.embedded_models import model_folder
-from cluster.interim_evaluation import check_held_back, interim_questions
-from cluster.memory_plan.model_config import shape_of
-from cluster.operations.plan_basis import plan_at_start
-from cluster.operations.question_budget import encoder_of_run, fitting_questions, longest_prompt
-from cluster.operations.time_planning import limited_run
-from cluster.placement import check_resources, ray_session
-from cluster.precision.resolved import with_precision, with_saved_precision
-from cluster.preflight.examination import Preflight
-from cluster.reports.evaluation_table import EvaluationReport
-from cluster.reports.live_terminal import live_view
-from cluster.reports.progress import Progress, make_console
-from cluster.reports.trackers import check_trackers
-from cluster.resume_checks import changed_libraries, check_inputs, check_resume
-from cluster.run_file_names import CONFIG_FILE, REPORT_FILE
-from cluster.run_inputs import inputs_of
-from cluster.run_lock import run_lock
-from cluster.run_state import library_versions
-from cluster.run_watch import run_watch
-from cluster.training import Run, evaluated_questions, train_on_cluster
-from cluster.warm_start import warm_start_of
-from configs.errors import ActorsLost
-from configs.loading import dump_config
-from configs.schema import RunConfig
-from configs.whole_files import write_whole
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.checkpoints.inputs import inputs_of
+from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume
+from floe.cluster.checkpoints.state import library_versions
+from floe.cluster.checkpoints.store import CheckpointStore
+from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.evaluation.during_training import check_held_back, interim_questions
+from floe.cluster.memory_plan.colocate import with_colocation
+from floe.cluster.memory_plan.of_machine import plan_at_start
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.operations.smallest_card import smallest_card_bytes
+from floe.cluster.operations.time_planning import limited_run
+from floe.cluster.precision.resolved import with_precision, with_saved_precision
+from floe.cluster.preflight.examination import Preflight
+from floe.cluster.preparation.clock import with_clock, with_saved_clock
+from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
+from floe.cluster.ray_actors.placement import check_resources, ray_session
+from floe.cluster.run_folder.file_names import CONFIG_FILE, REPORT_FILE
+from floe.cluster.run_folder.lock import run_lock
+from floe.cluster.terminal.live_terminal import live_view
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.tracking.trackers import check_trackers
+from floe.cluster.training.attempt import Run, evaluated_questions, train_on_cluster
+from floe.cluster.training.run_watch import run_watch
+from floe.cluster.training.warm_start import warm_start_of
+from floe.configs.errors import ActorsLost
+from floe.configs.files.loading import dump_config
+from floe.configs.files.whole_files import write_whole
+from floe.configs.schema import RunConfig
 
 MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 

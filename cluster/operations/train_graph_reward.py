@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cluster.graph_training.dataset import PairSets, load_pair_sets
-from cluster.graph_training.fitting import Example, FitPlan, examples_of, fit
-from cluster.graph_training.pairs import Pair, PairPlan
-from cluster.graph_training.report import NETWORK, areas, render
-from cluster.graph_training.similarities import edit_similarity, ngram_similarity
-from cluster.new_folder import check_free, new_folder
-from cluster.reports.progress import Progress, make_console
-from configs.errors import UserError
-from configs.schema import RunConfig
-from reward_service.graph.build import build
-from reward_service.graph.encoding import EncodedGraph, Encoder, Vocabulary
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
-from reward_service.graph.network_files import write_network
-from reward_service.graph.plan import schema_of
-from reward_service.graph.terms import OperatorGraph
-from reward_service.reading.contained_reader import ContainedReader
+from floe.cluster.graph_training.dataset import PairSets, load_pair_sets
+from floe.cluster.graph_training.fitting import Example, FitPlan, examples_of, fit
+from floe.cluster.graph_training.pairs import Pair, PairPlan
+from floe.cluster.graph_training.report import NETWORK, areas, render
+from floe.cluster.graph_training.similarities import edit_similarity, ngram_similarity
+from floe.cluster.run_folder.new_folder import check_free, new_folder
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
+from floe.reward_service.graph.build import build
+from floe.reward_service.graph.encoding import EncodedGraph, Encoder, Vocabulary
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape, distances
+from floe.reward_service.graph.network_files import write_network
+from floe.reward_service.graph.plan import schema_of
+from floe.reward_service.graph.terms import OperatorGraph
+from floe.reward_service.reading.contained_reader import ContainedReader
 
 TABLE_WIDTH = 140
 

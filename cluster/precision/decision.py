@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cluster.precision.rates import BFLOAT16, FLOAT32, Machine
+from floe.cluster.precision.rates import BFLOAT16, FLOAT32, Machine
 
 AUTO = "auto"
 CLEARLY_FASTER = 1.1  # below it two rates are called equal, and the hardware's own word decides

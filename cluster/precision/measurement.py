@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from cluster.gpus import BFLOAT16_SINCE, read_gpus
-from cluster.memory_plan import ModelShape
-from cluster.precision.rates import BFLOAT16, FLOAT32, Machine, ProductRates
-from cluster.processor import has_bfloat16, processor_name
+from floe.cluster.machine.gpus import BFLOAT16_SINCE, read_gpus
+from floe.cluster.machine.processor import has_bfloat16, processor_name
+from floe.cluster.memory_plan import ModelShape
+from floe.cluster.precision.rates import BFLOAT16, FLOAT32, Machine, ProductRates
 
 NUM_PROBE_ROWS, MAX_ROWS = 8, 512
 SINGLE_S = 0.008  # of one product: short enough that some of them meet no other program's turn

@@ -8,10 +8,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.memory_plan import ModelShape
-from cluster.precision.measurement import measure_cpu, read_gpu
-from cluster.precision.rates import Machine
-from cluster.waits import waits
+from floe.cluster.memory_plan import ModelShape
+from floe.cluster.precision.measurement import measure_cpu, read_gpu
+from floe.cluster.precision.rates import Machine
+from floe.cluster.waits import waits
 
 SOME_GPU = 0.01  # of one, so that Ray shows the process a card beside whatever else uses it
 

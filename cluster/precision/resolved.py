@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.cores import num_cores
-from cluster.memory_plan import ModelShape
-from cluster.placement import ray_session
-from cluster.precision.decision import AUTO, decide
-from cluster.precision.measurement import measure_cpu, read_gpu
-from cluster.precision.rates import BFLOAT16, FLOAT32, Machine
-from cluster.processor import has_bfloat16, processor_name
-from cluster.ray_address import cluster_address
-from cluster.run_folder import recorded_config
-from configs.schema import RunConfig
+from floe.cluster.machine.cores import num_cores
+from floe.cluster.machine.processor import has_bfloat16, processor_name
+from floe.cluster.machine.ray_address import cluster_address
+from floe.cluster.memory_plan import ModelShape
+from floe.cluster.precision.decision import AUTO, decide
+from floe.cluster.precision.measurement import measure_cpu, read_gpu
+from floe.cluster.precision.rates import BFLOAT16, FLOAT32, Machine
+from floe.cluster.ray_actors.placement import ray_session
+from floe.cluster.run_folder.layout import recorded_config
+from floe.configs.schema import RunConfig
 
 UNKNOWN_CARD = Machine(name="no GPU is found here, one is assumed", has_bfloat16=True, is_gpu=True)
 
@@ -88,7 +88,7 @@ def _machines(config: RunConfig, shape: ModelShape) -> tuple[tuple[Machine, ...]
     """Return those that learners and those that engines may run on."""
     num_threads = config.learner.num_threads or num_cores()
     if cluster_address(config.cluster) is not None:
-        from cluster.precision.node_readings import machines_of_nodes
+        from floe.cluster.precision.node_readings import machines_of_nodes
 
         with ray_session(config.cluster, namespace="floe-precision"):
             processors, cards = machines_of_nodes(shape, num_threads, config.start_limit_s)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 
-from actors.data.question_sets import SPLITS, QuestionSets
-from actors.databases.database_files import fault_of_file
-from actors.prompting.prompt_encoder import PromptEncoder
-from cluster.contained.database_places import database_path
-from cluster.messages import GoldInspection, Outcome, Question
-from cluster.preflight.finding import Finding, fault, ok, warning
-from configs.schema import RewardSection
-from reward_service.gold_inspector import GoldInspector
+from floe.actors.databases.database_files import fault_of_file
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import SPLITS, QuestionSets
+from floe.cluster.databases.places import database_path
+from floe.cluster.messages import GoldInspection, Outcome, Question
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.configs.schema import RewardSection
+from floe.reward_service.sandbox.gold_inspector import GoldInspector
 
 MIN_SHARE_SAMPLE = 10  # of fewer golds a share says little
 FIND_ALL = "mend it or leave the question out; 'floe prepare' finds them all"

@@ -9,22 +9,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from actors.data.question_sets import QuestionSets, load_question_sets
-from cluster.embedded_models import model_folder
-from cluster.gpus import read_gpus
-from cluster.memory_plan.model_config import shape_of
-from cluster.operations.question_budget import encoder_of_run
-from cluster.placement import ray_session
-from cluster.precision.resolved import with_precision, without_measurement
-from cluster.preflight import data_checks, machine, model_files, ray_checks, versions
-from cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
-from cluster.preflight.gpus import gpus
-from cluster.preflight.judge_check import judge_checks
-from cluster.preflight.planned_memory import planned_memory
-from cluster.preflight.round_trip import adapter_round_trip
-from cluster.ray_address import check_dashboard_port, cluster_address
-from configs.schema import RunConfig
-from learner.operator_builds import compiled_extensions_dir
+from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.cluster.machine.gpus import read_gpus
+from floe.cluster.machine.ray_address import check_dashboard_port, cluster_address
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.precision.resolved import with_precision, without_measurement
+from floe.cluster.preflight import data_checks, machine, model_files, ray_checks, versions
+from floe.cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
+from floe.cluster.preflight.gpus import gpus
+from floe.cluster.preflight.judge_check import judge_checks
+from floe.cluster.preflight.planned_memory import planned_memory
+from floe.cluster.preflight.round_trip import adapter_round_trip
+from floe.cluster.questions.fitting import encoder_of_run
+from floe.cluster.ray_actors.placement import ray_session
+from floe.configs.schema import RunConfig
+from floe.learner.optimizer.operator_builds import compiled_extensions_dir
 
 NUM_GOLDS, NUM_PROMPTS = 50, 50
 NUM_QUICK_GOLDS, QUICK_LIMIT_S = 3, 0.5

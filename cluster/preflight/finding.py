@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from cluster.failure_report import FAILURE_LOG, note_failure
-from configs.errors import UserError
+from floe.cluster.run_folder.failure_report import FAILURE_LOG, note_failure
+from floe.configs.errors import UserError
 
 
 class Level(StrEnum):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.gpus import BFLOAT16_SINCE, GpuReading
-from cluster.preflight.finding import Finding, Level, ok
-from configs.schema import RunConfig
+from floe.cluster.machine.gpus import BFLOAT16_SINCE, GpuReading
+from floe.cluster.preflight.finding import Finding, Level, ok
+from floe.configs.schema import RunConfig
 
 
 def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:

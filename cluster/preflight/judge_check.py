@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from cluster.preflight.finding import Check, Finding, fault, ok
-from configs.schema import RunConfig
+from floe.cluster.preflight.finding import Check, Finding, fault, ok
+from floe.configs.schema import RunConfig
 
 SQL = ("SELECT 1", "SELECT 2")  # right and to be graded
 
@@ -18,8 +18,8 @@ def judge_checks(config: RunConfig) -> tuple[tuple[str, Check], ...]:
 
 def judge_answers(config: RunConfig) -> Finding:
     """One question, with the time limit and the retries of a run. Raises UserError for a key that isn't there."""
-    from reward_service.judge import Judge, JudgeUnavailable
-    from reward_service.judge_protocol import JudgedQuery
+    from floe.reward_service.judge.judge import Judge, JudgeUnavailable
+    from floe.reward_service.judge.judge_protocol import JudgedQuery
 
     query = JudgedQuery.of("Which number comes first?", "", SQL[:1], SQL[1])
     started_s = time.perf_counter()

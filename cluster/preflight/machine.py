@@ -7,12 +7,12 @@ import platform
 import shutil
 from pathlib import Path
 
-from cluster.cores import num_allowed_cores, num_cores
-from cluster.free_memory import check_free_memory, free_memory_bytes
-from cluster.own_ray import LOCAL_OBJECT_STORE_BYTES
-from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.processor import processor_flags
-from configs.schema import RunConfig
+from floe.cluster.machine.cores import num_allowed_cores, num_cores
+from floe.cluster.machine.free_memory import check_free_memory, free_memory_bytes
+from floe.cluster.machine.processor import processor_flags
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.cluster.ray_actors.own_ray import LOCAL_OBJECT_STORE_BYTES
+from floe.configs.schema import RunConfig
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_BYTES = 32 * 2**20  # below Docker's default of 64 MiB, with which a small run still goes

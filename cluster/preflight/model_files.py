@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.prompting import prompts
-from cluster.embedded_models import is_of_hub
-from cluster.memory_plan.projections import adapter_sizes
-from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.weight_files import INDEX, weight_files
-from configs.errors import first_line
-from configs.foreign_files import parsed_json
-from configs.learning_sections import ADAPTABLE
-from configs.model_families import engine_refusal, text_part
-from configs.schema import LoraSection, ModelSection, RunConfig
+from floe.actors.prompting import prompts
+from floe.cluster.memory_plan.shapes.projections import adapter_sizes
+from floe.cluster.models.model_folder import is_of_hub
+from floe.cluster.models.weight_files import INDEX, weight_files
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.configs.errors import first_line
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.model_families import engine_refusal, text_part
+from floe.configs.schema import LoraSection, ModelSection, RunConfig
+from floe.configs.sections.learning_sections import ADAPTABLE
 
 GIT_LFS = b"version https"
 MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
@@ -40,7 +40,7 @@ def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool =
         config = read_model_config(model_dir)
     except (ValueError, OSError) as error:
         return fault(f"{model_dir / 'config.json'} can't be used ({first_line(error)})", WHOLE_MODEL)
-    from learner.families.refusals import refusal
+    from floe.learner.families.refusals import refusal
 
     why = refusal(config) or engine_refusal(config, on_cpu=samples_on_cpu)
     if why:

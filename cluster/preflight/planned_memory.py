@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cluster.free_memory import free_memory_bytes
-from cluster.gpus import GpuReading
-from cluster.memory_plan import MemoryPlan, plan_memory
-from cluster.memory_plan.model_config import shape_of
-from cluster.memory_plan.phases import Device
-from cluster.memory_plan.verdict import GIB, changes_that_fit, lack, verdict
-from cluster.operations.plan_basis import basis_of, budget_bytes, card_of, host_total_bytes
-from cluster.preflight.finding import Finding, fault, ok, warning
-from configs.schema import RunConfig
+from floe.cluster.machine.free_memory import free_memory_bytes
+from floe.cluster.machine.gpus import GpuReading
+from floe.cluster.memory_plan import MemoryPlan, plan_memory
+from floe.cluster.memory_plan.of_machine import basis_of, budget_bytes, card_of, host_total_bytes
+from floe.cluster.memory_plan.phases import Device
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.memory_plan.verdict import GIB, changes_that_fit, lack, verdict
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.configs.schema import RunConfig
 
 
 def planned_memory(config: RunConfig, found: GpuReading) -> Finding:

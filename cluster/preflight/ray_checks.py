@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ray
 
-from cluster.placement import check_resources, needed_resources
-from cluster.preflight.finding import Finding, fault, ok, warning
-from configs.schema import RunConfig
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.cluster.ray_actors.placement import check_resources, needed_resources
+from floe.configs.schema import RunConfig
 
 RUNS_BESIDE = 4  # blobs: what the store is asked to hold beside the adapters is a few candidates' texts
 

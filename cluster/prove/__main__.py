@@ -17,16 +17,16 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cluster.command_paths import given_path
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe, environment_overrides
-from cluster.prove.peak import PeakWatch
-from cluster.prove.random_model import random_model
-from cluster.reports.progress import Progress, make_console
-from cluster.run_file_names import METRICS_FILE
-from cluster.time_plan.durations import duration
-from configs.errors import UserError
-from configs.loading import load_config
+from floe.cluster.commands.paths import given_path
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe, environment_overrides
+from floe.cluster.prove.peak import PeakWatch
+from floe.cluster.prove.random_model import random_model
+from floe.cluster.run_folder.file_names import METRICS_FILE
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.time_plan.durations import duration
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "prove_24gb.yaml"
 TOKENIZERS = Path("../shared/tokenizers/qwen2.5-coder")
@@ -63,7 +63,9 @@ def main(
     run_dir = run_dir or home_dir / "runs" / f"prove-{size}-{time.strftime('%Y%m%d-%H%M%S')}"
     progress.phase("one step")
     arguments = ["train", "--config", str(CONFIG), "--run-dir", str(run_dir), f"model.path={model_dir}"]
-    driver = subprocess.Popen(module_command("cluster.cli", *arguments), stdout=sys.stderr, env=environment_of_floe())
+    driver = subprocess.Popen(
+        module_command("floe.cluster.cli", *arguments), stdout=sys.stderr, env=environment_of_floe()
+    )
     watch = PeakWatch(driver.pid, int(limit_gb * 1e9))
     try:
         code = driver.wait(timeout=MAX_RUN_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cluster.embedded_models import made_once
+from floe.cluster.models.model_folder import made_once
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.jinja")
 

@@ -15,14 +15,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-from cluster.reports.progress import Progress, make_console
-from cluster.run_file_names import METRICS_FILE
-from cluster.run_folder import config_of_run
-from cluster.soak.footprint import Footprint, Growth
-from cluster.soak.killer import KINDS, Killer
-from cluster.soak.run_records import Difference, difference
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.run_folder.file_names import METRICS_FILE
+from floe.cluster.run_folder.layout import config_of_run
+from floe.cluster.soak.footprint import Footprint, Growth
+from floe.cluster.soak.killer import KINDS, Killer
+from floe.cluster.soak.run_records import Difference, difference
+from floe.cluster.terminal.progress import Progress, make_console
 
 CONFIG = "configs/smoke.yaml"
 KILL_WAIT_S = (3.0, 9.0)
@@ -70,7 +70,7 @@ class _Started:
         self._log = run_dir.with_suffix(".log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                module_command("cluster.cli", *arguments),
+                module_command("floe.cluster.cli", *arguments),
                 stdout=log,
                 stderr=log,
                 env=environment_of_floe(),

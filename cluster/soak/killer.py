@@ -24,7 +24,7 @@ def _is_executor_child(process: psutil.Process) -> bool:
 
 
 def _is_driver(process: psutil.Process) -> bool:
-    return " train " in f"{_command(process)} " and "cluster.cli" in _command(process)
+    return " train " in f"{_command(process)} " and "floe.cluster.cli" in _command(process)
 
 
 KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {

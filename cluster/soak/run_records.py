@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from cluster.run_file_names import LATEST_ADAPTER, METRICS_FILE, ROLLOUTS_FILE
+from floe.cluster.run_folder.file_names import LATEST_ADAPTER, METRICS_FILE, ROLLOUTS_FILE
 
 TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
 # Counted since a process's start, or of losses, or of what a process still knew.

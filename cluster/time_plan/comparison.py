@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from cluster.time_plan.forecast import AFTER, BEFORE, PHASES, STEPS, WARM_START, Mark
-from cluster.time_plan.plan import TimePlan
+from floe.cluster.time_plan.forecast import AFTER, BEFORE, PHASES, STEPS, WARM_START, Mark
+from floe.cluster.time_plan.plan import TimePlan
 
 START = "start of the actors"
 THIRD_STEP = 3

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from cluster.time_plan.plan import TimePlan
+from floe.cluster.time_plan.plan import TimePlan
 
 WARM_START, BEFORE, STEPS, AFTER = "warm start", "evaluation before", "GRPO", "evaluation after"
 PHASES = ("set-up", WARM_START, "start of the actors", BEFORE, STEPS, AFTER)

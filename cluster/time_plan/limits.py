@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.time_plan.plan import TimePlan
-from configs.schema import RunConfig
+from floe.cluster.time_plan.plan import TimePlan
+from floe.configs.schema import RunConfig
 
 PLANNED_TIMES = 10  # a wait may take this many times what the plan says for it
 

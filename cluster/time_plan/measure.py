@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
-from cluster.memory_plan.model_shape import ModelShape
-from cluster.time_plan.rates import MachineRates
+from floe.cluster.memory_plan.shapes.model_shape import ModelShape
+from floe.cluster.time_plan.rates import MachineRates
 
 ROWS, HEAD_ROWS = 256, 128  # about a group's tokens, and a wave's
 MAX_COLUMNS = 4096  # of the head: its rate is that of a part of it

@@ -7,12 +7,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from cluster.memory_plan.model_shape import ModelShape
-from cluster.time_plan.rates import MachineRates, single_thread_slowdown, slowdown
-from cluster.time_plan.tokens import Generated, RunTokens, Trained
-from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
-from configs.foreign_files import parsed_json
-from configs.schema import RunConfig
+from floe.cluster.memory_plan.shapes.model_shape import ModelShape
+from floe.cluster.time_plan.rates import MachineRates, single_thread_slowdown, slowdown
+from floe.cluster.time_plan.tokens import Generated, RunTokens, Trained
+from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.schema import RunConfig
 
 # Assumptions of docs/time.md: what the matrix products alone do not say.
 LEARNER_SHARE = 0.65  # of the measured rate, that an update reaches

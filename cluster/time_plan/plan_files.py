@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.run_file_names import MARKS_FILE, PLAN_FILE
-from cluster.time_plan.forecast import Mark
-from cluster.time_plan.plan import TimePlan
-from configs.foreign_files import parsed_json, read_regular_text
+from floe.cluster.run_folder.file_names import MARKS_FILE, PLAN_FILE
+from floe.cluster.time_plan.forecast import Mark
+from floe.cluster.time_plan.plan import TimePlan
+from floe.configs.files.foreign_files import parsed_json, read_regular_text
 
 
 def start_record(run_dir: Path, plan: TimePlan) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.time_plan.durations import duration
-from cluster.time_plan.plan import TimePlan
+from floe.cluster.time_plan.durations import duration
+from floe.cluster.time_plan.plan import TimePlan
 
 LONG_S = 30 * 60.0
 SHORT, SMOKE = "configs/short.yaml", "configs/smoke.yaml"

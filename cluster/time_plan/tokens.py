@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from statistics import fmean
 
-from cluster.messages import WarmStartExample
-from configs.schema import RunConfig
+from floe.cluster.messages import WarmStartExample
+from floe.configs.schema import RunConfig
 
 # The share of the most batches that a warm start which may end early is expected to use. A guess until it has ended.
 EARLY_END_SHARE = 0.65

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.memory_plan.projections import adapter_sizes, projection_sizes
+from floe.cluster.memory_plan.shapes.projections import adapter_sizes, projection_sizes
 
 if TYPE_CHECKING:
-    from configs.schema import LoraSection
-    from learner.packing import Pack
+    from floe.configs.schema import LoraSection
+    from floe.learner.packing.packs import Pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-from learner.target_logprob import logprobs_by, target_logprobs
+from floe.learner.families.target_logprob import logprobs_by, target_logprobs
 
 PROBE_ROWS = 4
 PROBE_LOGIT = 100.0  # standard deviation of the probe's logits: caps are at 15 to 50

@@ -14,8 +14,8 @@ semantics are `reward.semantics`.
 
 from __future__ import annotations
 
-from cluster.messages import Outcome
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+from floe.cluster.messages import Outcome
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
 
 RIGHT, RUNS, FAILS = 1.0, 0.1, 0.0
 

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cluster.messages import Outcome
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
-from reward_service.graph.build import BuiltQuery
-from reward_service.graph.stepwise import Steps, precision, step_credits
-from reward_service.graph.terms import OperatorGraph
-from reward_service.reading.forms import FAULTS, Form, ReadQueries, Unreadable, note_of
-from reward_service.unscorable import GoldUnusable, GroupUnscorable
-from reward_service.verdict import DatabaseUnavailable, message_of
+from floe.cluster.messages import Outcome
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+from floe.reward_service.graph.build import BuiltQuery
+from floe.reward_service.graph.stepwise import Steps, precision, step_credits
+from floe.reward_service.graph.terms import OperatorGraph
+from floe.reward_service.reading.forms import FAULTS, Form, ReadQueries, Unreadable, note_of
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
+from floe.reward_service.verdict import DatabaseUnavailable, message_of
 
 NO_QUERY, NO_PLAN = -1.0, -0.6
 

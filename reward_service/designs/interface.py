@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from cluster.messages import Outcome
+from floe.cluster.messages import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

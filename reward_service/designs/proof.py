@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from reward_service.designs.interface import JudgedGroup, Reward
+from floe.reward_service.designs.interface import JudgedGroup, Reward
 
 
 class Proof:

@@ -28,15 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cluster.messages import Outcome
-from configs.reward_sections import RewardSection
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
-from reward_service.designs.sql_r1 import length_term
-from reward_service.judge_protocol import JudgedQuery
-from reward_service.reading.forms import FAULTS, ReadQueries, Unreadable, note_of
-from reward_service.sql_similarity import MAX_CHARS, QueryParts, jaccard
-from reward_service.unscorable import GoldUnusable, GroupUnscorable
-from reward_service.verdict import DatabaseUnavailable
+from floe.cluster.messages import Outcome
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+from floe.reward_service.designs.sql_r1 import length_term
+from floe.reward_service.judge.judge_protocol import JudgedQuery
+from floe.reward_service.reading.forms import FAULTS, ReadQueries, Unreadable, note_of
+from floe.reward_service.sql_text.sql_similarity import MAX_CHARS, QueryParts, jaccard
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
+from floe.reward_service.verdict import DatabaseUnavailable
 
 NOT_A_QUERY = (Outcome.NO_SQL, Outcome.REJECTED)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.reward_sections import RewardSection
-from reward_service.designs.interface import Design
+from floe.configs.sections.reward_sections import RewardSection
+from floe.reward_service.designs.interface import Design
 
 if TYPE_CHECKING:  # the designs that read nothing start faster without
-    from reward_service.reading.contained_reader import ContainedReader
+    from floe.reward_service.reading.contained_reader import ContainedReader
 
 READER_MEMORY_BYTES = 2**30  # of a child that parses, beyond what its program needs
 
@@ -18,11 +18,11 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
     """The design that the configuration names. Imports what that one needs. Raises UserError."""
     match section.design:
         case "arctic":
-            from reward_service.designs import arctic
+            from floe.reward_service.designs import arctic
 
             return Design(rewards=arctic.Arctic(format_floor=section.arctic_format_floor))
         case "sql_r1":
-            from reward_service.designs import sql_r1
+            from floe.reward_service.designs import sql_r1
 
             return Design(rewards=sql_r1.SqlR1(section.sql_r1_variant), semantics=sql_r1.SEMANTICS)
         case "reasoning_sql":
@@ -30,18 +30,18 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
         case "graph_reward":
             return _graph_reward(section, databases_dir)
         case "proof":
-            from reward_service.designs import proof
+            from floe.reward_service.designs import proof
 
             return Design(rewards=proof.Proof())
     raise ValueError(f"reward.design is {section.design!r}, which has no line in the registry")
 
 
 def _reasoning_sql(section: RewardSection, databases_dir: Path) -> Design:
-    from reward_service.designs.reasoning_sql import ReasoningSql
+    from floe.reward_service.designs.reasoning_sql import ReasoningSql
 
     ask_judge = None
     if section.asks_judge:
-        from reward_service.judge import Judge
+        from floe.reward_service.judge.judge import Judge
 
         ask_judge = Judge(section).scores
     reader = _reader("parts", section, databases_dir)
@@ -49,12 +49,12 @@ def _reasoning_sql(section: RewardSection, databases_dir: Path) -> Design:
 
 
 def _graph_reward(section: RewardSection, databases_dir: Path) -> Design:
-    from reward_service.designs.graph_reward import GraphReward
+    from floe.reward_service.designs.graph_reward import GraphReward
 
     weights = section.graph_outcome_weight, section.graph_stepwise_weight
     distances = None
     if section.graph_outcome_weight > 0:
-        from reward_service.graph.graph_distances import GraphDistances
+        from floe.reward_service.graph.graph_distances import GraphDistances
 
         assert section.graph_network is not None  # the configuration refuses it
         distances = GraphDistances.read(section.graph_network.expanduser())
@@ -65,6 +65,6 @@ def _graph_reward(section: RewardSection, databases_dir: Path) -> Design:
 
 
 def _reader(form: str, section: RewardSection, databases_dir: Path) -> ContainedReader:
-    from reward_service.reading.contained_reader import ContainedReader
+    from floe.reward_service.reading.contained_reader import ContainedReader
 
     return ContainedReader(form, databases_dir, section.design_time_limit_s, READER_MEMORY_BYTES)

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cluster.messages import Outcome
-from reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
-from reward_service.extraction import fenced_sql
+from floe.cluster.messages import Outcome
+from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward
+from floe.reward_service.sql_text.extraction import fenced_sql
 
 SEMANTICS = "spider"
 LONGEST_CHARS = 2048

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reward_service.graph.operators import Piece, operators
-from reward_service.graph.plan import DatabaseSchema, NoPlan, merged, parsed, resolved
-from reward_service.graph.terms import OperatorGraph, TooManyNodes, numbered
+from floe.reward_service.graph.operators import Piece, operators
+from floe.reward_service.graph.plan import DatabaseSchema, NoPlan, merged, parsed, resolved
+from floe.reward_service.graph.terms import OperatorGraph, TooManyNodes, numbered
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from reward_service.graph.terms import OperatorGraph
+from floe.reward_service.graph.terms import OperatorGraph
 
 NUM_REFINEMENTS = 3
 NUM_MATCH_FEATURES = NUM_REFINEMENTS + 3  # label, name and signature beside

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from sqlglot import exp
 
-from reward_service.graph.plan import NoPlan
-from reward_service.graph.terms import OVER, Term
+from floe.reward_service.graph.plan import NoPlan
+from floe.reward_service.graph.terms import OVER, Term
 
 _COMMUTATIVE: dict[type[exp.Expr], str] = {exp.EQ: "eq", exp.NEQ: "neq", exp.Add: "add", exp.Mul: "mul"}
 # Both orders are kept as the one that is smaller on the left.

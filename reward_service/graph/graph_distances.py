@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from reward_service.bounded_cache import BoundedCache
-from reward_service.graph.encoding import Encoder
-from reward_service.graph.network import GraphMatchingNetwork, distances
-from reward_service.graph.network_files import read_network
-from reward_service.graph.terms import OperatorGraph
+from floe.reward_service.bounded_cache import BoundedCache
+from floe.reward_service.graph.encoding import Encoder
+from floe.reward_service.graph.network import GraphMatchingNetwork, distances
+from floe.reward_service.graph.network_files import read_network
+from floe.reward_service.graph.terms import OperatorGraph
 
 MAX_CACHED = 100_000
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reward_service.graph.encoding import NUM_MATCH_FEATURES, EncodedGraph, bucket_numbers, match_features
+from floe.reward_service.graph.encoding import NUM_MATCH_FEATURES, EncodedGraph, bucket_numbers, match_features
 
 EPSILON = 1e-6
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from configs.errors import UserError
-from configs.paths import RELATIVE_RULE
-from reward_service.graph.encoding import Encoder, Vocabulary
-from reward_service.graph.network import GraphMatchingNetwork, NetworkShape
+from floe.configs.errors import UserError
+from floe.configs.files.paths import RELATIVE_RULE
+from floe.reward_service.graph.encoding import Encoder, Vocabulary
+from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape
 
 WEIGHTS_FILE, ABOUT_FILE = "model.safetensors", "graph_network.json"
 FORMAT = 1  # of graphs, their encoding and the network together: weights of another one mean nothing here

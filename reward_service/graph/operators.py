@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
-from reward_service.graph.ctes import ctes_of, used_ctes
-from reward_service.graph.expressions import ExpressionTerms
-from reward_service.graph.plan import NoPlan
-from reward_service.graph.terms import INPUT, OF, Term
+from floe.reward_service.graph.ctes import ctes_of, used_ctes
+from floe.reward_service.graph.expressions import ExpressionTerms
+from floe.reward_service.graph.plan import NoPlan
+from floe.reward_service.graph.terms import INPUT, OF, Term
 
 _OUTER_SIDES = ("LEFT", "RIGHT", "FULL")
 

@@ -18,9 +18,9 @@ from sqlglot.optimizer.merge_subqueries import merge_subqueries
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
-from cluster.contained.dialect import DIALECT
-from reward_service.graph.limits import excess
-from reward_service.graph.terms import TooManyNodes
+from floe.cluster.databases.dialect import DIALECT
+from floe.reward_service.graph.limits import excess
+from floe.reward_service.graph.terms import TooManyNodes
 
 MAX_SQL_CHARS = 20_000
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from reward_service.graph.operators import Piece
+from floe.reward_service.graph.operators import Piece
 
 Steps = Sequence[Sequence[Piece]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from cluster.contained.fork_server import Service, serve
-from reward_service.reading.query_reader import QueryReader
-from reward_service.reading.settings import ReaderSettings
+from floe.cluster.contained.fork_server import Service, serve
+from floe.reward_service.reading.query_reader import QueryReader
+from floe.reward_service.reading.settings import ReaderSettings
 
 
 def reader_service(settings_json: str) -> Service:

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
-from cluster.contained.process import ContainedProcess, ProcessUnavailable
-from cluster.contained.runs import run_all
-from configs.errors import UserError
-from reward_service.bounded_cache import BoundedCache
-from reward_service.databases import database_path, file_digest
-from reward_service.graph.build import BuiltQuery
-from reward_service.reading.forms import Form, Unreadable
-from reward_service.reading.reading_run import ReadingRun
-from reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
-from reward_service.schema_reader import Schema
-from reward_service.verdict import DatabaseUnavailable, message_of
+from floe.cluster.contained.process import ContainedProcess, ProcessUnavailable
+from floe.cluster.contained.runs import run_all
+from floe.configs.errors import UserError
+from floe.reward_service.bounded_cache import BoundedCache
+from floe.reward_service.graph.build import BuiltQuery
+from floe.reward_service.reading.forms import Form, Unreadable
+from floe.reward_service.reading.reading_run import ReadingRun
+from floe.reward_service.reading.schema_reader import Schema
+from floe.reward_service.reading.settings import WALL_LIMIT_S, ReaderSettings
+from floe.reward_service.sandbox.databases import database_path, file_digest
+from floe.reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_CACHED_BYTES = 64 * 2**20
 SCHEMA_LIMIT_S, SCHEMA_MEMORY_BYTES = 60.0, 2**30

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reward_service.graph.build import BuiltQuery, build
-from reward_service.graph.operators import Piece
-from reward_service.graph.plan import NoPlan, SyntaxFault, is_parsers_fault, schema_of
-from reward_service.graph.terms import Edge, Node, OperatorGraph
-from reward_service.sql_similarity import KnownSchema, QueryParts, query_parts
+from floe.reward_service.graph.build import BuiltQuery, build
+from floe.reward_service.graph.operators import Piece
+from floe.reward_service.graph.plan import NoPlan, SyntaxFault, is_parsers_fault, schema_of
+from floe.reward_service.graph.terms import Edge, Node, OperatorGraph
+from floe.reward_service.sql_text.sql_similarity import KnownSchema, QueryParts, query_parts
 
 Columns = Mapping[str, Mapping[str, str]]  # table -> column -> declared type
 

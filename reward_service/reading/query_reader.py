@@ -6,11 +6,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.contained.frames import Frame
-from reward_service.reading.forms import Form, Read, Unreadable, encoded, reader_of
-from reward_service.reading.settings import ReaderSettings
-from reward_service.schema_reader import Schema, SchemaReader
-from reward_service.verdict import DatabaseUnavailable, message_of
+from floe.cluster.contained.frames import Frame
+from floe.reward_service.reading.forms import Form, Read, Unreadable, encoded, reader_of
+from floe.reward_service.reading.schema_reader import Schema, SchemaReader
+from floe.reward_service.reading.settings import ReaderSettings
+from floe.reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_SCHEMAS = 256
 SCHEMA_LIMIT_S = 60.0  # of CPU time, to open a database, which may mean copying it, and to read its tables

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.contained.frames import Frame
-from cluster.contained.process import ChildEnded
-from cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
-from reward_service.reading.forms import Form, Unreadable, decoded
-from reward_service.schema_reader import Schema
+from floe.cluster.contained.frames import Frame
+from floe.cluster.contained.process import ChildEnded
+from floe.cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
+from floe.reward_service.reading.forms import Form, Unreadable, decoded
+from floe.reward_service.reading.schema_reader import Schema
 
 SCHEMA = -1  # the step before the first text
 

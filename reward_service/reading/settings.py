@@ -12,7 +12,7 @@ WALL_LIMIT_S = 120.0  # only a safety net: far above what a busy machine makes o
 class ReaderSettings:
     """`form` is what a query is read as: `parts` of its text, or the `graph` of its operators."""
 
-    program: ClassVar[str] = "reward_service.reading.child"
+    program: ClassVar[str] = "floe.reward_service.reading.child"
     title: ClassVar[str] = "the reader of queries"
 
     form: str

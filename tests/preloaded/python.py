@@ -18,10 +18,10 @@ NAME = "FLOE_TEST_PYTHON"  # for the other processes of the test run
 END = b"\xff" * 8  # what the server takes for its end
 SCRIPT = r"""#!/bin/sh
 case "$1 $2 $3" in
-  "-P -m cluster.cli") shift;;  # the server has its own module path
+  "-P -m floe.cluster.cli") shift;;  # the server has its own module path
 esac
 case "$1 $2" in
-  "-m cluster.cli"|"-m tests.killed_driver"|*/setup_worker.py\ */default_worker.py)
+  "-m floe.cluster.cli"|"-m tests.killed_driver"|*/setup_worker.py\ */default_worker.py)
     exec {python} -I -S {client} {address} "$@";;
 esac
 exec {python} "$@"

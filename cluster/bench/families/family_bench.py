@@ -16,16 +16,15 @@ from rich import box
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer
 
-import configs
-from cluster.bench.families.family_rows import RIGHT, FamilyRow, adaptable_modules, family_row
-from cluster.bench.families.tiny_families import causal_families, tiny_config, write_tiny_model
-from cluster.contained.own_code import module_command
-from cluster.embedded_models import model_folder
-from cluster.environment import environment_of_floe
-from cluster.reports.progress import make_console, progress_bar
-from cluster.run_file_names import METRICS_FILE
-from configs.errors import UserError
-from configs.schema import RunConfig
+from floe.cluster.bench.families.family_rows import RIGHT, FamilyRow, adaptable_modules, family_row
+from floe.cluster.bench.families.tiny_families import causal_families, tiny_config, write_tiny_model
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.run_folder.file_names import METRICS_FILE
+from floe.cluster.terminal.progress import make_console, progress_bar
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
 SMOKE = Path(configs.__file__).parent / "smoke.yaml"
 TRAINING = (
@@ -55,7 +54,7 @@ def bench_families(config: RunConfig, only: Sequence[str], trained: Sequence[str
 
 def _of_the_engine(families: dict[str, str]) -> list[str]:
     """Return the families whose class vLLM knows too."""
-    from actors.vllm_models import engine_classes
+    from floe.actors.engine.vllm_models import engine_classes
 
     known = engine_classes()
     return [name for name, of_class in families.items() if of_class in known]
@@ -72,7 +71,7 @@ def mismatch_of_run(config: RunConfig, model_type: str) -> float:
         modules = ",".join(adaptable_modules(folder))
         chosen = [f"run.home={config.run.home_dir}", f"model.path={folder}", f"lora.target_modules=[{modules}]"]
         arguments = ["--config", str(SMOKE), "--run-dir", str(run_dir), *TRAINING, *chosen]
-        command = module_command("cluster.cli", "train", *arguments)
+        command = module_command("floe.cluster.cli", "train", *arguments)
         done = subprocess.run(command, capture_output=True, text=True, env=environment_of_floe(), check=False)
         if done.returncode != 0:
             raise UserError(f"training a tiny '{model_type}' failed: {(done.stdout + done.stderr)[-600:]}")

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig
 
-from cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
-from configs.errors import UserError, first_line
-from configs.learning_sections import ADAPTABLE, LoraSection
-from configs.model_families import engine_refusal
-from configs.schema import ModelSection
-from learner.families.equality_check import check_equality
-from learner.families.refusals import refusal
-from learner.packing import Branch, PrefixGroup
-from learner.policy import build_policy
+from floe.cluster.bench.families.tiny_families import WINDOW, tiny_config, write_tiny_model
+from floe.configs.errors import UserError, first_line
+from floe.configs.model_families import engine_refusal
+from floe.configs.schema import ModelSection
+from floe.configs.sections.learning_sections import ADAPTABLE, LoraSection
+from floe.learner.equality.equality_check import check_equality
+from floe.learner.families.refusals import refusal
+from floe.learner.packing.packs import Branch, PrefixGroup
+from floe.learner.policy.policy import build_policy
 
 VOCABULARY = 160
 RIGHT, REFUSED, NO_MODULE, NOT_MADE, BROKEN, WRONG = "right", "refused", "no module", "not made", "broken", "WRONG"

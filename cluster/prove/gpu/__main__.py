@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cluster.card_figures import FOLDER, figures_of, slug_of, write_figures
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe, home_folder
-from cluster.prove.gpu.child import arguments_of
-from cluster.prove.gpu.findings import Line, PartResult, Setting, Verdict, not_here, without_packages
-from cluster.prove.gpu.parts import PARTS, Part, chosen_parts, is_installed
-from cluster.prove.gpu.record import ProofRecord
-from configs.errors import EXIT_CODE_FAULT, EXIT_CODE_USER_ERROR, UserError
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe, home_folder
+from floe.cluster.machine.card_figures import FOLDER, figures_of, slug_of, write_figures
+from floe.cluster.prove.gpu.child import arguments_of
+from floe.cluster.prove.gpu.findings import Line, PartResult, Setting, Verdict, not_here, without_packages
+from floe.cluster.prove.gpu.parts import PARTS, Part, chosen_parts, is_installed
+from floe.cluster.prove.gpu.record import ProofRecord
+from floe.configs.errors import EXIT_CODE_FAULT, EXIT_CODE_USER_ERROR, UserError
 
 PART_LIMIT_S = 590.0
 TOKENIZERS = Path("../shared/tokenizers/qwen2.5-coder")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cluster.prove.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m floe.cluster.prove.gpu", description=__doc__)
     parser.add_argument("--device", choices=("cuda", CPU), default="cuda")
     parser.add_argument("--parts", default="", help=f"numbers from 1 to {len(PARTS)}, as in 2,3; all when left out")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions: under 10 minutes")
@@ -93,7 +93,7 @@ def run_part(part: Part, given: argparse.Namespace, home_dir: Path, record_file:
         )
         result_file = Path(scratch) / "result.json"
         code = _run(
-            module_command("cluster.prove.gpu.child", *arguments_of(part.number, setting, result_file)), log_file
+            module_command("floe.cluster.prove.gpu.child", *arguments_of(part.number, setting, result_file)), log_file
         )
         if result_file.is_file():
             result = PartResult.of_record(json.loads(result_file.read_text(encoding="utf-8")))
@@ -129,7 +129,7 @@ def card_name() -> str:
     """Return the name of the first card, as a process of its own asks for it. Raises UserError where there is none."""
     if not is_installed("torch"):
         raise UserError("The package torch is not installed: install floe with its extra cuda, as 'make setup' does.")
-    command = module_command("cluster.prove.gpu.cuda")
+    command = module_command("floe.cluster.prove.gpu.cuda")
     done = subprocess.run(command, env=environment_of_floe(), capture_output=True, text=True, timeout=PART_LIMIT_S)
     name = done.stdout.strip()
     if done.returncode or not name:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from cluster.prove.gpu.cuda import counted_synchronisations
-from cluster.prove.gpu.findings import Line, Setting, at_most, not_here
-from learner.merged_attention import merged_attention
-from learner.packing import Branch, PrefixGroup, make_packs
-from learner.shared_prefix_attention import shared_prefix_attention
+from floe.cluster.prove.gpu.cuda import counted_synchronisations
+from floe.cluster.prove.gpu.findings import Line, Setting, at_most, not_here
+from floe.learner.packing.packs import Branch, PrefixGroup, make_packs
+from floe.learner.policy.merged_attention import merged_attention
+from floe.learner.policy.shared_prefix_attention import shared_prefix_attention
 
 HEAD_SIZES = (32, 64, 128)
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative to the norm; bfloat16 rounds to 2^-9

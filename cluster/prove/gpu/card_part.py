@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import torch
 
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-from cluster.prove.gpu import idle_context
-from cluster.prove.gpu.cuda import used_bytes_beside_context
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_most, holds, not_here, told, without_packages
-from cluster.prove.gpu.parts import ALL_PACKAGES, is_installed
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.prove.gpu import idle_context
+from floe.cluster.prove.gpu.cuda import used_bytes_beside_context
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_most, holds, not_here, told, without_packages
+from floe.cluster.prove.gpu.parts import ALL_PACKAGES, is_installed
 
 MAX_TOTAL_DIFFERENCE = 0.03  # NVML counts what the driver keeps for itself
 MAX_CONTEXT_GIB = 1.0
@@ -86,9 +86,9 @@ def _doctor(setting: Setting) -> Line:
     name = "faults that floe doctor finds"
     if missing := tuple(one for one in ALL_PACKAGES if not is_installed(one)):
         return without_packages(name, missing)
-    from cluster.prove.gpu.engine_under_proof import SMOKE, smoke_overrides
+    from floe.cluster.prove.gpu.engine_under_proof import SMOKE, smoke_overrides
 
-    command = module_command("cluster.cli", "doctor", "--json", "--config", str(SMOKE), *smoke_overrides(setting))
+    command = module_command("floe.cluster.cli", "doctor", "--json", "--config", str(SMOKE), *smoke_overrides(setting))
     done = subprocess.run(command, env=environment_of_floe(), capture_output=True, text=True)
     found = json.loads(done.stdout)
     faults = [f"{one['name']}: {one['what']}" for one in found["findings"] if one["level"] == "fault"]

@@ -8,9 +8,9 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.prove.gpu.findings import Figures, Line, PartResult, Setting, Verdict
-from cluster.prove.gpu.parts import by_number, prover_of
-from configs.errors import UserError
+from floe.cluster.prove.gpu.findings import Figures, Line, PartResult, Setting, Verdict
+from floe.cluster.prove.gpu.parts import by_number, prover_of
+from floe.configs.errors import UserError
 
 PATHS = ("home_dir", "scratch_dir", "tokenizer_dir")
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from cluster.broadcast import MIN_EFFECT_TO_NOISE, MIN_NOISE, PROBE_VERSION
-from cluster.messages import AdapterManifest
-from cluster.placement import put_blob, ray_session
-from cluster.prove.gpu.engine_under_proof import (
+from floe.cluster.loop.adapter_broadcast import MIN_EFFECT_TO_NOISE, MIN_NOISE, PROBE_VERSION
+from floe.cluster.messages import AdapterManifest
+from floe.cluster.prove.gpu.engine_under_proof import (
     Demo,
     Differences,
     EngineDescription,
@@ -23,12 +22,13 @@ from cluster.prove.gpu.engine_under_proof import (
     engine,
     smoke_config,
 )
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, told
-from cluster.prove.gpu.tiny_policy import on_device
-from cluster.rollout_pool import RolloutPool
-from configs.schema import RunConfig
-from learner.adapter_export import AdapterExport
-from learner.policy import adapter_tensors, build_policy, probe_tensors, text_logprobs
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, told
+from floe.cluster.prove.gpu.tiny_policy import on_device
+from floe.cluster.ray_actors.placement import put_blob, ray_session
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.configs.schema import RunConfig
+from floe.learner.adapter.export import AdapterExport
+from floe.learner.policy.policy import adapter_tensors, build_policy, probe_tensors, text_logprobs
 
 ADAPTER_SCALE = 0.1  # of the probe's weights
 ADAPTER_VERSION = 1

@@ -13,17 +13,17 @@ from typing import Any
 import psutil
 import ray
 
-from actors.data.question_sets import load_question_sets
-from actors.prompting.prompt_encoder import PromptEncoder
-from actors.rollout_actor import RolloutActor
-from cluster.embedded_models import model_folder
-from cluster.messages import GroupRequest, RolloutGroup
-from cluster.placement import engine_environment
-from cluster.prove.gpu.findings import Setting
-from cluster.rollout_pool import RolloutPool
-from configs.errors import LostError
-from configs.loading import load_config
-from configs.schema import RunConfig
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import load_question_sets
+from floe.actors.rollout_actor import RolloutActor
+from floe.cluster.messages import GroupRequest, RolloutGroup
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.prove.gpu.findings import Setting
+from floe.cluster.ray_actors.placement import engine_environment
+from floe.cluster.ray_actors.rollout_pool import RolloutPool
+from floe.configs.errors import LostError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 
 SMOKE = Path(__file__).parents[3] / "configs" / "smoke.yaml"
 GPU_START_S = 560.0  # a first start compiles and captures for minutes
@@ -57,10 +57,10 @@ class EngineUnderProof(RolloutActor):
 
 def _know_no_version() -> None:
     """Let prompt sharing know no version of vLLM, in this process: the engine then has its prefix cache alone."""
-    from actors import vllm_prompt_sharing
+    from floe.actors.engine import vllm_prompt_sharing
 
     vllm_prompt_sharing.KNOWN_VERSIONS = ()  # type: ignore[assignment]
-    for module in [one for name, one in sys.modules.items() if name.startswith("actors.vllm_engine")]:
+    for module in [one for name, one in sys.modules.items() if name.startswith("floe.actors.engine.vllm_engine")]:
         vars(module)["VERSIONS_OF_PROMPT_SHARING"] = ()  # where it is imported already
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import ray
 from transformers import AutoConfig
 
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-from cluster.memory_plan import MemoryPlan
-from cluster.memory_plan.model_config import shape_of
-from cluster.memory_plan.phases import Phase
-from cluster.messages import (
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.memory_plan import MemoryPlan
+from floe.cluster.memory_plan.of_machine import budget_bytes, plan_at_start
+from floe.cluster.memory_plan.phases import Phase
+from floe.cluster.memory_plan.shapes.model_config import shape_of
+from floe.cluster.messages import (
     Completion,
     GroupRequest,
     Outcome,
@@ -27,18 +28,17 @@ from cluster.messages import (
     ScoredGroup,
     WarmStartExample,
 )
-from cluster.operations.plan_basis import budget_bytes, plan_at_start
-from cluster.placement import ray_session, start_learner, start_rollout_pool, start_supervised_learner
-from cluster.prove.gpu import matmul_rate
-from cluster.prove.gpu.cuda import UsedPeak, used_bytes
-from cluster.prove.gpu.engine_alone import NAMESPACE
-from cluster.prove.gpu.engine_under_proof import GPU_START_S
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_most, told
-from cluster.prove.random_model import random_model
-from cluster.time_plan.update_flops import ModelSizes, Work, update_flops
-from configs.errors import UserError
-from configs.loading import load_config
-from configs.schema import NAME_OF_PROOF, RunConfig
+from floe.cluster.prove.gpu import matmul_rate
+from floe.cluster.prove.gpu.cuda import UsedPeak, used_bytes
+from floe.cluster.prove.gpu.engine_alone import NAMESPACE
+from floe.cluster.prove.gpu.engine_under_proof import GPU_START_S
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_most, told
+from floe.cluster.prove.random_model import random_model
+from floe.cluster.ray_actors.placement import ray_session, start_learner, start_rollout_pool, start_supervised_learner
+from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
+from floe.configs.errors import UserError
+from floe.configs.files.loading import load_config
+from floe.configs.schema import NAME_OF_PROOF, RunConfig
 
 FULL_CONFIG = Path(__file__).parents[3] / "configs" / "qwen25_coder_3b_24gb.yaml"
 GIB = 2**30

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from cluster.prove.gpu.attention import relative_difference
-from cluster.prove.gpu.cuda import counted_synchronisations, synchronise
-from cluster.prove.gpu.findings import Line, Setting, at_least, at_most, holds, not_here, without_packages
-from cluster.prove.gpu.parts import is_installed
-from cluster.prove.gpu.tiny_policy import (
+from floe.cluster.prove.gpu.attention import relative_difference
+from floe.cluster.prove.gpu.cuda import counted_synchronisations, synchronise
+from floe.cluster.prove.gpu.findings import Line, Setting, at_least, at_most, holds, not_here, without_packages
+from floe.cluster.prove.gpu.parts import is_installed
+from floe.cluster.prove.gpu.tiny_policy import (
     NUM_LAYERS,
     Gradients,
     PlainLora,
@@ -24,10 +24,10 @@ from cluster.prove.gpu.tiny_policy import (
     trained,
     write_tiny,
 )
-from learner.adapter_export import AdapterExport
-from learner.adapter_files import read_adapter, write_adapter
-from learner.frozen_weights import FrozenWeights
-from learner.policy import adapter_tensors
+from floe.learner.adapter.export import AdapterExport
+from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.optimizer.frozen_weights import FrozenWeights
+from floe.learner.policy.policy import adapter_tensors
 
 NUM_UPDATES = 3
 LEARNING_RATE = 1e-3
@@ -112,8 +112,8 @@ def _zero(model_dir: Path, device: torch.device) -> Iterator[Line]:
     if missing := tuple(one for one in ZERO_PACKAGES if not is_installed(one)):
         yield without_packages(name, missing)
         return
-    from configs.schema import LearnerSection
-    from learner.deepspeed_engine import DeepSpeedEngine
+    from floe.configs.schema import LearnerSection
+    from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine
 
     settings = LearnerSection(
         zero_stage=2, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, max_grad_norm=1e6, num_gpus=0

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from configs.errors import UserError
+from floe.configs.errors import UserError
 
 MODEL_PACKAGES = ("torch", "numpy", "transformers")
 LEARNER_PACKAGES = (*MODEL_PACKAGES, "peft", "safetensors", "xxhash")
@@ -37,7 +37,7 @@ class Part:
         return tuple(DISTRIBUTIONS.get(name, name) for name in needed if not is_installed(name))
 
 
-HOME = "cluster.prove.gpu"
+HOME = "floe.cluster.prove.gpu"
 PARTS = (
     Part(number=1, name="machine", module=f"{HOME}.card_part", function="prove", needs=("torch",)),
     Part(number=2, name="attention", module=f"{HOME}.attention", function="prove", needs=MODEL_PACKAGES),

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.card_figures import write_json
-from cluster.prove.gpu.findings import PartResult, Verdict
-from cluster.prove.gpu.parts import PARTS, Part, is_installed
-from configs.errors import UserError
+from floe.cluster.machine.card_figures import write_json
+from floe.cluster.prove.gpu.findings import PartResult, Verdict
+from floe.cluster.prove.gpu.parts import PARTS, Part, is_installed
+from floe.configs.errors import UserError
 
 
 @dataclass(slots=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from cluster.contained.own_code import module_command
-from cluster.environment import environment_of_floe
-from cluster.prove.gpu.cuda import UsedPeak, used_bytes
-from cluster.prove.gpu.engine_under_proof import SMOKE, smoke_overrides
-from cluster.prove.gpu.findings import Line, Setting, at_least, at_most, told
-from cluster.prove.gpu.full_shape import (
+from floe.cluster.contained.own_code import module_command
+from floe.cluster.environment import environment_of_floe
+from floe.cluster.prove.gpu.cuda import UsedPeak, used_bytes
+from floe.cluster.prove.gpu.engine_under_proof import SMOKE, smoke_overrides
+from floe.cluster.prove.gpu.findings import Line, Setting, at_least, at_most, told
+from floe.cluster.prove.gpu.full_shape import (
     FULL_CONFIG,
     GIB,
     OF_PROOF,
@@ -27,10 +27,10 @@ from cluster.prove.gpu.full_shape import (
     random_weights,
     update_flop,
 )
-from cluster.reports.metrics_log import METRICS_FILE
-from cluster.soak.killer import kill_one
-from configs.colocation import Colocation
-from configs.loading import load_config
+from floe.cluster.soak.killer import kill_one
+from floe.cluster.tracking.metrics_log import METRICS_FILE
+from floe.configs.files.loading import load_config
+from floe.configs.sections.colocation import Colocation
 
 NUM_STEPS = 4
 QUICK_PLACEMENTS = (Colocation.LEARNER_OFFLOADS,)  # which gives up all that the others do
@@ -73,7 +73,9 @@ def placement_overrides(setting: Setting, colocation: Colocation) -> list[str]:
 def _train(config_file: Path, run_dir: Path, overrides: Sequence[str], kills_engine: bool) -> int:
     """Return how many engines were killed after the first step. Raises RuntimeError when the run ends badly."""
     arguments = ["train", "--config", str(config_file), "--run-dir", str(run_dir), *overrides]
-    process = subprocess.Popen(module_command("cluster.cli", *arguments), stdout=sys.stderr, env=environment_of_floe())
+    process = subprocess.Popen(
+        module_command("floe.cluster.cli", *arguments), stdout=sys.stderr, env=environment_of_floe()
+    )
     num_killed, deadline_s = 0, time.monotonic() + RUN_LIMIT_S
     try:
         while process.poll() is None and time.monotonic() < deadline_s:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cluster.messages import RolloutGroup
-from cluster.placement import ray_session
-from cluster.prove.gpu.cuda import used_bytes
-from cluster.prove.gpu.engine_alone import ADAPTER_VERSION, NAMESPACE, learners_side
-from cluster.prove.gpu.engine_under_proof import (
+from floe.cluster.messages import RolloutGroup
+from floe.cluster.prove.gpu.cuda import used_bytes
+from floe.cluster.prove.gpu.engine_alone import ADAPTER_VERSION, NAMESPACE, learners_side
+from floe.cluster.prove.gpu.engine_under_proof import (
     Demo,
     ask,
     engine,
@@ -18,7 +17,8 @@ from cluster.prove.gpu.engine_under_proof import (
     set_stop,
     smoke_config,
 )
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most
+from floe.cluster.ray_actors.placement import ray_session
 
 MIB = 2**20
 MAX_GROWTH_MIB = {"cuda": 64, "cpu": 64}  # an allocator's own granularity

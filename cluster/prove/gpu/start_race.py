@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import ray
 
-from actors.data.question_sets import load_question_sets
-from cluster.embedded_models import model_folder
-from cluster.placement import ray_session
-from cluster.prove.gpu.engine_alone import NAMESPACE
-from cluster.prove.gpu.engine_under_proof import ask, describe, smoke_config
-from cluster.prove.gpu.findings import Line, Setting, at_most, told
-from cluster.reports.progress import Progress, make_console
-from cluster.training import _start_actors
-from configs.schema import RunConfig
+from floe.actors.questions.question_sets import load_question_sets
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.prove.gpu.engine_alone import NAMESPACE
+from floe.cluster.prove.gpu.engine_under_proof import ask, describe, smoke_config
+from floe.cluster.prove.gpu.findings import Line, Setting, at_most, told
+from floe.cluster.ray_actors.placement import ray_session
+from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.training.attempt import _start_actors
+from floe.configs.schema import RunConfig
 
 SHARED = ("rollout.num_gpus=0.5", "learner.num_gpus=0.5")
 FIRST_ENGINE = "rollout-0"

@@ -11,9 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from learner.grpo_loss import grpo_loss
-from learner.packing import Branch, PrefixGroup, make_packs
-from learner.policy import adapter_tensors, build_policy, packed_logprobs, probe_tensors
+from floe.learner.loss.grpo_loss import grpo_loss
+from floe.learner.packing.packs import Branch, PrefixGroup, make_packs
+from floe.learner.policy.policy import adapter_tensors, build_policy, packed_logprobs, probe_tensors
 
 VOCABULARY = 512
 NUM_LAYERS = 2

@@ -10,14 +10,14 @@ from typing import Any
 import psutil
 import ray
 
-from cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, StepReport
-from cluster.placement import ray_session, start_learner
-from cluster.prove.gpu.engine_alone import NAMESPACE
-from cluster.prove.gpu.engine_under_proof import Demo, smoke_config
-from cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, not_here
-from configs.schema import RunConfig
-from learner.batch import training_groups
-from learner.rank_balance import rank_share
+from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup, StepReport
+from floe.cluster.prove.gpu.engine_alone import NAMESPACE
+from floe.cluster.prove.gpu.engine_under_proof import Demo, smoke_config
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, holds, not_here
+from floe.cluster.ray_actors.placement import ray_session, start_learner
+from floe.configs.schema import RunConfig
+from floe.learner.loss.training_groups import training_groups
+from floe.learner.packing.rank_balance import rank_share
 
 NUM_UPDATES = 2
 LENGTHS = ((30, 12, 25, 9), (18, 22, 7, 30), (11, 30, 16, 14), (28, 8, 19, 21))  # of completions, by group

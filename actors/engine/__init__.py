@@ -1,0 +1,1 @@
+"""The rollout engine: vLLM, its adapter slots and its shared prompts."""

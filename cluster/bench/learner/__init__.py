@@ -1,0 +1,1 @@
+"""The learner's speed and memory against other ways."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a run, and the rules by which one is continued."""

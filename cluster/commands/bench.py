@@ -1,0 +1,182 @@
+"""`floe bench`: one command per part that is measured; each imports its bench only when it runs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floe.cluster.commands.paths import given_path
+from floe.cluster.environment import environment_overrides
+from floe.configs.files.loading import load_config
+
+bench = typer.Typer(help="Measures a part of floe on this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace the defaults."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+Dtype = Annotated[str | None, typer.Option(help="bfloat16 or float32, for both; otherwise that of the configuration.")]
+Ways = Annotated[str | None, typer.Option(help="Some of the ways, with commas. Otherwise all.")]
+Shapes = Annotated[
+    str | None, typer.Option(help="Prompt/completion tokens and x with the group's size, as in 150/24,600/60x8.")
+]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Times that each way is measured.")]
+
+
+@bench.command("reward")
+def bench_reward(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from floe.cluster.bench.reward import reward_bench as operation
+
+    operation.bench_reward(resolved, as_json)
+
+
+@bench.command("reasoning")
+def bench_reasoning(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """How often a wrong query outscores a right one under Reasoning-SQL's plain sum, on the questions of `data`."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from floe.cluster.bench.reward import reasoning_bench as operation
+
+    operation.bench_reasoning(resolved, as_json)
+
+
+@bench.command("prompts")
+def bench_prompts(
+    questions: Annotated[Path, typer.Argument(parser=given_path, help="File of questions.")],
+    databases: Annotated[
+        Path, typer.Argument(parser=given_path, help="Folder of databases, or a tables.json to make empty ones of.")
+    ],
+    tokenizer: Annotated[
+        Path, typer.Option(parser=given_path, metavar="MODEL_DIR", help="Folder of the model, or of its tokenizer.")
+    ],
+    budgets: Annotated[str, typer.Option(metavar="512,1024", help="Trim to so many tokens; else values shown.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Which stored texts of golds prompts show, and which of the golds' columns short prompts lose."""
+    from floe.cluster.bench import prompt_bench as operation
+
+    sizes = [int(one) for one in budgets.split(",") if one]
+    operation.bench_prompts(questions, databases, tokenizer, sizes, as_json)
+
+
+@bench.command("hacking")
+def bench_hacking(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """What constant policies and a query of every table earn under each reward design, on the questions of `data`."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    from floe.cluster.bench.reward import hacking_bench as operation
+
+    operation.bench_hacking(resolved, as_json)
+
+
+@bench.command("families")
+def bench_families(
+    overrides: Overrides = None,
+    only: Annotated[str, typer.Option(help="Some model types, with commas. Otherwise all that vLLM knows too.")] = "",
+    trained: Annotated[str, typer.Option(help="Of these, with commas, a tiny model is trained for two steps.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Which families of models the learner computes as the models do themselves, by tiny models of each."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench.families import family_bench as operation
+
+    names, short_runs = ([one for one in listed.split(",") if one] for listed in (only, trained))
+    operation.bench_families(resolved, names, short_runs, as_json)
+
+
+@bench.command("learner")
+def bench_learner(
+    overrides: Overrides = None,
+    dtype: Dtype = None,
+    ways: Ways = None,
+    shapes: Shapes = None,
+    rounds: Rounds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Completion tokens that the learner trains per second, beside unshared prompts and trl; it says how long."""
+    from floe.cluster.bench.learner.learner_cases import MAX_PACK_TOKENS
+
+    packs = f"learner.max_pack_tokens={MAX_PACK_TOKENS}"
+    resolved = load_config(None, [packs, *environment_overrides(), *(overrides or ()), *_precision(dtype)])
+    with redirect_stdout(sys.stderr):  # DeepSpeed keeps the stream that it finds for what it has to say
+        from floe.cluster.bench.choice import chosen
+        from floe.cluster.bench.learner import learner_bench as operation
+        from floe.cluster.bench.learner.learner_figures import WAYS
+
+    operation.bench_learner(resolved, as_json, chosen(WAYS, ways, shapes, rounds))
+
+
+@bench.command("rollout")
+def bench_rollout(
+    overrides: Overrides = None,
+    dtype: Dtype = None,
+    ways: Ways = None,
+    shapes: Shapes = None,
+    rounds: Rounds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens that a rollout actor generates per second, beside vLLM and transformers; it says how long."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ()), *_precision(dtype)])
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench import rollout_bench as operation
+        from floe.cluster.bench.choice import chosen
+
+    operation.bench_rollout(resolved, as_json, chosen(operation.WAYS, ways, shapes, rounds))
+
+
+@bench.command("sync")
+def bench_sync(
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
+    resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench import sync_bench as operation
+
+    operation.bench_sync(resolved, as_json)
+
+
+@bench.command("memory")
+def bench_memory(
+    overrides: Overrides = None,
+    shape: Annotated[list[str] | None, typer.Option(help="Of the model; several may be given. Else all four.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Memory that engine and learner hold on a CPU, beside what floe plan says; a quarter of an hour, up to 10 GiB."""
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench import memory_bench as operation
+    resolved = load_config(None, [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ())])
+
+    operation.bench_memory(resolved, shape or (), as_json)
+
+
+@bench.command("time")
+def bench_time(
+    run_dir: Annotated[Path, typer.Argument(parser=given_path, help="Folder of a run that has ended.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+) -> None:
+    """Seconds that a run's plan gave each phase, beside those that it took; measures nothing itself."""
+    from floe.cluster.bench import time_bench as operation
+
+    operation.bench_time(run_dir, as_json)
+
+
+def _precision(dtype: str | None) -> list[str]:
+    """Return the overrides that set the precision; it wins over the other ones."""
+    return [] if dtype is None else [f"model.dtype={dtype}", f"rollout.dtype={dtype}"]

@@ -1,0 +1,1 @@
+"""Evaluation: answers to held-out questions, their verdicts, accuracies and intervals."""

@@ -1,0 +1,101 @@
+"""What an evaluation asks: a split of the configuration's data, or the questions file of a benchmark's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from floe.actors.layouts.archives import find_archive
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import load_question_sets
+from floe.actors.questions.questions import read_questions, record_ids
+from floe.cluster.databases.places import database_path
+from floe.cluster.evaluation.saved_evaluation import QuestionRecord
+from floe.cluster.evaluation.submissions import bird_submission, spider_submission
+from floe.cluster.messages import Question
+from floe.cluster.questions.fitting import encoder_of_run, fitting_questions
+from floe.cluster.questions.prompt_lengths import budget_of
+from floe.cluster.terminal.progress import Progress
+from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """`too_long` are the questions whose prompts don't fit the context: they count as wrong answers."""
+
+    databases_dir: Path
+    encoder: PromptEncoder
+    questions: tuple[Question, ...]
+    too_long: tuple[Question, ...] = ()
+    in_file: tuple[tuple[str, str], ...] = ()  # question and database id of each record of a benchmark's file
+    is_bird: bool = False
+
+    @property
+    def fitting(self) -> tuple[Question, ...]:
+        """What the policy is asked."""
+        too_long = {question.question_id for question in self.too_long}
+        return tuple(question for question in self.questions if question.question_id not in too_long)
+
+    def write_predictions(self, path: Path, records: Sequence[QuestionRecord], progress: Progress) -> None:
+        """In the benchmark's format; a question that was not asked or has no SQL gets a query that is no answer."""
+        known = {record.question_id: record.greedy.sql for record in records}
+        sql_by_id = {question_id: known.get(question_id) for question_id, _ in self.in_file}
+        if self.is_bird:
+            text = bird_submission(self.in_file, sql_by_id)
+        else:
+            text, num_broken = spider_submission([question_id for question_id, _ in self.in_file], sql_by_id)
+            if num_broken:
+                progress.note(f"{num_broken} predictions hold a line break or tab in quotes and are given as no answer")
+        try:
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as fault:
+            raise UserError(f"Can't write {path} ({fault.strerror}): choose another --predictions.") from fault
+        progress.note(f"predictions of {len(self.in_file)} questions: {path}")
+
+
+def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> Asked:
+    """As a training run with this configuration asks it: prompts that don't fit are left out."""
+    sets = load_question_sets(config.data, config.run.home_dir / "demo")
+    encoder = encoder_of_run(config, model_dir, sets.databases_dir)
+    fitting = fitting_questions(sets, encoder, config, progress).split(config.evaluation.split)
+    return Asked(
+        databases_dir=sets.databases_dir, encoder=encoder, questions=fitting[: config.evaluation.max_questions]
+    )
+
+
+def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress: Progress) -> Asked:
+    """The first `evaluation.max_questions` of the archive's dev, mini-dev or test questions, whichever there is first.
+
+    Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
+    """
+    archive = find_archive(folder)
+    split = next((found for name in ("dev", "mini_dev", "test") if (found := archive.split(name)) is not None), None)
+    if split is None:
+        raise UserError(f"{folder} has only training questions: give a folder with dev questions, or use floe train.")
+    path, databases_dir = split.files[0].questions, split.files[0].databases_dir
+    listed = read_questions(path)[: config.evaluation.max_questions]
+    questions = [one for one in listed if database_path(databases_dir, one.database_id).is_file()]
+    missing = sorted({one.database_id for one in listed} - {one.database_id for one in questions})
+    progress.note(f"{len(questions)} questions of {path}, databases {databases_dir}")
+    if missing:
+        names = ", ".join(missing)
+        progress.note(f"{len(listed) - len(questions)} questions left out, their databases are missing: {names}")
+    if not questions:
+        raise UserError(f"No question of {path} has its database in {databases_dir}: unpack the databases there.")
+    encoder = encoder_of_run(config, model_dir, databases_dir)
+    encoded = [encoder.encoded(one) for one in questions]
+    too_long = [one for one, prompt in zip(questions, encoded, strict=True) if prompt.refused]
+    progress.note(budget_of(encoded).sentence(config.max_prompt_tokens))
+    if too_long:
+        progress.note(f"{len(too_long)} prompts that do not fit count as wrong (model.max_context_tokens)")
+    listed_ids = {one.question_id for one in listed}
+    return Asked(
+        databases_dir=databases_dir,
+        encoder=encoder,
+        questions=tuple(questions),
+        too_long=tuple(too_long),
+        in_file=tuple(ids for ids in record_ids(path) if ids[0] in listed_ids),
+        is_bird=archive.layout == "bird",
+    )

@@ -1,0 +1,56 @@
+"""Reads the small files of a run's folder for those who look at it; each may be missing or of another floe."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.run_folder.file_names import BEST_RESULT, REPORT_FILE
+from floe.configs.files.foreign_files import parsed_json, read_regular
+
+TAIL_BYTES = 65_536  # of a metrics file: its last records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestInterim:
+    """The best adapter by the evaluations during training."""
+
+    adapter_version: int
+    greedy: float
+    num_questions: int
+
+
+def read_best(run_dir: Path) -> BestInterim | None:
+    """None where nothing was evaluated during training, or the file can't be read."""
+    try:
+        best = parsed_json(read_regular(run_dir / BEST_RESULT))
+        return BestInterim(
+            adapter_version=best["adapter_version"], greedy=float(best["greedy"]), num_questions=best["num_questions"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def read_report(run_dir: Path) -> EvaluationReport | None:
+    """The run's before/after table, None before there is one. Raises ValueError for a file that holds none."""
+    path = run_dir / REPORT_FILE
+    return TypeAdapter(EvaluationReport).validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def last_step(metrics: Path) -> int:
+    """Of the last whole record; 0 where there is none."""
+    if not metrics.is_file():  # a pipe neither
+        return 0
+    with metrics.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    for line in reversed(lines):
+        try:
+            return int(parsed_json(line)["step"])
+        except (ValueError, KeyError, TypeError, OverflowError):
+            continue
+    return 0

@@ -1,0 +1,149 @@
+"""The figures of one evaluation: each a share of questions with its interval, overall and by part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from floe.cluster.evaluation.before_after_table import MAX_SHOWN_LEFT_OUT, percent
+from floe.cluster.evaluation.intervals import Interval, mean_interval, pass_at_k
+from floe.cluster.evaluation.saved_evaluation import Evaluation, EvaluationIdentity, QuestionRecord
+from floe.cluster.evaluation.sql_hardness import LEVELS
+from floe.configs.errors import UserError
+
+_LEVELS_IN_ORDER = (*LEVELS, "simple", "moderate", "challenging")
+Measure = Callable[[QuestionRecord], float | None]  # None where it was not measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSummary:
+    """Metric to interval, in the order of the table; a metric that was measured nowhere is not there."""
+
+    identity: EvaluationIdentity
+    num_left_out: int
+    left_out: tuple[str, ...]
+    overall: dict[str, Interval]
+    by_hardness: dict[str, dict[str, Interval]]
+    by_database: dict[str, dict[str, Interval]]
+
+    def to_json(self) -> str:
+        """Indented JSON text."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+
+    def render(self, console: Console) -> None:
+        """Print the tables; they fit 100 columns."""
+        console.print(_overall_table(self))
+        for title, parts in (("By hardness", self.by_hardness), ("By database", self.by_database)):
+            console.print(_parts_table(title, parts))
+        if self.num_left_out:
+            console.print(f"{self.num_left_out} questions left out: they have no usable verdict.")
+            for line in self.left_out[:MAX_SHOWN_LEFT_OUT]:
+                console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def measures(evaluation: Evaluation) -> dict[str, Measure]:
+    """What is measured of each question, by its name in tables and JSON."""
+    num_samples = evaluation.identity.num_samples
+    by_name: dict[str, Measure] = {
+        "greedy": lambda record: record.greedy.outcome.value == "match",
+        f"mean of {num_samples}": lambda record: record.num_correct / num_samples,
+    }
+    by_name |= {f"pass@{k}": _pass_at(num_samples, k) for k in range(1, num_samples + 1)}
+    by_name |= {
+        "vote, exact": lambda record: record.exact_vote_correct,
+        "vote, soft": lambda record: record.soft_vote_correct,
+        "greedy executes": lambda record: record.greedy.outcome.executes,
+        "samples execute": lambda record: record.num_executes / num_samples,
+        "BIRD EX": lambda record: record.greedy.is_bird_match,
+        "BIRD soft F1": lambda record: record.greedy.soft_f1,
+        "BIRD R-VES (depends on timing)": lambda record: record.greedy.r_ves,
+        "Spider execution": lambda record: record.greedy.is_spider_match,
+    }
+    if evaluation.has_suite:
+        by_name["Spider test suite"] = by_name["greedy"]
+    return by_name
+
+
+def summary(evaluation: Evaluation, num_resamples: int) -> EvaluationSummary:
+    """Raises UserError for an evaluation without a question."""
+    if not evaluation.records:
+        raise UserError("No question has a usable verdict: see why in the messages of the reward workers.")
+    by_name = measures(evaluation)
+
+    def intervals(records: Sequence[QuestionRecord], names: Iterable[str]) -> dict[str, Interval]:
+        values = {name: [value for one in records if (value := by_name[name](one)) is not None] for name in names}
+        seed = evaluation.identity.seed
+        return {name: mean_interval(np.array(v, float), num_resamples, seed) for name, v in values.items() if v}
+
+    of_parts = ("greedy", f"pass@{evaluation.identity.num_samples}", "vote, exact", "greedy executes")
+    return EvaluationSummary(
+        identity=evaluation.identity,
+        num_left_out=evaluation.num_asked - len(evaluation.records),
+        left_out=evaluation.left_out,
+        overall=intervals(evaluation.records, by_name),
+        by_hardness={
+            level: intervals(records, of_parts)
+            for level, records in _parts(evaluation.records, lambda one: one.hardness, _level_order).items()
+        },
+        by_database={
+            database_id: intervals(records, of_parts)
+            for database_id, records in _parts(evaluation.records, lambda one: one.database_id, str).items()
+        },
+    )
+
+
+def _pass_at(num_samples: int, k: int) -> Measure:
+    return lambda record: pass_at_k(num_samples, record.num_correct, k)
+
+
+def _level_order(level: str) -> tuple[int, str]:
+    known = level in _LEVELS_IN_ORDER
+    return (_LEVELS_IN_ORDER.index(level) if known else len(_LEVELS_IN_ORDER)), level
+
+
+def _parts(
+    records: Sequence[QuestionRecord], part_of: Callable[[QuestionRecord], str], order: Callable
+) -> Mapping[str, list[QuestionRecord]]:
+    names = sorted({part_of(record) for record in records}, key=order)
+    return {name: [record for record in records if part_of(record) == name] for name in names}
+
+
+def _overall_table(report: EvaluationSummary) -> Table:
+    identity = report.identity
+    policy = identity.model + (f", adapter {identity.adapter}" if identity.adapter else "")
+    table = Table(title=Text(policy, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("%, with 95 % interval", overflow="fold")
+    table.add_column("all", justify="right", no_wrap=True)
+    table.add_column("questions", justify="right")
+    for name, interval in report.overall.items():
+        if is_shown(name, identity.num_samples):
+            table.add_row(Text(name), percent(interval), str(interval.num_questions))
+    return table
+
+
+def is_shown(name: str, num_samples: int) -> bool:
+    """Of pass@k the powers of two and the last: the JSON has every k. pass@1 is the mean of all samples."""
+    if not name.startswith("pass@"):
+        return True
+    k = int(name.removeprefix("pass@"))
+    return k > 1 and (k & (k - 1) == 0 or k == num_samples)
+
+
+def _parts_table(title: str, parts: Mapping[str, Mapping[str, Interval]]) -> Table:
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("n", justify="right")
+    names = list(next(iter(parts.values())))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for part, intervals in parts.items():
+        cells = (percent(intervals[name]) for name in names)
+        table.add_row(Text(part), str(intervals["greedy"].num_questions), *cells)
+    return table

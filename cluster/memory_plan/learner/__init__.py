@@ -1,0 +1,1 @@
+"""What the learner holds: its state, and the work of a pack, counted without memory."""

@@ -1,0 +1,1 @@
+"""Dimensions of a model, from its configuration or as published."""

@@ -1,0 +1,1 @@
+"""Model folders: embedded, downloaded or made for tests."""

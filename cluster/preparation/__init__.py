@@ -1,0 +1,1 @@
+"""Preparation of data: sources, databases, and the golds checked on them."""

@@ -1,0 +1,1 @@
+"""Questions of a run: which are taken, with prompts that fit, for which step."""

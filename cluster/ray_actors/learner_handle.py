@@ -1,0 +1,183 @@
+"""The learner's ranks as the main loop sees them: one learner, plain calls with a time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from floe.cluster.messages import (
+    AdapterManifest,
+    EqualityReport,
+    PromptWithAnswers,
+    ScoredGroup,
+    StepReport,
+    WarmStartBatch,
+    WarmStartExample,
+    WarmStartReport,
+)
+from floe.cluster.waits import waits
+from floe.configs.errors import ActorsLost, UserError
+
+LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
+
+
+class LearnerLost(ActorsLost):
+    """A rank's process died, and with it the learner's state since the last checkpoint."""
+
+
+class LearnerHandle:
+    """`ranks` are the actors, by rank. All of them update; rank 0 speaks for them."""
+
+    def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
+        self._ranks = list(ranks)
+        self._timeout_s = timeout_s
+
+    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
+        stored = ray.put(list(groups))
+        refs = [rank.update.remote(step, stored) for rank in self._ranks]
+        return self._wait(refs, f"the learner's update of step {step}")
+
+    def await_idle(self) -> None:
+        """Return when no rank is at anything any more."""
+        self._wait([rank.ping.remote() for rank in self._ranks], "the learner to stand still")
+
+    def acquire(self) -> None:
+        self._wait([rank.acquire.remote() for rank in self._ranks], "the learner to come back to its device")
+
+    def release(self) -> None:
+        self._wait([rank.release.remote() for rank in self._ranks], "the learner to leave its device")
+
+    def export_adapter(self, version: int) -> AdapterManifest:
+        what = f"the learner's export of adapter version {version}"
+        return self._wait([self._ranks[0].export_adapter.remote(version)], what)
+
+    def export_probe(self, version: int) -> AdapterManifest:
+        return self._wait([self._ranks[0].export_probe.remote(version)], "the learner's export of the probe adapter")
+
+    def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
+        return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
+
+    def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
+        """[answers][tokens] under the present adapter, at temperature 1."""
+        return self._wait([self._ranks[0].answer_logprobs.remote(text)], "the learner's canary")
+
+    def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
+        """Raises UserError when the learner computes another model than the one that it was given."""
+        what = "the learner to compare its way with the model's own"
+        return self._wait([self._ranks[0].check_equality.remote(texts, limit_s)], what)
+
+    def save_adapter(self, folder: Path) -> None:
+        self._wait([self._ranks[0].save_adapter.remote(folder)], f"the learner to save its adapter to {folder}")
+
+    def save_state(self, folder: Path) -> None:
+        """Every rank's file. Raises OSError when there is no room."""
+        self._wait([rank.save_state.remote(folder) for rank in self._ranks], f"saving the optimiser to {folder}")
+
+    def load_state(self, folder: Path) -> None:
+        """Raises UserError when a rank's file is damaged or another learner's."""
+        self._wait([rank.load_state.remote(folder) for rank in self._ranks], f"loading the optimiser from {folder}")
+
+    def stop(self) -> None:
+        _kill(self._ranks)
+
+    def _wait(self, refs: Sequence[Any], what: str) -> Any:
+        """Raises WaitTooLong, and LearnerLost when a rank has died."""
+        try:
+            with waits.on("driver", what, self._timeout_s) as wait:
+                try:
+                    return wait_for_all(refs, wait.left_s)[0]
+                except GetTimeoutError as fault:
+                    raise wait.too_long() from fault
+        except RayActorError as fault:
+            raise _lost(what, fault) from fault
+        except RayTaskError as fault:
+            if isinstance(fault.cause, UserError | OSError):  # plain, with its number
+                raise fault.cause from fault
+            if self._has_dead_rank():  # the others fail when they miss it
+                raise _lost(what, fault) from fault
+            raise
+
+    def _has_dead_rank(self) -> bool:
+        if len(self._ranks) == 1:
+            return False
+        try:
+            wait_for_all([rank.ping.remote() for rank in self._ranks], LOST_RANK_WAIT_S)
+        except RayActorError:
+            return True
+        except GetTimeoutError:
+            return False  # all are alive, some are busy
+        return False
+
+
+class SupervisedHandle:
+    """The warm start's ranks."""
+
+    def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
+        """`timeout_s` is for each batch, and for each evaluation."""
+        self._ranks = list(ranks)
+        self._timeout_s = timeout_s
+
+    def train(
+        self,
+        examples: Sequence[WarmStartExample],
+        held_back: Sequence[WarmStartExample],
+        folder: Path,
+        checkpoint_dir: Path,
+    ) -> Iterator[WarmStartBatch | WarmStartReport]:
+        """Rank 0's messages as they come. Raises what any rank raised, WaitTooLong, and LearnerLost for a dead one."""
+        stored = ray.put(list(examples)), ray.put(list(held_back))
+        streams: list[Any] = [
+            rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
+        ]
+        first, running = streams[0], list(streams)
+        while running:
+            with waits.on("driver", "the warm start's next batch", self._timeout_s) as wait:
+                ready, _ = ray.wait(running, num_returns=1, timeout=wait.left_s)
+                if not ready:
+                    raise wait.too_long()
+            stream: Any = ready[0]  # Ray's stubs don't know that streams can be waited for
+            try:
+                report = ray.get(next(stream))
+            except StopIteration:
+                running.remove(stream)
+                continue
+            except RayActorError as fault:
+                raise _lost("the warm start's next batch", fault) from fault
+            except RayTaskError as fault:
+                if isinstance(fault.cause, UserError):
+                    raise fault.cause from fault
+                raise
+            if stream is first:
+                yield report
+
+    def stop(self) -> None:
+        _kill(self._ranks)
+
+
+def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
+    """Every reference's value. Raises the first fault there is: the other ranks would wait for that one for ever."""
+    deadline = time.monotonic() + timeout_s
+    waiting = list(refs)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise GetTimeoutError(f"nothing came within {timeout_s:g} s")
+        ray.get(ready)
+    return ray.get(list(refs))
+
+
+def _lost(what: str, fault: Exception) -> LearnerLost:
+    reason = str(fault).strip().splitlines()[0].rstrip(".:")
+    return LearnerLost(
+        f"the learner died, the driver waiting for {what} ({reason}): go on from the last checkpoint with --resume"
+    )
+
+
+def _kill(handles: Sequence[Any]) -> None:
+    for handle in handles:
+        ray.kill(handle)

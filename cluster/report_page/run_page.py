@@ -1,0 +1,39 @@
+"""Everything that is on the page of a run, before it is a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.report_page.evaluation_views import Changes, DatabaseRow
+from floe.cluster.report_page.figure_parts import Figure
+from floe.cluster.report_page.overview import Fact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """`values` are for the page's script; the notes say what of the run is shown and where result rows come from."""
+
+    values: dict[str, Any]
+    sample_note: str
+    results_note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """A part that is None or empty has its reason in `missing`."""
+
+    name: str
+    made: str  # when, for a person
+    facts: Sequence[Fact]
+    settings: Sequence[Fact]
+    missing: Sequence[str]
+    figures: Sequence[Figure]
+    report: EvaluationReport | None
+    policies: Figure | None
+    databases: Sequence[DatabaseRow]
+    databases_note: str  # of which two policies
+    changes: Changes | None
+    rollouts: Rollouts

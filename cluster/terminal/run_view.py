@@ -1,0 +1,171 @@
+"""What a person is shown of a run: a line per event, or one view of where it is (pure: numbers to text)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.text import Text
+
+from floe.cluster.time_plan.durations import duration
+from floe.cluster.tracking.gpu_step import GpuStep, GpuUse
+from floe.cluster.tracking.step_metrics import InterimResult, StepMetrics
+
+NUM_NOTES = 4  # at the head of the view
+BAR_COLUMNS = 20
+NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A run as it is now."""
+
+    phase: str
+    phase_s: float  # since it began
+    run_s: float
+    step: int  # the one at work, counted from 1; 0 outside of the steps
+    num_steps: int
+    left_s: float | None  # until the run ends, without a plan until the last step does; None: not known
+    last: StepMetrics | None  # of the step that ended last
+    evaluated: InterimResult | None  # the last one
+    best: InterimResult | None
+    notes: tuple[str, ...]  # the last few, the newest last
+    part: str = ""  # how far a long phase is, or what is done between two steps
+    gpus: GpuStep | None = None  # in the step that ended last
+
+
+def view(run: Watched) -> RenderableType:
+    """Notes, a rule, the phase with its bar, and what the last step and the last evaluation said."""
+    # A narrow terminal breaks columns between two figures.
+    parts: list[RenderableType] = [note_line(text) for text in run.notes]
+    parts += [Rule(style="dim"), _place(run)]
+    if run.last is not None:
+        rows = (_rewards(run.last), _learning(run.last), _times(run.last))
+        parts += [Columns(row, padding=(0, 3)) for row in rows]
+    if run.gpus is not None:
+        parts += [Columns(row, padding=(0, 3)) for row in _gpus(run.gpus) if row]
+    if run.evaluated is not None:
+        parts.append(_accuracy(run.evaluated, run.best))
+    return Group(*parts)
+
+
+def phase_line(name: str, after_s: float) -> Text:
+    return Text.assemble((name, "bold cyan"), f"  (after {duration(after_s)})")
+
+
+def note_line(text: str) -> Text:
+    return Text(f"  {text}")
+
+
+def step_line(record: StepMetrics, num_steps: int, left_s: float) -> Text:
+    return Text.assemble(
+        (f"  step {record.step:>{len(str(num_steps))}}/{num_steps}", "bold"),
+        f"  reward {number(record.reward_mean)}  correct {percent(record.correct_share):>7}",
+        f"  {number(record.tokens_per_s, 0):>6} tokens/s  {record.step_s:5.1f} s",
+        (f"  {duration(left_s)} left", "dim"),
+    )
+
+
+def batch_part(number: int, max_number: int, left_s: float) -> str:
+    return f"batch {number} of at most {max_number}, about {duration(left_s)} left"
+
+
+def answers_part(num_answered: int, num_asked: int) -> str:
+    return f"answers {num_answered} of {num_asked}"
+
+
+def evaluation_note(result: InterimResult) -> str:
+    shown = f"{percent(result.greedy)} of {result.num_questions} held-back questions right"
+    return f"version {result.adapter_version}: {shown}{', best so far' if result.is_best else ''}"
+
+
+def _place(run: Watched) -> RenderableType:
+    """The phase, how far it is, and how long that takes."""
+    row: list[RenderableType] = [Text(run.phase or "start", "bold cyan")]
+    if run.step:
+        bar = ProgressBar(total=run.num_steps, completed=run.step - 1, width=BAR_COLUMNS)
+        row += [Text(f"step {run.step} of {run.num_steps}", "bold"), bar]
+    else:
+        row.append(Text(f"for {duration(run.phase_s)}"))
+    if run.part:
+        row.append(Text(run.part))
+    if run.left_s is not None:
+        row.append(Text(f"{duration(run.left_s)} left{'' if run.step else ' in all'}"))
+    row.append(Text(f"running {duration(run.run_s)}", "dim"))
+    return Columns(row, padding=(0, 2))
+
+
+def _rewards(record: StepMetrics) -> list[Text]:
+    return [
+        _figure("reward", number(record.reward_mean)),
+        _figure("correct", percent(record.correct_share)),
+        _figure("executes", percent(record.executes_share)),
+        _figure("equal rewards", percent(record.zero_variance_share)),  # share of the groups
+    ]
+
+
+def _learning(record: StepMetrics) -> list[Text]:
+    return [
+        _figure("KL", number(record.kl, 4)),
+        _figure("gradient norm", number(record.grad_norm)),
+        _figure("tokens/s", number(record.tokens_per_s, 0)),
+    ]
+
+
+def _times(record: StepMetrics) -> list[Text]:
+    """Phases overlap: they don't add up to the step."""
+    times = {
+        f"step {record.step} took": record.step_s,
+        "rollout": record.rollout_s,
+        "reward": record.reward_s,
+        "learn": record.learn_s,
+        "sync": record.sync_s,
+    }
+    if record.handover_s:  # there is none without a shared device
+        times["handover"] = record.handover_s
+    return [_figure(name, f"{number(seconds, 1)} s") for name, seconds in times.items()]
+
+
+def _gpus(step: GpuStep) -> list[list[Text]]:
+    """A row for the roles, with the share of the time that their cards were busy, and one for the phases."""
+    roles = {"GPU": next(iter(step.by_role.values()))} if step.is_shared else _named_roles(step)
+    phases = [_figure(f"GPU, {name}", f"{_gib(use.memory_bytes)} GiB") for name, use in step.by_phase.items()]
+    return [[_figure(name, _card(use)) for name, use in roles.items()], phases]
+
+
+def _named_roles(step: GpuStep) -> dict[str, GpuUse]:
+    return {f"GPU of {role}": use for role, use in step.by_role.items()}
+
+
+def _card(use: GpuUse) -> str:
+    """Most memory in use, and how busy."""
+    shown = f"{_gib(use.memory_bytes)} of {_gib(use.total_bytes)} GiB"
+    return shown if use.busy_share is None else f"{shown}, busy {percent(use.busy_share)}"
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f}"
+
+
+def _accuracy(last: InterimResult, best: InterimResult | None) -> Text:
+    shown = f"{percent(last.greedy)} of {last.num_questions} right with version {last.adapter_version}"
+    if best is not None and best.adapter_version != last.adapter_version:
+        shown += f", best {percent(best.greedy)} with version {best.adapter_version}"
+    return _figure("held back", shown)
+
+
+def _figure(name: str, shown: str) -> Text:
+    return Text.assemble((f"{name} ", "dim"), shown)
+
+
+def number(value: float | None, num_decimals: int = 3) -> str:
+    """A dash for what there is no number of."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.{num_decimals}f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if math.isfinite(share) else NOTHING

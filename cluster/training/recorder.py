@@ -1,0 +1,148 @@
+"""What a run leaves behind at every step: metrics, rollouts, the latest adapter, a line for the person who watches."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from floe.cluster.evaluation.during_training import InterimEvaluation
+from floe.cluster.loop.adapter_broadcast import Published
+from floe.cluster.loop.controller import Learner
+from floe.cluster.loop.group_collection import Collected
+from floe.cluster.loop.step_clock import StepTimings
+from floe.cluster.messages import StepReport
+from floe.cluster.run_folder.file_names import BEST_ADAPTER, BEST_RESULT, LATEST_ADAPTER, ROLLOUTS_FILE
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.tracking.gpu_step import GpuStep, with_allocator
+from floe.cluster.tracking.metrics_log import MetricsLog, forget_metrics_after
+from floe.cluster.tracking.record_sink import RecordSink, RunEnd
+from floe.cluster.tracking.reward_metrics import RewardMetrics, outcomes_of, terms_of
+from floe.cluster.tracking.rollout_log import RolloutLog
+from floe.cluster.tracking.running_pass_rates import RunningPassRates
+from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory, step_metrics
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.files.whole_files import write_whole
+
+
+class RewardMeasures(Protocol):
+    def metrics(self) -> RewardMetrics: ...
+
+
+class RolloutLosses(Protocol):
+    num_replaced: int  # actors, since the pool started
+
+
+def forget_after(run_dir: Path, step: int, metrics_position: int) -> str:
+    """Take out of a run's records what it wrote after `step`: it goes on from there, and would write it again.
+
+    Returns a sentence when records from before are lost, else nothing.
+    """
+    lost = forget_metrics_after(run_dir, step, metrics_position)
+    with RolloutLog(run_dir / ROLLOUTS_FILE) as rollouts:
+        rollouts.forget_after(step)
+    return lost
+
+
+def best_accuracy(run_dir: Path, step: int) -> float:
+    """Greedy accuracy of the best adapter so far, minus infinity when there is none up to `step`."""
+    path = run_dir / BEST_RESULT
+    if not path.is_file():
+        return -math.inf
+    best = parsed_json(path.read_text(encoding="utf-8"))
+    return best["greedy"] if best["adapter_version"] <= step else -math.inf
+
+
+class RunRecorder:
+    def __init__(
+        self,
+        run_dir: Path,
+        num_steps: int,
+        learner: Learner,
+        rollouts: RolloutLosses,
+        rewards: RewardMeasures,
+        interim: InterimEvaluation,
+        progress: Progress,
+        *,
+        max_log_bytes: int,
+        sinks: Sequence[RecordSink] = (),
+        memory: Callable[[], RoleMemory | None] = lambda: None,
+        gpus: Callable[[], GpuStep | None] = lambda: None,
+    ) -> None:
+        """`max_log_bytes` is about what rollouts.sqlite may grow to; `sinks` get each record, and are closed."""
+        self._run_dir = run_dir
+        self._losses = rollouts
+        self._num_lost_before = rollouts.num_replaced
+        self._rewards = rewards
+        self._num_steps = num_steps
+        self._learner = learner
+        self._interim = interim
+        self._progress = progress
+        self._metrics = MetricsLog(run_dir, sinks)
+        self._memory, self._gpus = memory, gpus
+        self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
+        self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
+
+    def record(
+        self,
+        taken: Collected,
+        num_dropped: int,
+        report: StepReport,
+        published: Published,
+        timings: StepTimings,
+    ) -> None:
+        self._metrics.check_in_place()
+        record = step_metrics(
+            taken.groups,
+            report,
+            timings,
+            num_dropped_groups=num_dropped,
+            refill_rounds=taken.num_rounds - 1,
+            replaced_actors=self._losses.num_replaced - self._num_lost_before,
+            ready_steps=taken.ready_steps,
+            published=published,
+        )
+        self._num_lost_before = self._losses.num_replaced
+        # The pool may have scored the next step's groups already: outcomes are of this step's own.
+        groups = taken.groups
+        rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
+        evaluated = self._evaluate(report.step)
+        gpus = with_allocator(self._gpus(), report)
+        self._metrics.write(record, rewards, evaluated, self._memory(), gpus)
+        self._rollouts.append(report.step, taken.groups)
+        self._pass_rates.add(taken.groups)
+        self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
+        self._progress.step(record, self._num_steps, gpus)
+
+    def _evaluate(self, step: int) -> InterimResult | None:
+        """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""
+        result = self._interim.after(step)
+        if result is None:
+            return None
+        self._rewards.metrics()
+        if result.is_best:
+            self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
+            write_whole(self._run_dir / BEST_RESULT, json.dumps(asdict(result), indent=2) + "\n")
+        self._progress.evaluated(result)
+        return result
+
+    def note_start(self) -> None:
+        """What there is to record of version 0."""
+        self._evaluate(0)
+
+    @property
+    def metrics_position(self) -> int:
+        """Bytes of `metrics.jsonl` that are written."""
+        return self._metrics.position
+
+    def __enter__(self) -> Self:
+        self._rewards.metrics()  # what was scored before the first step is not the first step's
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
+        self._metrics.close(RunEnd.of(fault))
+        self._rollouts.close()

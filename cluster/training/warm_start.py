@@ -1,0 +1,108 @@
+"""Runs the supervised warm start, or takes its adapter from the cache when nothing that made it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.cluster.checkpoints.inputs import model_digest
+from floe.cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
+from floe.cluster.ray_actors.placement import start_supervised_learner
+from floe.cluster.terminal.progress import Progress
+from floe.configs.files.foreign_files import parsed_json
+from floe.configs.schema import RunConfig
+
+GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # of `learner`
+RECIPE_VERSION = 2  # raised when the supervised code changes what it computes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """What a warm start learns from, and the folder of the cache that it fills."""
+
+    examples: tuple[WarmStartExample, ...]
+    held_back: tuple[WarmStartExample, ...]
+    folder: Path
+
+    @property
+    def is_made(self) -> bool:
+        return (self.folder / "report.json").is_file()
+
+
+def warm_start_of(
+    config: RunConfig, model_dir: Path, encoder: PromptEncoder, train: Sequence[Question], tune: Sequence[Question]
+) -> WarmStart:
+    """Encode the questions of a run's warm start. The held-back loss is that of the `tune` split."""
+    settings = config.warm_start
+    examples = _examples(train[: settings.max_train_questions], encoder.training_prompt, encoder)
+    held_back = _examples(tune[: settings.max_held_back_questions], encoder.prompt, encoder)
+    folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back)
+    return WarmStart(examples=tuple(examples), held_back=tuple(held_back), folder=folder)
+
+
+def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:
+    """Folder of the warm-start adapter."""
+    folder = wanted.folder
+    if wanted.is_made:
+        report = WarmStartReport(**parsed_json((folder / "report.json").read_text()))
+        progress.note(f"taken from {folder} (held-back loss {report.held_back_loss:.3f})")
+        return folder / "adapter"
+    checkpoint_dir = folder / "checkpoint"
+    if checkpoint_dir.is_dir():
+        progress.note(f"continues the one that was broken off in {folder}")
+    learner, noted = start_supervised_learner(config, model_dir), set[WarmStartReport]()
+    try:
+        for message in learner.train(wanted.examples, wanted.held_back, folder / "adapter", checkpoint_dir):
+            if isinstance(message, WarmStartBatch):
+                progress.batch(message)
+                continue
+            report = message
+            if report not in noted:  # at the end the best one comes once more
+                noted.add(report)
+                progress.note(_line(report))
+    finally:
+        learner.stop()
+    (folder / "report.json").write_text(json.dumps(asdict(report)))
+    shutil.rmtree(checkpoint_dir)
+    return folder / "adapter"
+
+
+def _line(report: WarmStartReport) -> str:
+    mark = "  best, kept" if report.is_best else ""
+    return f"epoch {report.epoch:.2f}  loss {report.train_loss:.3f}  held-back {report.held_back_loss:.3f}{mark}"
+
+
+def _examples(
+    questions: Sequence[Question], prompt_of: Callable[[Question], tuple[int, ...]], encoder: PromptEncoder
+) -> list[WarmStartExample]:
+    return [
+        WarmStartExample(
+            database_id=question.database_id,
+            prompt_token_ids=prompt_of(question),
+            answer_token_ids=encoder.answer(question.gold_sql[0]),
+        )
+        for question in questions
+    ]
+
+
+def _key(
+    config: RunConfig, model_dir: Path, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample]
+) -> str:
+    base = model_digest(model_dir, config.run.home_dir)
+    made_by = {
+        "recipe": RECIPE_VERSION,
+        "seed": config.warm_start_seed,
+        "model": [base, config.model.model_dump(mode="json", exclude={"path"}), config.rollout.dtype],
+        "sections": [
+            config.warm_start.model_dump(mode="json", exclude={"seed"}),
+            config.lora.model_dump(mode="json"),
+        ],
+        "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),
+        "examples": [asdict(example) for example in (*examples, *held_back)],
+    }
+    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Sections of the configuration, with the bounds of their values."""

@@ -1,0 +1,180 @@
+"""What is learnt and how: adapter, optimiser, algorithm, warm start."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from floe.configs.sections.bounds import (
+    MAX_COUNT,
+    MAX_FACTOR,
+    MAX_PARALLEL,
+    MAX_SEED,
+    MAX_TEXT_CHARACTERS,
+    MAX_TOKENS,
+    refused_resources,
+)
+
+SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, beside o_proj and down_proj
+ADAPTABLE = SEVEN_PROJECTIONS + FUSED_PROJECTIONS
+VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=MAX_TEXT_CHARACTERS)
+
+
+class LoraSection(Section):
+    rank: int = 16
+    alpha: int = Field(32, ge=1, le=MAX_PARALLEL)
+    dropout: float = Field(0.0, description="Of GRPO's updates; only 0 is taken.")
+    target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
+
+    @field_validator("target_modules")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            what = f"names {max(value, key=value.count)!r} twice" if value else "is empty, so that nothing would learn"
+            raise ValueError(f"lora.target_modules {what}: name each of some of {ADAPTABLE} once, or leave it out")
+        return value
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        # A field of type Literal can't hold a float.
+        if value != 0:
+            raise ValueError(
+                f"lora.dropout is {value:g}, but in GRPO a dropout would turn ratio and KL into noise: set it to 0"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _served_by_vllm(self) -> Self:
+        if self.rank not in VLLM_LORA_RANKS:
+            raise ValueError(f"lora.rank is {self.rank}, which vLLM has no slot for: use one of {VLLM_LORA_RANKS}")
+        unknown = sorted(set(self.target_modules) - set(ADAPTABLE))
+        if unknown:
+            raise ValueError(
+                f"lora.target_modules names {unknown}, which floe can't broadcast: use some of {ADAPTABLE}"
+            )
+        return self
+
+
+class LearnerSection(Section):
+    num_ranks: int = Field(1, ge=1, le=MAX_PARALLEL, description="Processes that share each update's packs.")
+    learning_rate: float = Field(3e-5, gt=0, le=1)
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0, le=MAX_FACTOR)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    min_learning_rate_share: float = Field(0.1, ge=0, le=1)
+    zero_stage: Literal["auto", 0, 1, 2] = Field(
+        "auto", description="`auto`: 2, but for one rank on the CPU the lowest that its precision allows."
+    )
+    offload_optimizer: bool = False
+    gradient_checkpointing: bool = False
+    updates_per_batch: int = Field(1, ge=1, le=MAX_COUNT)
+    max_pack_tokens: int = Field(2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch.")
+    num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL)
+    num_gpus: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_PARALLEL,
+        description="Share of a GPU reserved per rank; several ranks with less than 1 form pairs with the engines.",
+    )
+    num_threads: int = Field(
+        0, ge=0, le=MAX_PARALLEL, description="Of a rank; 0 divides every core that the process may use."
+    )
+
+    @model_validator(mode="after")
+    def _ray_can_reserve_it(self) -> Self:
+        if why := refused_resources("learner", num_cpus=self.num_cpus, num_gpus=self.num_gpus):
+            raise ValueError(why)
+        return self
+
+    def decided_zero_stage(self, dtype: str) -> int:
+        """Return ZeRO's stage for weights of `dtype`; each copies and flattens gradients more than the one below.
+
+        One rank has nothing to split. On a GPU stage 2 stays, for its smaller bucket.
+        """
+        if self.zero_stage != "auto":
+            return self.zero_stage
+        if self.num_ranks > 1 or self.num_gpus > 0 or self.offload_optimizer:
+            return 2
+        return 0 if dtype == "float32" else 1  # below 1 DeepSpeed keeps no float32 master
+
+
+class AlgorithmSection(Section):
+    loss: Literal["grpo", "gspo", "cispo"] = Field(
+        "grpo",
+        description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
+    )
+    advantage_scale: Literal["none", "std", "batch"] = Field("none", description="`none` is Dr. GRPO's.")
+    drop_groups_without_match: bool = False
+    max_refill_rounds: int = Field(
+        0,
+        ge=0,
+        le=MAX_COUNT,
+        description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
+    )
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.2, gt=0, le=MAX_FACTOR)
+    loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
+    kl_coefficient: float = Field(0.001, ge=0, le=MAX_FACTOR)
+    importance: Literal["truncate", "mask_sequence", "none"] = Field(
+        "truncate",
+        description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
+        "is dropped outside [1 / cap, cap].",
+    )
+    importance_cap: float = Field(
+        2.0, gt=0, le=MAX_FACTOR, description="Cap of the importance weight (engine to learner)."
+    )
+    overlong: Literal["keep", "mask", "punish"] = Field(
+        "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
+    )
+    overlong_buffer_tokens: int = Field(
+        0, ge=0, le=MAX_TOKENS, description="Tokens before the limit over which `punish` sets in."
+    )
+
+    @model_validator(mode="after")
+    def _refill_has_something_to_replace(self) -> Self:
+        if self.max_refill_rounds > 0 and self.kl_coefficient > 0 and not self.drop_groups_without_match:
+            raise ValueError(
+                f"algorithm.max_refill_rounds is {self.max_refill_rounds}, but with algorithm.kl_coefficient "
+                f"{self.kl_coefficient:g} groups of equal rewards carry a gradient too, that of the KL term, and are "
+                "not refilled: set kl_coefficient=0 or drop_groups_without_match=true, or leave out the refill"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mask_keeps_something(self) -> Self:
+        if self.importance == "mask_sequence" and self.importance_cap < 1:
+            raise ValueError(
+                f"algorithm.importance_cap is {self.importance_cap:g}, but with algorithm.importance 'mask_sequence' "
+                "no ratio lies between 1 / cap and a cap below 1: set it to at least 1"
+            )
+        return self
+
+
+class WarmStartSection(Section):
+    enabled: bool = True
+    seed: int | None = Field(
+        None, ge=0, le=MAX_SEED, description="Its random streams'; None: run.seed, which runs then differ by."
+    )
+    learning_rate: float = Field(5e-4, gt=0, le=1)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    batch_questions: int = Field(32, ge=1, le=MAX_COUNT)
+    max_epochs: float = Field(4.0, gt=0, le=MAX_FACTOR)
+    evals_per_epoch: int = Field(4, ge=1, le=MAX_COUNT)
+    patience: int = Field(2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping.")
+    min_improvement: float = Field(
+        0.0, ge=0, le=MAX_FACTOR, description="What counts as a new best, in nats per token."
+    )
+    max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
+    max_held_back_questions: int = Field(
+        200, ge=1, le=MAX_COUNT, description="Of the split `tune`, for the held-back loss."
+    )

@@ -1,0 +1,99 @@
+"""What a run is called, how long it goes, where it keeps what it makes, and who gets its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from floe.configs.errors import ConfigError
+from floe.configs.sections.addresses import has_credentials, is_address
+from floe.configs.sections.bounds import MAX_BYTES, MAX_COUNT, MAX_S, MAX_SEED, MAX_STEPS
+from floe.configs.sections.learning_sections import Section
+
+MAX_NAME_BYTES = 150  # of a run: its folder has the time in its name too
+NO_PROJECT_CHARACTERS = "/\\#?%:"  # of W&B
+
+
+class RunSection(Section):
+    name: str = "run"
+    seed: int = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
+    num_steps: int = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
+    home: Path = Field(Path("~/.floe"), description="Holds runs, models, demo data and the warm-start cache.")
+    max_generated_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_BYTES,
+        description="The run ends with the step that reaches so many, where that is before num_steps.",
+    )
+    max_dropped_share: float = Field(
+        0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
+    )
+
+    checkpoint_every_steps: int = Field(
+        1, ge=1, le=MAX_COUNT, description="Steps between checkpoints; the last step has one."
+    )
+    keep_checkpoints: int = Field(2, ge=1, le=MAX_COUNT, description="The newest ones stay.")
+    retries: int = Field(0, ge=0, le=MAX_COUNT, description="How often the run's driver is started again when it dies.")
+    stop_within_s: float = Field(
+        20.0,
+        gt=0,
+        le=MAX_S,
+        description="After SIGTERM or SIGHUP: a step that takes longer is left, and a resume makes it again.",
+    )
+    max_rollout_log_bytes: int = Field(
+        2 * 2**30, ge=2**20, le=MAX_BYTES, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
+    )
+    wandb_project: str | None = Field(None, description="Records go to this project of Weights & Biases too.")
+    mlflow_uri: str | None = Field(None, description="Records go to this MLflow server, or folder, too.")
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value is not None and has_credentials(value):
+            raise ValueError(
+                "run.mlflow_uri holds a name or password, which would be written to the run folder: take it out and "
+                "set the variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        if value is not None and value.startswith(("http://", "https://")) and not is_address(value):
+            raise ValueError(
+                f"run.mlflow_uri is {value!r}, which is no address: give one as http://127.0.0.1:5000, or a folder"
+            )
+        return value
+
+    @field_validator("wandb_project")
+    @classmethod
+    def _a_project_of_wandb(cls, value: str | None) -> str | None:
+        is_plain = value is None or (
+            value.strip() and len(value) <= 128 and not set(value) & set(NO_PROJECT_CHARACTERS)
+        )
+        if not is_plain:
+            raise ValueError(
+                f"run.wandb_project is {value!r}, which W&B takes for no project's name: use at most 128 letters, "
+                f"digits, '-' and '_', and none of {NO_PROJECT_CHARACTERS}"
+            )
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        is_plain = value.strip() not in ("", ".", "..") and value.isprintable() and not set(value) & set("/\\")
+        if is_plain and len(value.encode()) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"run.name has {len(value.encode())} bytes, but the run's folder is named after it: use at most "
+                f"{MAX_NAME_BYTES}"
+            )
+        if not is_plain:
+            raise ValueError(
+                f"run.name is {value!r}, but the run's folder is named after it: use letters, digits, '-' and '_'"
+            )
+        return value
+
+    @property
+    def home_dir(self) -> Path:
+        try:
+            return self.home.expanduser().resolve()
+        except RuntimeError:
+            raise ConfigError(
+                f"run.home is {self.home}, and no variable HOME says where that is: set HOME, FLOE_HOME or run.home."
+            ) from None

@@ -1,0 +1,1 @@
+"""floe: post-trains language models to write SQL by running the SQL."""

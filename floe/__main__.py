@@ -1,0 +1,5 @@
+"""`python -m floe`: the command line."""
+
+from floe.cluster.cli import main
+
+main()

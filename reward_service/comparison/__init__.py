@@ -1,0 +1,1 @@
+"""Comparison of a candidate's result with the gold's."""

@@ -1,0 +1,1 @@
+"""Contained execution of SQL that a model wrote."""

@@ -1,0 +1,1 @@
+"""SQL as text: taken out of an answer, split into statements, compared as trees."""
