@@ -11,7 +11,9 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-IMPORT_ROOT = Path(__file__).resolve().parents[2]
+import floe
+
+IMPORT_ROOT = Path(floe.__file__).resolve().parents[1]
 
 
 def needed_roots(root: Path = IMPORT_ROOT) -> tuple[str, ...]:

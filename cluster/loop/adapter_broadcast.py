@@ -1,8 +1,8 @@
 """The adapter's way to the rollout actors, and the canary that watches the whole of it.
 
-The actors prove by count and digest that they hold the exported weights (`actors/engine/vllm_engine.py`). The canary shows
-that the weights act: a fixed text's log-probabilities under the engine and under the learner have to agree. How far
-they may differ is measured at the start, between the noise of the base model on both sides and what a probe adapter
+The actors prove by count and digest that they hold the exported weights (`actors/engine/vllm_engine.py`). The canary
+shows that the weights act: a fixed text's log-probabilities under the engine and under the learner have to agree. How
+far they may differ is measured at the start, between the noise of the base model on both sides and what a probe adapter
 with large weights does.
 """
 

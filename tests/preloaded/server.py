@@ -29,9 +29,10 @@ OF_DRIVERS = (
     "typer", "rich.live", "yaml",
 )  # fmt: skip
 OF_ACTORS = (
-    *OF_DRIVERS, "floe.actors.engine.vllm_engine", "floe.actors.engine.vllm_offline", "floe.learner.learner_actor", "floe.learner.optimizer.deepspeed_library",
-    "peft", "floe.reward_service.scorer", "transformers.models.qwen2.modeling_qwen2", "vllm.v1.worker.cpu_worker",
-    "vllm.v1.worker.cpu_model_runner", "vllm.model_executor.models.qwen2",
+    *OF_DRIVERS, "floe.actors.engine.vllm_engine", "floe.actors.engine.vllm_offline", "floe.learner.learner_actor",
+    "floe.learner.optimizer.deepspeed_library", "peft", "floe.reward_service.scorer",
+    "transformers.models.qwen2.modeling_qwen2", "vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner",
+    "vllm.model_executor.models.qwen2",
 )  # fmt: skip
 # Ray reads its settings from the environment as it is loaded, of a worker also the job's: each process loads its own.
 NOT_HERE = "ray"

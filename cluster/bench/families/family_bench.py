@@ -16,6 +16,7 @@ from rich import box
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer
 
+from floe import configs
 from floe.cluster.bench.families.family_rows import RIGHT, FamilyRow, adaptable_modules, family_row
 from floe.cluster.bench.families.tiny_families import causal_families, tiny_config, write_tiny_model
 from floe.cluster.contained.own_code import module_command

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from floe.configs.schema import RunConfig
 
-# Of a group's attention scores up to so many are in memory (learner/policy/shared_prefix_attention.py: 24 MiB of float32).
+# Scores of a group that are in memory at most (learner/policy/shared_prefix_attention.py: 24 MiB of float32).
 MAX_SCORES = 24 * 2**20 // 4
 # Completions are padded to their group's longest, taken to be twice their mean. An assumption.
 PADDING = 2
