@@ -1,0 +1,1 @@
+"""Questions, databases and prompts, and the rollout actor that generates with vLLM."""

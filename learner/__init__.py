@@ -1,0 +1,1 @@
+"""The learner: packs of groups, the policy, the GRPO loss, DeepSpeed, and the adapter's way out."""

@@ -1,0 +1,1 @@
+"""Schemas and values of databases, read in a child process that a hostile file can't escape."""

@@ -1,0 +1,1 @@
+"""The demo: six databases and their questions, made from a seed."""

@@ -1,0 +1,1 @@
+"""Layouts of published data sets, a file each: where their questions and databases lie."""

@@ -1,0 +1,1 @@
+"""Sets of questions: read, split, held back, selected and drawn for the steps of a run."""

@@ -1,0 +1,1 @@
+"""What differs between model families: rules of attention, the output head, and what is refused."""

@@ -1,0 +1,1 @@
+"""Reward designs, a file each, under one interface."""

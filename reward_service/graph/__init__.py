@@ -1,0 +1,1 @@
+"""Queries as graphs of operators, and the network that compares them."""
