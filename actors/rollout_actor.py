@@ -1,4 +1,4 @@
-"""The shell around the engine that runs in a process of its own: adapter in, finished groups out."""
+"""The shell around the engine, which runs in its own process: an adapter goes in, finished groups come out."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ class RolloutActor:
         return True
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
-        """`blob` is the manifest's reference resolved: a read-only uint8 view of the object store."""
+        """Install `blob`, which is the manifest's reference resolved: a read-only uint8 view of the object store."""
         return self._engine.install(manifest, blob.data)
 
     def release(self) -> None:
-        """Nothing is asked for until `acquire`."""
+        """Give up what the engine can; no request comes until `acquire`."""
         if self._sleeps:
             self._engine.sleep()
 
     def acquire(self) -> list[AdapterReceipt]:
-        """What the engine holds of each installed version, where it was away."""
+        """Take the device back; return what the engine holds of each installed version, where it was away."""
         return self._engine.wake_up() if self._sleeps else []
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         yield from self._engine.generate(requests, adapter_version)
 
     def canary_group(self, request: GroupRequest, adapter_version: int | None) -> RolloutGroup:
-        """One group, for when nothing else is being generated."""
+        """Generate one group, for when nothing else is being generated."""
         return next(self._engine.generate([request], adapter_version))
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:

@@ -21,17 +21,17 @@ PROGRESS_OPCODES = 10_000
 
 
 def bound(connection: Connection, is_over: Callable[[], bool], max_memory_bytes: int) -> None:
-    """Let no statement go on when `is_over`: it ends as interrupted, and a Ctrl-C ends it at once."""
+    """Stop each statement once `is_over` returns true: it ends as interrupted, and a Ctrl-C ends it at once."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
-    raw.execute("PRAGMA temp_store=MEMORY")  # a temporary file would have no bound but the disk's
+    raw.execute("PRAGMA temp_store=MEMORY")  # a temporary file would be bounded by the disk alone
     raw.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")
     raw.set_progress_handler(is_over, PROGRESS_OPCODES)
 
 
 @contextmanager
 def reading(database: Path) -> Iterator[Connection]:
-    """A read-only connection. Raises UserError when the file is missing or can't be read as a database."""
+    """Open a read-only connection. Raises UserError when the file is missing or can't be read as a database."""
     if not database.is_file():
         raise UserError(f"There is no database {database}: databases are expected at <folder>/<db_id>/<db_id>.sqlite.")
     if is_empty(database):
@@ -39,7 +39,7 @@ def reading(database: Path) -> Iterator[Connection]:
     engine = create_engine("sqlite://", creator=lambda: opened(database, _connected), poolclass=StaticPool)
     try:
         with warnings.catch_warnings(), engine.connect() as connection:
-            # Of what Spider's schemas declare wrongly: nothing that a user could fix.
+            # Warnings about foreign keys that Spider's schemas declare wrongly: nothing that a user could fix.
             warnings.simplefilter("ignore", SAWarning)
             connection.connection.dbapi_connection.text_factory = lambda raw: raw.decode(errors="replace")  # type: ignore[union-attr]
             yield connection

@@ -42,7 +42,7 @@ class ContainedDatabases:
         self._lock = threading.Lock()
 
     def find_schema(self, database: Path, num_examples: int) -> FoundSchema:
-        """Return tables by name, then views; one that can't be read takes no other along.
+        """Return tables by name, then views; one that can't be read does not hide the others.
 
         Raises UserError for a file that can't be read, or has no table.
         """
@@ -66,7 +66,7 @@ class ContainedDatabases:
         return FoundSchema(with_real_keys(tables), tuple(left_out))
 
     def find_texts(self, database: Path) -> FoundTexts:
-        """Distinct texts of each column, the first in the table's order, in bounded amounts. Raises UserError."""
+        """Return distinct texts of each column, the first in the table's order, bounded in number. Raises UserError."""
         schema = self.find_schema(database, 0)
         tables = [table for table in schema.tables if not table.is_view]
         columns = [ColumnName(table.name, column.name) for table in tables for column in table.columns]
@@ -79,7 +79,7 @@ class ContainedDatabases:
         return FoundTexts(texts, (*schema.left_out, *left_out))
 
     def build(self, texts: Sequence[str]) -> list[bytes | str]:
-        """Return for each text of CREATE and INSERT statements the file of its database, or why there is none.
+        """Return the database file made from each text of CREATE and INSERT statements, or why there is none.
 
         Raises UserError when the child can't be started, or is ended from outside.
         """
@@ -118,7 +118,7 @@ class ContainedDatabases:
 
 
 def find_schema(database: Path, num_examples: int) -> FoundSchema:
-    """Read by this process's own child, as `ContainedDatabases.find_schema`."""
+    """Do as `ContainedDatabases.find_schema` does, with this process's own child."""
     return _databases().find_schema(database, num_examples)
 
 
@@ -128,12 +128,12 @@ def read_schema(database: Path, num_examples: int) -> tuple[TableSchema, ...]:
 
 
 def find_texts(database: Path) -> FoundTexts:
-    """Read by this process's own child, as `ContainedDatabases.find_texts`."""
+    """Do as `ContainedDatabases.find_texts` does, with this process's own child."""
     return _databases().find_texts(database)
 
 
 def build_databases(texts: Sequence[str]) -> list[bytes | str]:
-    """Made by this process's own child, as `ContainedDatabases.build`."""
+    """Do as `ContainedDatabases.build` does, with this process's own child."""
     return _databases().build(texts)
 
 

@@ -1,4 +1,4 @@
-"""Makes a database of the text that creates it, within a child: the text is anybody's."""
+"""Makes a database from the text that creates it, within a child: the text may come from anybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from floe.actors.databases.connections import PROGRESS_OPCODES
 
-# What CREATE TABLE, CREATE VIEW, CREATE INDEX, INSERT and ALTER TABLE ask SQLite for; nothing reaches another file.
+# What SQLite asks permission for during CREATE TABLE, CREATE VIEW, CREATE INDEX, INSERT and ALTER TABLE; nothing here
+# reaches another file.
 _ALLOWED = frozenset(
     {
         sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TABLE,
@@ -26,7 +27,7 @@ class NotBuilt(Exception):
 
 
 def built_database(text: str, is_over: Callable[[], bool], max_memory_bytes: int) -> str:
-    """Return the database's file in base64. Raises NotBuilt, MemoryError, and what SQLite raises on the way."""
+    """Return the database's file in base64. Raises NotBuilt, MemoryError and SQLite's errors."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute(f"PRAGMA hard_heap_limit={max_memory_bytes}")

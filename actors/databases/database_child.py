@@ -17,7 +17,7 @@ def reading_service(settings_json: str) -> Service:
     return Service(
         make_answerer=partial(DatabaseReader, settings),
         max_process_bytes=settings.max_memory_bytes + BESIDE_SQLITE_BYTES,
-        max_file_bytes=0,  # it writes none
+        max_file_bytes=0,  # the child writes no database
         recycle_bytes=settings.max_memory_bytes // 2,
     )
 

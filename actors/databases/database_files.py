@@ -1,4 +1,4 @@
-"""What a database's file is by its first bytes, and what names its content."""
+"""Tells what a database file is by its first bytes, and names its content by a digest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ READ_BYTES = 1 << 20
 
 
 def fault_of_file(path: Path) -> str | None:
-    """Why the file can be no database, by its first bytes; None when it can."""
+    """Return why the file can be no database, by its first bytes; None when it can."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return f"{path} is no regular file"  # opening a pipe would wait for ever
@@ -28,7 +28,7 @@ def fault_of_file(path: Path) -> str | None:
 
 
 def content_digest(path: Path) -> str:
-    """xxh3-128 of the file, and of its write-ahead log where it has one."""
+    """Return the xxh3-128 of the file and of its write-ahead log, where it has one."""
     digest = xxhash.xxh3_128()
     for part in (path, path.with_name(path.name + "-wal")):
         if part.is_file():

@@ -31,11 +31,11 @@ from floe.cluster.contained.frames import Frame
 from floe.cluster.databases.states import real_file
 from floe.configs.errors import UserError
 
-MAX_SAMPLED_ROWS = 100_000  # of a table, that examples are taken from: a column may hold but one value
-MAX_FEW_VALUES = 5  # a column of at most so many is a choice between them, and no question may name the one it means
-MIN_REPEATS = 3  # of each on average, or a small table's every column would be such a choice
-MIN_CHARS, MAX_CHARS = 1, 100  # longer ones are in no question
-# Any other is one table's own; of a damaged file some tables may be whole.
+MAX_SAMPLED_ROWS = 100_000  # rows of a table from which examples are taken: a column may hold one value alone
+MAX_FEW_VALUES = 5  # a column of at most so many is a choice; a question may mean one without naming it
+MIN_REPEATS = 3  # rows per value on average; otherwise every column of a small table would be such a choice
+MIN_CHARS, MAX_CHARS = 1, 100  # longer texts stand in no question
+# Any other error concerns one table alone; the other tables of a damaged file may be whole.
 _FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
 )
@@ -69,7 +69,7 @@ class DatabaseReader:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _opened(self, database: Path) -> Connection:
-        """The database in its present state, kept open for the next request of it. Raises UserError."""
+        """Return the database in its present state, kept open for the next request of it. Raises UserError."""
         key = str(database), _state(database)
         if self._open is None or self._open[0] != key:
             self._databases.close()
@@ -103,7 +103,7 @@ class DatabaseReader:
 
 
 def _state(database: Path) -> object:
-    """What changes with the file or its log; None where there is none, which opening it will say."""
+    """Return what changes with the file or its log; None where there is no file, which opening it will report."""
     try:
         found = [os.stat(one) for one in (database, f"{real_file(database)}-wal") if os.path.exists(one)]
         return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
@@ -120,9 +120,9 @@ def _table(connection: Connection, _: ReadingSettings, name: str) -> dict[str, A
 
 
 def _examples(connection: Connection, _: ReadingSettings, table: str, num_examples: int) -> dict[str, list[str]]:
-    """Each column's first distinct values in the table's order, long texts cut; no blobs, nothing empty.
+    """Return each column's first distinct values in the table's order, long texts cut; no blobs, nothing empty.
 
-    Of a column with few, which come again and again, all are there.
+    A column with few values that come again and again is returned with all of them.
     """
     found = {}
     for (name,) in connection.exec_driver_sql(
@@ -130,7 +130,7 @@ def _examples(connection: Connection, _: ReadingSettings, table: str, num_exampl
     ).all():
         if NOT_UTF_8 in name:
             continue
-        # NOT INDEXED: an index would bring its own order, and the examples would hang on it.
+        # NOT INDEXED: an index would bring its own order, and the examples would depend on it.
         cells = (
             "SELECT CASE typeof(value) WHEN 'text' "
             f"THEN substr(value, 1, {MAX_EXAMPLE_CHARS + 1}) ELSE value END AS value "
@@ -150,7 +150,7 @@ def _examples(connection: Connection, _: ReadingSettings, table: str, num_exampl
 
 
 def _texts(connection: Connection, settings: ReadingSettings, table: str, column: str) -> list[str]:
-    """Distinct texts of a column, the first in the table's order; surrounding space is kept."""
+    """Return distinct texts of a column, the first ones in the table's order; surrounding space is kept."""
     if NOT_UTF_8 in column:
         return []
     rows = connection.exec_driver_sql(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# In this order: a comment or a quoted text may hold what looks like any of the others.
+# The order matters: a comment or a quoted text may hold what looks like any of the others.
 _TOKENS = re.compile(
     r"""
     (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
@@ -17,7 +17,7 @@ _TOKENS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})  # open what is no column
+_CONSTRAINTS = frozenset({"constraint", "primary", "unique", "check", "foreign"})  # these open no column
 
 
 class _Token(NamedTuple):
@@ -28,8 +28,8 @@ class _Token(NamedTuple):
 def column_comments(create_table: str) -> dict[str, str]:
     """Return the comments by the column's name, in lower case and on one line each.
 
-    A comment is the column's in whose definition it stands, or behind whose comma, on the same line. On lines of its
-    own, or before a column's name on the same line, it is the next column's.
+    A comment belongs to the column in whose definition it stands, or whose comma it follows on the same line. A comment
+    on its own lines, or before a column's name on the same line, belongs to the next column.
     """
     comments: dict[str, list[str]] = {}
     column, next_ones, behind_comma = "", [], []  # the last definition's name, empty for a constraint

@@ -1,4 +1,4 @@
-"""Foreign keys as prompts may show them: between columns that are there (pure)."""
+"""Foreign keys as prompts may show them: between columns that exist (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from floe.actors.databases.schemas import ForeignKey, TableSchema
 def with_real_keys(tables: Sequence[TableSchema]) -> tuple[TableSchema, ...]:
     """Return the tables with each key once, under the names that its tables have.
 
-    SQLite takes names in any case, keys of tables or columns that are not there, and keys that name no column, which
+    SQLite accepts names in any case, keys of tables or columns that don't exist, and keys that name no column, which
     refer to the primary key. A key is left out where its columns can't be found.
     """
     table_of = {table.name.casefold(): table for table in tables if not table.is_view}
@@ -35,7 +35,7 @@ def _real_keys(table: TableSchema, table_of: Mapping[str, TableSchema]) -> list[
 
 
 def _real_names(names: Sequence[str], table: TableSchema) -> tuple[str, ...]:
-    """The columns' own names; none where one is not there."""
+    """Return the columns' own names; empty where one of them does not exist."""
     name_of = {column.name.casefold(): column.name for column in table.columns}
     found = [name_of.get(name.casefold()) for name in names]
     return tuple(name for name in found if name is not None) if None not in found else ()

@@ -1,4 +1,4 @@
-"""The steps of reading one database on their way through a child that may die on any of them (pure)."""
+"""Keeps count of the steps of reading one database, through a child that may die on any of them (pure)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReadingRun:
         self.is_over = False
 
     def request(self) -> Frame:
-        """Return what is left to be read."""
+        """Return what is still to be read."""
         known = self.values.keys() | self.faults.keys()
         self._sent = [index for index in range(len(self._steps)) if index not in known]
         return {"database": self._database, "steps": [(index, self._steps[index]) for index in self._sent]}
@@ -45,7 +45,7 @@ class ReadingRun:
         return len(self._sent)
 
     def blame(self, num_done: int, end: ChildEnded) -> None:
-        """Note that the child ended after `num_done` answers; those not sent are made again by the next child."""
+        """Record that the child ended after `num_done` answers; the next child repeats unanswered steps."""
         step = self._sent[min(num_done, len(self._sent) - 1)]
         cause = self._deaths.cause(step, end)
         if cause is Cause.CPU_TIMER:

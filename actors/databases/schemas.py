@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
-# Keywords of statements that are no queries: within a query they are names like any other.
+# Keywords of statements other than queries: within a query they are names like any other.
 _OF_OTHER_STATEMENTS = frozenset(
     """after analyze attach before begin cascade column conflict database deferred detach each exclusive explain fail
     ignore immediate initially instead key plan pragma query reindex rename replace restrict rollback row temp
     temporary trigger vacuum view virtual""".split()  # noqa: SIM905
 )
-# SQLAlchemy's list lacks the two that SQLite has reserved since.
+# SQLite has reserved two more since SQLAlchemy's list was made.
 RESERVED_WORDS = (frozenset(SQLiteIdentifierPreparer.reserved_words) | {"nothing", "returning"}) - _OF_OTHER_STATEMENTS
 MAX_EXAMPLE_CHARS = 40
 MAX_KEPT_TEXTS = 20_000  # names and types come again with each prompt of their database
@@ -35,7 +35,7 @@ class Column:
     type: str  # empty where none is declared
     examples: tuple[str, ...] = ()  # distinct values as SQL literals
     matches: tuple[str, ...] = ()  # values that the question names, as SQL literals
-    description: str = ""  # of the comment in its CREATE TABLE statement, or of a file beside the database
+    description: str = ""  # from the comment in its CREATE TABLE statement, or from a file with the database
     value_description: str = ""
 
 
@@ -57,7 +57,7 @@ class TableSchema:
 
 
 def literal(value: object) -> str:
-    """A value as a SQL literal on one line, so that text can be told from a number."""
+    """Return a value as a SQL literal on one line, so that text can be told from a number."""
     if isinstance(value, int | float):
         return str(value)
     printable = "".join(one if one.isprintable() else " " for one in str(value))
@@ -65,7 +65,7 @@ def literal(value: object) -> str:
 
 
 def example(value: object) -> str:
-    """A sampled value as a SQL literal; a long text is cut, and three dots after its literal say so."""
+    """Return a sampled value as a SQL literal; a long text is cut, and three dots after its literal say so."""
     if isinstance(value, str) and len(value) > MAX_EXAMPLE_CHARS:
         return f"{literal(value[:MAX_EXAMPLE_CHARS])}..."
     return literal(value)
@@ -73,7 +73,7 @@ def example(value: object) -> str:
 
 @lru_cache(maxsize=MAX_KEPT_TEXTS)
 def shown_name(name: str) -> str:
-    """A table or column as an identifier that SQLite takes as it stands."""
+    """Return a table or column as an identifier that SQLite accepts unchanged."""
     if name.isidentifier() and name.casefold() not in RESERVED_WORDS:
         return name
     return "`" + name.replace("`", "``") + "`"
@@ -81,7 +81,7 @@ def shown_name(name: str) -> str:
 
 @lru_cache(maxsize=MAX_KEPT_TEXTS)
 def shown_type(declared: str) -> str:
-    """A type as it was declared, on one line; in quotes where only they let it stand there."""
+    """Return a type as it was declared, on one line; in quotes where only they allow it there."""
     plain = " ".join(declared.split())
     is_plain = not plain or (_PLAIN_TYPE.fullmatch(plain) and RESERVED_WORDS.isdisjoint(plain.casefold().split()))
     return plain if is_plain else '"' + plain.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""What SQLite itself says of a database's tables: the types as declared, the keys, the comments of the DDL."""
+"""Reads what SQLite itself says of a database's tables: the types as declared, the keys, the comments of the DDL."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 
 from floe.actors.databases.ddl_comments import column_comments
 
-HIDDEN = 1  # a column of a virtual table that only its own queries have, as an FTS table's `rank`
-NOT_UTF_8 = "\ufffd"  # in a name: SQL can't say it, and SQLite would take it for a text
+HIDDEN = 1  # a column of a virtual table that only the table's own queries have, such as an FTS table's `rank`
+NOT_UTF_8 = "\ufffd"  # a character in a name that SQL can't say: SQLite would take the name for a text
 
 
 class ListedTable(NamedTuple):
@@ -19,10 +19,10 @@ class ListedTable(NamedTuple):
 
 
 def listed_tables(connection: Connection) -> list[ListedTable]:
-    """Return tables by name, then views by name; none of those in which virtual tables keep what is theirs.
+    """Return tables by name, then views by name, without the tables in which virtual tables store their data.
 
-    SQLite names such shadow tables itself where it knows the virtual table's module; where it does not, those whose
-    names begin with the virtual table's are taken for its own.
+    SQLite itself names such shadow tables where it knows the virtual table's module; otherwise tables whose names begin
+    with the virtual table's are taken for its shadow tables.
     """
     rows = connection.exec_driver_sql(
         "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
@@ -38,13 +38,14 @@ def listed_tables(connection: Connection) -> list[ListedTable]:
 def described_table(connection: Connection, name: str) -> dict[str, Any]:
     """Return `columns` (name, declared type, comment), `primary_key`, `foreign_keys` (own columns, table, its columns).
 
-    The columns that a key refers to are empty where it names none, and is the primary key of its table then.
+    The columns that a key refers to are empty where it names none: it refers to the primary key then.
     """
     rows = connection.exec_driver_sql(
         "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> ?", (name, HIDDEN)
     ).all()
     if not rows:
-        # Of a virtual table whose module is not there, and of a view over what is gone, only reading it says why.
+        # A virtual table whose module is missing, and a view over something that is gone, say so only when they are
+        # read.
         connection.exec_driver_sql(f"SELECT * FROM {quoted_name(name)} LIMIT 0")
     keys: dict[int, tuple[list[str], str, list[str]]] = {}
     for number, referred, own, other in connection.exec_driver_sql(

@@ -17,7 +17,7 @@ COMPLETE = "complete.json"
 
 
 def write_demo(folder: Path, seed: int = 0) -> None:
-    """Writes `databases/<db_id>/<db_id>.sqlite` and `train.json`, `tune.json`, `test.json`, unless they are there.
+    """Write `databases/<db_id>/<db_id>.sqlite` and `train.json`, `tune.json`, `test.json`, unless they exist.
 
     `complete.json` comes last and names the version; without it nothing in the folder counts.
     """
@@ -41,7 +41,7 @@ def write_demo(folder: Path, seed: int = 0) -> None:
 
 
 def demo_version() -> str:
-    """A digest of this package's source: other source may write other questions."""
+    """Return a digest of this package's source: other source may write other questions."""
     digest = sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

@@ -12,12 +12,12 @@ MAX_ANSWER_ROWS = 120
 
 
 def run_query(connection: sqlite3.Connection, query: str) -> list[Row]:
-    """All rows of a query."""
+    """Return all rows of a query."""
     return connection.execute(query).fetchall()
 
 
 def run_backwards(connection: sqlite3.Connection, query: str) -> list[Row]:
-    """All rows of a query while SQLite scans tables backwards, which shows ties that an order leaves open."""
+    """Return all rows of a query while SQLite scans tables backwards, which shows ties that an order leaves open."""
     connection.execute("PRAGMA reverse_unordered_selects = ON")
     try:
         return run_query(connection, query)
@@ -26,12 +26,12 @@ def run_backwards(connection: sqlite3.Connection, query: str) -> list[Row]:
 
 
 def is_telling(rows: list[Row]) -> bool:
-    """Whether an answer says something: not empty, not only NULLs, not a lone 0."""
+    """Return whether an answer says something: not empty, not only NULLs, not a lone 0."""
     return any(value is not None for row in rows for value in row) and rows != [(0,)]
 
 
 def accepts(connection: sqlite3.Connection, draft: Draft) -> bool:
-    """Whether the gold is short, telling, free of ties, and unlike every decoy's answer."""
+    """Return whether the gold is short, telling, free of ties, and unlike every decoy's answer."""
     if len(draft.query) > MAX_QUERY_CHARS:
         return False
     rows = run_query(connection, draft.query)

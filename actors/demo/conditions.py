@@ -50,14 +50,14 @@ _TIME_COMPARISONS = (_Comparison(">", ("after", "later than")), _Comparison("<",
 
 
 def literal(value: Value) -> str:
-    """The SQL literal of a stored value."""
+    """Return the SQL literal of a stored value."""
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def fits(form: Form, column: Column) -> bool:
-    """Whether conditions of this form make sense for the column."""
+    """Return whether conditions of this form make sense for the column."""
     contact = column.kind is Kind.NAME and column.nullable
     if form in (Form.CALLED, Form.LIKE):
         return column.kind is Kind.NAME and not contact
@@ -69,7 +69,7 @@ def fits(form: Form, column: Column) -> bool:
 
 
 def make_condition(form: Form, column: Column, stored: Sequence[Value], rng: Random) -> Condition:
-    """A random condition whose literals come from the stored values."""
+    """Make a random condition whose literals come from the stored values."""
     known = sorted((value for value in stored if value is not None), key=str)
     return _MAKERS[form](column, known, rng)
 
@@ -136,7 +136,7 @@ def _null(column: Column, known: Sequence[Value], rng: Random) -> Condition:
 
 
 def _inner(known: Sequence[Value], rng: Random) -> Value:
-    """A value away from both ends, so that a comparison keeps some rows and drops some."""
+    """Return a value away from both ends, so that a comparison keeps some rows and drops some."""
     ordered = sorted(known, key=lambda value: (float(value), "") if isinstance(value, int | float) else (0, str(value)))
     return ordered[rng.randint(len(ordered) // 6, len(ordered) * 5 // 6)]
 

@@ -39,7 +39,7 @@ class FilledSlot:
 
 @dataclass(frozen=True)
 class Entity:
-    """A place with the columns of every slot; what a split holds out whole."""
+    """A place with the columns of every slot; a split holds it out as a whole."""
 
     database: Database
     place: Place
@@ -67,7 +67,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class _Literals:
-    """What a draft's SQL says beyond its entity; its phrasings differ only in words."""
+    """The part of a draft's SQL that its entity does not fix; its phrasings differ only in words."""
 
     limit: int
     function: Option
@@ -77,7 +77,7 @@ class _Literals:
 
 
 def entities(template: Template, database: Database) -> Iterator[Entity]:
-    """Every way to fill the template's table and column slots from the database."""
+    """Return every way to fill the template's table and column slots from the database."""
     shape = template.shape
     for place in _places(shape.scope, database):
         if shape.plain_roles and any(link.role != database.table(link.parent).one for link in place.links):
@@ -95,7 +95,7 @@ def entities(template: Template, database: Database) -> Iterator[Entity]:
 
 
 def make_draft(template: Template, entity: Entity, rows: Rows, rng: Random) -> Draft:
-    """Fills the template with random literals and random words."""
+    """Fill the template with random literals and random words."""
     shape = template.shape
     literals = _literals(template, entity, rows, rng)
     words = _words(template, entity, literals, rng)
@@ -132,7 +132,7 @@ def _literals(template: Template, entity: Entity, rows: Rows, rng: Random) -> _L
 
 
 def _words(template: Template, entity: Entity, literals: _Literals, rng: Random) -> dict[str, object]:
-    """The values of the format strings' names, with one word chosen wherever several fit."""
+    """Return the values of the format strings' names, with one word chosen wherever several fit."""
     place = entity.place
     qualified = template.shape.scope is not Scope.TABLE
     prefixed = {asked.key for asked in template.shape.filters if asked.prefixed}
@@ -176,7 +176,7 @@ def _picks(pick: Pick, column: Column) -> bool:
 
 
 def _sensible(slots: tuple[FilledSlot, ...], place: Place) -> bool:
-    """No column twice, no id where there is a name, and two listed columns only in the schema's order."""
+    """Return whether columns are distinct, ids stand only where no name is, and two listed columns keep their order."""
     columns = [(slot.role, slot.column.name) for slot in slots]
     if len(set(columns)) < len(columns):
         return False

@@ -15,17 +15,17 @@ LAST_NAMES = (
     "Abara", "Berg", "Costa", "D'Souza", "Engel", "Fischer", "Garcia", "Haddad", "Ivanov", "Jensen", "Kowalski",
     "Larsen", "Moreau", "Nakamura", "O'Brien", "O'Neill", "Petrov", "Quist", "Rossi", "Sato", "Tran", "Weber", "Young",
 )  # fmt: skip
-# Namesakes are wanted: a query that groups by name must differ from one that groups by id now and then.
+# Namesakes are wanted: now and then a query that groups by name must differ from one that groups by id.
 COMMON_NAMES = ("Rosa Garcia", "Jonas Berg", "Maeve O'Brien")
 
 
 def identifier() -> Column:
-    """The primary key."""
+    """Make the primary key."""
     return Column("id", Kind.ID, ("id",), _number_of_row, "INTEGER")
 
 
 def foreign(name: str, table: str, num_rows: int, role: str | None = None) -> Column:
-    """A foreign key that prefers some parents and leaves the last tenth of them without children."""
+    """Make a foreign key that prefers some parents and leaves the last tenth of them without children."""
     used = num_rows - max(1, num_rows // 10)
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
@@ -35,7 +35,7 @@ def foreign(name: str, table: str, num_rows: int, role: str | None = None) -> Co
 
 
 def person(name: str = "name", *nouns: str, kind: Kind = Kind.NAME) -> Column:
-    """A full name, with a few namesakes."""
+    """Make a full name, with a few namesakes."""
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
         if rng.random() < 0.08:
@@ -46,7 +46,7 @@ def person(name: str = "name", *nouns: str, kind: Kind = Kind.NAME) -> Column:
 
 
 def cross(name: str, heads: tuple[str, ...], tails: tuple[str, ...], *nouns: str) -> Column:
-    """A name put together from two lists."""
+    """Make a name put together from two lists."""
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
         return f"{rng.choice(heads)} {rng.choice(tails)}"
@@ -55,7 +55,7 @@ def cross(name: str, heads: tuple[str, ...], tails: tuple[str, ...], *nouns: str
 
 
 def category(name: str, values: tuple[str, ...], *nouns: str, null_share: float = 0.0) -> Column:
-    """One of a few texts, the first ones more often."""
+    """Make one of a few texts, the first ones more often."""
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
         return values[int(len(values) * rng.random() ** 1.3)]
@@ -66,7 +66,7 @@ def category(name: str, values: tuple[str, ...], *nouns: str, null_share: float 
 def number(
     name: str, low: float, high: float, step: float, *nouns: str, kind: Kind = Kind.AMOUNT, null_share: float = 0.0
 ) -> Column:
-    """A number; steps are binary fractions, so that sums don't depend on the order of the rows."""
+    """Make a number; steps are binary fractions, so that sums don't depend on the order of the rows."""
     whole = float(step).is_integer()
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
@@ -77,7 +77,7 @@ def number(
 
 
 def day(name: str, first: str, last: str, *nouns: str, null_share: float = 0.0) -> Column:
-    """An ISO date between two others."""
+    """Make an ISO date between two others."""
     start = date.fromisoformat(first)
     span = (date.fromisoformat(last) - start).days
 
@@ -88,7 +88,7 @@ def day(name: str, first: str, last: str, *nouns: str, null_share: float = 0.0) 
 
 
 def later(name: str, than: str, max_days: int, *nouns: str, null_share: float = 0.0) -> Column:
-    """An ISO date some days after another column of the same row."""
+    """Make an ISO date some days after another column of the same row."""
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
         return (date.fromisoformat(str(row[than])) + timedelta(days=rng.randint(1, max_days))).isoformat()
@@ -97,7 +97,7 @@ def later(name: str, than: str, max_days: int, *nouns: str, null_share: float = 
 
 
 def contact(name: str, pattern: str, *nouns: str, null_share: float) -> Column:
-    """A text with a number in it, such as a telephone number."""
+    """Make a text with a number in it, such as a telephone number."""
 
     def make(rng: Random, row: dict[str, Value]) -> Value:
         return pattern.format(rng.randint(1000, 9999))

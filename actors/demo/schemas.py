@@ -33,7 +33,7 @@ ORDERED = NUMBERS | {Kind.YEAR, Kind.DATE}
 
 
 def plural(noun: str) -> str:
-    """The plural of a regular English noun."""
+    """Return the plural of a regular English noun."""
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "sh", "ch", "x")) else "s")
@@ -70,7 +70,7 @@ class Table:
         return any(column.kind is Kind.NAME for column in self.columns)
 
     def create_sql(self) -> str:
-        """The `CREATE TABLE` statement, with keys declared."""
+        """Return the `CREATE TABLE` statement, with keys declared."""
         parts = []
         for column in self.columns:
             part = f"{column.name} {column.sql_type}"
@@ -128,11 +128,11 @@ class Database:
 
     @property
     def chains(self) -> tuple[tuple[Link, Link], ...]:
-        """Pairs of links that lead from a child over its parent to the parent's parent."""
+        """Pairs of links that lead from a child through its parent to the parent's parent."""
         return tuple((low, high) for low, high in permutations(self.links, 2) if low.parent == high.child)
 
     def make_rows(self, rng: Random) -> Rows:
-        """All rows, the same for the same state of `rng`."""
+        """Return all rows, the same for the same state of `rng`."""
         return {
             table.name: [_make_row(table, number, rng) for number in range(table.num_rows)] for table in self.tables
         }

@@ -18,7 +18,7 @@ class Difficulty(StrEnum):
 
 
 class Scope(StrEnum):
-    """Which tables a shape speaks of."""
+    """The tables that a shape is about: one, or several joined ones."""
 
     TABLE = "table"
     LINK = "link"
@@ -28,7 +28,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Pick:
-    """A column slot: `role` says of which table."""
+    """A column slot: `role` names its table."""
 
     key: str
     role: str
@@ -50,9 +50,9 @@ class Filter:
 class Shape:
     """A family of questions: format strings over named slots.
 
-    A decoy is a simpler query that must not give the gold's result; a probe lists the values
-    that an `ORDER BY ... LIMIT` goes by, which must not tie. With `plain_roles`, links are left out whose parent has
-    a role of its own, such as the home team.
+    A decoy is a simpler query that must not give the gold's result; a probe lists the values that an `ORDER BY ...
+    LIMIT` sorts by, which must not tie. With `plain_roles`, links are left out whose parent has a role of its own, such
+    as the home team.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Shape:
     plain_roles: bool = False
 
     def templates(self) -> Iterator[Template]:
-        """One template per combination of the filters' forms."""
+        """Return one template per combination of the filters' forms."""
         for forms in product(*(slot.forms for slot in self.filters)):
             yield Template(".".join((self.name, *forms)), self, forms)
 

@@ -1,4 +1,4 @@
-"""Deals accepted questions out to the splits so that a held-back one was never seen with its tables and columns."""
+"""Divides accepted questions among the splits so that a held-back one was never seen with its tables and columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Quota:
-    """How many questions of one difficulty every split gets."""
+    """Number of questions of one difficulty that every split gets."""
 
     difficulty: Difficulty
     train: int
@@ -75,14 +75,14 @@ class World:
 
 
 class Collector:
-    """Accepts drafts, and no SQL text nor question of a database twice."""
+    """Accepts drafts, but never a SQL text or a question of a database twice."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._seen: set[tuple[str, str]] = set()
 
     def golds(self, template: Template, rng: Random) -> list[list[Draft]]:
-        """Accepted drafts per entity, the entities taken from every database in turn."""
+        """Return accepted drafts per entity, the entities taken from every database in turn."""
         found = []
         per_database = []
         for database in DATABASES:
@@ -113,7 +113,7 @@ class Collector:
 
 
 def deal(world: World, seed: int) -> dict[Split, list[Pair]]:
-    """The questions of every split, shuffled."""
+    """Return the questions of every split, shuffled."""
     collector = Collector(world)
     piles: dict[tuple[Split, Difficulty], list[list[Pair]]] = {}
     for template in TEMPLATES:
@@ -124,7 +124,7 @@ def deal(world: World, seed: int) -> dict[Split, list[Pair]]:
             piles.setdefault((split, template.shape.difficulty), []).append(_pairs(split, part, rng))
     dealt: dict[Split, list[Pair]] = {}
     for split in Split:
-        # Two templates may differ in a literal only, as a LIMIT 1 and a LIMIT 3 do.
+        # Two templates may differ in a literal only, such as LIMIT 1 and LIMIT 3.
         trained = {_outline(pair) for pair in dealt.get(Split.TRAIN, [])}
         chosen = []
         for quota in QUOTAS:
@@ -140,12 +140,12 @@ def _outline(pair: Pair) -> tuple[str, str]:
 
 
 def without_literals(query: str) -> str:
-    """The query with a `?` for every literal."""
+    """Return the query with a `?` for every literal."""
     return _LITERAL.sub("?", query)
 
 
 def _partition(golds: list[list[Draft]]) -> dict[Split, list[list[Draft]]]:
-    """A quarter of the entities to test, a seventh to tune, the others to train."""
+    """Put a quarter of the entities into test, a seventh into tune, the others into train."""
     if len(golds) < MIN_ENTITIES_TO_HOLD_OUT:
         return {Split.TRAIN: golds}
     num_test, num_tune = round(len(golds) / 4), max(1, round(len(golds) / 7))
@@ -157,7 +157,7 @@ def _partition(golds: list[list[Draft]]) -> dict[Split, list[list[Draft]]]:
 
 
 def _pairs(split: Split, golds: list[list[Draft]], rng: Random) -> list[Pair]:
-    """Pairs in the order they should be taken: a new entity before a second wording, and that before a second gold."""
+    """Return pairs in the order to take them: a new entity first, then a second wording, then a second gold."""
     if split is not Split.TRAIN:
         return [_pair(drafts[0], rng.choice(drafts[0].phrasings)) for drafts in golds]
     pairs = []
@@ -176,6 +176,6 @@ def _pair(draft: Draft, question: str) -> Pair:
 
 
 def _in_turn(lists: Iterable[list[T]]) -> Iterator[T]:
-    """The first of every list, then the second of every list, and so on."""
+    """Return the first of every list, then the second of every list, and so on."""
     for turn in zip_longest(*lists):
         yield from (item for item in turn if item is not None)

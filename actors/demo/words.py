@@ -40,7 +40,7 @@ class FilterWords:
 
 @dataclass(frozen=True)
 class OptionWords:
-    """A SQL word, the word for it, and what an ordered list is said to go by."""
+    """A SQL word, the word for it, and the words for an ordered list's direction."""
 
     sql: str
     word: str
@@ -78,30 +78,30 @@ _NUMBER_DIRECTIONS = (
 
 
 def functions(column: Column | None) -> tuple[Option, ...]:
-    """The aggregates that make sense for the column."""
+    """Return the aggregates that make sense for the column."""
     if column is not None and column.kind in (Kind.DATE, Kind.YEAR):
         return _TIME_FUNCTIONS
     return _LEVEL_FUNCTIONS if column is not None and column.kind is Kind.LEVEL else _AMOUNT_FUNCTIONS
 
 
 def directions(column: Column | None) -> tuple[Option, ...]:
-    """Both ways to sort by the column."""
+    """Return both ways to sort by the column."""
     return _TIME_DIRECTIONS if column is not None and column.kind in (Kind.DATE, Kind.YEAR) else _NUMBER_DIRECTIONS
 
 
 def table_words(table: Table, called: str) -> TableWords:
-    """The words for a table whose rows the question calls `called`."""
+    """Return the words for a table whose rows the question calls `called`."""
     article = "an" if called[0] in "aeiou" else "a"
     return TableWords(table.name, called, plural(called), f"{article} {called}")
 
 
 def column_words(sql: str, bare: str, noun: str) -> ColumnWords:
-    """The words for a column."""
+    """Return the words for a column."""
     head, of, rest = noun.partition(" of ")
     return ColumnWords(sql, bare, noun, plural(head) + of + rest)
 
 
 def filter_words(condition: Condition, sql: str, bare: str, noun: str, rng: Random) -> FilterWords:
-    """The condition on a column, said in one of its ways."""
+    """Return the condition on a column, said in one of its ways."""
     clause = rng.choice(condition.clauses).format(noun)
     return FilterWords(f"{sql} {condition.test}", f"{bare} {condition.test}", clause)

@@ -1,4 +1,4 @@
-"""EHRSQL: questions of two hospitals, some without an answer; in 2024's form the golds are a file of their own."""
+"""EHRSQL: questions about two hospitals, some without an answer; the form of 2024 has the golds in a separate file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABELS = "label.json"
 
 
 def records(path: Path) -> list[Record]:
-    """Return the records, those that can't be answered with that as their fault; golds may lie beside them by id."""
+    """Return the records; a question that can't be answered has that as its fault. Golds may be in a file by id."""
     labels = path.with_name(LABELS)
     golds = parsed_json(read_regular_text(labels)) if labels.is_file() else {}
     if not isinstance(golds, dict):

@@ -13,8 +13,8 @@ from floe.configs.errors import UserError
 Layout = Literal["spider", "bird"]
 
 SPIDER_DATABASES = ("database", "databases")
-# Of each split, the patterns of its question files, and the names of its databases folder. Every file of the first of
-# several tuples of patterns that matches counts.
+# The patterns of each split's question files, and the names of its databases folder. Of several tuples of patterns the
+# first that matches anything counts, with every file that it matches.
 Splits = dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]]
 SPIDER_SPLITS: Splits = {
     "train": ((("train_spider.json", "train_others.json"), ("train.json",)), SPIDER_DATABASES),  # the second: CSpider
@@ -27,7 +27,7 @@ BIRD_SPLITS: Splits = {
     "mini_dev": ((("mini_dev_sqlite.json",), ("mini_dev_sqlite-*.json*",)), ("dev_databases", "databases")),
 }
 SPLITS_OF_LAYOUT: dict[Layout, Splits] = {"spider": SPIDER_SPLITS, "bird": BIRD_SPLITS}
-# A file that only one of the two has; `dev.json` alone is told by the field of its golds.
+# Files that only one of the two has; a folder with `dev.json` alone is recognised by the field of its golds.
 SIGNS = {
     "spider": ("train_spider.json", "train_others.json", "tables.json"),
     "bird": (
@@ -40,7 +40,7 @@ SIGNS = {
         "train_column_meaning.json",
     ),
 }
-# The six databases of `train_others.json` are empty in the release; contents for them lie in a folder of their own.
+# The six databases of `train_others.json` are empty in the release; a separate folder has contents for them.
 POPULATED_DATABASES = "databases_populated"
 
 
@@ -61,7 +61,7 @@ class ArchiveSplit:
 
     @property
     def databases_dir(self) -> Path:
-        """Of its first file."""
+        """The databases folder of the first file."""
         return self.files[0].databases_dir
 
 
@@ -76,10 +76,10 @@ class Archive:
 
 
 def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout | None = None) -> Archive:
-    """The splits that `folder` holds, in itself or, as BIRD's parts are unpacked, in folders below it.
+    """Return the splits that `folder` holds, in itself or, as BIRD's parts are unpacked, in folders below it.
 
-    `databases_dir` replaces the folder that is looked for; a set derived from Spider may lie beside `spider/` and use
-    its databases. Without `layout` it is told from the files. Raises UserError for a folder that is neither.
+    `databases_dir` replaces the folder that is looked for; a set derived from Spider may lie next to `spider/` and use
+    its databases. Without `layout` the files decide. Raises UserError for a folder that is neither.
     """
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
@@ -91,7 +91,7 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
     if found is None:
         raise UserError(
             f"{folder} is in neither the layout of Spider nor that of BIRD: it should hold train_spider.json or "
-            "dev.json beside database/, or dev.json beside dev_databases/."
+            "dev.json next to database/, or dev.json next to dev_databases/."
         )
     given = None if databases_dir is None else databases_dir.expanduser().resolve()
     splits = []
@@ -108,7 +108,7 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
 
 
 def is_archive(folder: Path, layout: Layout) -> bool:
-    """Whether anything in the folder speaks for the layout, and nothing nearer for the other one."""
+    """Return whether anything in the folder indicates the layout, and nothing nearer indicates the other one."""
     return _layout_by_signs(places(folder)) == layout
 
 
@@ -121,7 +121,7 @@ def _question_files(where: list[Path], alternatives: tuple[tuple[str, ...], ...]
 
 
 def _layout_of(where: list[Path], wanted: Layout | None) -> Layout | None:
-    """`wanted` where anything speaks for it. Raises UserError when everything speaks for the other."""
+    """Return `wanted` where anything indicates it. Raises UserError when everything indicates the other layout."""
     if wanted is not None and any(_has_sign(place, wanted) for place in where):
         return wanted
     found = _layout_by_signs(where)
@@ -152,7 +152,7 @@ def _archive_file(path: Path, default: Path, given: Path | None) -> ArchiveFile:
 
 
 def _databases_dir(home: Path, folder: Path, names: tuple[str, ...]) -> Path:
-    """Beside the questions or above them, or in the `spider/` beside the archive."""
+    """Return the folder next to the questions or above them, or in the `spider/` next to the archive."""
     beside = folder.parent / "spider"
     if (
         "database" in names

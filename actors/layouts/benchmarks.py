@@ -8,7 +8,7 @@ from pathlib import Path
 from floe.actors.layouts import archives
 from floe.actors.layouts.interface import Layout, LayoutFile, Split
 
-TEST_SPLITS = ("dev", "mini_dev")  # the first of them that is there
+TEST_SPLITS = ("dev", "mini_dev")  # of these the first that exists
 
 
 def _find(name: archives.Layout, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
@@ -20,7 +20,7 @@ def _find(name: archives.Layout, folder: Path, databases_dir: Path | None) -> tu
 
 
 def _unused(name: archives.Layout, folder: Path) -> tuple[str, ...]:
-    """A sentence for each questions file that is read by no split."""
+    """Return a sentence for each questions file that no split reads."""
     archive = archives.find_archive(folder, folder, name)
     used = {one.questions for one in _find(name, folder, folder)}
     others = [one.questions for split in archive.splits for one in split.files if one.questions not in used]

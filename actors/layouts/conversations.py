@@ -1,4 +1,4 @@
-"""SParC and CoSQL: interactions of several turns over one database, each turn with a query of its own."""
+"""SParC and CoSQL: interactions of several turns over one database, each turn with its own query."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DATABASES = ("database", "databases")
 
 
 def records(path: Path) -> list[Record]:
-    """Return one record for each turn; its question is all that was said up to it, a line each.
+    """Return one record for each turn; its question is all that was said up to it, one line each.
 
-    The last line is what the query answers, and mostly means nothing without those before it.
+    The last line is what the query answers, and mostly means nothing without the lines before it.
     """
     turns = [turn for record in read_records(path) for turn in _turns(record)]
     return [Record(where=where, index=index, value=value) for index, (where, value) in enumerate(turns)]

@@ -1,4 +1,4 @@
-"""Defog's SQL-Eval: CSV files with several accepted queries each, in which any of some columns may be shown."""
+"""Defog's SQL-Eval: CSV files with several accepted queries each, where any of some columns may be shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from floe.actors.layouts.interface import ByName, Layout
 from floe.actors.questions.questions import first_record
 from floe.actors.records.record_files import Record, read_records
 
-# A text or a quoted name, whose marks are none; a statement's end; columns of which any number will do.
+# A text or a quoted name, in which marks have no meaning; a statement's end; columns of which any number is accepted.
 _PARTS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<end>;)|\{(?P<columns>[^{}]*)\}", re.DOTALL)
 MAX_GOLDS = 64
 
@@ -21,7 +21,7 @@ def records(path: Path) -> list[Record]:
 
 
 def accepted_queries(text: str) -> list[str]:
-    """Return each query that is accepted, at most MAX_GOLDS: those between semicolons, for each choice of columns."""
+    """Return the accepted queries between semicolons, one for each choice of columns, at most MAX_GOLDS."""
     golds = (one for query in _statements(text) for one in _choices(query))
     return list(dict.fromkeys(itertools.islice(golds, MAX_GOLDS)))
 
@@ -42,7 +42,7 @@ def _statements(text: str) -> list[str]:
 
 
 def _choices(query: str) -> Iterator[str]:
-    """The query for each choice of at least one column of every set of columns, all of them first."""
+    """Return the query for each choice of at least one column of every set of columns, the choice of all first."""
     sets = [one for one in _PARTS.finditer(query) if one["columns"] is not None]
     pieces = [
         query[start:end] for start, end in itertools.pairwise([0, *(x for one in sets for x in one.span()), len(query)])

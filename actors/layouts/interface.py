@@ -1,4 +1,4 @@
-"""What a data set's layout is: the files that hold questions, the folders of their databases, and how to read them."""
+"""The layout of a data set: the files that hold questions, the folders of their databases, and how to read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from floe.actors.layouts.places import databases_folder, files_named
 from floe.actors.records.record_files import Record, read_records
 
-Split = Literal["train", "test", "all"]  # `all` is to be divided
+Split = Literal["train", "test", "all"]  # `all` is divided later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,9 @@ class LayoutFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """`find` returns nothing for a folder in another layout. Both raise UserError for what can't be read."""
+    """A data set's layout: `find` returns nothing for another layout's folder. Both callables may raise UserError."""
 
-    name: str  # of the command
+    name: str  # name of the command
     summary: str  # for `floe prepare --list`
     find: Callable[[Path, Path | None], tuple[LayoutFile, ...]]
     records: Callable[[Path], list[Record]] = read_records
@@ -38,9 +38,9 @@ class Layout:
 class ByName:
     """Finds the files of each split by patterns, in the folder or up to two levels below it."""
 
-    splits: Sequence[tuple[Split, Sequence[str]]]  # a split's patterns; the first that some file has counts
+    splits: Sequence[tuple[Split, Sequence[str]]]  # a split's patterns; the first that matches a file counts
     databases: Sequence[str] = ("databases", "database")
-    is_ours: Callable[[Path], bool] = lambda path: True  # a look into a file whose name others have too
+    is_ours: Callable[[Path], bool] = lambda path: True  # a look into a file whose name other layouts use too
 
     def __call__(self, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
         found: list[LayoutFile] = []

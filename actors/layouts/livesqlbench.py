@@ -21,7 +21,7 @@ def find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
 
 
 def records(path: Path) -> list[Record]:
-    """Return the records with the knowledge that their ids name as text; what changes data has a fault."""
+    """Return the records with the knowledge that their ids name as text; those that change data have a fault."""
     known: dict[str, dict[Any, str]] = {}
     return [_record(record, partial(_knowledge, path.parent, known)) for record in read_records(path)]
 
@@ -38,7 +38,7 @@ def _record(record: Record, knowledge: partial[dict[Any, str]]) -> Record:
     if str(value.get("category", "Query")).casefold() != "query":
         fault = "changes data (its category is no Query), which floe does not judge"
     elif isinstance(golds, list) and len(golds) > 1:
-        fault = f"has {len(golds)} statements to be run after each other, which floe does not judge"
+        fault = f"has {len(golds)} statements to be run one after the other, which floe does not judge"
     elif missing:
         fault = f"needs the knowledge {', '.join(map(str, missing))}, which {database_id}_kb.jsonl does not have"
     evidence = "\n".join(texts[one] for one in asked) if isinstance(asked, list) and not missing else asked
@@ -46,7 +46,7 @@ def _record(record: Record, knowledge: partial[dict[Any, str]]) -> Record:
 
 
 def _knowledge(home: Path, known: dict[str, dict[Any, str]], database_id: str) -> dict[Any, str]:
-    """The knowledge of a database by id; empty where it has no such file."""
+    """Return the knowledge of a database by id; empty where it has no such file."""
     path = home / database_id / f"{database_id}_kb.jsonl"
     if database_id not in known:
         read = [one.value for one in read_records(path)] if path.is_file() else []

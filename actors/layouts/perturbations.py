@@ -12,7 +12,7 @@ DATABASES = ("database_post_perturbation", "databases")
 
 
 def find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
-    """Return the perturbed questions of each perturbation, on the databases that were perturbed where these were."""
+    """Return the perturbed questions of each perturbation, on the perturbed databases where there are any."""
     homes = [place for place in places(folder) if (place / QUESTIONS).is_file()]
     return tuple(
         LayoutFile(split="test", questions=home / QUESTIONS, databases_dir=databases_dir or _databases(home))

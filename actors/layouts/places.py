@@ -1,4 +1,4 @@
-"""Where the parts of an unpacked data set lie in its folder."""
+"""Finds where the parts of an unpacked data set lie in its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_DEPTH = 2  # as in BIRD's `minidev/MINIDEV/`
 
 
 def places(folder: Path) -> list[Path]:
-    """Return the folder and those below it in which the parts may lie, the nearest first. Raises UserError."""
+    """Return the folder and those below it where the parts may lie, the nearest first. Raises UserError."""
     found = level = [folder]
     for _ in range(MAX_DEPTH):
         level = [one for place in level for one in _folders_in(place)]
@@ -28,7 +28,7 @@ def files_named(folder: Path, pattern: str) -> list[Path]:
 
 
 def databases_folder(folder: Path, home: Path, names: Sequence[str]) -> Path:
-    """Return the folder of databases beside the questions, in the data set's own folder, or between the two.
+    """Return the folder of databases next to the questions, in the data set's own folder, or between the two.
 
     Raises UserError when there is none.
     """
@@ -48,7 +48,7 @@ def _folders_in(place: Path) -> list[Path]:
         entries = sorted(place.iterdir())
     except OSError as error:
         raise UserError(f"Can't look into {place} ({error.strerror}): check its permissions.") from None
-    # Folders of databases hold a folder each; names such as __MACOSX come of unpacking.
+    # Folders of databases hold a folder each; unpacking leaves names such as __MACOSX.
     return [
         one for one in entries if one.is_dir() and "database" not in one.name and not one.name.startswith((".", "_"))
     ]

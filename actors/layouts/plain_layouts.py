@@ -1,4 +1,4 @@
-"""Data sets whose records are plain ones, under names of their own: Hugging Face copies, KaggleDBQA, SynSQL."""
+"""Data sets with plain records under other names: Hugging Face copies, KaggleDBQA, SynSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layouts that `floe prepare` reads, and which one a folder has."""
+"""Registers the layouts that `floe prepare` reads, and recognises a folder's layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from floe.actors.layouts.interface import Layout, LayoutFile
 from floe.actors.layouts.places import places
 from floe.configs.errors import UserError
 
-# Those whose files' names are their own come first: `find` of the later ones takes names that others have too.
+# Layouts with unusual file names come first: `find` of the later ones accepts names that others use too.
 LAYOUTS: tuple[Layout, ...] = (
     spider2.LAYOUT,
     livesqlbench.LAYOUT,
@@ -45,9 +45,9 @@ def layout_named(name: str) -> Layout:
 def find_files(
     folder: Path, databases_dir: Path | None, layout: Layout | None
 ) -> tuple[Layout, tuple[LayoutFile, ...]]:
-    """Return the layout, recognised where none is given, and the folder's files in it.
+    """Return the layout, recognised where none is given, and its files in the folder.
 
-    Raises UserError for a folder that has no file of it, with what it has and the layout that is nearest.
+    Raises UserError for a folder without such a file; the message says what the folder has and which layout is nearest.
     """
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
@@ -86,7 +86,7 @@ def _has_files(layout: Layout, folder: Path, databases_dir: Path | None) -> bool
 
 
 def _what_it_has(folder: Path) -> str:
-    """The first of its files, and the layout whose summary names one most like them."""
+    """Return words for the first of its files, and the layout whose summary names one most like them."""
     names = [path.name for place in places(folder) for path in sorted(place.iterdir()) if path.is_file()]
     if not names:
         return "it holds no file"

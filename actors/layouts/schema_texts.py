@@ -1,4 +1,4 @@
-"""Data sets that have the text of CREATE TABLE statements with each question, in the place of databases."""
+"""Data sets that have the text of CREATE TABLE statements with each question, in place of databases."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from floe.actors.records.record_files import Record, read_records
 from floe.configs.errors import UserError
 
 TEXT_FIELDS = ("sql_context", "context", "schema", "create_table", "ddl")  # Gretel's, sql-create-context's, others'
-INSTRUCTION, OUTPUT = "instruction", "output"  # NSText2SQL's, of which the instruction has schema and question
+INSTRUCTION, OUTPUT = "instruction", "output"  # NSText2SQL, whose instruction holds schema and question
 _CREATES = re.compile(r"\bcreate\s+(temp(orary)?\s+)?(table|view)\b", re.IGNORECASE)
-# Between the two stands a line such as "-- Using valid SQLite, answer the following questions for the tables above."
+# Between schema and question stands a line such as "-- Using valid SQLite, answer the following questions for the
+# tables above."
 _INSTRUCTION = re.compile(
     r"(?P<schema>.*?)\n\s*--[^\n]*answer the following questions[^\n]*\n(?P<question>.*)", re.DOTALL | re.IGNORECASE
 )
@@ -24,7 +25,7 @@ _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 
 
 def records(path: Path) -> list[Record]:
-    """Return the records with the id of the database that their text makes; equal texts make one."""
+    """Return the records with the id of the database that their text makes; equal texts make one database."""
     return [_record(one) for one in read_records(path)]
 
 
@@ -45,7 +46,7 @@ def _record(record: Record) -> Record:
 
 
 def _parts(value: Mapping[str, object]) -> tuple[str, dict[str, str]]:
-    """Return the CREATE TABLE text of a record, empty without one, and what its instruction holds beside it."""
+    """Return the CREATE TABLE text of a record, empty without one, and the rest of its instruction."""
     for name in TEXT_FIELDS:
         text = value.get(name)
         if isinstance(text, str) and _CREATES.search(text):
@@ -65,12 +66,12 @@ def _database_id(text: str) -> str:
 def _is_ours(path: Path) -> bool:
     try:
         return bool(_parts(first_record(path))[0])
-    except UserError:  # the layout that has the file says what is wrong with it
+    except UserError:  # the layout that has the file reports what is wrong with it
         return False
 
 
 def _find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
-    """The files of one place whose first record has such a text; one named for the test split is that."""
+    """Return the files of one place whose first record has such a text; one named for the test split is that."""
     if databases_dir is not None:
         return ()
     files = [one for pattern in _SUFFIXES for one in files_named(folder, f"*{pattern}") if _is_ours(one)]

@@ -1,4 +1,4 @@
-"""Spider 2.0-lite: the questions over SQLite; each gold is a file, and so is what a question has to know."""
+"""Spider 2.0-lite: the questions over SQLite; each gold is a file, and so is each document that a question needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTIONS = "spider2-lite.jsonl"
 GOLDS = Path("evaluation_suite/gold/sql")
 DOCUMENTS = Path("resource/documents")
 DATABASES = ("resource/databases/spider2-localdb", "resource/databases/sqlite", "resource/databases", "databases")
-OF_SQLITE = "local"  # what their ids begin with; the others are of BigQuery and Snowflake
+OF_SQLITE = "local"  # beginnings of their ids; other questions belong to BigQuery and Snowflake
 
 
 def find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
@@ -26,7 +26,7 @@ def find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
 
 
 def records(path: Path) -> list[Record]:
-    """Return the records with their golds and the text of their documents; those of other engines have a fault."""
+    """Return the records with their golds and the text of their documents; questions of other engines have a fault."""
     return [_record(record, path.parent) for record in read_records(path)]
 
 

@@ -15,7 +15,7 @@ MAX_KEPT_FILES = 4
 
 
 def meaning_files(database: Path) -> list[Path]:
-    """Return the files in the folder of databases and beside it, whether a database has a folder of its own or not."""
+    """Return the files in the folder of databases and next to it, whether or not each database has its own folder."""
     start = 1 if has_own_folder(database) else 0
     folders = list(database.absolute().parents)[start : start + 2]
     return [path for folder in folders for path in sorted(folder.glob(PATTERN)) if not path.name.startswith(".")]
@@ -39,6 +39,6 @@ def _read(path: Path, _size_bytes: int, _mtime_ns: int) -> Mapping[str, Mapping[
     for key, text in found.items():
         parts = key.split("|")
         if len(parts) == NUM_KEY_PARTS and isinstance(text, str):
-            # Each text begins as a comment of Python does.
+            # Each text begins like a Python comment.
             meanings.setdefault(parts[0], {})[parts[1], parts[2]] = " ".join(text.lstrip("# ").split())
     return meanings

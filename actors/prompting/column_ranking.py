@@ -1,4 +1,4 @@
-"""Which columns a question is most likely about, by its words (pure)."""
+"""Ranks columns by how likely a question is about them, from its words (pure)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from floe.actors.databases.schemas import Column, ColumnName, TableSchema
 
-# What each kind of evidence counts; chosen on the databases that Spider's preparation holds back as `tune`.
+# The score of each kind of evidence; chosen on the databases that Spider's preparation holds back as `tune`.
 NAMED_IN_FULL = 3.0  # the name's words stand one after the other in the question
-SHARED_WORDS = 2.0  # times the share of the name's words, the rare ones counting most
+SHARED_WORDS = 2.0  # times the share of the name's words that match; rare words count most
 DESCRIBED_WORDS = 1.0
-WORD_WITHIN = 0.6  # a word of the question is a part of the name, as in `frpmcount`, or begins as one of its words
-OF_ITS_TABLE = 1.0  # times what the table's own name scores
-NAMES_ITS_ROWS = 0.4  # what an answer mostly shows of a table that the question is about
+WORD_WITHIN = 0.6  # a word of the question is a part of the name, such as `frpmcount`, or begins like one of its words
+OF_ITS_TABLE = 1.0  # times the table's own score
+NAMES_ITS_ROWS = 0.4  # what an answer usually shows of a table that the question is about
 NAMING_WORDS = frozenset({"name", "title"})
 MIN_PART_CHARS = 4
 
@@ -59,7 +59,7 @@ def _said(column: Column) -> str:
 
 
 def _weights(tables: Sequence[TableSchema]) -> Mapping[str, float]:
-    """The fewer columns and tables have a word in their names, the more it tells."""
+    """Return each word's weight: the fewer columns and tables have it in their names, the more it tells."""
     names = [name for table in tables for name in (table.name, *(column.name for column in table.columns))]
     counts = Counter(word for name in names for word in set(words_of(name)))
     return {word: math.log(1 + len(names) / count) for word, count in counts.items()}
@@ -78,7 +78,7 @@ def _name_score(words: Sequence[str], asked: Sequence[str], text: str, weights: 
 
 
 def _shared(words: Iterable[str], asked: Sequence[str], weights: Mapping[str, float]) -> float:
-    """The share of the words, by weight, that the question has."""
+    """Return the share of the words, by weight, that the question has."""
     known = set(words)
     whole = sum(weights.get(word, 1.0) for word in known)
     return sum(weights.get(word, 1.0) for word in known.intersection(asked)) / whole if whole else 0.0

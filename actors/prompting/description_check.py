@@ -1,4 +1,4 @@
-"""Finds what is wrong with the column descriptions that BIRD's databases carry: CSV files, one a table."""
+"""Finds what is wrong with the column descriptions of BIRD's databases: CSV files, one for each table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from floe.actors.prompting.description_files import description_files, read_desc
 
 
 def description_faults(folder: Path, tables: Collection[str]) -> list[str]:
-    """A line, with file and row, for each fault of `<folder>/*.csv`. `tables` are the database's, empty when unknown.
+    """Return a line, with file and row, for each fault of `<folder>/*.csv`. `tables` are the database's, empty when
+    unknown.
 
-    Rows are counted as a spreadsheet does, from 1, the header's.
+    Rows are counted as a spreadsheet does: the header is row 1.
     """
     names = {table.casefold() for table in tables}
     faults = []

@@ -1,4 +1,4 @@
-"""One CSV file of column descriptions: what of it can be read is, and the rest is said."""
+"""Reads one CSV file of column descriptions: keeps what can be read, and reports the rest."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ NAME, FULL_NAME, DESCRIPTION, VALUES = (
     "value_description",
 )
 COLUMNS = (NAME, FULL_NAME, DESCRIPTION, "data_format", VALUES)
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what a spreadsheet's "Unicode text" begins with
-MAX_CELL_CHARS = 2**20  # the csv module's own limit is an eighth of that
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # the beginning of a spreadsheet's "Unicode text"
+MAX_CELL_CHARS = 2**20  # eight times the csv module's own limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescriptionFile:
-    """`rows` by the heading's names, in lower case, each cell on one line, with their numbers; the heading is row 1."""
+    """`rows` by the heading's names in lower case, each cell on one line, with row numbers; the heading is row 1."""
 
     rows: tuple[tuple[int, dict[str, str]], ...]
-    faults: tuple[str, ...]  # what could not be read, each beginning with its row
-    remarks: tuple[str, ...] = ()  # what is not as it should be, and is read all the same
+    faults: tuple[str, ...]  # what could not be read; each entry begins with its row
+    remarks: tuple[str, ...] = ()  # what is not as it should be, and is read nevertheless
 
 
 def description_files(folder: Path) -> list[Path]:
-    """Return the CSV files of a folder of descriptions; none where there is no such folder."""
+    """Return the CSV files of a folder of descriptions; empty where there is no such folder."""
     if not folder.is_dir():
         return []
-    # Archives made on a Mac bring a hidden file along for each.
+    # Archives made on a Mac contain a hidden file for each.
     return sorted(one for one in folder.iterdir() if one.suffix.lower() == ".csv" and not one.name.startswith("."))
 
 
@@ -53,7 +53,7 @@ def read_description_file(path: Path) -> DescriptionFile:
             f"row {row}: a quote that is never closed or not the end of its cell ({error}): read line by line"
         )
     names = [name.strip().lower() for name in table[0]]
-    if NAME not in names and FULL_NAME in names:  # of a person's own file
+    if NAME not in names and FULL_NAME in names:  # name in a person's own file
         names[names.index(FULL_NAME)] = NAME
     if NAME not in names:
         return DescriptionFile(rows=(), faults=(*faults, f"row 1: there is no column {NAME}: nothing of it is read"))
@@ -68,12 +68,12 @@ def read_description_file(path: Path) -> DescriptionFile:
 
 
 def described_text(row: dict[str, str]) -> str:
-    """Return what a row says of its column: `description` is what people call it in files of their own."""
+    """Return what a row says of its column: people's own files call it `description`."""
     return row.get(DESCRIPTION) or row.get("description") or row.get(FULL_NAME, "")
 
 
 def _text(raw: bytes) -> tuple[str, list[str]]:
-    """UTF-16 where it begins with its mark; else UTF-8, and Windows-1252 where it is not, as BIRD's other files are."""
+    """Return the text: UTF-16 where it begins with its mark; otherwise UTF-8, or Windows-1252, as in BIRD's files."""
     remarks = []
     if raw.startswith(UTF_16):
         text = raw.decode("utf-16", "replace")
@@ -88,7 +88,7 @@ def _text(raw: bytes) -> tuple[str, list[str]]:
 
 
 def _row_at(text: str) -> int:
-    """Number of the row that follows on `text`; a quoted cell may hold line breaks."""
+    """Return the number of the row after `text`; a quoted cell may hold line breaks."""
     try:
         num_rows = sum(1 for _ in csv.reader(io.StringIO(text.replace("\0", ""), newline="")))
     except csv.Error:
@@ -97,7 +97,7 @@ def _row_at(text: str) -> int:
 
 
 def _line_by_line(text: str, separator: str) -> tuple[list[list[str]], int]:
-    """Each line as a row of its own, so that an open quote swallows no other; and the number of the first such line."""
+    """Read each line as one row, so that an open quote swallows no other; return the first such line's number too."""
     lines = [line for line in text.split("\n") if line.strip()]
     rows = [next(csv.reader([line], delimiter=separator)) for line in lines]
     first_open = next((number for number, line in enumerate(lines, start=1) if not _is_closed(line, separator)), 1)

@@ -1,6 +1,6 @@
-"""Reads BIRD's column descriptions: `database_description/*.csv` beside a database, one file per table.
+"""Reads BIRD's column descriptions: `database_description/*.csv` next to a database, one file per table.
 
-What they don't describe, a file of column meanings may, one for all databases.
+A file of column meanings, one for all databases, may add what they don't describe.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Description:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptions:
     by_column: dict[ColumnName, Description]
-    unmatched: tuple[str, ...]  # what is wrong with a file or names nothing of the database, as "<file>, row <n>: ..."
+    unmatched: tuple[str, ...]  # what is wrong with a file or unknown to the database, as "<file>, row <n>: ..."
 
 
 def read_descriptions(database: Path, tables: Sequence[TableSchema]) -> Descriptions:
-    """Return the descriptions that come with a database; none where there are none.
+    """Return the descriptions that come with a database; empty where it has none.
 
-    Tables and columns are found without regard to case, spaces and signs. A file that can't be understood costs
-    nothing but what it describes, and is said. Raises UserError for one that can't be read.
+    Tables and columns are found without regard to case, spaces and signs. A faulty file costs only what it describes,
+    and is reported. Raises UserError for a file that can't be read.
     """
     folder = database.parent / FOLDER
     by_column: dict[ColumnName, Description] = {}
@@ -75,7 +75,7 @@ def read_descriptions(database: Path, tables: Sequence[TableSchema]) -> Descript
 
 
 def described(tables: Sequence[TableSchema], descriptions: Descriptions, *, values: bool) -> tuple[TableSchema, ...]:
-    """The tables with their columns' descriptions, and with those of the values where wanted."""
+    """Return the tables with their columns' descriptions, and with those of the values where wanted."""
 
     def described_column(table: TableSchema, column: Column) -> Column:
         found = descriptions.by_column.get(ColumnName(table.name, column.name))
@@ -98,7 +98,7 @@ def _read(path: Path) -> DescriptionFile:
 
 
 def _meanings(path: Path, database: Path, tables: Sequence[TableSchema]) -> tuple[dict[ColumnName, str], list[str]]:
-    """What the file says of this database's columns, and what of that names none of them."""
+    """Return what the file says of this database's columns, and which entries match none of them."""
     try:
         by_database = read_meanings(path)
     except (OSError, ValueError) as fault:
@@ -126,6 +126,6 @@ def _plain(name: str) -> str:
 
 
 def _without_heading(text: str) -> str:
-    """BIRD opens most value descriptions with the words `commonsense evidence:`."""
+    """Return the text without `commonsense evidence:`, with which BIRD opens most value descriptions."""
     heading, _, rest = text.partition(":")
     return rest.strip() if heading.strip().lower() == "commonsense evidence" else text

@@ -1,4 +1,4 @@
-"""Values that a search by words misses: signs, stop words, other scripts, endings and forms of dates (pure)."""
+"""Finds values that a search by words misses: signs, stop words, other scripts, endings and forms of dates (pure)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date
 from itertools import chain
 
 MIN_STEM_CHARS = 4
-MIN_STEM_SHARE = 0.6  # of the longer of two words, that both have to begin with
+MIN_STEM_SHARE = 0.6  # share of the longer of two words; both have to begin with it
 MAX_FEW_VALUES = 60  # distinct texts of a column in which another ending is looked for
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -39,24 +39,24 @@ _DAY_FIRST = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\
 
 
 def is_odd(value: str, stop_words: frozenset[str]) -> bool:
-    """Whether no search by words finds it: one character, nothing but stop words, or a script without spaces."""
+    """Return whether no search by words finds it: one character, only stop words, or a script without spaces."""
     words = re.findall(r"\w+", value.lower())
     return len(value.strip()) == 1 or stop_words.issuperset(words) or has_no_spaces(value)
 
 
 def has_no_spaces(text: str) -> bool:
-    """Whether the text is in a script that does not divide words, such as Chinese, Japanese or Thai."""
+    """Return whether the text is in a script that does not divide words, such as Chinese, Japanese or Thai."""
     return not text.isascii() and any(
         unicodedata.name(one, "").startswith(_UNDIVIDED) for one in text if ord(one) > LAST_DIVIDED
     )
 
 
-LAST_DIVIDED = 0x0E00  # no script before Thai goes without spaces
+LAST_DIVIDED = 0x0E00  # scripts before Thai all use spaces
 _UNDIVIDED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "HANGUL")
 
 
 class OddValues:
-    """Looks up those that a text names, without a look at each value for each text where that can be."""
+    """Looks up the values that a text names, where possible without comparing each value with each text."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._by_word: dict[str, list[str]] = {}
@@ -74,7 +74,7 @@ class OddValues:
                 self._by_word.setdefault(plain, []).append(value)
 
     def named(self, text: str) -> list[str]:
-        """Return those in quotes, those that stand as a sign or a word in the same letters, those within a script."""
+        """Return values in quotes, those that stand as a sign or word in the same letters, and those in a script."""
         quoted = {found["text"].strip().casefold() for found in _QUOTED.finditer(text)}
         found = [value for one in sorted(quoted) for value in self._by_folded.get(one, ())]
         first_words = set(_FIRST_WORD.findall(text))
@@ -87,12 +87,12 @@ class OddValues:
 
 
 def _may_be_value(word: str, first_words: set[str]) -> bool:
-    """A word in small letters, or the first of a sentence, is most often no value: `it`, `no`, `I`."""
+    """Return whether it may be a value: words in small letters or first in a sentence mostly aren't: `it`, `no`."""
     return not word.islower() and word not in ("I", "A") and word not in first_words
 
 
 class WordEndings:
-    """Values of one word, by their beginnings."""
+    """Values of one word, found by how they begin."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._by_start: dict[str, list[str]] = {}
@@ -102,7 +102,7 @@ class WordEndings:
                 self._by_start.setdefault(plain[:MIN_STEM_CHARS], []).append(value)
 
     def alike(self, text: str) -> list[str]:
-        """Return those that share their beginning with a word of the text: Operational for operating."""
+        """Return the values that share their beginning with a word of the text: Operational for operating."""
         words = dict.fromkeys(word.casefold() for word in _WORD.findall(text) if len(word) >= MIN_STEM_CHARS)
         alike = (
             value
@@ -120,7 +120,7 @@ def _is_alike(value: str, word: str) -> bool:
 
 
 def dates_otherwise(text: str) -> list[str]:
-    """Return each date of the text in the other forms that databases keep."""
+    """Return each date of the text in the other forms that databases use."""
     return list(dict.fromkeys(form for day in _dates(text) for form in _forms(day)))
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Stands within a control token's text while the chat template is rendered; Unicode has it for internal use alone.
+# A mark within a control token's text while the chat template is rendered; Unicode reserves it for internal use.
 _SPLIT = "\ufdd0"
 
 
 class PlainText:
-    """`guarded` before the chat template, `token_ids` of what it has rendered."""
+    """Handles text in two acts: `guarded` before the chat template, `token_ids` of what the template has rendered."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         template = str(tokenizer.chat_template)
-        # What is added and no control token, such as a run of spaces, stays one token.
+        # An added token that is no control token, such as a run of spaces, stays one token.
         added = {
             one.content for one in tokenizer.added_tokens_decoder.values() if one.special or one.content in template
         }
@@ -31,7 +31,7 @@ class PlainText:
         return self._control.sub(lambda found: found.group()[0] + _SPLIT + self.guarded(found.group()[1:]), plain)
 
     def token_ids(self, rendered: str) -> tuple[int, ...]:
-        """Return the tokens of a text with marks: as if they were not there, but for the control tokens they split."""
+        """Return the tokens of a text as if its marks were not there, except for the control tokens that they split."""
         ids: list[int] = []
         for part in rendered.split(_SPLIT):
             ids += self._tokenizer(part, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Questions to prompt tokens, with the model's own tokenizer and chat template, within a budget of tokens."""
+"""Encodes questions as prompt tokens, with the model's own tokenizer and chat template, within a budget of tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ColumnsOfGold = Callable[[Sequence[TableSchema]], frozenset[ColumnName]]
 
-MAX_OPEN_INDICES = 128  # each holds a file open
+MAX_OPEN_INDICES = 128  # each one holds a file open
 
 
 class PromptEncoder:
@@ -62,12 +62,12 @@ class PromptEncoder:
 
     @cached_property
     def answer_start(self) -> str:
-        """What each prompt ends with of the answer; it is glued in front of a completion before it is read."""
+        """The part of the answer that ends each prompt; it is put back in front of a completion before that is read."""
         return self._rendered(prompts.messages("", "", "", self._settings.style)).answer_start
 
     @property
     def unmatched_descriptions(self) -> tuple[str, ...]:
-        """What the descriptions read so far say of no table or column of their database."""
+        """Descriptions read so far that match no table or column of their database."""
         return tuple(self._unmatched_descriptions)
 
     @property
@@ -76,30 +76,30 @@ class PromptEncoder:
         return tuple(self._left_out)
 
     def prompt(self, question: Question) -> tuple[int, ...]:
-        """Tokens of a prompt for evaluation. Raises ValueError for one that was refused."""
+        """Return the tokens of a prompt for evaluation. Raises ValueError for a prompt that was refused."""
         return _accepted(self.encoded(question), question)
 
     def training_prompt(self, question: Question) -> tuple[int, ...]:
-        """Tokens of a prompt for training. Raises ValueError for one that was refused."""
+        """Return the tokens of a prompt for training. Raises ValueError for a prompt that was refused."""
         return _accepted(self.encoded_for_training(question), question)
 
     def encoded(self, question: Question) -> EncodedPrompt:
-        """The prompt for evaluation, made without a look at the gold; columns of values that it names are kept."""
+        """Return the prompt for evaluation, made without the gold; columns with values that the question names stay."""
         return self._encode(question.database_id, question.text, question.evidence)
 
     def encoded_for_training(self, question: Question) -> EncodedPrompt:
-        """The prompt for training: where columns have to go, those of the gold are kept."""
+        """Return the prompt for training: where columns have to go, those of the gold are kept."""
         of_gold = partial(gold_columns, question.gold_sql)
         return self._encode(question.database_id, question.text, question.evidence, of_gold)
 
     def answer(self, sql: str) -> tuple[int, ...]:
-        """Tokens of the answer that the warm start teaches, the end token included."""
+        """Return the tokens of the answer that the warm start teaches, the end token included."""
         style, guarded = self._settings.style, self._plain.guarded
         text = prompts.answer_text(guarded(sql), style, guarded(what_is_read(sql)) if style == "tagged" else "")
         return (*self._plain.token_ids(text), self._tokenizer.eos_token_id)
 
     def text(self, token_ids: tuple[int, ...]) -> str:
-        """What the model sees, special tokens included."""
+        """Return what the model sees, special tokens included."""
         text = self._tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(text)
 
@@ -159,7 +159,7 @@ class PromptEncoder:
 
 
 def _accepted(encoded: EncodedPrompt, question: Question) -> tuple[int, ...]:
-    """A refused prompt must not reach the engine, which would leave the completion too little room."""
+    """Return the prompt unless it was refused: a refused one must not reach the engine and cramp the completion."""
     if encoded.refused:
         raise ValueError(f"the prompt of question {question.question_id} has {encoded.num_tokens} tokens, too many")
     return encoded.token_ids

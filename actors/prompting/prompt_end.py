@@ -1,4 +1,4 @@
-"""What a prompt ends with: the template and the style may each open a thought, and only one of them may (pure).
+"""Settles how a prompt ends: template and style can each open a thought, and only one of them may do so (pure).
 
 | template ends with | compact | tagged | arctic |
 | --- | --- | --- | --- |
@@ -17,7 +17,7 @@ from floe.actors.prompting.prompts import Style, prefill
 
 _OPENED = re.compile(r"<think>\s*\Z")
 _CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
-_CLOSING = "\n\n</think>\n\n"  # what Qwen3's template has for an answer without a thought
+_CLOSING = "\n\n</think>\n\n"  # Qwen3's template for an answer without a thought
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class PromptEnd:
     """A rendered prompt that the answer follows, and the part of its end that belongs to the answer."""
 
     text: str
-    answer_start: str  # glued in front of a completion before anything is read in it
+    answer_start: str  # put in front of a completion before anything is read in it
 
 
 def with_answer_start(rendered: str, style: Style) -> PromptEnd:
-    """Return what the chat template rendered, generation prompt included, with the start of an answer in the style."""
+    """Return the chat template's output, generation prompt included, with the start of an answer in the style."""
     wanted = prefill(style)
     if opened := _OPENED.search(rendered):
         if not wanted:

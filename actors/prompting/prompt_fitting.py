@@ -1,4 +1,4 @@
-"""The largest form of a prompt that keeps within a budget of tokens (pure)."""
+"""Finds the largest form of a prompt that keeps within a budget of tokens (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tables = Sequence[TableSchema]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedPrompt:
-    """One prompt, and what it lacks to fit. `refused`: even the smallest form, which it holds then, does not."""
+    """One prompt, and what was trimmed from it. `refused`: even its smallest form, the one held here, is too long."""
 
     token_ids: tuple[int, ...]
     num_whole_tokens: int  # with nothing trimmed
@@ -28,7 +28,7 @@ class EncodedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnOrder:
-    """`kept` are never dropped; of `others` the last ones go first. What joins the tables of those left stays."""
+    """An order for dropping columns: `kept` never go; of `others` the last go first. Columns of joins stay."""
 
     kept: Collection[ColumnName]
     others: Sequence[ColumnName]
@@ -40,7 +40,7 @@ def fitted_prompt(
     max_tokens: int | None,
     column_order: Callable[[], ColumnOrder],
 ) -> EncodedPrompt:
-    """The first of the trimming's steps that fits; of the last one, the form with most columns.
+    """Return the first of the trimming's steps that fits; of the last step, the form with the most columns.
 
     `column_order` is asked for in the last step alone. Without `max_tokens` everything fits.
     """
@@ -80,7 +80,7 @@ def fitted_prompt(
 
 
 def _most(fewest: int, limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from `fewest` to below `limit` found to fit by halving, `fewest` where none is."""
+    """Return the largest number from `fewest` to below `limit` found to fit by halving; `fewest` where none fits."""
     low, high = fewest, max(limit, fewest)
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""What the model is asked, and the form of an answer (pure)."""
+"""The text that the model is asked, and the form of an answer (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from floe.actors.databases.schemas import Column, TableSchema, shown_name, shown
 Style = Literal["compact", "tagged", "arctic"]
 
 MAX_KEPT_TABLES = 2_000  # texts of tables: most come again with each question of their database
-MAX_SHOWN_VALUES = 6  # of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
+MAX_SHOWN_VALUES = 6  # values of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
 
 _COMPACT_SYSTEM = "You write one SQLite query that answers the question."
 
@@ -54,7 +54,7 @@ the query
 
 
 def messages(question: str, evidence: str, schema: str, style: Style) -> list[dict[str, str]]:
-    """The chat of one question over a `schema_text`; external knowledge before the question, as the method has it."""
+    """Return the chat of one question over a `schema_text`; external knowledge comes first, as in the method."""
     asked = f"{evidence}\n{question}" if evidence else question
     if style != "arctic":
         return [
@@ -68,19 +68,19 @@ def messages(question: str, evidence: str, schema: str, style: Style) -> list[di
 
 
 def schema_text(tables: Sequence[TableSchema], style: Style) -> str:
-    """The tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
+    """Return the tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
     if style != "arctic":
         return "\n".join(f"{shown_name(table.name)}({_names(c.name for c in table.columns)})" for table in tables)
     return "\n\n".join(_create_table(table) for table in tables)
 
 
 def prefill(style: Style) -> str:
-    """What stands at the start of the answer already; glued back before extraction."""
+    """Return the start of the answer that the prompt contains already; it is put back before extraction."""
     return {"compact": "", "tagged": "<think>", "arctic": "<think>\n"}[style]
 
 
 def answer_text(sql: str, style: Style, reads: str = "") -> str:
-    """The answer that the warm start teaches, after the prefill; `reads` is the thought of the tagged style."""
+    """Return the answer that the warm start teaches, after the prefill; `reads` is the thought of the tagged style."""
     match style:
         case "compact":
             return sql
@@ -91,7 +91,7 @@ def answer_text(sql: str, style: Style, reads: str = "") -> str:
 
 
 def stop_texts(style: Style) -> tuple[str, ...]:
-    """Texts that end a completion, beside the end token."""
+    """Return texts that end a completion, in addition to the end token."""
     return () if style == "compact" else ("</answer>",)
 
 
@@ -114,7 +114,7 @@ def _create_table(table: TableSchema) -> str:
 
 
 def _on_few_lines(parts: Sequence[tuple[str, str]]) -> str:
-    """The parts one after the other; a comment ends its line."""
+    """Join the parts; a comment ends its line."""
     text = ""
     for number, (part, said) in enumerate(parts):
         comma = "," if number + 1 < len(parts) else ""
@@ -127,21 +127,21 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _said(column: Column) -> str:
-    """The comment behind a column: what it means, and values of it."""
+    """Return the comment behind a column: what it means, and values of it."""
     comment = "; ".join(part for part in (_description(column), column.value_description) if part)
     said = ", ".join(part for part in (comment, _values(column)) if part)
     return f" -- {said}" if said else ""
 
 
 def _description(column: Column) -> str:
-    """Empty where it but repeats the column's name, also with spaces as `_` or left out."""
+    """Return the description; empty where it only repeats the column's name, also with spaces as `_` or left out."""
     text = column.description
     repeats = {text.lower(), text.lower().replace(" ", "_"), text.lower().replace(" ", "")}
     return "" if column.name.lower() in repeats else text
 
 
 def _values(column: Column) -> str:
-    """Values that the question names, then examples."""
+    """Return values that the question names, then examples."""
     most = max(MAX_SHOWN_VALUES, len(column.examples))
     shown = list(dict.fromkeys((*column.matches, *column.examples)))[:most]
     return f"example: [{', '.join(shown)}]" if shown else ""

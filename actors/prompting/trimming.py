@@ -11,17 +11,17 @@ from floe.actors.databases.schemas import Column, ColumnName, TableSchema, liter
 
 
 class Trimming(StrEnum):
-    """What a prompt lacks, from mild to hard: each step keeps what the one before took."""
+    """A step of trimming a prompt, from mild to hard: each step keeps out what the one before removed."""
 
     NONE = "none"
-    EXAMPLES = "examples"  # the sampled ones; values that the question names stay
+    EXAMPLES = "examples"  # the sampled values; values that the question names stay
     DESCRIPTIONS = "descriptions"
-    TYPES = "types"  # and the line that each column has of its own
+    TYPES = "types"  # and the column's separate line
     COLUMNS = "columns"
 
 
 def with_matches(tables: Sequence[TableSchema], hits: Iterable[tuple[ColumnName, str]]) -> tuple[TableSchema, ...]:
-    """The tables with the values that the question names put to their columns, in the hits' order."""
+    """Return the tables with the values that the question names added to their columns, in the hits' order."""
     matches: dict[ColumnName, list[str]] = {}
     for name, value in hits:
         matches.setdefault(name, []).append(literal(value))
@@ -40,7 +40,7 @@ def with_matches(tables: Sequence[TableSchema], hits: Iterable[tuple[ColumnName,
 
 
 def trimmed(tables: Sequence[TableSchema], trimming: Trimming) -> tuple[TableSchema, ...]:
-    """The tables without what the step takes from each column; `with_columns` takes columns."""
+    """Return the tables without what the step removes from each column; `with_columns` removes columns."""
     if trimming is Trimming.NONE:
         return tuple(tables)
     is_terse = trimming not in (Trimming.EXAMPLES, Trimming.DESCRIPTIONS)
@@ -56,7 +56,7 @@ def trimmed(tables: Sequence[TableSchema], trimming: Trimming) -> tuple[TableSch
 
 
 def with_columns(tables: Sequence[TableSchema], kept: Collection[ColumnName]) -> tuple[TableSchema, ...]:
-    """The tables with the kept columns alone, and with the keys between these; a table that keeps none goes."""
+    """Return the tables with the kept columns alone, and with the keys between these; a table that keeps none goes."""
     names = {table.name: {column.name for column in _kept(table, kept)} for table in tables}
 
     def has(table: str, columns: Iterable[str]) -> bool:
@@ -83,9 +83,10 @@ def column_names(tables: Sequence[TableSchema]) -> list[ColumnName]:
 
 
 def with_keys(tables: Sequence[TableSchema], chosen: Collection[ColumnName]) -> frozenset[ColumnName]:
-    """The chosen columns and what joins their tables: primary keys, and the keys on the shortest way between them.
+    """Return the chosen columns and what joins their tables: primary keys, and the keys on the shortest way between
+    them.
 
-    Tables on such a way keep the columns of its keys alone.
+    Tables on such a way keep only the columns of its keys.
     """
     picked = {name.table for name in chosen}
     joined = {ColumnName(table.name, name) for table in tables if table.name in picked for name in table.primary_key}
@@ -93,7 +94,7 @@ def with_keys(tables: Sequence[TableSchema], chosen: Collection[ColumnName]) -> 
 
 
 def _ways_between(tables: Sequence[TableSchema], picked: Collection[str]) -> set[ColumnName]:
-    """The key columns along shortest ways that connect each picked table to those before it."""
+    """Return the key columns along shortest ways that connect each picked table to those before it."""
     links: dict[str, list[tuple[str, frozenset[ColumnName]]]] = {}
     for table in tables:
         for key in table.foreign_keys:
@@ -113,7 +114,7 @@ def _ways_between(tables: Sequence[TableSchema], picked: Collection[str]) -> set
 def _way(
     links: Mapping[str, Sequence[tuple[str, frozenset[ColumnName]]]], start: str, goals: Collection[str]
 ) -> set[ColumnName]:
-    """The key columns of a shortest way from `start` to one of `goals`; none where there is no way."""
+    """Return the key columns of a shortest way from `start` to one of `goals`; empty where there is no way."""
     reached: dict[str, frozenset[ColumnName]] = {start: frozenset()}
     waiting = deque([start])
     while waiting:

@@ -1,4 +1,4 @@
-"""A BM25 index over the texts of a database's cells, kept on disk for as long as the database stays the same."""
+"""A BM25 index over the texts of a database's cells, kept on disk while the database stays the same."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it would write a line fo
 
 HITS_PER_QUERY = 10
 WORD = r"(?u)\w+"
-STOP_WORDS = "english"  # Lucene's list, as in the method: else a value such as `OF` is a hit for most questions
+STOP_WORDS = "english"  # Lucene's list, as in the method: otherwise a value such as `OF` is a hit for most questions
 ODD_WORDS = frozenset(bm25s.stopwords.STOPWORDS_EN)
 COMPLETE_MARK = "floe-complete"
 LEFT_OUT_FILE = "left-out.json"  # a sentence for each table or column that could not be read
 ODD_VALUES_FILE = "odd-values.json"
-MAX_ODD_VALUES = 20_000  # of each kind: they are gone through for every question
+MAX_ODD_VALUES = 20_000  # values of each kind: every question goes through all of them
 FORMAT = (
     3,
     ReadingSettings().max_text_rows,
     ReadingSettings().max_texts,
     MAX_CHARS,
-    sqlite3.sqlite_version,  # another one may read a table that this one leaves out
-)  # an index made otherwise is not taken
+    sqlite3.sqlite_version,  # another version may read a table that this one leaves out
+)  # an index made in another way is not accepted
 
 
 Columns = list[ColumnName]
 
 
 class ValueIndex:
-    """The values of one database, searched by the text of a question. Read from disk as it is used."""
+    """The values of one database, searched by the text of a question; the files are read as needed."""
 
     def __init__(self, folder: Path) -> None:
         left_out = folder / LEFT_OUT_FILE  # an index of an earlier version has none
@@ -60,7 +60,7 @@ class ValueIndex:
         self._bm25 = None if is_empty else bm25s.BM25.load(folder, mmap=True, load_corpus=True, show_progress=False)
 
     def search(self, text: str, max_hits: int) -> list[tuple[ColumnName, str]]:
-        """Columns with a value of theirs that the text names, the best first."""
+        """Return columns with a value that the text names, the best first."""
         found = self._found_by_words(text)
         for value, columns in self._odd.named(text):
             found.setdefault(value, columns)
@@ -78,10 +78,10 @@ class ValueIndex:
 
 
 class OtherValues:
-    """What a search by words misses, with its columns: see `odd_values.py`."""
+    """Values that a search by words misses, with their columns: see `odd_values.py`."""
 
     def __init__(self, odd: Mapping[str, Columns], dates: Mapping[str, Columns], few: Mapping[str, Columns]) -> None:
-        """`few` are single words of columns that have few."""
+        """Take the values; `few` are single words of columns that have few."""
         self.kinds = {"odd": odd, "dates": dates, "few": few}
         self._odd, self._endings = OddValues(odd), WordEndings(few)
 
@@ -104,7 +104,7 @@ class OtherValues:
         return cls(**json.loads(path.read_text()))
 
     def named(self, text: str) -> Iterator[tuple[str, Columns]]:
-        """Yield those that the text names, the surest first."""
+        """Yield the values that the text names, the surest first."""
         for kind, values in (
             ("odd", self._odd.named(text)),
             ("dates", dates_otherwise(text)),
@@ -114,7 +114,7 @@ class OtherValues:
 
 
 def value_index(database: Path, home: Path) -> ValueIndex:
-    """The index of a database as it is now, made below `home` where there is none yet. Raises UserError."""
+    """Return the index of the database's present state, made below `home` where there is none. Raises UserError."""
     folder = home / f"{database.stem}-{_state(database)}"
     if not (folder / COMPLETE_MARK).exists():
         _make(database, folder)
@@ -122,7 +122,7 @@ def value_index(database: Path, home: Path) -> ValueIndex:
 
 
 def _make(database: Path, folder: Path) -> None:
-    """Writes beside and renames, so that an interrupted index is never taken for one; drops those of earlier states."""
+    """Write under a temporary name and rename, so that a partial index never counts; drop those of earlier states."""
     columns_of_value: dict[str, Columns] = {}
     found = find_texts(database)
     for name, value in found.texts:
@@ -157,20 +157,20 @@ def _make(database: Path, folder: Path) -> None:
 
 
 def question_words(text: str) -> list[str]:
-    """Return the words that are searched, as the library's tokenizer does, which makes progress bars for it."""
+    """Return the words to search for, as the library's tokenizer does, which makes progress bars for it."""
     return [word for word in re.findall(WORD, text.lower()) if word not in ODD_WORDS]
 
 
 def best_numbers(bm25: bm25s.BM25, queries: Sequence[Sequence[int]]) -> set[int]:
-    """Return the numbers of the values that are among the best of some query, of equal ones the first.
+    """Return the numbers of the values that are among the best of some query; of equal values the first.
 
-    The queries are parts of one question: what each of its words adds to a value's score is looked up once, and only
-    of values that have one of its words. The library's own search does both anew for each query and all values.
+    The queries are parts of one question: what each of its words adds to a value's score is looked up once, and only of
+    values that have one of its words. The library's own search does both anew for each query and all values.
     """
     words = sorted({word for query in queries for word in query})
     if not words:
         return set()
-    # Without the memory map's own type, which makes each slice five times as slow.
+    # A plain array in place of the memory map's type, which makes each slice five times as slow.
     added, numbers, starts = (np.asarray(bm25.scores[name]) for name in ("data", "indices", "indptr"))
     spans = [slice(starts[word], starts[word + 1]) for word in words]
     with_a_word = np.unique(np.concatenate([numbers[span] for span in spans]))
@@ -188,7 +188,7 @@ def best_numbers(bm25: bm25s.BM25, queries: Sequence[Sequence[int]]) -> set[int]
 
 
 def _put_in_place(beside: Path, folder: Path) -> None:
-    """Replaces what is damaged; an index that another process has made in the meantime stays."""
+    """Replace a damaged index; an index that another process has made in the meantime stays."""
     if not (folder / COMPLETE_MARK).exists():
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -200,7 +200,7 @@ def _put_in_place(beside: Path, folder: Path) -> None:
 
 
 def _state(database: Path) -> str:
-    """Names the file's present state by its place, size and times; hashing gigabytes would hold up every start."""
+    """Name the file's present state by its place, size and times; hashing gigabytes would delay every start."""
     files = [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
     states = [(file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) for file in map(os.stat, files)]
     return xxh3_128_hexdigest(repr((FORMAT, str(database.resolve()), states)).encode())[:16]

@@ -1,4 +1,4 @@
-"""The columns that a gold query uses, from its parsed SQL."""
+"""Finds the columns that a gold query uses, from its parsed SQL."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sqlglot.errors import SqlglotError
 from floe.actors.databases.schemas import ColumnName, TableSchema
 from floe.cluster.databases.dialect import DIALECT
 
-logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # the parser warns of SQL that it takes for a mere command
 
 
 def gold_columns(golds: Sequence[str], tables: Sequence[TableSchema]) -> frozenset[ColumnName]:
-    """Every column that one of the golds may read: rather too many than too few.
+    """Return every column that one of the golds may read: rather too many than too few.
 
-    A column without its table's name counts for each table of the query that has it, `*` for all of their columns, and
-    a table of which no column is named for its first one. A gold that can't be parsed counts for the columns and
-    tables whose names are among its words.
+    A column without its table's name counts for each table of the query that has it. `*` counts for all columns of
+    these tables. A table of which no column is named counts for its first column. A gold that can't be parsed counts
+    for the columns and tables whose names are among its words.
     """
     return frozenset(name for gold in golds for name in _used(gold, tables))
 
 
 def gold_texts(sql: str) -> frozenset[str]:
-    """Return the texts that a query compares with, none for SQL that can't be parsed."""
+    """Return the texts that a query compares with; empty for SQL that can't be parsed."""
     try:
         tree = sqlglot.parse_one(sql, dialect=DIALECT)
     except SqlglotError:
@@ -38,7 +38,7 @@ def gold_texts(sql: str) -> frozenset[str]:
 
 
 def what_is_read(gold: str) -> str:
-    """The query's tables and columns, as one line of thought; empty for SQL that can't be parsed."""
+    """Return the query's tables and columns as one line of thought; empty for SQL that can't be parsed."""
     try:
         tree = sqlglot.parse_one(gold, dialect=DIALECT)
     except SqlglotError:
@@ -77,7 +77,7 @@ def _used(gold: str, tables: Sequence[TableSchema]) -> set[ColumnName]:
 
 
 def _column_names(tree: exp.Expr, of_alias: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """(table, column) in lower case; the table is empty where the query does not say which."""
+    """Return (table, column) in lower case; the table is empty where the query does not say which."""
     names: set[tuple[str, str]] = set()
     for column in tree.find_all(exp.Column):
         for table in of_alias.get(column.table.lower(), {""}):

@@ -12,7 +12,7 @@ from floe.cluster.messages import Question
 def hold_back(
     questions: Sequence[Question], names: Sequence[str], share: float, seed: int
 ) -> dict[str, tuple[Question, ...]]:
-    """The questions of each split in `names`, in their order; the first takes what the others don't.
+    """Return the questions of each split in `names`, in their order; the first split gets all that the others don't.
 
     Every other split gets `share` of the databases, at least one, drawn by `seed`. Where there are fewer databases than
     splits, gold queries are divided instead, so that no answer stands in two splits. The first split is never empty

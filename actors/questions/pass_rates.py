@@ -1,4 +1,4 @@
-"""How often a policy answered each question right: the file `pass_rates.json` of prepared folders and of runs."""
+"""Shares of right answers of a policy by question: the file `pass_rates.json` of prepared folders and of runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PassRate:
 
 
 def read_pass_rates(path: Path) -> dict[str, PassRate]:
-    """By question id. Raises UserError for a file that is not of this form."""
+    """Return the pass rates by question id. Raises UserError for a file that is not of this form."""
     try:
         rates = {name: PassRate(**fields) for name, fields in parsed_json(read_text(path, "pass rates file")).items()}
         for name, rate in rates.items():
@@ -43,6 +43,6 @@ def read_pass_rates(path: Path) -> dict[str, PassRate]:
 
 
 def write_pass_rates(path: Path, rates: Mapping[str, PassRate]) -> None:
-    """Whole or not at all."""
+    """Write the file whole or not at all."""
     lines = (f"{json.dumps(name)}: {json.dumps(asdict(rate))}" for name, rate in sorted(rates.items()))
     write_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -35,7 +35,7 @@ class Prepared:
 
 
 def read_prepared(folder: Path) -> Prepared:
-    """Raises UserError for a folder that `floe prepare` did not finish."""
+    """Return the prepared folder. Raises UserError for a folder that `floe prepare` did not finish."""
     if not (folder / MANIFEST_FILE).is_file():
         raise UserError(
             f"{folder} is not a folder that floe prepare has finished: run floe prepare, or give another "
@@ -47,7 +47,7 @@ def read_prepared(folder: Path) -> Prepared:
 
 
 def clock_of_prepared(folder: Path) -> str | None:
-    """The instant, in UTC, that the folder's golds were run at; None in a folder of an earlier version.
+    """Return the instant, in UTC, at which the folder's golds were run; None in a folder of an earlier version.
 
     Raises UserError for a folder that `floe prepare` did not finish.
     """
@@ -74,7 +74,7 @@ def write_lines(path: Path, values: Sequence[Any]) -> None:
 
 
 def write_if_changed(path: Path, text: str) -> None:
-    """Whole or not at all; a file that holds the text already is left alone."""
+    """Write whole or not at all; leave a file alone that holds the text already."""
     content = text.encode()
     if path.is_file() and path.read_bytes() == content:
         return
@@ -82,7 +82,7 @@ def write_if_changed(path: Path, text: str) -> None:
 
 
 def link_databases(folder: Path, files: Mapping[str, Path]) -> None:
-    """Makes `databases/<db_id>/<db_id>.sqlite` lead to each file; links of an earlier preparation are replaced.
+    """Make `databases/<db_id>/<db_id>.sqlite` lead to each file; links of an earlier preparation are replaced.
 
     A folder that has that form already is linked whole, with its descriptions and its further contents.
     """
@@ -100,7 +100,7 @@ def link_databases(folder: Path, files: Mapping[str, Path]) -> None:
         place.mkdir(exist_ok=True)
         _link(place / f"{database_id}.sqlite", target)
         log, log_link = Path(f"{target}-wal"), place / f"{database_id}.sqlite-wal"
-        if log.is_file():  # without it the database would be taken for one that nobody has changed since
+        if log.is_file():  # without it the database would count as one that nobody has changed since
             _link(log_link, log)
         elif log_link.is_symlink():
             log_link.unlink()
@@ -118,7 +118,7 @@ def _link(place: Path, target: Path) -> None:
 
 
 def _remove_links(place: Path) -> None:
-    """A link, or a folder of links: anything else is not this program's and stays, with an error."""
+    """Remove a link, or a folder of links. Raises UserError for anything else, which floe did not make."""
     if place.is_symlink():
         place.unlink()
         return
@@ -136,13 +136,13 @@ def _read_split(path: Path) -> tuple[Question, ...]:
 
 
 def _json(value: Any) -> str:
-    """Readable where UTF-8 can carry it, which half a surrogate pair, as JSON may hold one, is not."""
+    """Return readable JSON where UTF-8 can carry it; half a surrogate pair, which JSON may hold, it cannot."""
     text = json.dumps(value, ensure_ascii=False)
     return json.dumps(value) if any("\ud800" <= character <= "\udfff" for character in text) else text
 
 
 def _record(question: Question) -> dict[str, Any]:
-    """As BIRD's; several accepted answers are a list."""
+    """Return a record like BIRD's; several accepted answers are a list."""
     golds = question.gold_sql
     record = {
         "question_id": question.question_id,

@@ -35,7 +35,7 @@ class QuestionSets:
 
 
 def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
-    """The embedded demo, written on first use, or the user's files split here. Raises UserError for bad files."""
+    """Return the demo, written on first use, or the user's files split here. Raises UserError for bad files."""
     if data.source == "demo":
         try:
             write_demo(demo_dir)
@@ -82,7 +82,7 @@ def _prepared(data: DataSection) -> QuestionSets:
 
 
 def _verified(questions: Sequence[Question], path: Path) -> list[Question]:
-    """The questions whose status is `ok` in a file `{"status": [{"index", "status"}, ...]}` over the same order."""
+    """Return questions whose status is `ok` in a file `{"status": [{"index", "status"}, ...]}` over the same order."""
     try:
         status = {entry["index"]: entry["status"] for entry in parsed_json(read_regular(path))["status"]}
     except (OSError, ValueError, KeyError, TypeError) as fault:

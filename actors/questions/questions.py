@@ -21,8 +21,8 @@ def read_questions(path: Path) -> list[Question]:
     """Return the questions of a file, in its order.
 
     Each record holds `db_id`, `question`, `query` or `SQL` (text, or a list of accepted answers), and optionally
-    `question_id` (else its index, counted from 0), `evidence` and `difficulty`, or has them under one of the names of
-    `actors/records/fields.py`. Raises UserError naming the file and the first record that is no question.
+    `question_id` (otherwise its index, counted from 0), `evidence` and `difficulty`, or has them under one of the names
+    of `actors/records/fields.py`. Raises UserError naming the file and the first record that is no question.
     """
     found = find_questions(path, read_records(path))
     for one in found.bad[:1]:
@@ -36,7 +36,7 @@ def find_questions(
     given_fields: Mapping[str, tuple[str, ...]] = NO_FIELDS,
     database_id: str | None = None,
 ) -> FoundQuestions:
-    """Return the questions, and why each other record is none. Raises UserError for a file without a record."""
+    """Return the questions, and why each other record is none. Raises UserError for a file without any record."""
     if not records:
         raise UserError(f"{path} holds no question: give a file of records with db_id, question and query (or SQL).")
     fields = guessed_fields((one.value for one in records), given_fields)
@@ -44,7 +44,7 @@ def find_questions(
 
 
 def record_ids(path: Path) -> list[tuple[str, str]]:
-    """Return question and database id of every record of the file, in its order, those that repeat another included."""
+    """Return question and database id of every record of the file, in its order, repeated ones included."""
     records = read_records(path)
     fields = guessed_fields((one.value for one in records), NO_FIELDS)
     found = (one for record in records for one in found_questions([record], fields).questions)
@@ -58,7 +58,7 @@ def first_record(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of an input file that the user named. Raises UserError, which calls the file `what`."""
+    """Return the text of an input file that the user named. Raises UserError, which calls the file `what`."""
     try:
         return read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
@@ -72,8 +72,8 @@ def read_text(path: Path, what: str) -> str:
 
 
 def json_lines(text: str) -> Iterator[tuple[int, Any]]:
-    """Number (from 1) and value of each line that is not blank. Raises ValueError, whose text names the line."""
-    # Not splitlines: JSON strings may hold the line separators of Unicode.
+    """Yield number (from 1) and value of each line that is not blank. Raises ValueError, whose text names the line."""
+    # Split at "\n" only: JSON strings may hold the line separators of Unicode.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:

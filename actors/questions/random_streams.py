@@ -1,4 +1,4 @@
-"""Derives every random stream from what it is for, never from the order in which things happened (pure)."""
+"""Derives every random stream from its purpose, never from the order in which things happened (pure)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 
 from floe.cluster.messages import Question
 
-MIN_WEIGHT = 0.01  # of a question whose measured pass rate is 0 or 1; one half has 0.25
+MIN_WEIGHT = 0.01  # weight of a question whose measured pass rate is 0 or 1; a rate of one half gives 0.25
 
 
 def stream_seed(run_seed: int, purpose: str, question_id: str) -> int:
-    """62-bit seed of one group's streams; candidate i draws from `seed + i`."""
+    """Return the 62-bit seed of one group's streams; candidate i draws from `seed + i`."""
     digest = hashlib.sha256(f"{run_seed}/{purpose}/{question_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 
 
 def questions_of_step(questions: Sequence[Question], step: int, num_questions: int, run_seed: int) -> list[Question]:
-    """The questions of step `step` (from 1): each epoch in an order of its own, cut into whole steps.
+    """Return the questions of step `step` (from 1): each epoch has its own order and is cut into whole steps.
 
-    The few questions left over at an epoch's end come up in another epoch, whose order differs, so that no step
-    holds a question twice. Raises ValueError when a step needs more questions than there are.
+    The few questions left over at an epoch's end come up in another epoch, whose order differs, so that no step holds a
+    question twice. Raises ValueError when a step needs more questions than there are.
     """
     steps_per_epoch = len(questions) // num_questions
     if steps_per_epoch == 0:
@@ -36,7 +36,7 @@ def questions_of_step(questions: Sequence[Question], step: int, num_questions: i
 def middle_of_step(
     questions: Sequence[Question], pass_rates: Mapping[str, float], step: int, num_questions: int, run_seed: int
 ) -> list[Question]:
-    """The questions of step `step`, drawn without replacement by weights p (1 - p) of their pass rates p.
+    """Return the questions of step `step`, drawn without replacement by weights p (1 - p) of their pass rates p.
 
     An unknown rate counts as one half; 0 and 1 keep a small weight, since a measured rate is an estimate. Drawn by the
     largest u^(1/w) (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006). Every step draws from
@@ -54,9 +54,10 @@ def middle_of_step(
 
 
 def refill_order(questions: Sequence[Question], asked: Sequence[Question], step: int, run_seed: int) -> list[Question]:
-    """Every question that step `step` doesn't ask anyway, in the order in which its refill rounds take them.
+    """Return every question that step `step` doesn't ask anyway, in the order in which its refill rounds take them.
 
-    An order of the step's own, which takes nothing from the epochs: a refill question comes up in its epoch as well.
+    The order belongs to the step alone and takes nothing from the epochs: a refill question comes up in its epoch as
+    well.
     """
     asked_ids = {question.question_id for question in asked}
     others = [question for question in questions if question.question_id not in asked_ids]

@@ -1,4 +1,4 @@
-"""Which questions are kept, and why each other one is not (pure)."""
+"""Decides which questions are kept, and says why each other one is not (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from floe.actors.questions.normal_forms import normal_question, normal_sql
 from floe.cluster.messages import GoldInspection, Outcome, Question
 
-BAD_RECORD = "bad_record"  # it is no question
+BAD_RECORD = "bad_record"  # the record is no question
 REASONS = (
     BAD_RECORD, "database_missing", "gold_fails", "gold_slow", "not_deterministic", "empty_result", "degenerate",
     "overlap_question", "overlap_gold", "duplicate_question",
@@ -26,12 +26,12 @@ class Dropped:
 class Selection:
     kept: tuple[Question, ...]
     dropped: tuple[Dropped, ...]
-    left_out_golds: tuple[Dropped, ...]  # of questions that are kept for another of their golds
+    left_out_golds: tuple[Dropped, ...]  # number of golds left out whose questions are kept for another gold
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Normal forms of what will be evaluated, and where each stands."""
+    """Normal forms of the questions of an evaluation, and where each stands."""
 
     questions: Mapping[str, str]
     golds: Mapping[str, str]
@@ -49,7 +49,7 @@ class Overlap:
         return cls(questions, golds)
 
     def fault(self, question: Question) -> tuple[str, str] | None:
-        """Equal golds count whatever their databases are called: derived sets rename them."""
+        """Return the fault. Equal golds count whatever their databases are called: derived sets rename them."""
         if where := self.questions.get(normal_question(question.text)):
             return "overlap_question", f"also in {where}"
         found = next((where for sql in question.gold_sql if (where := self.golds.get(normal_sql(sql)))), None)
@@ -67,10 +67,11 @@ def select(
     time_limit_s: float,
     seen: dict[Key, str],
 ) -> Selection:
-    """`missing` says of a database why it can't be used. A gold that is not sound is left out, and its question is
-    dropped when no other is left.
+    """Return the questions to keep and those dropped, each with its reason; `missing` says why a database can't be
+    used.
 
-    `seen` holds database and normal form of the questions kept before, whose id it gives, and is added to.
+    A gold that is not sound is left out, and its question is dropped when no other is left. `seen` gives the id of each
+    question kept before, by database and normal form, and is added to.
     """
     kept: list[Question] = []
     dropped: list[Dropped] = []
@@ -99,7 +100,7 @@ def select(
 
 
 def gold_fault(inspection: GoldInspection, time_limit_s: float) -> tuple[str, str] | None:
-    """Reason and detail, the first of REASONS that holds; None for a gold that may judge."""
+    """Return reason and detail, the first of REASONS that holds; None for a gold that may judge."""
     outcome = inspection.outcome
     if outcome is Outcome.INFRASTRUCTURE:
         return "database_missing", inspection.message

@@ -1,4 +1,4 @@
-"""Which fields of a file's records hold what floe asks for: told by `--fields`, or guessed from their names (pure)."""
+"""Finds which fields of a file's records hold what floe needs: given by `--fields` or guessed from names (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from floe.configs.errors import UserError
 
-# What each is called in the data sets that people share, the usual name first.
+# Names in the data sets that people share, the usual name first.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "question_id": ("question_id", "instance_id", "id", "qid"),
     "database": ("db_id", "db_name", "database_id", "selected_database", "database", "db"),
@@ -25,7 +25,7 @@ USUAL = {"question_id": "question_id", "database": "db_id", "question": "questio
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Of each of `NAMES`, the fields that hold it; the first that a record fills counts."""
+    """The fields that hold each of `NAMES`; the first that a record fills counts."""
 
     of: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict.fromkeys(NAMES, ()))
 
@@ -33,7 +33,7 @@ class Fields:
         return self.of[what]
 
     def line(self) -> str:
-        """Say what was taken for what, empty where every field has its usual name."""
+        """Say which field was taken for what; empty where every field has its usual name."""
         odd = [
             f"{what} from {' or '.join(names)}"
             for what, names in self.of.items()
@@ -42,7 +42,7 @@ class Fields:
         return f"fields: {', '.join(odd)}" if odd else ""
 
 
-# Spider's, BIRD's and Spider-Syn's own, of which nothing need be said.
+# Names of Spider, BIRD and Spider-Syn, which need not be reported.
 _EXPECTED = {
     what: frozenset(
         {name, *({"SQL", "sql"} if what == "sql" else {"SpiderSynQuestion"} if what == "question" else set())}
@@ -52,7 +52,7 @@ _EXPECTED = {
 
 
 def given_fields(text: str) -> dict[str, tuple[str, ...]]:
-    """Parse `question=utterance,sql=gold`. Raises UserError for what is none of the names."""
+    """Parse `question=utterance,sql=gold`. Raises UserError for any other name."""
     given: dict[str, tuple[str, ...]] = {}
     for part in filter(None, (one.strip() for one in text.split(","))):
         what, sign, name = part.partition("=")
@@ -63,11 +63,11 @@ def given_fields(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def guessed_fields(records: Iterable[Any], given: Mapping[str, tuple[str, ...]]) -> Fields:
-    """Return the given fields and, of the others, those of the known names that some record fills."""
+    """Return the given fields and, for the others, the known names that some record fills."""
     filled = _filled(records)
     found = {what: given.get(what) or _first_filled(names, filled, what) for what, names in NAMES.items()}
     if not found["question"] and "query" in found["sql"] and len(_known(NAMES["sql"], filled)) > 1:
-        # LiveSQLBench's `query` is the question.
+        # In LiveSQLBench `query` is the question.
         found["question"] = ("query",)
         found["sql"] = _first_filled([name for name in NAMES["sql"] if name != "query"], filled, "sql")
     return Fields(found)
@@ -84,5 +84,5 @@ def _known(names: Sequence[str], filled: set[str]) -> list[str]:
 def _first_filled(names: Sequence[str], filled: set[str], what: str) -> tuple[str, ...]:
     known = _known(names, filled)
     if what == "sql" and known[:2] == ["query", "SQL"]:
-        return ("query", "SQL")  # a file of both layouts' records, or of both fields in one, which have to agree
+        return ("query", "SQL")  # a file with both layouts' records, or with both fields in one, which have to agree
     return tuple(known[:1])

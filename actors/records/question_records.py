@@ -1,4 +1,4 @@
-"""Questions of records: what is needed has to be there, what is optional never costs a question (pure)."""
+"""Makes questions of records: what is needed has to be there, what is optional never costs a question (pure)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class BadRecord:
 class FoundQuestions:
     questions: tuple[Question, ...]
     bad: tuple[BadRecord, ...]
-    notes: tuple[str, ...]  # what was guessed, and what of optional fields was converted or left out
-    has_ids: bool  # the records' own; else a question is called for its place in the file
+    notes: tuple[str, ...]  # what was guessed, and which optional fields were converted or left out
+    has_ids: bool  # the records' own ids; without them a question is called by its place in the file
 
 
 class _Bad(Exception):
-    """What is wrong with the record at hand."""
+    """Raised with what is wrong with the present record."""
 
 
 def found_questions(records: Sequence[Record], fields: Fields, database_id: str | None = None) -> FoundQuestions:
-    """Return the records' questions, in their order; `database_id` is theirs where a record names none.
+    """Return the records' questions, in their order; `database_id` is used where a record names none.
 
     A record that repeats another in all of these counts once, as two do in BIRD's mini-dev; of two that share an id
     alone the second is bad.
@@ -101,8 +101,8 @@ def _question_id(value: Mapping[str, Any], index: int, fields: Fields, changes: 
 
 
 def question_id_text(value: Any) -> str | None:
-    """Return an id as the text that questions are found by; None for what can be no id."""
-    if isinstance(value, float) and value.is_integer():  # what pandas makes of numbers where one is missing
+    """Return an id as the text that questions are found by; None for a value that can't be an id."""
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of numbers in a column where one is missing
         return str(int(value))
     return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
@@ -136,7 +136,7 @@ def _gold_sql(value: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
 
 
 def _optional_text(value: Mapping[str, Any], fields: Fields, what: str, changes: Counter[str]) -> str:
-    """Numbers and lists of texts as a text; anything else is left out, and counted."""
+    """Return numbers and lists of texts as a text; anything else is left out, and counted."""
     found = _value(value, fields.names(what))
     if found is None or isinstance(found, str):
         return found or ""
@@ -157,5 +157,5 @@ def _value(value: Any, names: Sequence[str]) -> Any:
 
 
 def _is_filled(value: Any) -> bool:
-    """Whether it is there: pandas writes NaN for what is missing."""
+    """Return whether the value is there: pandas writes NaN for a missing one."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))

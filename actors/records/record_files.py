@@ -18,7 +18,7 @@ from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json, read_regular
 from floe.configs.files.paths import RELATIVE_RULE
 
-MAX_UNPACKED_BYTES = 2**31  # of a gzipped file's content: a few bytes may hold any number
+MAX_UNPACKED_BYTES = 2**31  # bytes of a gzipped file's content: a few packed bytes may hold any number
 # UTF-32's mark begins with UTF-16's.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -37,12 +37,12 @@ _RECORD_FIELDS = (
     "SQL",
     "sql",
     "utterance",
-)  # of a single record, which may hold lists beside them
+)  # names of fields of a single record, which may hold lists too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record as it stands; `value` is no record where `fault` says why it can't be read."""
+    """One record unchanged; `value` is no record where `fault` says why it can't be read."""
 
     where: str  # "record 3", "line 7"
     index: int  # from 0
@@ -51,10 +51,10 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file in their order. Raises UserError for one that is none of the forms.
+    """Return the records of a file in their order. Raises UserError for a file in none of the forms.
 
-    One JSON value: a list, an object that holds one list of objects (`{"data": [...]}`), an object of objects by id,
-    or a single record. Else one object after the other, on a line each or over several; or a table with a heading.
+    One JSON value: a list, an object that holds one list of objects (`{"data": [...]}`), an object of objects by id, or
+    a single record. Otherwise one object after the other, on one line each or over several; or a table with a heading.
     """
     raw = _content(path)
     if raw.startswith(PARQUET_MAGIC):
@@ -112,7 +112,7 @@ def _parquet(path: Path, raw: bytes) -> list[dict[str, Any]]:
 
 
 def _table(path: Path, text: str, separator: str) -> list[Record]:
-    """A semicolon stands for the comma where the heading has more of them, as spreadsheets in some countries write."""
+    """Read a table. Semicolons separate cells where the heading has more of them than commas, as in some countries."""
     heading = text.split("\n", 1)[0]
     if separator == "," and heading.count(";") > heading.count(","):
         separator = ";"
@@ -135,7 +135,7 @@ def _table(path: Path, text: str, separator: str) -> list[Record]:
 
 def _listed(path: Path, value: Any) -> list[Any]:
     if isinstance(value, list):
-        # A list of lists, one for each of some groups, is all of theirs.
+        # A list of lists, one for each of some groups, is read as one list.
         return [one for part in value for one in part] if value and all(isinstance(o, list) for o in value) else value
     if not isinstance(value, dict):
         raise UserError(f"The questions file {path} holds no records: give a list of objects, or one object per line.")
@@ -148,7 +148,7 @@ def _listed(path: Path, value: Any) -> list[Any]:
 
 
 def _stream(path: Path, text: str, reason: str) -> list[Record]:
-    """One object after the other. A line that is none is a fault of its own, unless nothing else is there."""
+    """Read one object after the other. A line that is none is a separate fault, unless nothing else is there."""
     records = list(_lines(text))
     if not any(isinstance(record.value, dict) for record in records):
         records = list(_objects(text))
@@ -159,7 +159,7 @@ def _stream(path: Path, text: str, reason: str) -> list[Record]:
 
 
 def _lines(text: str) -> Iterator[Record]:
-    # Not splitlines: JSON strings may hold the line separators of Unicode.
+    # Split at "\n" only: JSON strings may hold the line separators of Unicode.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for index, (number, line) in enumerate(lines):
         where = f"line {number}"
@@ -170,7 +170,7 @@ def _lines(text: str) -> Iterator[Record]:
 
 
 def _objects(text: str) -> Iterator[Record]:
-    """Objects that stand over several lines each, up to the first that is broken."""
+    """Return objects that stand over several lines each, up to the first that is broken."""
     place, line, index = _after_space(text, 0), 1 + text.count("\n", 0, _after_space(text, 0)), 0
     while place < len(text):
         where = f"line {line}"
