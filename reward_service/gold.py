@@ -1,4 +1,4 @@
-"""What a gold query gave, inside an executor child."""
+"""The answer of a gold query, inside an executor child."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Gold:
 
     verdict: Verdict
     answers: tuple[Answer, ...] = ()
-    lasts: bool = False  # the same bytes will always give the same
+    lasts: bool = False  # the same bytes will always give the same answer
 
     @property
     def is_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""Scores the candidates of one question at a time; what a reward worker wraps."""
+"""Scores the candidates of one question at a time; a reward worker wraps it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scorer:
     """Owns one executor process, where all SQL runs; calls from several threads take turns."""
 
     def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
-        """`wall_limit_s` replaces the safety net's default, 10 time limits and 30 s. Raises UserError."""
+        """Set up the executor; `wall_limit_s` replaces the safety net of 10 time limits and 30 s. Raises UserError."""
         self._design = make_design(settings, databases_dir)
         self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
@@ -38,16 +38,16 @@ class Scorer:
         self._num_scores = self._num_cached = self._num_cached_golds = self._num_folded = 0
 
     def score(self, request: ScoreRequest) -> tuple[Score, ...]:
-        """Exactly one score per candidate, in order, whatever the candidates do.
+        """Return exactly one score per candidate, in order, whatever the candidates do.
 
-        When no gold of the question could be run, every candidate ends as that, also one without SQL: a group
-        of which only the bad answers carry a reward would teach something false. Raises ValueError for a
-        candidate that is neither SQL nor completion, or both.
+        When no gold of the question could be run, every candidate gets that outcome, also one without SQL: a group in
+        which only the bad answers carry a reward would teach something false. Raises ValueError for a candidate that
+        has neither SQL nor completion, or both.
         """
         return self.score_all([request])[0]
 
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
-        """`score` of each; several at once keep the executor from waiting between them."""
+        """Return `score` of each; several at once keep the executor from waiting between them."""
         groups = [
             _Group(request, self._settings.hard_limit_s, CORRECTNESS if request.correctness_only else self._design)
             for request in requests
@@ -62,7 +62,7 @@ class Scorer:
         return [self._scores(group, fault) for group in groups]
 
     def _run(self, runs: Sequence[GroupRun]) -> Verdict | None:
-        """What stands in the way of those that are not over afterwards."""
+        """Run them; return the fault that kept some from being over, None where there is none."""
         try:
             run_all(self._process, runs)
         except ProcessUnavailable as error:
@@ -100,14 +100,14 @@ class Scorer:
         )
 
     def ping(self) -> bool:
-        """True as soon as no request is running and SQL could be: the worker is alive. Raises ProcessUnavailable."""
+        """Return True as soon as no request runs and SQL could: the worker is alive. Raises ProcessUnavailable."""
         with self._lock:
             if self._design.executes:
                 self._process.start()
             return True
 
     def stats(self) -> RewardWorkerStats:
-        """Counts since this scorer was made."""
+        """Return counts since this scorer was made."""
         with self._lock:
             return RewardWorkerStats(
                 num_scores=self._num_scores,
@@ -129,7 +129,7 @@ class Scorer:
         self._process.close()
 
     def close(self) -> None:
-        """Ends the executor; a later request would start another."""
+        """End the executor; a later request would start another."""
         with self._lock:
             self._process.close()
             if self._design.reader is not None:
@@ -137,7 +137,7 @@ class Scorer:
 
 
 class _Group:
-    """A request, its distinct SQL, and what is known of each; `run` is None when there is nothing to be run."""
+    """A request, its distinct SQL, and what is known of each; `run` is None when there is nothing to run."""
 
     def __init__(self, request: ScoreRequest, hard_limit_s: float, design: Design) -> None:
         self.request = request
@@ -155,7 +155,7 @@ class _Group:
             self.run = GroupRun(request, self._statements, hard_limit_s, design.semantics)
 
     def fill(self, fault: Verdict | None) -> None:
-        """Enters what was run; `fault` where it was not."""
+        """Enter the results of the run; `fault` where it failed."""
         assert self.run is not None
         for index, sql in enumerate(self._statements):
             self.verdicts[sql] = self.run.verdicts.get(index, fault)
@@ -163,7 +163,7 @@ class _Group:
                 self.profiles[sql] = self.run.profiles[index]
 
     def verdict_of(self, sql: str | None) -> Verdict:
-        """After `fill`, or of a design that runs nothing."""
+        """Return the verdict, after `fill` or of a design that runs nothing."""
         verdict = self.verdicts[sql]
         if verdict is None:
             assert not self._design.executes
@@ -171,7 +171,8 @@ class _Group:
         return verdict
 
     def rewards(self, verdicts: Sequence[Verdict]) -> tuple[list[Reward | None] | Verdict, float]:
-        """One for each candidate, None where the verdict carries none; or why the design could judge none of them.
+        """Return a reward for each candidate, None where the verdict carries none; or why the design could judge no
+        candidate.
 
         The second value is the design's wall time in seconds for each candidate that it judged.
         """

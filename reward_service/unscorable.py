@@ -1,10 +1,10 @@
-"""Why a whole group carries no reward."""
+"""Reasons why a whole group carries no reward."""
 
 from __future__ import annotations
 
 
 class GroupUnscorable(Exception):
-    """The design can't do its work on the group, by no candidate's fault: the whole group carries no reward."""
+    """The design can't do its work on the group, through no candidate's fault: the whole group carries no reward."""
 
 
 class GoldUnusable(Exception):

@@ -1,4 +1,4 @@
-"""What running one statement came to, and how an exception of SQLite or Python becomes that (pure)."""
+"""The outcome of running one statement, and the outcome that an exception of SQLite or Python stands for (pure)."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class ResultTooLarge(Exception):
 
 
 class DatabaseUnavailable(Exception):
-    """The database can't be opened or read: no candidate's fault."""
+    """The database can't be opened or read, through no candidate's fault."""
 
 
-# All that running a statement can raise by itself; anything else is a fault of this program.
+# All that running a statement can raise by itself; any other exception is a fault of this program.
 STATEMENT_ERRORS = (sqlite3.Error, sqlite3.Warning, MemoryError, UnicodeError, NotAQuery, ResultTooLarge)
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """The outcome that one of STATEMENT_ERRORS or DatabaseUnavailable stands for."""
+    """Return the outcome that one of STATEMENT_ERRORS or DatabaseUnavailable stands for."""
     if isinstance(error, DatabaseUnavailable):
         return Outcome.INFRASTRUCTURE
     if isinstance(error, MemoryError | ResultTooLarge | sqlite3.DataError):
@@ -66,7 +66,7 @@ def outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, NotAQuery):
         return Outcome.REJECTED
     if isinstance(error, UnicodeEncodeError) or "null character" in str(error):
-        return Outcome.SYNTAX_ERROR  # text that SQLite can't even be given
+        return Outcome.SYNTAX_ERROR  # text that can't even be passed to SQLite
     if isinstance(error, sqlite3.Error):
         return _outcome_of_sqlite(error)
     return Outcome.REJECTED if _has_phrase(error, _REJECTED_PHRASES) else Outcome.RUNTIME_ERROR
@@ -83,7 +83,7 @@ def _outcome_of_sqlite(error: sqlite3.Error) -> Outcome:
     if code in _DATABASE_FAULTS or code == sqlite3.SQLITE_READONLY:
         return Outcome.INFRASTRUCTURE
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        # A placeholder is the statement's own fault; all else of this kind is a connection that was misused.
+        # A placeholder is the statement's own fault; all other errors of this kind are misuse of a connection.
         return Outcome.RUNTIME_ERROR if _has_phrase(error, _PLACEHOLDER_PHRASES) else Outcome.INFRASTRUCTURE
     if code in _BY_PRIMARY_CODE:
         return _BY_PRIMARY_CODE[code]
@@ -95,6 +95,6 @@ def _has_phrase(error: BaseException, phrases: tuple[str, ...]) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """A short text for the log that any encoding can carry."""
+    """Return a short text for the log that any encoding can carry."""
     text = str(error) or type(error).__name__
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:MAX_MESSAGE_CHARS]

@@ -15,20 +15,20 @@ from floe.reward_service.verdict import ResultTooLarge
 Row = tuple[Any, ...]
 C = TypeVar("C", bound=Hashable)
 
-MAX_COUNTED = 1000  # distinct values of a column that are counted, where sums of their hashes would do for more
+MAX_COUNTED = 1000  # distinct values of a column that are counted; above it sums of their hashes do
 SPARE_CELLS = 4_000_000  # cells that the search may look at, beyond so many walks over the result:
 NUM_WALKS = 30
 
 
 class RowMultiset:
-    """The rows of a gold result, to be compared with many others; it is worked out as far as it is needed."""
+    """The rows of a gold result, to be compared with many others; computed only as far as needed."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self._distinct = frozenset(rows)
 
     def equals(self, rows: Sequence[Row]) -> bool:
-        """Whether `rows`, as many, are the same ones in any order; sets settle that for most, at half the cost."""
+        """Return whether `rows`, equal in number, are the same in any order; sets mostly settle it at half the cost."""
         if self._distinct != set(rows):
             return False
         return len(self._distinct) == len(self.rows) or self.counts == dict(Counter(rows))
@@ -47,7 +47,8 @@ class RowMultiset:
 
 
 def equal_up_to_column_order(gold: RowMultiset, rows: Sequence[Row], *, ordered: bool) -> bool:
-    """Whether some order of the columns of `rows` makes them equal to `gold`; rows and columns are equally many.
+    """Return whether some order of the columns of `rows` makes them equal to `gold`; both have as many rows and
+    columns.
 
     Raises ResultTooLarge when the search exceeds its budget.
     """
@@ -70,7 +71,7 @@ def equal_up_to_column_order(gold: RowMultiset, rows: Sequence[Row], *, ordered:
 
 
 def _fingerprint(column: Row) -> Hashable:
-    """What does not depend on the order of the rows; unlike columns may share it, which costs the search time alone."""
+    """Return a value independent of the rows' order; unlike columns may share it, which only costs search time."""
     distinct = set(column)
     if len(distinct) <= MAX_COUNTED:
         return frozenset(Counter(column).items())
@@ -79,7 +80,7 @@ def _fingerprint(column: Row) -> Hashable:
 
 
 def _contents(gold_columns: Sequence[Row], columns: Sequence[Row]) -> tuple[list[int], list[int]]:
-    """A number for each column of both sides; columns of one side with equal contents have the same."""
+    """Return a number for each column of both sides; columns of one side with equal contents have the same."""
     gold_ids: dict[Row, int] = {}
     ids: dict[Row, int] = {}
     return (
@@ -91,7 +92,7 @@ def _contents(gold_columns: Sequence[Row], columns: Sequence[Row]) -> tuple[list
 def _open_class(
     gold_colours: Sequence[C], colours: Sequence[C], contents: tuple[Sequence[int], Sequence[int]]
 ) -> C | None:
-    """The smallest class of columns in which it matters which one is which; None where every class is settled."""
+    """Return the smallest class of columns in which it matters which is which; None where every class is settled."""
     sizes: dict[C, int] = {}
     for side, numbers in zip((gold_colours, colours), contents, strict=True):
         distinct: dict[C, set[int]] = defaultdict(set)
@@ -104,7 +105,7 @@ def _open_class(
 
 
 def _order(gold_colours: Sequence[Hashable], colours: Sequence[Hashable]) -> list[int]:
-    """For each column of the gold the one of the same colour that stands in its place."""
+    """Return for each column of the gold the column of the same colour that stands in its place."""
     places: dict[Hashable, list[int]] = defaultdict(list)
     for index, colour in enumerate(colours):
         places[colour].append(index)
@@ -117,7 +118,7 @@ def _is_equal_in_order(columns: Sequence[Row], order: Sequence[int], gold: RowMu
 
 @dataclass(frozen=True, slots=True)
 class _Colours:
-    """Numbers of columns and rows; what has unlike numbers on the two sides can't be in the same place."""
+    """Numbers of columns and rows; those with unlike numbers on the two sides can't be in the same place."""
 
     gold_columns: list[int]
     columns: list[int]
@@ -129,7 +130,7 @@ class _Colours:
 
 
 class _RandomNumbers(dict[tuple[int, int], int]):
-    """A number of 62 bits for each key, the same ones each time."""
+    """Random numbers of 62 bits, one for each key, the same each time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,10 +142,10 @@ class _RandomNumbers(dict[tuple[int, int], int]):
 
 
 class _Search:
-    """Colour refinement of rows and columns (Weisfeiler and Leman 1968), and a choice where it leaves one open.
+    """Colour refinement of rows and columns (Weisfeiler and Leman 1968), and a choice where refinement leaves one open.
 
     Cells are numbered by equality, and each pair of a colour and a cell gets a random number: their sums stand for
-    multisets. What collides is told apart later, or by the exact comparison at the end.
+    multisets. Collisions are told apart later, or by the exact comparison at the end.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class _Search:
         self._num_cells = num_cells
 
     def found(self, gold_prints: Sequence[Hashable], prints: Sequence[Hashable]) -> bool:
-        """Whether an order of the columns exists. Raises ResultTooLarge."""
+        """Return whether an order of the columns exists. Raises ResultTooLarge."""
         start = self._numbered((gold_prints, prints), self._multiplicities)
         waiting = [] if start is None else [start]
         while waiting:
@@ -185,7 +186,7 @@ class _Search:
         return False
 
     def _choices(self, colours: _Colours, colour: int) -> Iterator[_Colours]:
-        """One column of the gold is put in the place of each unlike column of its class."""
+        """Put one column of the gold in the place of each unlike column of its class."""
         own = len(colours.columns)  # a number that no column has
         gold_columns = list(colours.gold_columns)
         gold_columns[gold_columns.index(colour)] = own
@@ -196,7 +197,7 @@ class _Search:
             yield _Colours(gold_columns, columns, colours.gold_rows, colours.rows)
 
     def _refined(self, colours: _Colours) -> _Colours | None:
-        """The colours as fine as counting makes them; None where the sides can't be equal. Raises ResultTooLarge."""
+        """Return colours refined as far as counting can; None where sides can't be equal. Raises ResultTooLarge."""
         while True:
             self._cells_left -= 2 * self._num_cells
             if self._cells_left < 0:
@@ -216,7 +217,7 @@ class _Search:
     def _prints(
         self, lines: Iterable[Sequence[int]], across: Sequence[int], own: Sequence[int]
     ) -> list[tuple[int, int]]:
-        """For each row or column its colour, and a number for the multiset of its cells and the colours across it."""
+        """Return each row's or column's colour, and a number for the multiset of its cells and the colours across."""
         of_pair = self._random.__getitem__
         return [
             (mine, sum(map(of_pair, zip(across, line, strict=True)))) for mine, line in zip(own, lines, strict=True)
@@ -226,7 +227,7 @@ class _Search:
     def _numbered(
         columns: tuple[Sequence[Hashable], Sequence[Hashable]], rows: tuple[Sequence[Hashable], Sequence[Hashable]]
     ) -> _Colours | None:
-        """Colours as small numbers; None where one side has others than the other."""
+        """Return colours as small numbers; None where the two sides have different ones."""
         if Counter(columns[0]) != Counter(columns[1]) or Counter(rows[0]) != Counter(rows[1]):
             return None
         of_column, of_row = _numbers(columns[0]), _numbers(rows[0])

@@ -17,7 +17,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query returned. `ordered` says whether its outermost statement has ORDER BY.
+    """Rows that one query returned. `ordered` says whether its outermost statement has ORDER BY.
 
     `description` is the driver's: one sequence per column, which begins with the name.
     """
@@ -37,7 +37,7 @@ class Answer:
 
 
 def prepare_gold(semantics: str, gold: Answer) -> None:
-    """Does now, and once, what every comparison with `gold` needs."""
+    """Compute in advance, once, what every comparison with `gold` needs."""
     if semantics == "bird":
         _ = gold.distinct_rows
     elif semantics == "spider":
@@ -45,7 +45,7 @@ def prepare_gold(semantics: str, gold: Answer) -> None:
 
 
 def answers_match(semantics: str, gold: Answer, prediction: Answer, float_tolerance: float = 0.0) -> bool:
-    """Whether `prediction` answers as `gold` does; `float_tolerance` is relative, 0 compares exactly.
+    """Return whether `prediction` answers as `gold` does; `float_tolerance` is relative, 0 compares exactly.
 
     Raises KeyError for semantics other than `bird`, `spider` and `strict`, and ResultTooLarge where `spider` can't find
     the order of the columns within its budget.
@@ -62,9 +62,9 @@ def answers_match(semantics: str, gold: Answer, prediction: Answer, float_tolera
 
 
 def matches_any(semantics: str, golds: Iterable[Answer], prediction: Answer, float_tolerance: float) -> bool:
-    """Whether `prediction` answers as one of `golds` does.
+    """Return whether `prediction` answers as one of `golds` does.
 
-    Raises ResultTooLarge when none is known to match and one can't be compared.
+    Raises ResultTooLarge when no gold is known to match and one of them can't be compared.
     """
     too_large = None
     for gold in golds:
@@ -98,7 +98,7 @@ def _strict(gold: Answer, prediction: Answer) -> bool:
 
 
 def _with_storage_class(rows: Iterable[Row]) -> Iterable[tuple[Row, Row]]:
-    """Pairs each row with the types of its cells, so that 1 and 1.0 differ."""
+    """Pair each row with the types of its cells, so that 1 and 1.0 differ."""
     return ((tuple(map(type, row)), row) for row in rows)
 
 

@@ -12,11 +12,11 @@ Row = tuple[Any, ...]
 def merge_close_floats(
     gold: Sequence[Row], rows: Sequence[Row], tolerance: float, *, with_integers: bool
 ) -> tuple[list[Row], list[Row]]:
-    """Both row lists with every group of floats no wider than `tolerance` (relative) replaced by one value.
+    """Return both row lists with every group of floats no wider than `tolerance` (relative) replaced by one value.
 
-    Where either side has a 0, a float no farther from 0 than `tolerance` is one too. A group that holds an integer of
-    the data becomes that integer when `with_integers`; two integers never merge. Groups start at their smallest value,
-    so among values dense at the scale of the tolerance two close ones may end in different groups; differences far
+    Where either side has a 0, a float no farther from 0 than `tolerance` becomes 0. A group that holds an integer of
+    the data becomes that integer when `with_integers`; two integers never merge. Groups start at their smallest value.
+    So among values dense at the scale of the tolerance two close ones may end in different groups; differences far
     below the tolerance, its purpose, are unaffected.
     """
     cells = [cell for side in (gold, rows) for row in side for cell in row]
@@ -29,7 +29,7 @@ def merge_close_floats(
 def _replacements(floats: set[float], integers: set[int], tolerance: float) -> Mapping[float, float | int]:
     group: list[float] = []
     anchor: float | int | None = None
-    # Relative to 0 nothing is close: what a sum leaves of 0 is 0 where the other side may have it.
+    # In relative terms nothing is close to 0: a sum may leave a small rest where the other side has 0.
     near_zero = {value for value in floats if abs(value) <= tolerance} if 0 in floats | integers else set()
     replacement: dict[float, float | int] = dict.fromkeys(near_zero, 0 if 0 in integers else 0.0)
     for value in [*sorted((floats - near_zero) | integers), math.inf]:

@@ -1,4 +1,4 @@
-"""What a vote and the published soft metrics need of a result, in bounded size (pure)."""
+"""Profiles a result in bounded size, for a vote and for the published soft metrics (pure)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from floe.cluster.messages import Outcome
 from floe.reward_service.comparison.comparison import Answer, Row, answers_match
 from floe.reward_service.verdict import ResultTooLarge, Verdict
 
-MAX_CELLS = 2_000_000  # of a result that is profiled: a second of CPU time
-MAX_VALUES = 4_000  # distinct ones whose counts leave the child, about 100 KB
+MAX_CELLS = 2_000_000  # cells of a result that is profiled: a second of CPU time
+MAX_VALUES = 4_000  # distinct values whose counts leave the child, about 100 KB
 
 
 def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | None:
-    """The fields of `ResultProfile` but the time ratio; None for a result of more than MAX_CELLS cells, or whose
-    columns can't be put in the gold's order within the search's budget."""
+    """Return the fields of `ResultProfile` except for the time ratio.
+
+    None for a result of more than MAX_CELLS cells, or whose columns can't be put in the gold's order within the
+    search's budget.
+    """
     if answer.num_columns * len(answer.rows) > MAX_CELLS:
         return None
     try:
@@ -37,13 +40,13 @@ def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | 
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
-    """Names the set of rows: two results have the same one exactly when Python's `set(rows)` are equal."""
+    """Return a name of the set of rows: two results have the same exactly when Python's `set(rows)` are equal."""
     different = sorted({repr(_canonical_row(row)) for row in rows})
     return hashlib.blake2b("\n".join(different).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def column_counts(column_names: Sequence[str], rows: Sequence[Row]) -> dict[str, dict[str, int]] | None:
-    """Column name to hash of a value to how often it occurs; None above MAX_VALUES distinct values.
+    """Return for each column name how often each hash of a value occurs; None above MAX_VALUES distinct values.
 
     Columns of one name are counted together.
     """
@@ -58,11 +61,11 @@ def column_counts(column_names: Sequence[str], rows: Sequence[Row]) -> dict[str,
 
 
 def soft_f1(gold: Sequence[Row], prediction: Sequence[Row]) -> float:
-    """BIRD's soft F1 (bird-bench/mini_dev, evaluation_f1.py): overlap of cells, distinct row i against distinct row i.
+    """Return BIRD's soft F1 (bird-bench/mini_dev, evaluation_f1.py): cells shared by distinct rows i of both sides.
 
-    Each pair of rows adds the share of the predicted row's cells that are in the gold row to the true positives, of
-    those that are not to the false positives, and of the gold row's cells that it lacks to the false negatives, all
-    over the gold's number of columns; a row without a partner counts 1. Row order matters, column order doesn't.
+    Each pair of rows adds three shares, all over the gold's number of columns. The predicted row's cells that are in
+    the gold row add to the true positives, its other cells to the false positives, and the gold row's cells that it
+    lacks to the false negatives. A row without a partner counts 1. Row order matters, column order doesn't.
     """
     if not gold and not prediction:
         return 1.0
@@ -83,7 +86,7 @@ def soft_f1(gold: Sequence[Row], prediction: Sequence[Row]) -> float:
 def time_ratio(
     run: Callable[[str], Verdict], gold_sql: str, sql: str, num_timings: int, time_limit_s: float
 ) -> float | None:
-    """The gold's CPU time over the candidate's, timed until `time_limit_s` is spent; None after an error.
+    """Return the gold's CPU time over the candidate's, timed until `time_limit_s` is spent; None after an error.
 
     They take turns in going first: the second finds the caches warm.
     """
@@ -101,7 +104,7 @@ def time_ratio(
 
 
 def time_ratio_without_outliers(ratios: Sequence[float]) -> float:
-    """Mean of the ratios that lie within three standard deviations of their mean, as R-VES takes it.
+    """Return the mean of the ratios that lie within three standard deviations of their mean, as R-VES does.
 
     Where all are equal none lies strictly within; that value is the mean then. Raises ValueError for no ratios.
     """
@@ -118,5 +121,5 @@ def _canonical_row(row: Row) -> Row:
 
 
 def _canonical(cell: Any) -> Any:
-    """Cells that Python calls equal become one: SQLite returns no kind of number but int and float."""
+    """Return one and the same cell for cells that Python calls equal: SQLite returns only int and float as numbers."""
     return int(cell) if cell.__class__ is float and cell.is_integer() else cell

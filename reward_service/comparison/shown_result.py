@@ -11,7 +11,7 @@ MAX_CELL_CHARS = 60
 
 
 def shown_result(answer: Answer, max_rows: int) -> dict[str, Any]:
-    """The fields of a `QueryResult` beside outcome and message."""
+    """Return the fields of a `QueryResult` other than outcome and message."""
     columns = [column[0] for column in answer.description[:MAX_COLUMNS]]
     return {
         "num_rows": len(answer.rows),
@@ -22,7 +22,7 @@ def shown_result(answer: Answer, max_rows: int) -> dict[str, Any]:
 
 
 def cell_text(cell: Any) -> str | None:
-    """None for NULL. Text that reads as a number stands in quotes, since the comparison tells the two apart."""
+    """Return the cell as text, None for NULL. Text that reads as a number is quoted: the two compare unequal."""
     if cell is None:
         return None
     if isinstance(cell, bytes):

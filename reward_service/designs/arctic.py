@@ -4,9 +4,10 @@
     0.1   the query runs, with another result
     0.0   all else: it fails, is refused, runs out of its limits, or there is none
 
-Range 0 to 1. With `reward.arctic_format_floor` as in the vendor's later recipe (Snowflake-AI-Research/Arctic-Platform,
-recipes/rl/verl/txt2sql/bird_reward.py): max(reward, 0.1) for a well-formed reply, which is there exactly one `<think>`
-and one `</think>`, in this order, and some SQL. A failing query then earns what a running one does.
+Range 0 to 1. With `reward.arctic_format_floor` the reward is that of the vendor's later recipe
+(Snowflake-AI-Research/Arctic-Platform, recipes/rl/verl/txt2sql/bird_reward.py): max(reward, 0.1) for a well-formed
+reply, which means exactly one `<think>` and one `</think>`, in this order, and some SQL. A failing query then earns
+what a running one does.
 
 Deviations from that recipe: a gold that fails carries no reward, where it pays 0; no LIMIT is appended to queries; the
 semantics are `reward.semantics`.
@@ -36,7 +37,7 @@ class Arctic:
 
 
 def is_well_formed(one: JudgedCandidate) -> bool:
-    """One thought, closed, and some SQL."""
+    """Return whether the reply has one closed thought and some SQL."""
     reply = one.completion or ""
     if one.sql is None or reply.count("<think>") != 1 or reply.count("</think>") != 1:
         return False

@@ -11,7 +11,7 @@
     reward = graph_outcome_weight * outcome + graph_stepwise_weight * stepwise
 
 Range at weights 1 and 0: -1 to 1. The best over the golds. Nothing is run: two queries that are equal on the data alone
-look different, and what the network takes for equal may not be.
+look different, and queries that the network takes for equal may not be.
 
 Deviations: sqlglot's optimizer in place of Calcite, so the line between "no query" and "no plan" is sqlglot's; the
 network is trained by `floe train-graph-reward`, not the published one (see `reward_service/graph/network.py`); graphs
@@ -47,14 +47,14 @@ class GraphReward:
         *,
         extras_cost: bool = True,
     ) -> None:
-        """`distances` is None where the outcome has no weight; `extras_cost` counts the precision of the steps."""
+        """Keep the distances, None where the outcome has no weight; `extras_cost` counts the precision of the steps."""
         self._read = read
         self._distances = distances
         self._extras_cost = extras_cost
         self._weights = {"outcome": outcome_weight, "stepwise": stepwise_weight}
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
-        """Raises GoldUnusable and GroupUnscorable."""
+        """Return the rewards. Raises GoldUnusable and GroupUnscorable."""
         asked = list(dict.fromkeys(one.sql for one in group.candidates if one.sql is not None and not _is_refused(one)))
         try:
             forms = self._read(group.database_id, [*group.gold_sql, *asked])
@@ -77,7 +77,7 @@ class GraphReward:
         return rewards.get(one.sql) or self._weighted(NO_PLAN, 0.0)
 
     def _best_rewards(self, answers: Sequence[BuiltQuery], golds: Sequence[BuiltQuery]) -> list[Reward]:
-        """Of each answer, by the gold that gives it most."""
+        """Return the reward of each answer by the gold that gives it most."""
         pairs = [(gold.graph, answer.graph) for answer in answers for gold in golds]
         found = iter(self._distances(pairs) if self._distances and pairs else [1.0] * len(pairs))
         best = []

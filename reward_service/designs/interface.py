@@ -1,4 +1,4 @@
-"""What a reward design is given and gives back (pure)."""
+"""The input and output of a reward design (pure)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JudgedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedGroup:
-    """All candidates of one question. Each of them carries a reward: a group without a verdict comes to no design."""
+    """All candidates of one question, each with a reward: groups without a verdict are never passed to a design."""
 
     question: str
     evidence: str
@@ -30,7 +30,7 @@ class JudgedGroup:
 
 
 class Reward(NamedTuple):
-    """`terms` are what `value` is made of, by name; empty where it is not a sum. `note` goes into the log."""
+    """A reward `value`; `terms` are its summands by name, empty where it is not a sum. `note` goes into the log."""
 
     value: float
     terms: dict[str, float] = {}  # noqa: RUF012 - never changed
@@ -38,7 +38,7 @@ class Reward(NamedTuple):
 
 
 class RewardDesign(Protocol):
-    """Rewards of a group, in the order of its candidates. Called from several threads.
+    """Computes the rewards of a group, in the order of its candidates. Called from several threads.
 
     Raises GroupUnscorable and GoldUnusable, each with a sentence for the log.
     """
@@ -53,11 +53,11 @@ class Design:
     rewards: RewardDesign
     executes: bool = True  # whether candidates are run for it
     semantics: str | None = None  # its own comparator; None: the run's, reward.semantics
-    reader: Reader | None = None  # that it reads model-written text with
+    reader: Reader | None = None  # reader of text that a model has written
 
 
 class Reader(Protocol):
-    """What a design reads texts with, as the scorer ends and counts it."""
+    """A reader that the design uses for texts; the scorer ends it and counts its work."""
 
     num_faults: int
 

@@ -7,21 +7,21 @@
     ngram      1   Jaccard similarity of the n-grams of their tokens
     format     1   1 where the reply has its tags
 
-Range 0 to 9. `reward.reasoning_partial_terms`: with `full_when_right` a right query is granted judge, syntax, schema
-and n-grams in full, so that with these weights no wrong one (at most 6) earns as much as a right one (at least 8);
-with `sum` each adds what it gives, and a right query in other words can earn less than a wrong one in the gold's.
+Range 0 to 9. `reward.reasoning_partial_terms`: with `full_when_right` a right query gets judge, syntax, schema and
+n-grams in full, so that with these weights no wrong one (at most 6) earns as much as a right one (at least 8); with
+`sum` each term adds its own value, and a right query in other words can earn less than a wrong one in the gold's words.
 
-The publication's code is not public. Not known, and set here: whether a right query is granted the partial terms; the
-judge and its rubric (`judge_protocol.RUBRIC`, our own); the comparator (`reward.semantics`); n, which is 2; what an
-item is: a table, or a column as table.column, behind `*` every column. Items and tokens are those of the query resolved
-on the database's schema: aliases of tables are replaced, those of results dropped, case and layout don't count
-(`sql_similarity`). The tags are those of SQL-R1: `<think>`, `</think>`, `<answer>`, `</answer>`, once each, in this
-order, and a fenced `sql` block in the answer; bare SQL earns no format point.
+The publication's code is not public. Not known, and therefore chosen here: whether a right query gets the partial
+terms; the judge and its rubric (`judge_protocol.RUBRIC`, our own); the comparator (`reward.semantics`); n, which is 2;
+what an item is: a table, or a column as table.column; `*` stands for every column. Items and tokens are those of the
+query resolved on the database's schema: aliases of tables are replaced, those of results dropped, case and layout don't
+count (`sql_similarity`). The tags are those of SQL-R1: `<think>`, `</think>`, `<answer>`, `</answer>`, once each, in
+this order, and a fenced `sql` block in the answer; bare SQL earns no format point.
 
-Of several golds the best similarity counts; the judge sees them all. What can't be parsed, or is too long for it
-(`sql_similarity.MAX_CHARS`), has no similarity. The judge is not asked about a reply without a query or with one that
-is too long, whose grade is 0, nor, with `full_when_right`, about a right query. A judge that gives no usable answer
-leaves the whole group without a reward: a 0 in its place would teach something false.
+Of several golds the best similarity counts; the judge sees them all. A query that can't be parsed, or is too long for
+that (`sql_similarity.MAX_CHARS`), has no similarity. The judge is not asked about a reply without a query or with one
+that is too long, whose grade is 0, nor, with `full_when_right`, about a right query. A judge that gives no usable
+answer leaves the whole group without a reward: a 0 instead would teach something false.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ReasoningSql:
         return Reward(sum(terms.values()), terms)
 
     def _grades(self, group: JudgedGroup) -> dict[str | None, float]:
-        """The judge's, 0 to 1, by SQL; of those that it is asked about. Raises GroupUnscorable."""
+        """Return the judge's grades, 0 to 1, by SQL, of the queries that it is asked about. Raises GroupUnscorable."""
         if self._ask_judge is None:
             return {}
         asked = [sql for one in group.candidates if (sql := self._sql_to_judge(one)) is not None]
@@ -92,7 +92,8 @@ class ReasoningSql:
         return None if one.outcome is Outcome.MATCH and self._grants_all else one.sql
 
     def _similarities(self, group: JudgedGroup) -> tuple[dict[str | None, tuple[float, float]], dict[str | None, str]]:
-        """By SQL: of schema items and n-grams the best over the golds each, and what the log says of the query.
+        """Return by SQL the best similarity of schema items and of n-grams over the golds, and the log's note on the
+        query.
 
         Raises GroupUnscorable and GoldUnusable.
         """
@@ -114,7 +115,7 @@ class ReasoningSql:
 
 
 def similarity(parts: QueryParts, golds: Sequence[QueryParts]) -> tuple[float, float]:
-    """Jaccard of schema items and of n-grams, the best over the golds each; 0 without any."""
+    """Return Jaccard similarities of schema items and of n-grams, the best over the golds each; 0 without any."""
     return (
         max((jaccard(parts.schema_items, gold.schema_items) for gold in golds), default=0.0),
         max((jaccard(parts.ngrams, gold.ngrams) for gold in golds), default=0.0),

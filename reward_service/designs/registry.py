@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.designs.interface import Design
 
-if TYPE_CHECKING:  # the designs that read nothing start faster without
+if TYPE_CHECKING:  # designs that read nothing start faster without it
     from floe.reward_service.reading.contained_reader import ContainedReader
 
-READER_MEMORY_BYTES = 2**30  # of a child that parses, beyond what its program needs
+READER_MEMORY_BYTES = 2**30  # bytes of a child that parses, in addition to its program's
 
 
 def make_design(section: RewardSection, databases_dir: Path) -> Design:
-    """The design that the configuration names. Imports what that one needs. Raises UserError."""
+    """Make the design that the configuration names. Imports only what that design needs. Raises UserError."""
     match section.design:
         case "arctic":
             from floe.reward_service.designs import arctic

@@ -17,10 +17,10 @@ code pays it for a right result alone (`code`).
 The comparator is the design's own, the one of Spider's test suite: rows as a multiset, columns in any order, the order
 of rows where the gold orders them; two empty results are equal.
 
-Deviations from the code: a gold that fails carries no reward, where it makes every query that runs a right one; the
-order of rows counts where the gold's outermost statement has ORDER BY, not where the words stand anywhere; DISTINCT
-stays in both queries, which are run as they are written; nothing that a candidate runs can write; further databases
-are judged on where `reward.suite` names them. Whether the paper pays L for SQL that fails is not known: `paper` does.
+Deviations from the code: a gold that fails carries no reward, while in the code it makes every query that runs right;
+the order of rows counts where the gold's outermost statement has ORDER BY, not where the words stand anywhere; DISTINCT
+stays in both queries, which are run as they are written; nothing that a candidate runs can write; further databases are
+judged on where `reward.suite` names them. Whether the paper pays L for SQL that fails is not known: `paper` does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SqlR1:
 
 
 def length_term(reply: str) -> float | None:
-    """L of a reply; None for one of broken format."""
+    """Return the length term L of a reply; None for a reply of broken format."""
     if any(reply.count(tag) != 1 for tag in TAGS):
         return None
     thought_from, thought_to, answer_from, answer_to = (reply.index(tag) for tag in TAGS)

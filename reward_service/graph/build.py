@@ -1,4 +1,4 @@
-"""SQL to operator graph, and to the pieces of its steps (pure)."""
+"""Builds an operator graph from SQL, and the pieces of its steps (pure)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BuiltQuery:
 
 
 def build(sql: str, schema: DatabaseSchema) -> BuiltQuery:
-    """Raises SyntaxFault, and NoPlan for a query that can't be resolved, is too large or uses what is not supported."""
+    """Build the query. Raises SyntaxFault, and NoPlan for a query that is unresolvable, too large or not supported."""
     query = resolved(parsed(sql), schema.columns)
     try:
         folded = merged(query.copy())  # before the walk, which gives nodes new parents
@@ -30,6 +30,6 @@ def build(sql: str, schema: DatabaseSchema) -> BuiltQuery:
         raise NoPlan(str(error)) from error
     except RecursionError as error:
         raise NoPlan("the query is nested too deep") from error
-    except Exception as error:  # a tree of a form that the walk does not know: a property of the query
+    except Exception as error:  # a form of tree that the walk does not know: a property of the query
         raise NoPlan(f"{type(error).__name__}: {error}") from error
     return BuiltQuery(graph, steps)

@@ -1,4 +1,4 @@
-"""The CTEs of a query, and which of them it is made of (pure)."""
+"""Finds the CTEs of a query, and those that the query really uses (pure)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _PLACES = ("with_", "with")
 
 
 def ctes_of(query: exp.Query) -> list[exp.CTE]:
-    """Those of its own WITH, in order."""
+    """Return the CTEs of the statement's own WITH, in order."""
     found = next((query.args[place] for place in _PLACES if query.args.get(place)), None)
     return list(found.expressions) if found else []
 
 
 def used_ctes(query: exp.Query) -> set[str]:
-    """Names, in lower case, of tables and CTEs that the statement reads, if only through another CTE."""
+    """Return the names, in lower case, of tables and CTEs that the statement reads, if only through another CTE."""
     body = query.copy()
     for place in _PLACES:
         body.set(place, None)

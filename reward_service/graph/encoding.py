@@ -1,8 +1,8 @@
-"""Operator graphs as arrays: what the network sees of a graph, and of two that are compared (pure numpy).
+"""Operator graphs as arrays, alone and in pairs that are compared, as the network's input (pure numpy).
 
 Kinds and roles come from a vocabulary; names of tables, columns and literals are hashes, since another database has
-others. What counts of them is whether both graphs have the same: the match features say it of each node, alone and
-together with its neighbourhood (Weisfeiler and Leman's refinement) and with all that hangs below it.
+other names. Only their equality in both graphs counts. The match features give it for each node, alone, together with
+its neighbourhood (Weisfeiler and Leman's refinement), and with all nodes below it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from xxhash import xxh3_64_intdigest
 from floe.reward_service.graph.terms import OperatorGraph
 
 NUM_REFINEMENTS = 3
-NUM_MATCH_FEATURES = NUM_REFINEMENTS + 3  # label, name and signature beside
-MAX_PLACE = 7  # operands beyond share a role
+NUM_MATCH_FEATURES = NUM_REFINEMENTS + 3  # and label, name and signature
+MAX_PLACE = 7  # operands beyond this number share a role
 UNKNOWN = 0
 
 _PLACE = re.compile(r"\d+$")
@@ -50,7 +50,7 @@ class EncodedGraph:
     names: np.ndarray  # [N, 2] uint64: hashes of name and owner, 0 where there is none
     ends: np.ndarray  # [E, 2] int64: parent and child
     roles: np.ndarray  # [E] int64
-    levels: np.ndarray  # [N, NUM_MATCH_FEATURES] uint64: what is compared with the other graph's nodes
+    levels: np.ndarray  # [N, NUM_MATCH_FEATURES] uint64: values to compare with those of the other graph's nodes
 
 
 class Encoder:
@@ -74,12 +74,12 @@ class Encoder:
 
 
 def role_of(role: str) -> str:
-    """The role with its number cut at MAX_PLACE."""
+    """Return the role with its number cut at MAX_PLACE."""
     return _PLACE.sub(lambda match: str(min(int(match.group()), MAX_PLACE)), role)
 
 
 def match_features(graph: EncodedGraph, other: EncodedGraph) -> np.ndarray:
-    """[N, NUM_MATCH_FEATURES] float32 in 0 to 1: how many equals of each node the other graph has, over this one's."""
+    """Return [N, NUM_MATCH_FEATURES] float32 in 0 to 1: the number of each node's equals there over that here."""
     own = (graph.levels[:, None] == graph.levels[None]).sum(1)
     others = (graph.levels[:, None] == other.levels[None]).sum(1)
     return np.minimum(1.0, others / own).astype(np.float32)
@@ -90,14 +90,14 @@ def _hash(text: str) -> int:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Spreads 64-bit values (the finalizer of splitmix64, Steele et al. 2014)."""
+    """Spread 64-bit values (the finalizer of splitmix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _refined(labels: np.ndarray, ends: np.ndarray, roles: np.ndarray) -> list[np.ndarray]:
-    """A colour per node for each round: its own and the multiset of its neighbours', both directions told apart."""
+    """Return a colour per node for each round: its own and the multiset of its neighbours', separate by direction."""
     colours, found = labels, []
     parents, children = ends[:, 0], ends[:, 1]
     for _ in range(NUM_REFINEMENTS):
@@ -110,9 +110,9 @@ def _refined(labels: np.ndarray, ends: np.ndarray, roles: np.ndarray) -> list[np
 
 
 def bucket_numbers(names: np.ndarray, salts: np.ndarray, num_buckets: int) -> np.ndarray:
-    """[N, 2] int64 rows of an embedding table: 0 for no name, else 1 to `num_buckets - 1`.
+    """Return [N, 2] int64 rows of an embedding table: 0 for no name, otherwise 1 to `num_buckets - 1`.
 
-    `salts` [N] uint64 scatters the same name elsewhere; 0 is what a trained network is used with.
+    `salts` [N] uint64 moves equal names to other rows; a trained network is used with 0.
     """
     spread = _mixed(names ^ salts[:, None]) % np.uint64(num_buckets - 1) + np.uint64(1)
     return np.where(names == 0, 0, spread).astype(np.int64)

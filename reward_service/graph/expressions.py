@@ -1,4 +1,4 @@
-"""Expressions of a resolved query as terms, in one form for what is written in several (pure).
+"""Expressions of a resolved query as terms; several ways of writing one thing have one form (pure).
 
 BETWEEN becomes two comparisons; `a > b` is `b < a`; NOT is pushed into comparisons; OR of equalities with one column is
 IN; COUNT(1) is COUNT(*); operands of AND, OR, =, <>, + and * have no order.
@@ -15,7 +15,7 @@ from floe.reward_service.graph.plan import NoPlan
 from floe.reward_service.graph.terms import OVER, Term
 
 _COMMUTATIVE: dict[type[exp.Expr], str] = {exp.EQ: "eq", exp.NEQ: "neq", exp.Add: "add", exp.Mul: "mul"}
-# Both orders are kept as the one that is smaller on the left.
+# Comparisons are turned so that the smaller operand stands on the left.
 _COMPARISONS: dict[type[exp.Expr], tuple[str, bool]] = {
     exp.LT: ("lt", False),
     exp.LTE: ("le", False),
@@ -35,18 +35,18 @@ _TRANSPARENT = (exp.Paren, exp.Alias)
 
 
 class ExpressionTerms:
-    """Makes terms within one SELECT. `column` and `query` say what a column and a subquery stand for there."""
+    """Makes terms within one SELECT. `column` and `query` return the terms of a column and a subquery there."""
 
     def __init__(
         self, column: Callable[[exp.Column], Term], query: Callable[[exp.Query], Term], rows: Term | None
     ) -> None:
-        """`rows` is what aggregates are computed over; None where there are none."""
+        """Set the terms' makers; `rows` is what aggregates are computed over, None where there are none."""
         self._column = column
         self._query = query
         self.rows = rows
 
     def conjuncts(self, condition: exp.Expr) -> list[Term]:
-        """The terms of a condition that all must hold."""
+        """Return the terms of a condition that all must hold."""
         return [self.term(part) for part in _conjuncts(condition)]
 
     def term(self, node: exp.Expr) -> Term:
@@ -84,7 +84,7 @@ class ExpressionTerms:
         return self._over_rows(made) if isinstance(node, exp.AggFunc) else made
 
     def _generic(self, node: exp.Expr) -> Term:
-        """Any node by its class, its operands by their place, and what it holds of text by name."""
+        """Return any node by its class, its operands by their place and its texts by name."""
         made = Term(str(node.key))
         texts = []
         for place, value in node.args.items():
@@ -120,7 +120,7 @@ class ExpressionTerms:
         return self.term(node)
 
     def _or(self, node: exp.Or) -> Term:
-        """Equalities of one column with literals are gathered in one IN."""
+        """Gather equalities of one column with literals in one IN."""
         parts, values = [], defaultdict(list)
         for part in _disjuncts(node):
             found = self.term(part)
@@ -200,7 +200,7 @@ def _disjuncts(condition: exp.Or) -> Iterator[exp.Expr]:
 
 
 def _is_compared(literal: exp.Expr) -> bool:
-    """Whether its value alone counts: 5 and 5.0 compare alike, but divide differently."""
+    """Return whether its value alone counts: 5 and 5.0 compare alike, but divide differently."""
     above = literal.parent
     while isinstance(above, exp.Paren | exp.Neg):
         above = above.parent
@@ -208,7 +208,7 @@ def _is_compared(literal: exp.Expr) -> bool:
 
 
 def _number(text: str, *, keeps_type: bool) -> str:
-    """One spelling for each value: 5 and 05 are the same, and 5.0 too unless its type counts."""
+    """Return one spelling for each value: 5 and 05 are the same, and so is 5.0 unless its type counts."""
     try:
         value = float(text)
     except ValueError:

@@ -20,7 +20,7 @@ Pair = tuple[OperatorGraph, OperatorGraph]
 
 
 class GraphDistances:
-    """For several threads. The same graph is at distance 0, whatever the network computes."""
+    """Distances by the network, for several threads. Equal graphs are at distance 0, whatever the network computes."""
 
     def __init__(self, network: GraphMatchingNetwork, encoder: Encoder) -> None:
         self._network = network
@@ -30,7 +30,8 @@ class GraphDistances:
 
     @classmethod
     def read(cls, folder: Path) -> GraphDistances:
-        """Sets PyTorch to one thread: reward workers are many, and their threads would wait for each other.
+        """Read the network and set PyTorch to one thread: reward workers are many, and threads would wait for each
+        other.
 
         Raises UserError.
         """
@@ -38,7 +39,7 @@ class GraphDistances:
         return cls(*read_network(folder))
 
     def __call__(self, pairs: Sequence[Pair]) -> list[float]:
-        """Of each pair; those that are not known go through the network together."""
+        """Return the distance of each pair; unknown pairs go through the network together."""
         keys = [(a.digest, b.digest) for a, b in pairs]
         with self._lock:
             found = {key: known for key in keys if (known := self._known.get(key)) is not None}

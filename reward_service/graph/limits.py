@@ -1,4 +1,4 @@
-"""Turns away queries that sqlglot's optimizer could make a far larger tree of, before it is asked (pure)."""
+"""Rejects queries in advance for which sqlglot's optimizer could make a far larger tree (pure)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MAX_JOINS = 30  # each USING names all tables before it
 MAX_SELECTS = 30
 
 MAX_GROWTH = 4096
-MAX_NAMES = 400  # of columns in the text
+MAX_NAMES = 400  # names of columns in the text
 MAX_TREE_NODES = 5_000
 
 
 def excess(query: exp.Query) -> str | None:
-    """What is too much of it; None where all is in the limits."""
+    """Return what is too much of it; None where all is within the limits."""
     if sum(1 for _ in query.find_all(exp.Join)) > MAX_JOINS:
         return f"more than {MAX_JOINS} joins"
     if sum(1 for _ in query.find_all(exp.Column)) > MAX_NAMES:
@@ -33,10 +33,10 @@ def excess(query: exp.Query) -> str | None:
 
 
 def _growth(select: exp.Select) -> int:
-    """How often the SELECT may repeat an expression of its sources in an output, at most about.
+    """Return about how often the SELECT may at most repeat an expression of its sources in an output.
 
-    The optimizer puts expressions in the place of their names: a name that stands twice doubles what it is for, at each
-    level of subqueries, and within a SELECT for each alias that the next output is made of.
+    The optimizer replaces names by their expressions. A name that stands twice doubles its expression, at each level of
+    subqueries, and within a SELECT for each alias that the next output is made of.
     """
     sources = [join.this for join in select.args.get("joins") or ()]
     num_stars = sum(1 for item in select.expressions if item.is_star)

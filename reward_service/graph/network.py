@@ -1,9 +1,9 @@
 """The graph matching network: the distance of two operator graphs (PyTorch).
 
-After Li et al. 2019 (arXiv 1904.12787, section 3.3): messages within each graph, cross-graph attention whose difference
-to a node's own state goes into the update, gated sums over the nodes (their equation 3), Euclidean distance of the two
-graph embeddings. FuncEvalGMN (arXiv 2407.14530) applies it to SQL. Deviations: layers share no weights, states are
-normalised after each update, and nodes carry match features (`encoding`).
+The design is that of Li et al. 2019 (arXiv 1904.12787, section 3.3): messages within each graph, cross-graph attention
+whose difference to a node's own state goes into the update, gated sums over the nodes (their equation 3), Euclidean
+distance of the two graph embeddings. FuncEvalGMN (arXiv 2407.14530) applies it to SQL. Deviations: layers share no
+weights, states are normalised after each update, and nodes carry match features (`encoding`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkShape:
-    num_kinds: int  # the unknown one included
+    num_kinds: int  # with the unknown one
     num_roles: int
     dim: int = 192
     num_layers: int = 4
@@ -56,7 +56,7 @@ GraphPair = tuple[EncodedGraph, EncodedGraph]
 def batch_of(
     pairs: Sequence[GraphPair], num_buckets: int, salts: Sequence[int] | None = None, matches: Sequence[np.ndarray] = ()
 ) -> PairBatch:
-    """`salts`, one per pair, give a pair's names other embeddings; `matches` are its graphs' features, if known."""
+    """Return the batch; `salts`, one per pair, change its embeddings; `matches` are its graphs' features, if known."""
     graphs = [graph for pair in pairs for graph in pair]
     sizes = np.array([len(graph.kinds) for graph in graphs])
     starts = np.cumsum(sizes) - sizes
@@ -96,7 +96,7 @@ class MatchingLayer(nn.Module):
         self._num_roles = shape.num_roles
 
     def forward(self, states: Tensor, batch: PairBatch) -> Tensor:
-        """[N, dim] to the same."""
+        """Return the nodes' next states: [N, dim] to [N, dim]."""
         sources = torch.cat([batch.children, batch.parents])
         targets = torch.cat([batch.parents, batch.children])
         roles = self.role(torch.cat([batch.roles, batch.roles + self._num_roles]))
@@ -107,7 +107,7 @@ class MatchingLayer(nn.Module):
 
 
 def _attended(states: Tensor, batch: PairBatch) -> Tensor:
-    """[N, dim]: for each node, the mean of the other graph's states, weighted by their likeness to it."""
+    """Return [N, dim]: for each node, the mean of the other graph's states, weighted by their likeness to it."""
     dim = states.shape[1]
     num_rows = 2 * batch.num_pairs * batch.width
     padded = states.new_zeros(num_rows, dim).index_copy(0, batch.place, states)
@@ -135,7 +135,7 @@ class GraphMatchingNetwork(nn.Module):
         )
 
     def forward(self, batch: PairBatch) -> Tensor:
-        """[P] distances, 0 or more."""
+        """Return [P] distances, 0 or more."""
         names = self.name(batch.names).flatten(1)
         states = torch.tanh(self.enter(torch.cat([self.kind(batch.kinds), names, batch.matches], dim=1)))
         for layer in self.layers:
@@ -153,7 +153,7 @@ class GraphMatchingNetwork(nn.Module):
 
 
 def distances(network: GraphMatchingNetwork, pairs: Sequence[GraphPair], pairs_at_once: int = 64) -> list[float]:
-    """Of each pair, without gradients."""
+    """Return the distance of each pair, without gradients."""
     found: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(pairs), pairs_at_once):

@@ -1,4 +1,4 @@
-"""A trained graph matching network as a folder: weights in safetensors, all else in JSON."""
+"""A trained graph matching network as a folder: weights in safetensors, everything else in JSON."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from floe.reward_service.graph.encoding import Encoder, Vocabulary
 from floe.reward_service.graph.network import GraphMatchingNetwork, NetworkShape
 
 WEIGHTS_FILE, ABOUT_FILE = "model.safetensors", "graph_network.json"
-FORMAT = 1  # of graphs, their encoding and the network together: weights of another one mean nothing here
+FORMAT = 1  # version of graphs, their encoding and the network together: weights of another version mean nothing here
 
 
 def write_network(
     folder: Path, network: GraphMatchingNetwork, vocabulary: Vocabulary, about: Mapping[str, Any]
 ) -> None:
-    """Into an existing folder. `about` is whatever else is known of the training, for JSON."""
+    """Write into an existing folder. `about` is whatever else is known of the training, for JSON."""
     weights = save_tensors({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     (folder / WEIGHTS_FILE).write_bytes(weights)
     content = {
@@ -39,7 +39,7 @@ def write_network(
 
 
 def read_network(folder: Path) -> tuple[GraphMatchingNetwork, Encoder]:
-    """The network, ready to be used. Raises UserError for a folder that is not whole or of another format."""
+    """Return the network, ready to use. Raises UserError for a folder that is incomplete or of another format."""
     remedy = "give a folder that floe train-graph-reward of this version wrote"
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
 """A resolved query as a relational operator graph: scans, joins, filters, aggregates, sorts, expressions (pure).
 
-After the relational operator trees of Graph-Reward-SQL (arXiv 2505.12380) and FuncEvalGMN (arXiv 2407.14530), which
-take them from Calcite. Conditions of inner joins stand beside those of WHERE, since they mean the same there; a column
-of a derived table or CTE is the expression that makes it; a column of a table is one node with an edge to its scan.
+The graphs follow the relational operator trees of Graph-Reward-SQL (arXiv 2505.12380) and FuncEvalGMN (arXiv
+2407.14530), which take them from Calcite. Conditions of inner joins stand together with those of WHERE, since they mean
+the same there; a column of a derived table or CTE is the expression that makes it; a column of a table is one node with
+an edge to its scan.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _OUTER_SIDES = ("LEFT", "RIGHT", "FULL")
 
 
 class Piece(NamedTuple):
-    """A part of a query's structure: what an operator of this role does, whatever its rows come from."""
+    """A part of a query's structure: what an operator of this role does, wherever its rows come from."""
 
     role: str
     expression: int
@@ -34,21 +35,22 @@ class Plan:
 
     operator: Term
     columns: Mapping[str, Term]
-    own_columns: frozenset[str] = frozenset()  # of a scan: those that the schema has
+    own_columns: frozenset[str] = frozenset()  # columns of a scan: those in the schema
 
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """A whole query; `steps` holds the pieces of each CTE of the outermost WITH, in order, and of the rest at last."""
+    """A whole query; `steps` holds the pieces of each CTE of the outermost WITH, in order, and of the rest last."""
 
     root: Term
     steps: tuple[tuple[Piece, ...], ...]
 
 
 def operators(query: exp.Query, tables: Mapping[str, frozenset[str]]) -> Operators:
-    """`tables` has the columns of each, in lower case.
+    """Return the query's operators; `tables` has the columns of each, in lower case.
 
-    Raises NoPlan for sources that are neither of these tables nor queries, and for aggregates where none can be.
+    Raises NoPlan for sources that are neither of these tables nor queries, and for aggregates where they are not
+    allowed.
     """
     builder = _Builder(tables)
     plan = builder.statement(query)
@@ -61,7 +63,7 @@ class _Scope:
 
     around: _Scope | None
     sources: dict[str, Plan] = field(default_factory=dict)
-    columns: dict[tuple[str, str], Term] = field(default_factory=dict)  # of tables, made once each
+    columns: dict[tuple[str, str], Term] = field(default_factory=dict)  # columns of tables, made once each
 
     def find(self, alias: str, name: str) -> Term:
         scope: _Scope | None = self
@@ -84,14 +86,14 @@ class _Builder:
         self._depth = 0
 
     def statement(self, query: exp.Query) -> Plan:
-        """The outermost query: each CTE of its WITH is a step."""
+        """Return the outermost query's plan: each CTE of its WITH is a step."""
         ctes: dict[str, Plan] = {}
         self._depth += 1
         used = used_ctes(query)
         for cte in ctes_of(query):
             self._add_cte(cte, ctes, None)
             if cte.alias.lower() not in used:
-                self.steps[-1].clear()  # what nothing is made of is no step towards the answer
+                self.steps[-1].clear()  # a CTE from which nothing is made is no step towards the answer
             self.steps.append([])
         self._depth -= 1
         return self._body(query, ctes, None)
@@ -172,7 +174,7 @@ class _Builder:
     def _sources(
         self, select: exp.Select, ctes: Mapping[str, Plan], scope: _Scope, terms: ExpressionTerms
     ) -> tuple[Term, list[Term]]:
-        """The joined rows, and the conditions of inner joins."""
+        """Return the joined rows, and the conditions of inner joins."""
         origin = select.args.get("from_") or select.args.get("from")
         if origin is None:
             return Term("nothing"), []
@@ -214,7 +216,7 @@ class _Builder:
         return plan.operator
 
     def _filtered(self, kind: str, rows: Term, conditions: list[Term]) -> Term:
-        # What is said twice holds once.
+        # A condition that stands twice holds once.
         distinct = {condition.signature: condition for condition in conditions}.values()
         for condition in distinct:
             self._note("condition", condition)
@@ -231,7 +233,7 @@ class _Builder:
         return terms.rows
 
     def _ended(self, query: exp.Query, plan: Plan, terms: ExpressionTerms) -> Plan:
-        """With ORDER BY and LIMIT."""
+        """Return the plan with ORDER BY and LIMIT."""
         operator = plan.operator
         if order := query.args.get("order"):
             operator = Term("sort").add(INPUT, operator)
@@ -264,7 +266,7 @@ class _Builder:
 
 
 def _renamed(columns: Mapping[str, Term], alias: exp.TableAlias | None) -> Mapping[str, Term]:
-    """The columns under the names that `q(a, b)` gives them."""
+    """Return the columns under the names that `q(a, b)` gives them."""
     names = [one.name.lower() for one in alias.columns] if isinstance(alias, exp.TableAlias) else []
     return dict(zip(names, columns.values(), strict=False)) if names else columns
 

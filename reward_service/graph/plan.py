@@ -1,8 +1,8 @@
-"""SQL and a schema to a query whose every column is resolved, by sqlglot's optimizer (pure).
+"""Resolves every column of a query on a schema, by sqlglot's optimizer (pure).
 
-What sqlglot can't parse is a syntax fault; what it parses but can't resolve on the schema has no plan. Nothing is run.
-Limits: sqlglot's grammar is not SQLite's, so a few statements fall on the other side of either line; `rowid` counts as
-no column, since no schema names it.
+A query that sqlglot can't parse is a syntax fault; one that it parses but can't resolve on the schema has no plan.
+Nothing is run. Limits: sqlglot's grammar is not SQLite's, so a few statements fall on the other side of either line;
+`rowid` counts as no column, since no schema names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from floe.reward_service.graph.terms import TooManyNodes
 
 MAX_SQL_CHARS = 20_000
 
-logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of SQL that it takes for a mere command
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # the parser warns of SQL that it takes for a mere command
 
 
 class SyntaxFault(Exception):
@@ -36,7 +36,7 @@ class NoPlan(Exception):
 
 
 def is_parsers_fault(error: SyntaxFault | NoPlan) -> bool:
-    """Whether the parser tripped over the query, instead of refusing it."""
+    """Return whether the parser itself failed on the query, instead of refusing it."""
     cause = error.__cause__
     return cause is not None and not isinstance(cause, SqlglotError | RecursionError | TooManyNodes)
 
@@ -50,7 +50,7 @@ class DatabaseSchema:
 
 
 def schema_of(tables: Mapping[str, Mapping[str, str]]) -> DatabaseSchema:
-    """From table -> column -> declared type; types don't matter here."""
+    """Make a schema from table -> column -> declared type; types don't matter here."""
     columns: dict[str, object] = {table: dict.fromkeys(names, "TEXT") for table, names in tables.items()}
     return DatabaseSchema(
         MappingSchema(columns, dialect=DIALECT),
@@ -59,7 +59,7 @@ def schema_of(tables: Mapping[str, Mapping[str, str]]) -> DatabaseSchema:
 
 
 def parsed(sql: str) -> exp.Query:
-    """The one query of the text. Raises SyntaxFault, and NoPlan for what is too long or nested too deep."""
+    """Return the one query of the text. Raises SyntaxFault, and NoPlan for a query too long or nested too deep."""
     if len(sql) > MAX_SQL_CHARS:
         raise NoPlan(f"the SQL has {len(sql)} characters, at most {MAX_SQL_CHARS}")
     try:
@@ -68,7 +68,7 @@ def parsed(sql: str) -> exp.Query:
         raise SyntaxFault(str(error)) from error
     except RecursionError as error:
         raise NoPlan("the SQL is nested too deep") from error
-    except Exception as error:  # the parser's own faults, as of a number with thousands of digits
+    except Exception as error:  # the parser's own faults, for example on a number with thousands of digits
         raise SyntaxFault(f"{type(error).__name__}: {error}") from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise SyntaxFault("the text is not exactly one query")
@@ -76,7 +76,7 @@ def parsed(sql: str) -> exp.Query:
 
 
 def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
-    """A copy with every column bound to its source, stars and references to aliases expanded. Raises NoPlan."""
+    """Return a copy with each column bound to its source, stars and references to aliases expanded. Raises NoPlan."""
     if much := excess(query):
         raise NoPlan(f"the query has {much}")
     _refuse_namesakes(query)
@@ -85,27 +85,27 @@ def resolved(query: exp.Query, schema: MappingSchema) -> exp.Query:
         found = qualify(plain, schema=schema, dialect=DIALECT, identify=False, quote_identifiers=False)
     except NoPlan:
         raise
-    except Exception as error:  # whatever the optimizer trips over is a property of the query, not of this program
+    except Exception as error:  # any failure of the optimizer is a property of the query, not of this program
         raise NoPlan(f"{type(error).__name__}: {error}") from error
     assert isinstance(found, exp.Query)
     return found
 
 
 def merged(query: exp.Query) -> exp.Query:
-    """A resolved query with those CTEs and derived tables folded in that change nothing. Changes what it is given.
+    """Fold those CTEs and derived tables that change nothing into the resolved query, which is changed.
 
     Raises NoPlan.
     """
     try:
         found = merge_subqueries(query)
-    except Exception as error:  # as above
+    except Exception as error:  # a property of the query too
         raise NoPlan(f"{type(error).__name__}: {error}") from error
     assert isinstance(found, exp.Query)
     return found
 
 
 def _refuse_namesakes(query: exp.Query) -> None:
-    """The optimizer would give the second of two sources of one name a name of its own."""
+    """Raise NoPlan for two sources of one name: the optimizer would give the second a name that the text lacks."""
     for select in query.find_all(exp.Select):
         parts = [select.args.get("from_"), *(select.args.get("joins") or ())]
         names = [part.this.alias_or_name.lower() for part in parts if part is not None]
@@ -114,7 +114,7 @@ def _refuse_namesakes(query: exp.Query) -> None:
 
 
 def _with_string_literals(query: exp.Query, schema: MappingSchema) -> exp.Query:
-    """SQLite takes a double-quoted name that is no column for a string, and Spider's golds live on that."""
+    """Turn a double-quoted name that is no column into a string, as SQLite does; Spider's golds rely on that."""
     names = {one.alias.lower() for one in query.find_all(exp.Alias, exp.TableAlias) if one.alias}
     names |= {one.name.lower() for alias in query.find_all(exp.TableAlias) for one in alias.columns}
     for table in query.find_all(exp.Table):
@@ -127,7 +127,7 @@ def _with_string_literals(query: exp.Query, schema: MappingSchema) -> exp.Query:
 
 
 def _with_windows(query: exp.Query) -> exp.Query:
-    """Each window that is named by OVER with what the WINDOW clause says of the name. Raises NoPlan."""
+    """Complete each window named by OVER with what the WINDOW clause says of the name. Raises NoPlan."""
     for select in query.find_all(exp.Select):
         named = {window.this.name.lower(): window for window in select.args.get("windows") or ()}
         own = [window for window in select.find_all(exp.Window) if window.find_ancestor(exp.Select) is select]

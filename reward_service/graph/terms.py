@@ -1,7 +1,7 @@
 """Nodes of a relational operator graph while it is built, and the numbered graph that comes out (pure).
 
-A term's signature is a hash of all that hangs below it, so equal terms have equal signatures, whatever order a
-commutative operator has its operands in.
+A term's signature is a hash of everything below it, so equal terms have equal signatures, whatever order a commutative
+operator has its operands in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOW = frozenset({INPUT, OF, OVER})
 
 
 class Link(NamedTuple):
-    """Operands of a commutative operator share one role; else a role has its number."""
+    """A link to an operand. Operands of a commutative operator share one role; other roles have a number."""
 
     role: str
     term: Term
@@ -65,7 +65,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """From an operator or expression, by number, to one of its operands or inputs."""
+    """An edge from an operator or expression, by number, to one of its operands or inputs."""
 
     parent: int
     child: int
@@ -74,15 +74,15 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class OperatorGraph:
-    """Nodes in an order that depends on nothing but their content; node 0 is the outermost operator."""
+    """A graph whose order of nodes depends only on their content; node 0 is the outermost operator."""
 
     nodes: tuple[Node, ...]
-    signatures: tuple[int, ...]  # of each node, with all below
+    signatures: tuple[int, ...]  # signature of each node, with everything below it
     edges: tuple[Edge, ...]
 
     @cached_property
     def digest(self) -> int:
-        """Equal graphs have equal ones."""
+        """Digest of the graph; equal graphs have equal digests."""
         return xxh3_128_intdigest(repr((self.nodes, self.edges)).encode("utf-8", "backslashreplace"))
 
 
@@ -91,10 +91,10 @@ class TooManyNodes(Exception):
 
 
 def numbered(root: Term) -> OperatorGraph:
-    """The graph of all that hangs on `root`. Raises TooManyNodes."""
+    """Return the graph of everything that `root` leads to. Raises TooManyNodes."""
     numbers: dict[int, int] = {id(root): 0}
     terms, edges = [root], []
-    for parent, term in enumerate(terms):  # grows while it is walked: breadth first
+    for parent, term in enumerate(terms):  # the list grows while it is walked: breadth first
         for role, child in sorted(term.links, key=lambda link: (link.role, link.term.signature)):
             if id(child) not in numbers:
                 numbers[id(child)] = len(terms)

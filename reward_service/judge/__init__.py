@@ -1,1 +1,1 @@
-"""The language model as a judge, and the bounds of what it is asked."""
+"""The language model as a judge, and the limits of a request to it."""

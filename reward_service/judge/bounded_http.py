@@ -8,7 +8,7 @@ import httpx2 as httpx
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Ends a response of more than `max_bytes`, or of a compressed body, with httpx.ReadError."""
+    """Ends a response of more than `max_bytes`, or with a compressed body, by httpx.ReadError."""
 
     def __init__(self, max_bytes: int, inner: httpx.AsyncBaseTransport | None = None) -> None:
         self._max_bytes = max_bytes
@@ -19,7 +19,7 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            await response.aclose()  # a few bytes of it may stand for gigabytes
+            await response.aclose()  # a few of its bytes may stand for gigabytes
             raise httpx.ReadError("the answer is compressed, which was not asked for", request=request)
         response.stream = _BoundedStream(response.stream, self._max_bytes, request)
         return response

@@ -29,7 +29,7 @@ from floe.reward_service.judge.judge_protocol import (
 from floe.reward_service.unscorable import GroupUnscorable
 
 MAX_REPLY_BYTES = 2**20
-PASSING_STATUSES = (408, 409, 425, 429)  # and all from 500
+PASSING_STATUSES = (408, 409, 425, 429)  # and all codes from 500
 
 
 class JudgeUnavailable(GroupUnscorable):
@@ -37,10 +37,10 @@ class JudgeUnavailable(GroupUnscorable):
 
 
 class Judge:
-    """Requests go out from one thread of its own, at most `judge_num_parallel` at a time; for several threads."""
+    """Sends requests from one thread, at most `judge_num_parallel` at a time; several threads may use it."""
 
     def __init__(self, section: RewardSection) -> None:
-        """Raises UserError where the key's variable is not set."""
+        """Set up the client. Raises UserError where the key's variable is not set."""
         assert section.judge_url is not None
         self._section = section
         self._name = f"the judge {section.judge_model} at {section.judge_url}"
@@ -53,7 +53,7 @@ class Judge:
             http_client=httpx.AsyncClient(
                 transport=BoundedTransport(MAX_REPLY_BYTES), timeout=section.judge_time_limit_s
             ),
-            max_retries=0,  # answers that can't be read are asked for again as well, within the same number
+            max_retries=0,  # answers that can't be read are asked for again too, within the same number
         )
         self._known: BoundedCache[bytes, float] = BoundedCache(section.judge_max_cached)  # each counts as one
         self._slots = asyncio.Semaphore(section.judge_num_parallel)
@@ -61,7 +61,7 @@ class Judge:
         threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
 
     def scores(self, queries: Sequence[JudgedQuery]) -> list[float]:
-        """0 to 1 each, in order; equal ones are asked once. Raises JudgeUnavailable as soon as one has no answer."""
+        """Return scores, 0 to 1, in order; equal queries are asked once. Raises JudgeUnavailable if one has none."""
         distinct = list(dict.fromkeys(queries))
         found = asyncio.run_coroutine_threadsafe(self._ask_all(distinct), self._loop).result()
         by_query = dict(zip(distinct, found, strict=True))
@@ -92,7 +92,7 @@ class Judge:
         return score
 
     async def _patiently(self, query: JudgedQuery) -> float:
-        """Raises JudgeUnavailable."""
+        """Ask until there is an answer, within the retries. Raises JudgeUnavailable."""
         pauses = list(pauses_s(self._section.judge_num_retries))
         for pause_s in (*pauses, None):
             try:
@@ -114,7 +114,7 @@ class Judge:
         raise JudgeUnavailable(f"{self._name} {' '.join(wrong.split())[:500]}")
 
     async def _once(self, query: JudgedQuery) -> float:
-        # The client's own limit is of each read, so that an answer in drops would have no end.
+        # The client's own limit is per read, so an answer that arrives in drops would never end.
         async with asyncio.timeout(self._section.judge_time_limit_s):
             reply = await self._client.chat.completions.with_raw_response.create(
                 model=self._section.judge_model,
@@ -132,7 +132,7 @@ class Judge:
 
 
 def _key_in(variable: str) -> str:
-    """Raises UserError."""
+    """Return the key from its variable. Raises UserError."""
     if not variable:
         return ""
     key = os.environ.get(variable, "")

@@ -1,4 +1,4 @@
-"""What a judge is asked, how its answer is read, and how long asking may take (pure)."""
+"""The text that a judge is asked, the reading of its answer, and how long asking may take (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sql_text.statement import without_comments
 
-RUBRIC_VERSION = 1  # part of what an answer is remembered under: raise it with every change of the rubric
+RUBRIC_VERSION = 1  # part of an answer's cache key: raise it with every change of the rubric
 MAX_REPLY_TOKENS = 64
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 
@@ -44,7 +44,7 @@ RESPONSE_FORMAT: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedQuery:
-    """What a judgement depends on. `sql` is without comments, in which a policy could plead with the judge."""
+    """All that a judgement depends on. `sql` is without comments, in which a policy could plead with the judge."""
 
     question: str
     evidence: str
@@ -78,7 +78,7 @@ class _Completion(BaseModel):
 
 
 def messages(query: JudgedQuery) -> list[dict[str, str]]:
-    """The chat to be completed."""
+    """Return the chat to be completed."""
     evidence = [f"Evidence: {query.evidence}"] if query.evidence else []
     golds = [f"Right query:\n{sql}" for sql in query.gold_sql]
     asked = "\n\n".join([f"Question: {query.question}", *evidence, *golds, f"Query to grade:\n{query.sql}"])
@@ -87,7 +87,7 @@ def messages(query: JudgedQuery) -> list[dict[str, str]]:
 
 
 def score_of(body: str) -> float:
-    """The score, 0 to 1, of the body of a chat completion. Raises BadReply."""
+    """Return the score, 0 to 1, from the body of a chat completion. Raises BadReply."""
     try:
         content = _Completion.model_validate_json(body).choices[0].message.content
     except ValidationError:
@@ -99,13 +99,13 @@ def score_of(body: str) -> float:
 
 
 def pauses_s(num_retries: int) -> Iterator[float]:
-    """Seconds before each retry."""
+    """Return the seconds to pause before each retry."""
     for number in range(num_retries):
         yield min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)
 
 
 def longest_s(section: RewardSection, num_candidates: int) -> float:
-    """Seconds that the judge may take for a group; 0 where none is asked."""
+    """Return the seconds that the judge may take for a group; 0 where none is asked."""
     if not section.asks_judge:
         return 0.0
     each_s = (1 + section.judge_num_retries) * section.judge_time_limit_s + sum(pauses_s(section.judge_num_retries))

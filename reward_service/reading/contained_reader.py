@@ -21,15 +21,15 @@ from floe.reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_CACHED_BYTES = 64 * 2**20
 SCHEMA_LIMIT_S, SCHEMA_MEMORY_BYTES = 60.0, 2**30
-BYTES_PER_NODE = 500  # with its edges and hashes, about
-BYTES_PER_CHARACTER = 20  # of a query whose parts are kept, about
+BYTES_PER_NODE = 500  # bytes of a node with its edges and hashes, about
+BYTES_PER_CHARACTER = 20  # bytes of a query whose parts are kept, about
 
 
 class ContainedReader:
-    """For several threads, which take turns."""
+    """Reads queries for several threads, which take turns."""
 
     def __init__(self, form: str, databases_dir: Path, time_limit_s: float, max_memory_bytes: int) -> None:
-        """`form` is `parts` or `graph`."""
+        """Start no process yet; `form` is `parts` or `graph`."""
         self._databases_dir = databases_dir.expanduser().absolute()
         self._settings = ReaderSettings(
             form=form,
@@ -43,7 +43,7 @@ class ContainedReader:
         self.num_faults = 0  # texts that could not be read within the limits, or on which the parser failed
 
     def read(self, database_id: str, texts: Iterable[str]) -> Mapping[str, Form]:
-        """Return what each text is read as. Raises DatabaseUnavailable, also where the reader itself is."""
+        """Return the form that each text is read as. Raises DatabaseUnavailable, also where the reader itself fails."""
         state = file_digest(database_path(self._databases_dir, database_id))
         with self._lock:
             asked = list(dict.fromkeys(texts))
@@ -63,11 +63,11 @@ class ContainedReader:
 
     @classmethod
     def for_schemas(cls, databases_dir: Path) -> Self:
-        """A reader of schemas alone, for what is no part of a run."""
+        """Return a reader of schemas alone, for uses outside of a run."""
         return cls("parts", databases_dir, SCHEMA_LIMIT_S, SCHEMA_MEMORY_BYTES)
 
     def close(self) -> None:
-        """Ends the process; a later call would start another."""
+        """End the process; a later call would start another."""
         with self._lock:
             self._process.close()
 

@@ -15,14 +15,14 @@ from floe.reward_service.sql_text.sql_similarity import KnownSchema, QueryParts,
 Columns = Mapping[str, Mapping[str, str]]  # table -> column -> declared type
 
 
-FAULTS = ("limit", "fault")  # of reading, where all else is a property of the query
+FAULTS = ("limit", "fault")  # kinds that are faults of reading; all other kinds are properties of the query
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A text that has no such form. `kind` is `syntax`, `no_plan`, `no_parts`, `limit` or `fault`.
 
-    `is_fault` where no property of the query is to blame: the parser tripped over it, or it exceeds a limit.
+    `is_fault` where no property of the query is to blame: the parser itself failed, or a limit was exceeded.
     """
 
     kind: str
@@ -32,11 +32,11 @@ class Unreadable:
 
 Form = QueryParts | BuiltQuery | Unreadable
 Read = Callable[[str], Form]
-ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # of a database's id and texts; the form of each
+ReadQueries = Callable[[str, Iterable[str]], Mapping[str, Form]]  # from database id and texts to each one's form
 
 
 def reader_of(form: str, columns: Columns) -> Read:
-    """Return what reads the queries of one database. Raises KeyError for a form that is none."""
+    """Return the function that reads the queries of one database. Raises KeyError for an unknown form."""
     return {"parts": _parts_reader, "graph": _graph_reader}[form](columns)
 
 
@@ -64,7 +64,7 @@ def _graph_reader(columns: Columns) -> Read:
 
 
 def note_of(form: Form | None) -> str:
-    """What a score's message says of a query that the design could not read by no fault of the query; else empty."""
+    """Return a score's message on a query that the design could not read by no fault of the query; otherwise empty."""
     if isinstance(form, Unreadable) and form.is_fault:
         return f"the design could not read it: {form.message}"
     return ""

@@ -13,11 +13,11 @@ from floe.reward_service.reading.settings import ReaderSettings
 from floe.reward_service.verdict import DatabaseUnavailable, message_of
 
 MAX_SCHEMAS = 256
-SCHEMA_LIMIT_S = 60.0  # of CPU time, to open a database, which may mean copying it, and to read its tables
+SCHEMA_LIMIT_S = 60.0  # seconds of CPU time to open a database, which may mean copying it, and to read its tables
 
 
 class QueryReader:
-    """One child's schemas."""
+    """Reads queries with the schemas of one child."""
 
     def __init__(self, settings: ReaderSettings) -> None:
         self._settings = settings
@@ -25,7 +25,7 @@ class QueryReader:
         self._readers: dict[str, tuple[Schema, Read]] = {}
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
-        """One `schema` frame, and when it holds no `fault` one `text` frame for each of `texts`."""
+        """Yield one `schema` frame, and when it holds no `fault` one `text` frame for each of `texts`."""
         try:
             signal.setitimer(signal.ITIMER_PROF, max(SCHEMA_LIMIT_S, self._settings.time_limit_s))
             try:
@@ -44,11 +44,11 @@ class QueryReader:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _start_timer(self) -> None:
-        """Ends this process when what follows takes more CPU time."""
+        """End this process when the next piece of work takes more CPU time."""
         signal.setitimer(signal.ITIMER_PROF, self._settings.time_limit_s)
 
     def _reader(self, database_id: str) -> Read:
-        """Raises DatabaseUnavailable."""
+        """Return the database's reader. Raises DatabaseUnavailable."""
         schema = self._schemas.schema(database_id)
         known = self._readers.get(database_id)
         if known is None or known[0] is not schema:
@@ -62,6 +62,6 @@ def _read(read: Read, sql: str) -> Form:
     try:
         return read(sql)
     except MemoryError:
-        raise  # the child's end, blamed on this text
-    except Exception as error:  # a fault of the parser on this text: named, and no other's
+        raise  # the child ends, and this text gets the blame
+    except Exception as error:  # a fault of the parser on this text alone
         return Unreadable("fault", f"{type(error).__name__}: {error}", is_fault=True)

@@ -1,4 +1,4 @@
-"""The texts of one call on their way through a reader that may die on any of them (pure)."""
+"""Keeps count of the texts of one call, through a reader that may die on any of them (pure)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SCHEMA = -1  # the step before the first text
 
 
 class ReadingRun:
-    """What each text was read as, by its index; `unavailable` is set instead when the schema could not be read."""
+    """Forms of the texts by their index; `unavailable` is set instead when the schema could not be read."""
 
     def __init__(self, database_id: str, texts: Sequence[str], time_limit_s: float) -> None:
         self._database_id = database_id
         self._texts = texts
         self._time_limit_s = time_limit_s
-        self._steps: list[int] = []  # of the request sent last
+        self._steps: list[int] = []  # indices of the request sent last
         self._deaths = Deaths()
         self.forms: dict[int, Form] = {}
         self.schema: Schema = {}  # where no text is asked for
@@ -28,13 +28,13 @@ class ReadingRun:
         self.is_over = False
 
     def request(self) -> Frame:
-        """What is left to be read."""
+        """Return what is still to be read."""
         texts = [(index, sql) for index, sql in enumerate(self._texts) if index not in self.forms]
         self._steps = [SCHEMA, *(index for index, _ in texts)]
         return {"database_id": self._database_id, "texts": texts, "with_schema": not self._texts}
 
     def note(self, answer: Frame) -> None:
-        """One of the request's answers; `done` is its last."""
+        """Record one of the request's answers; `done` is its last."""
         if answer["kind"] == "done":
             self.is_over = True
         elif answer["kind"] == "text":
@@ -46,11 +46,11 @@ class ReadingRun:
 
     @property
     def num_steps(self) -> int:
-        """Answers that the request sent last asks for, `done` aside."""
+        """Number of answers that the request sent last asks for, without `done`."""
         return len(self._steps)
 
     def blame(self, num_done: int, end: ChildEnded) -> None:
-        """The child ended on this run after `num_done` answers; those not sent are made again by the next child."""
+        """Record that the child ended after `num_done` answers; the next child makes those not sent again."""
         step = self._steps[min(num_done, len(self._steps) - 1)]
         cause = self._deaths.cause(step, end)
         if cause is Cause.CPU_TIMER:

@@ -30,7 +30,7 @@ class SchemaReader:
         self._lock = threading.Lock()
 
     def schema(self, database_id: str) -> Schema:
-        """Raises DatabaseUnavailable."""
+        """Return the schema. Raises DatabaseUnavailable."""
         path = database_path(self._databases_dir, database_id)
         digest = file_digest(path)
         with self._lock:

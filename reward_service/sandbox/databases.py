@@ -34,7 +34,7 @@ class Database:
         authorizer: Authorizer,
         constant: frozenset[str],
     ) -> None:
-        """`constant` are those of the authorizer's changeable functions that the fixed clock has taken over."""
+        """Open it; `constant` are the authorizer's changeable functions that the fixed clock has taken over."""
         self._connection = connection
         self._authorizer = authorizer
         self._constant = constant
@@ -42,7 +42,7 @@ class Database:
         self.deadline = deadline
 
     def execute(self, sql: str) -> Any:
-        """Starts `sql` and returns the driver's cursor, or None for a statement without columns.
+        """Start `sql` and return the driver's cursor, or None for a statement without columns.
 
         Raises sqlite3.Error as the driver raised it, or UnicodeError for text that can't be encoded.
         """
@@ -57,7 +57,7 @@ class Database:
 
     @property
     def last_used_changeable(self) -> bool:
-        """Whether the statement executed last names a function of chance or connection, or of a clock that goes on."""
+        """True when the last statement names a function of chance or of the connection, or a clock that goes on."""
         return not self._authorizer.changeable <= self._constant
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class OpenDatabases:
         self._open: OrderedDict[Path, Database] = OrderedDict()
 
     def get(self, path: Path) -> Database:
-        """The open database, opened anew when its file changed. Raises DatabaseUnavailable."""
+        """Return the open database, opened anew when its file changed. Raises DatabaseUnavailable."""
         digest = file_digest(path)
         database = self._open.get(path)
         if database is None or database.digest != digest:
@@ -86,11 +86,11 @@ class OpenDatabases:
         return database
 
     def known(self, path: Path) -> Database | None:
-        """The open database without a look at its file, so that a group sees one state; None when it is not open."""
+        """Return the open database, its file unchecked, so that a group sees one state; None when it is not open."""
         return self._open.get(path)
 
     def drop(self, path: Path) -> None:
-        """Closes the database, so that the next use opens it anew."""
+        """Close the database, so that the next use opens it anew."""
         if database := self._open.pop(path, None):
             database.close()
 
@@ -104,9 +104,10 @@ def database_path(databases_dir: Path, database_id: str) -> Path:
 
 
 def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -> list[Path]:
-    """The database itself, then its other contents: each file of its suffix in its own folder and `<suite_dir>/<id>/`.
+    """Return the database itself, then its other contents: each file of its suffix in its folder and
+    `<suite_dir>/<id>/`.
 
-    Hidden files are none: macOS leaves `._name.sqlite` in archives. Raises DatabaseUnavailable for an id that is no
+    Hidden files don't count: macOS leaves `._name.sqlite` in archives. Raises DatabaseUnavailable for an id that is no
     folder name, and when a folder can't be read.
     """
     main = database_path(databases_dir, database_id)
@@ -123,7 +124,7 @@ def suite_paths(databases_dir: Path, suite_dir: Path | None, database_id: str) -
 
 
 def file_digest(path: Path) -> str:
-    """Names the file's present state by its identity, size and times; hashing a GB would cost each child seconds.
+    """Return a name of the file's present state: identity, size and times; hashing a GB would cost each child seconds.
 
     Raises DatabaseUnavailable when the file is missing or can't be looked at.
     """
@@ -142,7 +143,7 @@ def file_digest(path: Path) -> str:
 
 
 def _fault_of(state: os.stat_result) -> str | None:
-    """Why it can be no database: opening a pipe would wait for ever, and SQLite takes an empty file for a database."""
+    """Say why it can be no database: opening a pipe would wait for ever; SQLite takes an empty file for a database."""
     if not stat.S_ISREG(state.st_mode):
         return "is no regular file"
     return "is empty (0 bytes)" if state.st_size == 0 else None
@@ -170,14 +171,14 @@ def _views_ask_for_the_time(connection: sqlite3.Connection) -> bool:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Nothing can be written through it, nor beside the file. Raises sqlite3.Error and OSError."""
+    """Open a connection that writes nothing to the file nor next to it. Raises sqlite3.Error and OSError."""
     return opened(path, _connected)
 
 
 def _connected(path: Path, parameter: str) -> sqlite3.Connection:
     # Without an isolation level the driver begins no transaction, so no lock outlives a statement.
     uri = f"file:{quote(str(path))}?mode=ro{parameter}"
-    # A cached statement would pass the authorizer by, which notes what it depends on.
+    # A cached statement would bypass the authorizer, which records what the statement depends on.
     connection = sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None, cached_statements=0)
     connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return connection

@@ -35,13 +35,13 @@ from floe.reward_service.verdict import (
     outcome_of,
 )
 
-NUM_CHECKING_RUNS = 4  # of a gold that names a function of chance, beyond the first
-REARM_S = 0.05  # of the grace that a statement may lose: setting the CPU timer for each costs 3 % of a short one
+NUM_CHECKING_RUNS = 4  # runs of a gold that names a function of chance, after the first
+REARM_S = 0.05  # seconds of the grace that a statement may lose: setting a CPU timer each time costs 3 % of a short one
 VERDICT_CACHE_BYTES = 16 * 2**20
 KEY_BYTES = 512  # digests, golds and objects of one cache entry, roughly: a group's entries share the longer ones
 
 Digests = tuple[str, ...]  # of the databases that a question is judged on
-JudgedBy = tuple[str, Digests, tuple[str, ...]]  # the semantics before, and its golds
+JudgedBy = tuple[str, Digests, tuple[str, ...]]  # semantics, digests, golds
 
 
 class Executor:
@@ -53,16 +53,16 @@ class Executor:
         self._databases = OpenDatabases(settings.sizes, self._clock)
         self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
-        self._paths_by_id: dict[str, list[Path]] = {}  # a Path that is made anew is slow to be looked up
-        self._armed_s = -math.inf  # when the CPU timer was set last
-        self._semantics = settings.semantics  # of the group that is being run
+        self._paths_by_id: dict[str, list[Path]] = {}  # a new Path would be slow to look up
+        self._armed_s = -math.inf  # when the CPU timer was last set
+        self._semantics = settings.semantics  # those of the group that is being run
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
-        """One `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
+        """Yield one `gold` frame per gold, then, when any gold is ready, one `statement` frame per statement.
 
         `semantics` replaces the settings' for this group. With `profiles` each result is profiled (`result_profile`),
-        and no verdict is taken from an earlier group. With `inspect` one `inspection` frame per statement. A gold that
-        meets an infrastructure fault ends the group.
+        and no verdict is taken from an earlier group. With `inspect` one `inspection` frame per statement follows. A
+        gold that meets an infrastructure fault ends the group.
         """
         self._semantics = request.get("semantics", self._settings.semantics)
         try:
@@ -100,7 +100,8 @@ class Executor:
                 yield _frame("statement", index, known, cached=True)
                 continue
             verdict, answer, is_constant = self._judge(paths, sql, golds)
-            # What the file and the statement alone decide: a timeout or a memory fault may depend on the machine.
+            # Outcomes that the file and the statement alone decide: a timeout or a memory fault may depend on the
+            # machine.
             if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
                 self._verdicts.put((judged_by, sql), Verdict(verdict.outcome, verdict.message), len(sql) + KEY_BYTES)
             if profiles is not None and answer is not None:
@@ -110,7 +111,7 @@ class Executor:
                 yield _frame("statement", index, verdict)
 
     def _inspections(self, request: Frame) -> Iterator[Frame]:
-        """`golds` are run twice and must agree; of `texts` the first row that is no UTF-8 is wanted, of `rows` some."""
+        """Run `golds` twice to see whether they agree; find the first broken row of `texts`; return some of `rows`."""
         path = self._paths(request["database_id"])[0]
         for index, sql in request["statements"]:
             reason = rejection_reason(sql)
@@ -153,7 +154,7 @@ class Executor:
             all_constant = all_constant and is_constant
             if answer is None:
                 return failed_gold(verdict)
-            # Same file, same SQLite: only a function of clock or chance can make two runs differ.
+            # The file and SQLite are the same: only a function of clock or chance can make two runs differ.
             for _ in range(0 if is_constant else NUM_CHECKING_RUNS):
                 again = self._run(path, sql, [answer])[0]
                 seconds += again.seconds
@@ -166,10 +167,9 @@ class Executor:
         return Gold(Verdict(Outcome.MATCH, "", seconds), tuple(answers), lasts=all_constant)
 
     def _judge(self, paths: Sequence[Path], sql: str, golds: list[Gold]) -> tuple[Verdict, Answer | None, bool]:
-        """The verdict on every database of the suite, the first that is no match ending it; the answer on the main one,
-        and whether the verdict will last.
+        """Return the verdict over all the suite's databases, the main one's answer, and whether the verdict lasts.
 
-        One and the same gold has to agree everywhere.
+        The first database without a match ends it. One gold has to agree everywhere.
         """
         if len(paths) == 1:
             return self._run(paths[0], sql, [gold.answers[0] for gold in golds])
@@ -188,9 +188,9 @@ class Executor:
         return verdict._replace(seconds=seconds), on_main, all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
-        """Runs one statement and compares it with `golds`, all in one CPU-time allowance; without golds it just runs.
+        """Run one statement and compare it with `golds`, all in one CPU-time allowance; without golds only run it.
 
-        The third value says whether the same file will always give the same.
+        The third value says whether the same file will always give the same result.
         """
         try:
             database = self._databases.known(path) or self._opened(path)
@@ -214,13 +214,13 @@ class Executor:
         return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
 
     def _opened(self, path: Path) -> Database:
-        """Raises DatabaseUnavailable. Opening may copy a large file, which is no statement's time."""
+        """Return the open database, perhaps copied outside of a statement's time. Raises DatabaseUnavailable."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         self._armed_s = -math.inf
         return self._databases.get(path)
 
     def _arm_cpu_timer(self, now_s: float) -> None:
-        """Ends this process when a statement takes more CPU time: the last resort inside one opcode."""
+        """Set a timer that ends this process when a statement takes more CPU time: a last resort inside one opcode."""
         if now_s - self._armed_s > REARM_S:
             signal.setitimer(signal.ITIMER_PROF, self._settings.hard_limit_s)
             self._armed_s = now_s
@@ -257,7 +257,7 @@ class Executor:
     def _profile(
         self, path: Path, sql: str, answer: Answer, golds: Mapping[str, Gold], num_timings: int
     ) -> Frame | None:
-        """Of the answer on the main database; what it costs is not the candidate's."""
+        """Return the profile of the answer on the main database; its cost is not the candidate's."""
         self._armed_s = -math.inf
         self._arm_cpu_timer(time.thread_time())
         on_main = {gold_sql: gold.answers[0] for gold_sql, gold in golds.items()}
@@ -271,7 +271,7 @@ class Executor:
         return profile
 
     def _agreeing(self, golds: list[Gold], number: int, answer: Answer) -> list[Gold]:
-        """Those that the answer matches on that database, one at least; one that can't be compared is none."""
+        """Return the golds, at least one, that the answer matches there; one that can't be compared is left out."""
         found = []
         for gold in golds:
             with suppress(ResultTooLarge):

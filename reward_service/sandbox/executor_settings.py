@@ -1,4 +1,4 @@
-"""What an executor child is told when it starts: limits and semantics, as one JSON text."""
+"""Limits and semantics that an executor child gets when it starts, as one JSON text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from floe.configs.errors import UserError
 from floe.reward_service.sandbox.fixed_clock import INSTANT_FORMAT
 from floe.reward_service.sandbox.guard import StatementSizes
 
-if TYPE_CHECKING:  # an executor starts a third faster without
+if TYPE_CHECKING:  # an executor starts a third faster without it
     from floe.configs.schema import RewardSection
 
-HARD_STOP_GRACE_S = 0.5  # CPU seconds that the polite stop has, before the timer ends the child
+HARD_STOP_GRACE_S = 0.5  # CPU seconds for the polite stop before the timer ends the child
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorSettings:
-    """Times in seconds of CPU time, sizes in bytes."""
+    """Limits and semantics; times in seconds of CPU time, sizes in bytes."""
 
     program: ClassVar[str] = "floe.reward_service.sandbox.executor_child"
     title: ClassVar[str] = "the executor"
@@ -28,7 +28,7 @@ class ExecutorSettings:
     suite_dir: str | None
     semantics: str
     float_tolerance: float
-    clock: str  # UTC, of fixed_clock.INSTANT_FORMAT
+    clock: str  # UTC, in fixed_clock.INSTANT_FORMAT
     time_limit_s: float
     max_rows: int
     max_result_bytes: int
@@ -41,7 +41,7 @@ class ExecutorSettings:
 
     @classmethod
     def from_section(cls, databases_dir: Path, section: RewardSection) -> Self:
-        """Raises UserError for a suite that is not there: without it, wrong answers would pass."""
+        """Make settings of a section. Raises UserError for a missing suite: without it, wrong answers would pass."""
         if section.suite is not None and not section.suite.expanduser().is_dir():
             from floe.configs.files.paths import RELATIVE_RULE  # which an executor has no use for
 
@@ -83,12 +83,12 @@ class ExecutorSettings:
 
     @property
     def wall_limit_s(self) -> float:
-        """Only a safety net: far above what a busy machine makes of the CPU-time limit."""
+        """Seconds of the safety net: far above what the CPU-time limit takes on a busy machine."""
         return 10 * self.time_limit_s + 30
 
     @property
     def max_process_bytes(self) -> int:
-        """What a child may add to its address space: SQLite's heap, and rows and their sets outside of it."""
+        """Bytes that a child may add to its address space: SQLite's heap, and rows and their sets outside of it."""
         return self.max_memory_bytes + 8 * self.max_result_bytes + 512 * 2**20
 
     @property

@@ -9,13 +9,13 @@ from floe.reward_service.comparison.comparison import Row
 from floe.reward_service.verdict import ResultTooLarge
 
 SMALL_ROW_BYTES = 1024
-FETCH_SMALL_ROWS = 2000  # the process's memory limit holds where small rows are followed by large ones
-FETCH_ROWS = 100  # at most so many cells of LIMIT_LENGTH are held beyond the byte budget
-MARSHAL_WITHOUT_REFERENCES = 2  # the version that counts a cell each time; C code, four times as fast as a loop
+FETCH_SMALL_ROWS = 2000  # the process's memory limit applies where small rows are followed by large ones
+FETCH_ROWS = 100  # at most this many cells of LIMIT_LENGTH are held beyond the byte budget
+MARSHAL_WITHOUT_REFERENCES = 2  # this version counts a repeated cell each time; C, four times as fast as a loop
 
 
 def fetch_rows(cursor: Any, max_rows: int, max_result_bytes: int) -> list[Row]:
-    """All rows of the driver's cursor. Raises ResultTooLarge above a limit."""
+    """Return all rows of the driver's cursor. Raises ResultTooLarge above a limit."""
     rows: list[Row] = []
     num_bytes = 0
     num_next = FETCH_ROWS
@@ -34,5 +34,5 @@ def fetch_rows(cursor: Any, max_rows: int, max_result_bytes: int) -> list[Row]:
 
 
 def size_bytes(rows: list[Row]) -> int:
-    """As serialised: text in UTF-8 and blobs by their length, any other cell 1 to 9 bytes, and 5 around each."""
+    """Return the serialised size: text in UTF-8 and blobs by length, any other cell 1 to 9 bytes, and 5 around each."""
     return len(marshal.dumps(rows, MARSHAL_WITHOUT_REFERENCES))

@@ -1,8 +1,8 @@
-"""One instant for SQLite's clock, put into the calls of a statement that ask for the time.
+"""Fixes SQLite's clock at one instant, in the calls of a statement that ask for the time.
 
-SQLite reads the machine's clock for 'now', for CURRENT_DATE and its kin, and for a date function without a time value.
-A call that asks is renamed to a function of our own, which puts the instant there and leaves the rest to SQLite. All
-other calls stay SQLite's own: over a column of dates these are ten times faster, and they take any text.
+SQLite reads the machine's clock for 'now', for CURRENT_DATE and the like, and for a date function without a time value.
+Such a call is renamed to a function of floe, which inserts the instant and leaves the rest to SQLite. All other calls
+stay SQLite's own: over a column of dates these are ten times faster, and they take any text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 
 INSTANT_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC
 CLOCK_WORDS = ("current_date", "current_time", "current_timestamp")
-_TIME_VALUES = {  # by function: the positions of its time values
+_TIME_VALUES = {  # positions of the time values, by function
     "date": (0,), "time": (0,), "datetime": (0,), "julianday": (0,), "unixepoch": (0,), "strftime": (1,),
     "timediff": (0, 1),
 }  # fmt: skip
@@ -39,34 +39,34 @@ _TOKEN = re.compile(
 
 @dataclass(slots=True)
 class _Bracket:
-    """An open one: the function whose name stands before it, and what each argument up to now is."""
+    """An open bracket: the function whose name stands before it, and what each argument so far is."""
 
     is_call: bool = False
-    function: str = ""  # a date function's, else empty
-    place: tuple[int, int] = (0, 0)  # of the name in the statement
-    arguments: list[list[str]] = field(default_factory=lambda: [[]])  # an argument that is one text has it alone
+    function: str = ""  # a date function's name, else empty
+    place: tuple[int, int] = (0, 0)  # where the name stands in the statement
+    arguments: list[list[str]] = field(default_factory=lambda: [[]])  # an argument that is one text alone
 
     def asks(self) -> bool:
         given = [one for one in self.arguments if one]
         places = _TIME_VALUES[self.function]
         if len(given) < len(self.arguments) and len(self.arguments) > 1:
-            return False  # an empty argument: no call that SQLite takes
+            return False  # an empty argument: no call that SQLite accepts
         if len(places) == 1 and len(given) == places[0]:
             return True
         return any(place < len(given) and len(given[place]) == 1 and _is_now(given[place][0]) for place in places)
 
 
 def calls_for_the_time(sql: str) -> list[tuple[int, int, str]]:
-    """Start, end and lower-case name of each date function in `sql` that is called for the present time.
+    """Yield start, end and lower-case name of each date function in `sql` that is called for the present time.
 
-    A text 'now' that a statement puts together, or that stands in a cell, is not seen: it is the machine's time.
+    A text 'now' that a statement puts together, or that stands in a cell, is not seen: it gives the machine's time.
     """
     if not _MAY_ASK.search(sql):
         return []
     found: list[tuple[int, int, str]] = []
     brackets = [_Bracket()]
     name, place = "", (0, 0)  # of the identifier just before
-    was_x = False  # a blob's x, just before
+    was_x = False  # whether a blob's x stands just before
     for token in _TOKEN.finditer(sql):
         kind, text = token.lastgroup, token.group()
         if kind == "comment":
@@ -110,14 +110,14 @@ def _is_now(text: object) -> bool:
 
 
 class FixedClock:
-    """Functions that put one instant in the place of the machine's clock."""
+    """Functions that use one instant in place of the machine's clock."""
 
     def __init__(self, instant: str) -> None:
-        """`instant` is of INSTANT_FORMAT."""
+        """Set the instant, which is in INSTANT_FORMAT."""
         self._prefix = f"floe_{secrets.token_hex(6)}_"  # no statement can guess it
         # SQLite's own date functions, called with the instant.
         self._plain = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        # To newer versions 'now' is UTC whatever follows; older ones take it for local time before a modifier 'utc'.
+        # In newer versions 'now' is UTC whatever follows; older ones take it for local time before a modifier 'utc'.
         (shift_days,) = self._plain.execute("SELECT julianday('now', 'utc') - julianday('now')").fetchone()
         self._instant = instant if abs(shift_days) > 0.01 else f"{instant}Z"
         known = {row[0] for row in self._plain.execute("SELECT name FROM pragma_function_list")}
@@ -129,9 +129,9 @@ class FixedClock:
         self._words = dict(zip(CLOCK_WORDS, (date, time, instant), strict=True))
 
     def install(self, connection: sqlite3.Connection, *, in_views: bool) -> None:
-        """Let the connection know the functions that `rewritten` names; with `in_views` those of SQLite's names too.
+        """Add the functions that `rewritten` names to the connection; with `in_views` those of SQLite's names too.
 
-        Deterministic, as SQLite's own are to it: indexes, checks and generated columns may hold them.
+        They are deterministic, as SQLite counts its own: indexes, checks and generated columns may hold them.
         """
         for name, function in self._functions.items():
             connection.create_function(self._prefix + name, -1, function, deterministic=True)
@@ -141,7 +141,7 @@ class FixedClock:
             connection.create_function(name, 0, lambda value=value: value, deterministic=True)
 
     def rewritten(self, sql: str) -> str:
-        """The statement with the calls that ask for the time renamed."""
+        """Return the statement with the calls that ask for the time renamed."""
         parts, end = [], 0
         for start, stop, name in calls_for_the_time(sql):
             if name in self._functions:
@@ -150,7 +150,7 @@ class FixedClock:
         return "".join([*parts, sql[end:]]) if parts else sql
 
     def shown(self, description: Sequence[Sequence]) -> Sequence[Sequence]:
-        """The driver's description of a rewritten statement's columns, named as they would be without."""
+        """Return the driver's description of a rewritten statement's columns, named as they would be without."""
         return [(str(column[0]).replace(self._prefix, ""), *column[1:]) for column in description]
 
     def _call(self, name: str, *given: object) -> object:

@@ -18,19 +18,19 @@ class GoldInspector:
     """Owns one executor process; for one thread at a time."""
 
     def __init__(self, databases_dir: Path, settings: RewardSection) -> None:
-        """Two runs agree by the `strict` semantics, whatever `settings` says of judging."""
+        """Set up the executor; two runs agree by the `strict` semantics, whatever `settings` says of judging."""
         strict = settings.model_copy(update={"semantics": "strict", "float_tolerance": 0.0, "suite": None})
         self._settings = ExecutorSettings.from_section(databases_dir, strict)
         self._process = ContainedProcess(self._settings, self._settings.wall_limit_s)
 
     def inspect(self, database_id: str, queries: Sequence[str]) -> list[GoldInspection]:
-        """Each query is run twice. Raises ProcessUnavailable."""
+        """Run each query twice. Raises ProcessUnavailable."""
         return self._run(database_id, queries, "golds")
 
     def broken_texts(self, database_id: str, tables: Sequence[str]) -> dict[str, int]:
-        """Number, from 1, of the first row with text that is no UTF-8, of each table that has one.
+        """Return the number, from 1, of the first row with text that is no UTF-8, for each table that has one.
 
-        A table above the limits of a result is not looked through. Raises ProcessUnavailable.
+        A table above the limits of a result is skipped. Raises ProcessUnavailable.
         """
         queries = ['SELECT * FROM "' + table.replace('"', '""') + '"' for table in tables]
         found = self._run(database_id, queries, "texts")

@@ -1,4 +1,4 @@
-"""One group's statements on their way through an executor that may die on any of them."""
+"""Keeps count of one group's statements, through an executor that may die on any of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class GroupRun:
     def __init__(
         self, asked: ScoreRequest, statements: Sequence[str], hard_limit_s: float, semantics: str | None = None
     ) -> None:
-        """`semantics` in place of the executor's own."""
+        """Take the group; `semantics` replace the executor's own."""
         self._asked = asked
         self._semantics = semantics
         self._golds = asked.gold_sql
         self._statements = statements
         self._hard_limit_s = hard_limit_s
-        self._steps: list[Step] = []  # of the request sent last
+        self._steps: list[Step] = []  # those of the request sent last
         self._deaths = Deaths()
         self._gold_failures: dict[int, Verdict] = {}
         self._empty_golds: dict[int, bool] = {}
@@ -38,11 +38,11 @@ class GroupRun:
 
     @property
     def has_empty_golds(self) -> bool:
-        """Whether every gold that could be run returns no rows."""
+        """True when every gold that could be run returns no rows."""
         return bool(self._empty_golds) and all(self._empty_golds.values())
 
     def request(self) -> Frame:
-        """What is left to be run, for a child that knows nothing of the group."""
+        """Return what is still to be run, for a child that knows nothing of the group."""
         golds = [(index, sql) for index, sql in enumerate(self._golds) if index not in self._gold_failures]
         statements = [(index, sql) for index, sql in enumerate(self._statements) if index not in self.verdicts]
         self._steps = [("gold", index) for index, _ in golds] + [("statement", index) for index, _ in statements]
@@ -54,7 +54,7 @@ class GroupRun:
         return request
 
     def note(self, answer: Frame) -> None:
-        """One of the request's answers; `done` is its last."""
+        """Record one of the request's answers; `done` is its last."""
         if answer["kind"] == "done":
             self.is_over = True
         elif answer.get("ready"):
@@ -69,11 +69,11 @@ class GroupRun:
 
     @property
     def num_steps(self) -> int:
-        """Answers that the request sent last asks for, `done` aside."""
+        """Number of answers that the request sent last asks for, without `done`."""
         return len(self._steps)
 
     def blame(self, num_done: int, end: ChildEnded) -> None:
-        """The child ended on this group after `num_done` answers; those not sent are made again by the next child."""
+        """Record that the child ended here after `num_done` answers; the next child makes those not sent again."""
         step = self._steps[min(num_done, len(self._steps) - 1)]
         cause = self._deaths.cause(step, end)
         if cause is Cause.CPU_TIMER:

@@ -1,4 +1,4 @@
-"""Closes a fresh read-only SQLite connection to everything but reading, and bounds what a statement may cost."""
+"""Restricts a fresh read-only SQLite connection to reading, and bounds what a statement may cost."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from floe.reward_service.sandbox.fixed_clock import CLOCK_FUNCTIONS
 
-# What no query needs; the limits of a query's size are settings.
+# Functions and features that no query needs; the limits of a query's size are settings.
 LIMITS = {
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,  # a helper thread's CPU time would escape the deadline
 }
-PROGRESS_OPCODES = 10_000  # a call each 1000 costs 5 % of a short query; the CPU timer bounds what more could delay
-FILE_LOOK_S = 0.05  # of CPU time between two looks at the temporary files: a look takes some 50 microseconds
+PROGRESS_OPCODES = 10_000  # opcodes: a call each 1000 costs 5 % of a short query; the CPU timer bounds longer delays
+FILE_LOOK_S = 0.05  # seconds of CPU time between two looks at the temporary files: a look takes some 50 microseconds
 DESCRIPTORS_DIR = "/proc/self/fd"
-TEMPORARY_FILE_MARK = "/etilqs_"  # SQLite's prefix of their names, which are unlinked while they are open
+TEMPORARY_FILE_MARK = "/etilqs_"  # SQLite's prefix of their names; the files are unlinked while they are open
 _TEMPORARY_FILE_FAULTS = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_GETTEMPPATH, sqlite3.SQLITE_CANTOPEN}
 )
@@ -30,7 +30,7 @@ _FILE_FAULTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQ
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer"})
 _JSON_TABLES = ("json_each", "json_tree")
-# Functions whose value the database's bytes and the arguments may not settle (the dates: by 'now' or by no argument).
+# Functions whose value the database's bytes and the arguments may not settle (dates: by 'now' or no argument).
 _CHANGEABLE_FUNCTIONS = frozenset(
     {"random", "randomblob", "changes", "total_changes", "last_insert_rowid"} | CLOCK_FUNCTIONS
 )
@@ -38,7 +38,7 @@ _CHANGEABLE_FUNCTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementSizes:
-    """How large a statement and what it computes may be."""
+    """Limits on the size of a statement and of what it computes."""
 
     max_memory_bytes: int  # SQLite's heap
     max_cell_bytes: int
@@ -62,14 +62,14 @@ class CpuDeadline:
     """A point in this thread's CPU time after which the running statement is stopped, or earlier by what it writes."""
 
     def __init__(self, max_file_bytes: int) -> None:
-        """`max_file_bytes` bounds the statement's temporary files together; the process's own limit is one file's."""
+        """Set no time yet; `max_file_bytes` bounds a statement's temporary files together, not each one."""
         self._at_s = math.inf
         self._max_file_bytes = max_file_bytes
         self._files_seen_s = 0.0  # when the files were looked at last
         self.has_filled_files = False
 
     def set(self, at_s: float) -> None:
-        """`at_s` on the clock `time.thread_time`."""
+        """Set the deadline; `at_s` is on the clock `time.thread_time`."""
         self._at_s = at_s
         self.has_filled_files = False
 
@@ -88,10 +88,10 @@ def temporary_file_bytes() -> int:
     """Return how much SQLite has written into the temporary files that this process has open."""
     num_bytes = 0
     descriptors: list[str] = []
-    with suppress(OSError):  # no handle is left for a look
+    with suppress(OSError):  # no file handle is left for a look
         descriptors = os.listdir(DESCRIPTORS_DIR)
     for descriptor in descriptors:
-        with suppress(OSError):  # the listing's own is closed by now
+        with suppress(OSError):  # the listing's own handle is closed by now
             if TEMPORARY_FILE_MARK in os.readlink(f"{DESCRIPTORS_DIR}/{descriptor}"):
                 num_bytes += os.fstat(int(descriptor)).st_size
     return num_bytes
@@ -114,7 +114,7 @@ class Authorizer:
             if name in _CHANGEABLE_FUNCTIONS:
                 self.changeable.add(name)
             return sqlite3.SQLITE_DENY if name in _DENIED_FUNCTIONS else sqlite3.SQLITE_OK
-        # Full-text tables read this themselves while they are queried.
+        # Full-text tables read these tables themselves while they are queried.
         if action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None:
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
@@ -123,7 +123,7 @@ class Authorizer:
 def install_guard(
     connection: sqlite3.Connection, deadline: CpuDeadline, authorizer: Authorizer, sizes: StatementSizes
 ) -> None:
-    """Guards a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
+    """Guard a connection that has been opened and read from. Raises sqlite3.Error where the file is at fault."""
     connection.execute("PRAGMA query_only=ON")
     connection.execute("PRAGMA trusted_schema=ON")  # a view may call the functions of the fixed clock
     connection.execute(f"PRAGMA hard_heap_limit={sizes.max_memory_bytes}")
@@ -135,14 +135,14 @@ def install_guard(
 
 
 def is_of_the_file(error: sqlite3.Error) -> bool:
-    """Whether the whole file can't be read now, not one object in it."""
+    """Return whether the whole file can't be read now, rather than one object in it."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _FILE_FAULTS
 
 
 def is_of_the_fast_way(error: sqlite3.Error) -> bool:
-    """Whether the statement may still run under `slow_way`: text that is no UTF-8, or no room for a temporary file.
+    """Return whether the statement may still run under `slow_way`: it met text that is no UTF-8, or a full disk.
 
-    The database itself is never written, so every fault of writing is one of a temporary file.
+    The database itself is never written, so every fault of writing concerns a temporary file.
     """
     return (
         getattr(error, "sqlite_errorcode", None) in _TEMPORARY_FILE_FAULTS
@@ -152,7 +152,7 @@ def is_of_the_fast_way(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def slow_way(connection: sqlite3.Connection, authorizer: Authorizer) -> Iterator[None]:
-    """Decodes text losslessly, by a Python call each, and sorts in memory alone, with an allocation for each row."""
+    """Decode text losslessly, by a Python call each, and sort in memory alone, with an allocation for each row."""
     connection.text_factory = _decode_losslessly
     _set_temp_store(connection, authorizer, "MEMORY")
     try:
@@ -173,13 +173,14 @@ def _decode_losslessly(text: bytes) -> str:
 
 
 def _connect_virtual_tables(connection: sqlite3.Connection) -> None:
-    """Uses each virtual table once: its first use declares a table, which the authorizer denies."""
+    """Use each virtual table once: its first use declares a table, which the authorizer denies."""
     rows = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'").fetchall()
     for name in (*_JSON_TABLES, *(row[0] for row in rows)):
         quoted = '"' + name.replace('"', '""') + '"'
         try:
             connection.execute(f"SELECT 1 FROM {quoted} LIMIT 0").fetchall()
         except sqlite3.Error as error:
-            # A table whose module or tokenizer this SQLite lacks: a query of it will say so, and no other needs it.
+            # A table whose module or tokenizer this SQLite lacks: a query of it will report that, and no other query
+            # needs it.
             if is_of_the_file(error):
                 raise

@@ -1,4 +1,4 @@
-"""What is asked of a gold query before it may judge, from its rows and its text (pure)."""
+"""Examines a gold query's rows and text before it may judge (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]")
 
 
 def inspection_marks(rows: Sequence[Row], sql: str, kind: str) -> dict[str, Any]:
-    """The fields of a `GoldInspection` beside outcome and message; `kind` is `golds` or `texts`."""
+    """Return the fields of a `GoldInspection` other than outcome and message; `kind` is `golds` or `texts`."""
     return {
         "num_rows": len(rows),
         "is_degenerate": is_degenerate(rows),
@@ -24,12 +24,12 @@ def inspection_marks(rows: Sequence[Row], sql: str, kind: str) -> dict[str, Any]
 
 
 def is_degenerate(rows: Sequence[Row]) -> bool:
-    """Whether the only row holds nothing but NULL and 0: many a wrong query returns the same."""
+    """Return whether the only row holds nothing but NULL and 0: many a wrong query returns the same."""
     return len(rows) == 1 and all(cell is None or cell == 0 for cell in rows[0])
 
 
 def first_broken_row(rows: Sequence[Row]) -> int | None:
-    """Number, from 1, of the first row with text that is no UTF-8, which the executor reads with lone surrogates."""
+    """Return the number, from 1, of the first row with text that is no UTF-8, which is read as lone surrogates."""
     for number, row in enumerate(rows, start=1):
         if any(isinstance(cell, str) and _is_broken(cell) for cell in row):
             return number
@@ -37,7 +37,7 @@ def first_broken_row(rows: Sequence[Row]) -> int | None:
 
 
 def functions_of_chance(sql: str) -> tuple[str, ...]:
-    """The functions in `sql`, outside of quotes and comments, whose value changes from run to run."""
+    """Return the functions in `sql`, outside of quotes and comments, whose value changes from run to run."""
     bare = _QUOTED.sub("''", without_comments(sql))
     return tuple(dict.fromkeys(match.group().rstrip("( \t\n").lower() for match in _CHANCE.finditer(bare)))
 

@@ -1,4 +1,4 @@
-"""Has statements run in an executor child, under the limits of judging, and brings their first rows to a person."""
+"""Has statements run in an executor child, under the limits of judging, and returns their first rows for a person."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ResultReader:
         self._max_rows = max_rows
 
     def read(self, database_id: str, statements: Sequence[str]) -> list[QueryResult]:
-        """On the main database, read-only; one result each, whatever the statements do. Raises ProcessUnavailable."""
+        """Return one result each from the main database, whatever the statements do. Raises ProcessUnavailable."""
         asked = {"inspect": "rows", "max_rows": self._max_rows}
         run = StatementsRun(database_id, statements, asked, self._settings.hard_limit_s)
         if statements:

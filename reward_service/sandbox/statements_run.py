@@ -1,4 +1,4 @@
-"""Statements of one database that an executor child runs each by itself, in the way of `GroupRun`."""
+"""Keeps count of statements of one database that an executor child runs one by one, as `GroupRun` does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from floe.cluster.messages import Outcome
 
 
 class StatementsRun:
-    """`answers` has by index the executor's frame, or outcome and message of a statement that its child died on."""
+    """`answers` has by index the executor's frame, or outcome and message of a statement on which its child died."""
 
     def __init__(self, database_id: str, statements: Sequence[str], asked: Frame, hard_limit_s: float) -> None:
-        """`asked` are the fields of the request that say what is wanted."""
+        """Take the statements; `asked` are the fields of the request that say what is wanted."""
         self._database_id = database_id
         self._statements = statements
         self._asked = asked

@@ -21,7 +21,7 @@ _ANSWER_TAG = re.compile(r"</?answer>")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _LABEL = re.compile(r"[ \t]*([^\s`~]*)")
 _BLANK_LINE_END = re.compile(r"[ \t\r]*\n")
-_INFO = re.compile(r"[ \t]+[^\s`][^\n`]*\n")  # what stands behind a label: a title, a file
+_INFO = re.compile(r"[ \t]+[^\s`][^\n`]*\n")  # what may follow a label: a title, a file
 _LABEL_NAME = re.compile(r"[a-z0-9]+", re.IGNORECASE)
 _SQL_LABELS = frozenset(
     {
@@ -61,11 +61,11 @@ _ANYWHERE = (
 
 
 class _Block(NamedTuple):
-    """A fenced block: where it begins and ends in the text, marks included, and what it holds."""
+    """A fenced block: where it begins and ends in the text, marks included, and its content."""
 
     start: int
     end: int
-    is_labelled: bool  # as SQL, of whatever dialect
+    is_labelled: bool  # labelled as SQL, of whatever dialect
     content: str
 
 
@@ -82,7 +82,7 @@ def extract_sql(completion: str) -> str | None:
 
 
 def fenced_sql(text: str) -> str | None:
-    """Return the last fenced block of `text` that is labelled as SQL and not empty, or else one that begins as SQL."""
+    """Return the last fenced block that is labelled as SQL and not empty; otherwise the last that begins as SQL."""
     blocks = [(block.is_labelled, sql) for block in _blocks(text) if (sql := _trim(block.content))]
     labelled = [sql for is_labelled, sql in blocks if is_labelled]
     others = [sql for is_labelled, sql in blocks if not is_labelled and _begins_as_sql(sql)]
@@ -90,7 +90,7 @@ def fenced_sql(text: str) -> str | None:
 
 
 def _parts(answer: str) -> Iterator[str]:
-    """Yield what stands in the last answer tags, then what stands around them; without tags the whole."""
+    """Yield the text in the last answer tags, then the text around them; without tags the whole text."""
     start, open_tag = answer.rfind(_ANSWER_OPEN), len(_ANSWER_OPEN)
     if start < 0:
         if _ANSWER_CLOSE not in answer:
@@ -116,7 +116,7 @@ def _sql_of(text: str) -> str | None:
 def _blocks(text: str) -> Iterator[_Block]:
     """Yield the fenced blocks. A mark opens one where its label is SQL's, a line begins, or SQL follows at once.
 
-    It ends at the next mark of its kind that is as long, at one that is labelled as SQL, or with the text.
+    The block ends at the next mark of its kind that is as long, at one that is labelled as SQL, or with the text.
     """
     marks = list(_FENCE.finditer(text))
     index = 0
@@ -155,14 +155,14 @@ def _label(text: str, start: int) -> tuple[bool, int]:
 
 
 def _begins_line(text: str, start: int) -> bool:
-    """Whether nothing but blanks and marks of quotation stands before; each character is looked at for one mark."""
+    """Return whether only blanks and quote marks precede it in its line; each character is examined for one mark."""
     while start > 0 and text[start - 1] in " \t>":
         start -= 1
     return start == 0 or text[start - 1] == "\n"
 
 
 def _begins_as_sql(text: str) -> bool:
-    """Whether the first that is no comment and no opening parenthesis begins a statement."""
+    """Return whether the first part that is no comment and no opening parenthesis begins a statement."""
     place = 0
     while True:
         while place < len(text) and text[place] in " \t\r\n(\ufeff":
@@ -174,7 +174,7 @@ def _begins_as_sql(text: str) -> bool:
 
 
 def _bare_sql(text: str) -> str:
-    """Return the statement of a text without fences: the whole, a code span, or from where one begins."""
+    """Return the statement of a text without fences: the whole, a code span, or from where a statement begins."""
     if _begins_as_sql(text):
         return _before_prose(text)
     spans = [span.group(1) for span in _INLINE_CODE.finditer(text) if _begins_as_sql(span.group(1))]

@@ -1,4 +1,4 @@
-"""How alike two queries are by their text: schema items and n-grams of tokens (sqlglot, on a known schema; pure)."""
+"""Measures how alike two queries are as texts: schema items and n-grams (sqlglot, on a known schema; pure)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sqlglot.schema import MappingSchema
 from floe.cluster.databases.dialect import DIALECT
 
 NGRAM_TOKENS = 2
-MAX_CHARS = 5_000  # of a text that is looked at: a longer one is no answer
-MAX_DEPTH = 30  # of parentheses: sqlglot recurses
+MAX_CHARS = 5_000  # characters of a text that is examined: a longer one is no answer
+MAX_DEPTH = 30  # depth of parentheses: sqlglot recurses
 MAX_JOINS = 30  # each USING names all tables before it
 UNKNOWN_TABLE = "?"
 
@@ -31,7 +31,7 @@ class QueryParts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownSchema:
-    """A database's tables and columns in lower case, and the same as sqlglot takes it."""
+    """A database's tables and columns in lower case, and the same in the form that sqlglot takes."""
 
     columns: Mapping[str, frozenset[str]]
     resolver: MappingSchema
@@ -44,15 +44,15 @@ class KnownSchema:
             if columns
         }
         columns = {table: frozenset(names) for table, names in lower.items()}
-        # Types don't matter here, and a declared one may be none that sqlglot knows.
+        # Types don't matter here, and sqlglot may not know a declared one.
         typed: dict[str, object] = dict(lower)
         return cls(columns, MappingSchema(typed, dialect=DIALECT, normalize=False))
 
 
 def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
-    """None for what is no single query, can't be read by sqlglot, or is too long or too deep to be looked at.
+    """Return the parts; None for what is no single query, can't be read by sqlglot, or is too long or too deep.
 
-    Raises whatever else sqlglot trips over: on some valid queries it does.
+    Raises any other error of sqlglot: some valid queries cause one.
     """
     if len(sql) > MAX_CHARS or _depth(sql) > MAX_DEPTH:
         return None
@@ -70,13 +70,13 @@ def query_parts(sql: str, schema: KnownSchema) -> QueryParts | None:
 
 
 def jaccard(one: Set[Hashable], other: Set[Hashable]) -> float:
-    """|A and B| / |A or B|; 1 for two empty sets."""
+    """Return |A and B| / |A or B|; 1 for two empty sets."""
     either = len(one | other)
     return len(one & other) / either if either else 1.0
 
 
 def _settle_positions(tree: exp.Query) -> None:
-    """`GROUP BY 1` and `ORDER BY 1` as the column that they mean; of other expressions a copy could grow the tree."""
+    """Replace numbers in GROUP BY and ORDER BY by the columns they mean; copied expressions could grow the tree."""
     for select in tree.find_all(exp.Select):
         shown = [one.unalias() for one in select.expressions]
         groups = select.args["group"].expressions if select.args.get("group") else []
@@ -88,25 +88,25 @@ def _settle_positions(tree: exp.Query) -> None:
 
 
 def _qualified(tree: exp.Query, schema: KnownSchema) -> exp.Query:
-    """Columns with their table or its alias, where sqlglot can tell; the tree itself where it gives up on it."""
+    """Return columns with their table or its alias, where sqlglot can tell; the tree itself where it gives up on it."""
     try:
         return qualify(
             tree.copy(),
             schema=schema.resolver,
             dialect=DIALECT,
-            # Each of the two can make a tree of twice the size for every level of a query.
+            # Each of the two can double the tree for every level of a query.
             expand_alias_refs=False,
             expand_stars=False,
             allow_partial_qualification=True,
             validate_qualify_columns=False,
             quote_identifiers=False,
         )
-    except Exception:  # as for an ambiguous column, or ORDER BY 1 of a UNION, which SQLite takes
+    except Exception:  # such as an ambiguous column, or ORDER BY 1 of a UNION, which SQLite accepts
         return tree
 
 
 def _resolve(tree: exp.Query, schema: KnownSchema) -> set[str]:
-    """The schema items of a qualified tree, whose columns are then named by their tables, not by aliases."""
+    """Return the schema items of a qualified tree, whose columns are then named by their tables, not by aliases."""
     items: set[str] = set()
     done: set[int] = set()
     in_sight: dict[int, Mapping[str, str]] = {}  # tables by alias, of the query with this id
@@ -124,7 +124,7 @@ def _resolve(tree: exp.Query, schema: KnownSchema) -> set[str]:
             if column.table in tables:
                 done.add(id(column))
                 _name(column, tables[column.table], items)
-            elif column.table in scope.sources:  # of a subquery or CTE, whose own columns are counted there
+            elif column.table in scope.sources:  # column of a subquery or CTE, whose own columns are counted there
                 done.add(id(column))
                 column.set("table", None)
     for column in list(tree.find_all(exp.Column)):
@@ -139,7 +139,7 @@ def _resolve(tree: exp.Query, schema: KnownSchema) -> set[str]:
 
 
 def _owner_around(column: exp.Column, in_sight: Mapping[int, Mapping[str, str]], schema: KnownSchema) -> str | None:
-    """The table that has such a column, where one alone has: sqlglot leaves some in HAVING without theirs."""
+    """Return the table with such a column, if only one has it: sqlglot leaves some columns of HAVING without one."""
     above = column.parent
     while above is not None:
         tables = in_sight.get(id(above), {})
@@ -157,7 +157,7 @@ def _name(column: exp.Column, table: str, items: set[str]) -> None:
 
 
 def _name_unknown(column: exp.Column, items: set[str]) -> None:
-    """A quoted name that is no column is a text to SQLite; one of the query's own aliases is no schema item."""
+    """Name the rest: a quoted name that is no column is a text to SQLite; an alias of the query is no schema item."""
     if not column.table and (column.this.args.get("quoted") or column.name.lower() in _aliases_around(column)):
         return
     items.add(f"{column.table.lower() or UNKNOWN_TABLE}.{column.name.lower()}")
@@ -175,7 +175,7 @@ def _aliases_around(column: exp.Column) -> Iterator[str]:
 
 
 def _starred(select: exp.Select, tables: Mapping[str, str], schema: KnownSchema) -> Iterator[str]:
-    """The columns behind `*` and `t.*`."""
+    """Return the columns behind `*` and `t.*`."""
     for shown in select.expressions:
         if not shown.is_star:
             continue
@@ -186,7 +186,7 @@ def _starred(select: exp.Select, tables: Mapping[str, str], schema: KnownSchema)
 
 
 def _tokens(tree: exp.Query) -> list[str]:
-    """Of the query in one spelling: no aliases, a column one token, keywords in upper case."""
+    """Return the tokens of the query in one spelling: no aliases, a column one token, keywords in upper case."""
     for select in tree.find_all(exp.Select):
         shown = {one.alias: one.this for one in select.expressions if isinstance(one, exp.Alias)}
         for ordered in select.args["order"].expressions if select.args.get("order") else ():
@@ -203,7 +203,7 @@ def _tokens(tree: exp.Query) -> list[str]:
 
 
 def _ngrams(tokens: list[str]) -> Iterator[tuple[str, ...]]:
-    """A text shorter than one n-gram is one."""
+    """Return the n-grams. A text shorter than one n-gram is one."""
     for start in range(max(1, len(tokens) - NGRAM_TOKENS + 1)):
         yield tuple(tokens[start : start + NGRAM_TOKENS])
 

@@ -1,6 +1,6 @@
 """Tells from the text of an SQL string whether it is one query, and whether that query is ordered (pure).
 
-It serves verdicts and messages; the guarantee that nothing is written is the connection's authorizer.
+It serves verdicts and messages; that nothing is written is guaranteed by the connection's authorizer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ OPAQUE = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z_]+")
-_SPACE = " \t\n\f\r\ufeff"  # what SQLite's tokenizer skips
+_SPACE = " \t\n\f\r\ufeff"  # characters that SQLite's tokenizer skips
 _QUERY_VERBS = frozenset({"SELECT", "WITH", "VALUES"})
 _CHANGING_VERBS = {"ALTER", "CREATE", "DELETE", "DROP", "INSERT", "REINDEX", "REPLACE", "UPDATE", "VACUUM"}
 _TRANSACTION_VERBS = {"BEGIN", "COMMIT", "END", "RELEASE", "ROLLBACK", "SAVEPOINT"}
@@ -22,14 +22,14 @@ _OTHER_VERBS = _CHANGING_VERBS | _TRANSACTION_VERBS | {"ANALYZE", "ATTACH", "DET
 _SELECT = re.compile(rf"[{_SPACE}]*SELECT\b", re.IGNORECASE)
 _MAIN_VERB = re.compile(r"\b(select|values|insert|replace\s+into|update|delete)\b", re.IGNORECASE)
 _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
-_BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")  # what Python's text files and str.splitlines end at
+_BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")  # line ends of Python's text files and of str.splitlines
 _PARENTHESIS = re.compile(r"[()]")
 
 
 def rejection_reason(sql: str) -> str | None:
-    """Why `sql` is not exactly one SELECT, WITH or VALUES statement, or None when it may be one.
+    """Return why `sql` is not exactly one SELECT, WITH or VALUES statement, or None when it may be one.
 
-    Text that begins with no verb of SQLite at all passes: SQLite itself calls it a syntax error.
+    Text that begins with no verb of SQLite passes: SQLite itself calls it a syntax error.
     """
     if ";" not in sql and _SELECT.match(sql):
         return None
@@ -51,12 +51,12 @@ def rejection_reason(sql: str) -> str | None:
 
 
 def has_outermost_order_by(sql: str) -> bool:
-    """Whether the outermost query of `sql`, not one in parentheses, has an ORDER BY."""
+    """Return whether the outermost query of `sql`, not one in parentheses, has an ORDER BY."""
     return any(_ORDER_BY.search(part) for part in _outermost(_skeleton(sql)))
 
 
 def one_line(sql: str) -> str | None:
-    """`sql` without comments, line breaks and tabs; None when a quoted text holds one, which it can't lose."""
+    """Return `sql` without comments, line breaks and tabs; None when a quoted text holds one, which it can't lose."""
     pieces, end = [], 0
     for match in OPAQUE.finditer(sql):
         pieces.append(sql[end : match.start()])
@@ -81,7 +81,7 @@ def first_semicolon(sql: str) -> int:
 
 
 def without_empty_end(sql: str) -> str:
-    """`sql` up to its first semicolon where only semicolons and comments follow, which the driver calls statements."""
+    """Return `sql` up to its first semicolon if only semicolons and comments follow: the driver counts these."""
     end = first_semicolon(sql)
     is_end = end >= 0 and not without_comments(sql[end:]).strip(_SPACE + ";")
     return sql[:end] if is_end else sql
@@ -92,12 +92,12 @@ def without_comments(sql: str) -> str:
 
 
 def _skeleton(sql: str) -> str:
-    """`sql` with every comment replaced by a space and every quoted text by an empty one."""
+    """Return `sql` with every comment replaced by a space and every quoted text by an empty one."""
     return OPAQUE.sub(lambda match: " " if match.group("comment") else "''", sql)
 
 
 def _outermost(skeleton: str) -> Iterator[str]:
-    """The stretches of `skeleton` that stand in no parenthesis."""
+    """Return the stretches of `skeleton` that stand in no parenthesis."""
     depth, start = 0, 0
     for match in _PARENTHESIS.finditer(skeleton):
         if depth == 0:
