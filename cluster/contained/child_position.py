@@ -1,4 +1,4 @@
-"""How far a contained child is, in memory that outlives it: what its death is to be blamed on."""
+"""Records how far a contained child is, in memory that outlives it, so that its death is blamed on the right step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FIELDS = struct.Struct("<QQ")
 
 
 class PositionBoard:
-    """Shared by a fork server and its child: the present request's number, and how many answers of it are made."""
+    """Memory of a fork server and its child: the present request's number, and how many of its answers are made."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
@@ -18,6 +18,6 @@ class PositionBoard:
         _FIELDS.pack_into(self._memory, 0, request_number, num_done)
 
     def read(self) -> tuple[int, int]:
-        """Request number, 0 before the first, and number of answers made, sent or not."""
+        """Return the request number, 0 before the first, and the number of answers made, sent or not."""
         number, num_done = _FIELDS.unpack_from(self._memory, 0)
         return number, num_done

@@ -1,4 +1,4 @@
-"""A fork server, started by exec: its forked children do work that may have to be killed, at no other cost."""
+"""A fork server, started by exec: its forked children do work that may have to be killed, at little cost."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from floe.cluster.contained.frames import Frame, is_frame_waiting, receive_frame
 from floe.cluster.databases.states import remove_copies
 
 PARENT_CHECK_S = 1.0
-FLUSH_S = 0.02  # answers wait so long for others, because every frame wakes the parent
+FLUSH_S = 0.02  # seconds that answers wait for others, because every frame wakes the parent
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Answerer(Protocol):
-    """What a child answers requests with, one frame for each step; it lives as long as the child."""
+    """Makes a child's answers to requests, one frame for each step; it lives as long as the child."""
 
     def run_group(self, request: Frame) -> Iterator[Frame]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the children of one fork server do, and within which limits."""
+    """The work of a fork server's children, and their limits."""
 
     make_answerer: Callable[[], Answerer]
-    max_process_bytes: int  # that a child may add to its address space
-    max_file_bytes: int  # of a temporary file
-    recycle_bytes: int  # of resident memory, above which a child is replaced after its group
+    max_process_bytes: int  # bytes that a child may add to its address space
+    max_file_bytes: int  # bytes of a temporary file
+    recycle_bytes: int  # bytes of resident memory, above which a child is replaced after its group
 
 
 def serve(make_service: Callable[[str], Service]) -> None:
-    """Serves `fork` and `reap` on the socket whose number is the first argument, until the other side closes.
+    """Serve `fork` and `reap` on the socket whose number is the first argument, until the other side closes.
 
     The second argument is the settings' JSON, the third the process id of the parent.
     """
     control = socket.socket(fileno=int(sys.argv[1]))
     service = make_service(sys.argv[2])
     parent_pid = int(sys.argv[3])
-    # Whatever the parent did with these signals would be inherited, and the CPU timer needs its default action.
+    # The parent's handling of these signals would be inherited, and the CPU timer needs its default action.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.collect()
@@ -73,7 +73,8 @@ class _ForkServer:
         self._board = PositionBoard()
 
     def serve(self) -> None:
-        # The death signal would follow the parent's thread that started this server, not the parent: so it looks.
+        # The death signal would follow the parent's thread that started this server, not the parent: so the server
+        # checks.
         self._control.settimeout(PARENT_CHECK_S)
         try:
             while os.getppid() == self._parent_pid:
@@ -104,7 +105,7 @@ class _ForkServer:
         send_frame(self._control, {"kind": "forked", "pid": pid})
 
     def _reap(self, *, kill: bool) -> int:
-        """Waits for the child's end and returns its wait status; 0 without a child."""
+        """Wait for the child's end and return its wait status; 0 without a child."""
         if self._child_pid == 0:
             return 0
         if kill:
@@ -116,12 +117,12 @@ class _ForkServer:
 
 
 def _run_child(stream: socket.socket, service: Service, server_pid: int, board: PositionBoard) -> None:
-    """The whole life of a forked child; never returns."""
+    """Live the whole life of a forked child; never return."""
     exit_code = 1
     try:
         if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: containing a process needs Linux")
-        if os.getppid() == server_pid:  # else the server died before the call above
+        if os.getppid() == server_pid:  # otherwise the server died before the call above
             stream.settimeout(None)
             _limit_memory(service)
             _answer_requests(stream, service, board)
@@ -137,7 +138,7 @@ def _run_child(stream: socket.socket, service: Service, server_pid: int, board: 
 
 
 def _answer_requests(stream: socket.socket, service: Service, board: PositionBoard) -> None:
-    """Answers go out when no request waits, or what there is after FLUSH_S; what a death takes along is made again."""
+    """Send answers when no request waits, or those made after FLUSH_S; answers lost in a death are made again."""
     answerer = service.make_answerer()
     memory = _ResidentMemory()
     answers: list[Frame] = []
@@ -161,12 +162,12 @@ def _answer_requests(stream: socket.socket, service: Service, board: PositionBoa
 
 
 def _limit_memory(service: Service) -> None:
-    # Of an executor SQLite's own limit acts long before; this one bounds what Python holds beside it.
+    # SQLite's own limit stops an executor much earlier; this one bounds what Python holds in addition.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = _address_space_bytes() + service.max_process_bytes
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    # Of a temporary file of SQLite's; a statement that needs more is run once more in memory.
+    # Limits a temporary file of SQLite's; a statement that needs more is run once more in memory.
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     soft = service.max_file_bytes if hard == resource.RLIM_INFINITY else min(service.max_file_bytes, hard)
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -179,7 +180,7 @@ def _address_space_bytes() -> int:
 
 
 class _ResidentMemory:
-    """Of this process; its file stays open, because it is read after every group."""
+    """Reads this process's resident memory; its file stays open, because it is read after every group."""
 
     def __init__(self) -> None:
         self._descriptor = os.open("/proc/self/statm", os.O_RDONLY)

@@ -13,23 +13,23 @@ _LENGTH_BYTES = 8
 
 
 def send_frame(stream: socket.socket, frame: Frame) -> None:
-    """Sends one frame; raises OSError when the other side is gone."""
+    """Send one frame; raises OSError when the other side is gone."""
     stream.sendall(encode_frame(frame))
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The bytes of one frame, its length ahead of it."""
+    """Return the bytes of one frame, its length first."""
     payload = json.dumps(frame).encode("ascii")
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
 def is_frame_waiting(stream: socket.socket) -> bool:
-    """Whether a frame, or the other side's end, can be received without waiting for its first byte."""
+    """Return whether a frame, or the other side's end, can be received without waiting for its first byte."""
     return bool(select.select([stream], [], [], 0)[0])
 
 
 def receive_frame(stream: socket.socket) -> Frame:
-    """Waits for one frame.
+    """Wait for one frame and return it.
 
     Raises EOFError when the other side closed or died, and TimeoutError past the socket's own timeout.
     """

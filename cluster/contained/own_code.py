@@ -1,6 +1,6 @@
-"""Where this process took floe from, and how the processes that it starts take it from there as well.
+"""Finds where this process took floe from, so that the processes it starts take it from there too.
 
-The working folder is a user's own: a `cluster.py` or `actors.py` in it is none of floe's.
+The working folder belongs to the user: a `cluster.py` or `actors.py` in it is not part of floe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMPORT_ROOT = Path(floe.__file__).resolve().parents[1]
 def needed_roots(root: Path = IMPORT_ROOT) -> tuple[str, ...]:
     """Return what another process must have on its module path: nothing where floe is among the installed packages.
 
-    Those before the standard library's modules would hide some of them.
+    Folders before the standard library's modules would hide some of them.
     """
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     return () if root in installed else (str(root),)
@@ -33,5 +33,5 @@ def with_own_code(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of floe in a process of its own; `-P` leaves the working folder out."""
+    """Return the command that runs a module of floe in a new process; `-P` leaves the working folder out."""
     return [sys.executable, "-P", "-m", module, *arguments]

@@ -16,13 +16,13 @@ from floe.cluster.contained.frames import Frame, is_frame_waiting, receive_frame
 from floe.cluster.contained.own_code import module_command, with_own_code
 
 MAX_STARTS = 3
-START_LIMIT_S = 120.0  # an interpreter and its imports on a machine that is busy with much else
+START_LIMIT_S = 120.0  # seconds for an interpreter and its imports on a machine that is busy with much else
 CONTROL_LIMIT_S = 60.0
 CLOSE_LIMIT_S = 5.0
 # TZ is part of what SQLite's 'localtime' means.
 PASSED_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "TMPDIR", "SQLITE_TMPDIR", "TZ"})
 PASSED_PREFIXES = ("LC_", "PYTHON", "VIRTUAL_ENV")
-# What a process gets for what it does itself. SIGKILL is none of these: memory is bounded within the child, which
+# Signals that a process gets for its own acts. SIGKILL is not among them: memory is bounded within the child, which
 # aborts when it has no more, so whoever kills it stands outside: a person, a cgroup, or a kernel short of memory.
 CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS})
 
@@ -32,11 +32,11 @@ class ProcessUnavailable(Exception):
 
 
 class ChildEnded(Exception):
-    """The child ended while it owed answers, by the signal of that number, in the request of that number, of which it
-    had made `num_done` answers.
+    """The child ended while it owed answers.
 
-    Without a signal it was too late for the wall limit, or a fault of this program ended it. `is_crash` says that what
-    it ran ended it; a signal from outside is nobody's fault.
+    The fields name the signal, the number of the request, and how many of its answers it had made as `num_done`.
+    Without a signal it exceeded the wall limit, or a fault of this program ended it. `is_crash` says that the work it
+    ran ended it; a signal from outside is nobody's fault.
     """
 
     def __init__(self, cause: str, position: tuple[int, int], signal_number: int | None = None) -> None:
@@ -47,11 +47,11 @@ class ChildEnded(Exception):
 
 
 class ProgramSettings(Protocol):
-    """A dataclass of plain values: what the fork server is told, and which of the project's programs it is."""
+    """A dataclass of plain values: the fork server's settings, and which of the project's programs it is."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     program: ClassVar[str]
-    title: ClassVar[str]  # in messages
+    title: ClassVar[str]  # name in messages
 
 
 class ContainedProcess:
@@ -69,12 +69,12 @@ class ContainedProcess:
         self.num_lost = 0  # children that died or stalled while they owed a frame
 
     def start(self) -> None:
-        """Makes sure that there is a child, so that no request's time limit has to cover an interpreter's start."""
+        """Start a child if there is none, so that no request's time limit has to cover an interpreter's start."""
         if self._child is None:
             self._fork()
 
     def send(self, encoded_request: bytes) -> None:
-        """Hands a request to a living child, which answers in order; raises ChildEnded when it dies meanwhile.
+        """Hand a request to a living child, which answers in order; raises ChildEnded when it dies meanwhile.
 
         While answers are owed, the caller sends no more ahead than the socket holds: nobody reads what the child sends.
         """
@@ -91,7 +91,7 @@ class ContainedProcess:
             raise self._died() from error
 
     def receive(self) -> list[Frame]:
-        """The child's next answers; the last of each request's is `done`. Raises ChildEnded."""
+        """Return the child's next answers; the last of each request's is `done`. Raises ChildEnded."""
         if self._child is None:  # closed meanwhile, by another thread
             raise ProcessUnavailable(f"{self._settings.title} was ended")
         try:
@@ -104,11 +104,11 @@ class ContainedProcess:
         return answers
 
     def drop_child(self) -> None:
-        """Ends the child, if any; the next request gets a fresh one."""
+        """End the child, if any; the next request gets a fresh one."""
         self._reap(b"k")
 
     def close(self) -> None:
-        """Ends the child and the server; a thread that waits for an answer then gets ProcessUnavailable."""
+        """End the child and the server; a thread that waits for an answer then gets ProcessUnavailable."""
         for stream in (self._child, self._control):
             if stream is not None:
                 with suppress(OSError):
@@ -139,9 +139,9 @@ class ContainedProcess:
         return ChildEnded(text, position)
 
     def _fork(self) -> None:
-        """Leaves a child that has said that it is ready.
+        """Fork a child and wait until it has said that it is ready.
 
-        Whoever kills one at its start may do so once or twice; a machine short of file handles or processes as well.
+        Someone may kill a child at its start once or twice; a machine short of file handles or processes may do so too.
         """
         for _ in range(MAX_STARTS - 1):
             try:
@@ -170,7 +170,7 @@ class ContainedProcess:
         ours.settimeout(self._wall_limit_s)
 
     def _reap(self, command: bytes) -> tuple[int, tuple[int, int]]:
-        """The child's wait status, and where it was: a request's number and how many answers of it were made."""
+        """Return the child's wait status and its position: a request's number, and how many answers to it were made."""
         self._num_owed = 0
         if self._child is None:
             return 0, (0, 0)
@@ -213,7 +213,7 @@ class ContainedProcess:
 
 
 def _clean_environment() -> dict[str, str]:
-    """The variables that a child needs: keys and tokens are none of its business."""
+    """Return the variables that a child needs, without keys and tokens."""
     return {
         name: value
         for name, value in os.environ.items()

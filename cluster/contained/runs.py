@@ -11,14 +11,14 @@ from typing import Protocol
 from floe.cluster.contained.frames import Frame, encode_frame
 from floe.cluster.contained.process import ChildEnded, ContainedProcess
 
-MAX_ATTEMPTS = 2  # of a step whose child died, unless by its own CPU timer
-MAX_BYTES_AHEAD = 32 * 1024  # two such requests fit a socket's buffer, so that sending them never waits
+MAX_ATTEMPTS = 2  # tries of a step whose child died, unless by its own CPU timer
+MAX_BYTES_AHEAD = 32 * 1024  # bytes: two such requests fit a socket's buffer, so that sending them never waits
 
-_REQUEST_NUMBERS = count(1)  # no two requests of this process have the same, so that no child's last word is misread
+_REQUEST_NUMBERS = count(1)  # numbers never repeat in this process: a dead child's last word is not misread
 
 
 class Cause(Enum):
-    """What the deaths of its children say of a step."""
+    """Causes of a step's failure, as the deaths of its children show."""
 
     CPU_TIMER = "it takes too much CPU time"
     CRASH = "it ends the process by itself"
@@ -26,14 +26,14 @@ class Cause(Enum):
 
 
 class Deaths:
-    """How often a child died at each step."""
+    """Counts how often a child died at each step."""
 
     def __init__(self) -> None:
         self._num_deaths: Counter[Hashable] = Counter()
-        self._num_crashes: Counter[Hashable] = Counter()  # of these, such as the step itself brought about
+        self._num_crashes: Counter[Hashable] = Counter()  # deaths such as the step itself brought about
 
     def cause(self, step: Hashable, end: ChildEnded) -> Cause | None:
-        """Count one more at the step; return what it is to be blamed for, None while it is to be tried again."""
+        """Count one more death at the step; return its cause, None while the step is to be tried again."""
         self._num_deaths[step] += 1
         self._num_crashes[step] += end.is_crash
         if end.by_cpu_timer:
@@ -44,7 +44,7 @@ class Deaths:
 
 
 class Run(Protocol):
-    """What may be carried through a contained process."""
+    """A piece of work that may be carried through a contained process."""
 
     is_over: bool
 
@@ -68,10 +68,10 @@ def run_all(process: ContainedProcess, runs: Sequence[Run]) -> None:
 
 
 def _blame(sent: dict[int, Run], end: ChildEnded) -> None:
-    """Blames what the child was at; after all answers of one request, or before any, the next that it would read.
+    """Blame the request that the child was processing; between requests, the next that it would read.
 
-    Someone is always blamed: a request that its child does not survive reading would else be sent for ever. Between two
-    requests nothing was run, so such an end is infrastructure, whatever the signal.
+    Someone is always blamed: otherwise a request that its child does not survive reading would be sent for ever.
+    Between two requests nothing was run, so such an end is infrastructure, whatever the signal.
     """
     number, num_done = end.request_number, end.num_done
     if number not in sent or num_done >= sent[number].num_steps:
@@ -84,9 +84,9 @@ def _blame(sent: dict[int, Run], end: ChildEnded) -> None:
 
 
 def _run_until_fresh_child(process: ContainedProcess, waiting: deque[Run], sent: dict[int, Run]) -> None:
-    """Keeps requests waiting at the child, which then never waits for this process, nor this process for it.
+    """Keep requests waiting at the child, so that neither it nor this process waits for the other.
 
-    Takes from `waiting` and enters into `sent` under the request's number; what is over is removed.
+    Moves runs from `waiting` into `sent` under the request's number, and removes those that are over.
     """
     num_bytes_ahead: dict[int, int] = {}
     while waiting or sent:

@@ -1,4 +1,4 @@
-"""Where a database's file is in a folder of databases: the one answer of all commands and roles."""
+"""Finds a database's file in a folder of databases, in the same way for all commands and roles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from floe.configs.errors import UserError
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
-MAX_DEPTH = 2  # as in BIRD's `train_databases/train_databases/` after it was unpacked
+MAX_DEPTH = 2  # as in BIRD's `train_databases/train_databases/` after unpacking
 
 
 def database_path(folder: Path, database_id: str) -> Path:
@@ -22,11 +22,11 @@ def expected_path(folder: Path, database_id: str) -> Path:
 
 
 def find_database(folder: Path, database_id: str) -> Path | None:
-    """Return `<id>/<id>.sqlite` in `folder`, or the database as people lay it out otherwise; None without one.
+    """Return `<id>/<id>.sqlite` in `folder`, or the database in another common layout; None without one.
 
-    That is: another suffix or case, without a folder of its own, as the only database in the folder `<id>`, below a
-    folder of databases within `folder`. Raises UserError for a folder that can't be read, and for an id that would
-    lead out of `folder`.
+    Other layouts are: another suffix or case, no separate folder, the only database in the folder `<id>`, or a folder
+    of databases within `folder`. Raises UserError for a folder that can't be read, and for an id that would lead out of
+    `folder`.
     """
     if not is_plain_name(database_id):
         raise UserError(f"database id {database_id!r} is not the plain name of a folder: correct the data.")
@@ -37,17 +37,17 @@ def find_database(folder: Path, database_id: str) -> Path | None:
 
 
 def has_own_folder(database: Path) -> bool:
-    """Whether the other databases beside it are further contents of its schema, not databases of their own."""
+    """Return whether the other databases next to it are further contents of its schema, not separate databases."""
     return _plain(database.parent.name) == _plain(database.stem)
 
 
 def is_plain_name(database_id: str) -> bool:
-    """Whether the id names an entry of a folder and nothing outside of it."""
+    """Return whether the id names an entry of a folder and nothing outside of it."""
     return database_id not in ("", ".", "..") and not any(character in database_id for character in "/\\\0")
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """The folder, then the folders of databases in it."""
+    """Return the folder, then the folders of databases in it."""
     level = [folder]
     for _ in range(MAX_DEPTH + 1):
         yield from level
@@ -69,7 +69,7 @@ def _in_place(place: Path, database_id: str) -> Path | None:
 
 
 def _named(folder: Path, name: str, *, is_file: bool) -> list[Path]:
-    """Entries of this name, one that is exact first."""
+    """Return entries of this name, an exact one first."""
     wanted = _plain(name)
     found = [one for one in _entries(folder) if _plain(one.name) == wanted and one.is_file() == is_file]
     return sorted(found, key=lambda one: (one.name != name, one.name))
@@ -83,5 +83,5 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _plain(name: str) -> str:
-    """Without regard to case and the form of accents, and without line breaks, which files can't be given by hand."""
+    """Return the name without regard to case, form of accents and line breaks, which files can't be given by hand."""
     return "".join(one for one in unicodedata.normalize("NFC", name).casefold() if one.isprintable())
