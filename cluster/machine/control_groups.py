@@ -1,4 +1,4 @@
-"""The control groups that this process is in, of either version: where their limits of memory and CPU time stand.
+"""The control groups that this process is in, of either version: the places of their limits on memory and CPU time.
 
 Slurm, systemd and Kubernetes set a limit on a group anywhere between the process's own and the root, and each holds.
 """
@@ -16,7 +16,7 @@ UNIFIED = "0"  # the number of version 2's tree
 def group_folders(controller: str, groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> tuple[Path, ...]:
     """Return the folders of this process's groups that may limit what `controller` counts, the innermost first.
 
-    Where the process's own group is not to be seen, as in a container without /proc, the roots are left.
+    Where the process's own group can't be seen, as in a container without /proc, the roots are left.
     """
     found: dict[Path, None] = {}
     for root, path in (*_memberships(controller, groups, membership), (groups, ""), (groups / controller, "")):
@@ -35,7 +35,7 @@ def _memberships(controller: str, groups: Path, membership: Path) -> Iterator[tu
         number, controllers, path = line.split(":", 2)
         if number == UNIFIED:
             yield groups, path
-            yield groups / "unified", path  # beside trees of version 1
+            yield groups / "unified", path  # next to trees of version 1
         elif controller in controllers.split(","):
             yield groups / controller, path
             yield groups / controllers, path

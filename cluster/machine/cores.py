@@ -1,4 +1,4 @@
-"""How many cores this process may use: by its affinity and by a control group's quota of CPU time."""
+"""Counts the cores that this process may use: by its affinity and by a control group's quota of CPU time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def num_allowed_cores(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> f
 
 
 def _quota(*paths: Path) -> float | None:
-    """Return microseconds of CPU over those that they are given for; None without a limit, `max` or -1."""
+    """Return microseconds of CPU over their period in microseconds; None without a limit, `max` or -1."""
     if not all(path.is_file() for path in paths):
         return None
     numbers = " ".join(path.read_text() for path in paths).split()

@@ -1,4 +1,4 @@
-"""How much memory a run may take here, and whether that is enough."""
+"""Finds how much memory a run may take here, and whether that is enough."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floe.configs.errors import UserError
 class _Names(NamedTuple):
     limit: str
     used: str
-    reclaimable: str  # of memory.stat: file pages that would be given up
+    reclaimable: str  # field of memory.stat: file pages that would be given up
 
 
 VERSIONS = (
@@ -46,7 +46,7 @@ def total_memory_bytes(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> 
 
 
 def check_free_memory(needed_gib: float, free_bytes: float) -> None:
-    """Raises UserError."""
+    """Raise UserError when the run needs more memory than is free."""
     if free_bytes < needed_gib * 2**30:
         raise UserError(
             f"This machine has {free_bytes / 2**30:.1f} GiB of free memory, the run needs {needed_gib:g}: "

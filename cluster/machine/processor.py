@@ -45,7 +45,7 @@ def vllm_extension(flags: frozenset[str] | None = None) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself, and no mask hides that from the kernels."""
+    """Return whether the processor multiplies bfloat16 itself, and no mask hides that from the kernels."""
     return bool(processor_flags() & set(BFLOAT16_FLAGS)) and not instruction_set_masks()
 
 

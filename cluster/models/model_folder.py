@@ -22,8 +22,8 @@ from floe.configs.schema import ModelSection, RunConfig
 SMOLLM2 = "embedded:smollm2-135m-instruct"
 TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
-TINY_RECIPE = "2 layers, 240 batches"  # of `tiny_model`: another one has to make the model anew
-ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
+TINY_RECIPE = "2 layers, 240 batches"  # recipe of `tiny_model`: another one has to make the model again
+ADAPTER_CONFIG = "adapter_config.json"  # file name of PEFT
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -31,7 +31,7 @@ LICENCE_FILES = ["README.md", "LICENSE*"]  # for the card of what is exported
 
 
 def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> Path:
-    """The folder that engine and learner load; its tokenizer alone is fetched without `weights`.
+    """Return the folder that engine and learner load; without `weights` only its tokenizer is fetched.
 
     Raises UserError for a model that can't be found.
     """
@@ -55,15 +55,16 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
 
 
 def is_of_hub(model: ModelSection) -> bool:
-    """Whether `model.path` is the name of a model that has to be fetched."""
+    """Return whether `model.path` is the name of a model that has to be fetched."""
     return not model.path.startswith("embedded:") and local_model(model.path) is None
 
 
 def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
     """Return the folder, made by `write` where there is none, or one of another recipe.
 
-    It is written beside and renamed, so that an interrupted conversion is never taken for a model. Of two processes
-    that make it at the same time, the one that is ready first gives the folder; the other may be read already.
+    It is written under a temporary name and renamed, so that an interrupted conversion is never taken for a model. Of
+    two processes that make it at the same time, the one that is ready first gives the folder; the other may be read
+    already.
     """
     if _is_made(folder, recipe):
         return folder
@@ -78,7 +79,7 @@ def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> 
             shutil.rmtree(beside)
             break
         with suppress(FileNotFoundError):
-            shutil.rmtree(folder)  # of another recipe
+            shutil.rmtree(folder)  # a model of another recipe
     return folder
 
 
@@ -162,7 +163,7 @@ def _from_hub(name: str, weights: bool, cache_dir: Path | None) -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether there are weights, and every file of them that the index names."""
+    """Return whether there are weights, and every file of them that the index names."""
     if not any(folder.glob("*.safetensors")):
         return False
     index = folder / WEIGHTS_INDEX

@@ -33,8 +33,8 @@ _CHAT_TEMPLATE = (
 def write_tiny_qwen2(folder: Path, demo_dir: Path) -> None:
     """Write a model that answers some demo questions, pre-trained from scratch on the demo's training pairs.
 
-    It takes about half a minute of one core: matrices this small gain nothing from a second one. Reproducible for the
-    same kind of machine.
+    It takes about half a minute of one core: matrices this small gain nothing from a second one. The result is
+    reproducible on the same kind of machine.
     """
     sets = load_question_sets(DataSection(), demo_dir)
     _write_tokenizer(folder, sets.train)

@@ -10,7 +10,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def weight_files(model_dir: Path) -> list[Path]:
-    """Return the files that the index names, or all of the folder. Raises ValueError for an index that is none."""
+    """Return the files that the index names, or all of the folder. Raises ValueError for a faulty index."""
     index = model_dir / INDEX
     if not index.is_file():
         return sorted(model_dir.glob("*.safetensors"))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from floe.cluster.precision.rates import BFLOAT16, FLOAT32, Machine
 
 AUTO = "auto"
-CLEARLY_FASTER = 1.1  # below it two rates are called equal, and the hardware's own word decides
-WORTH_ANOTHER = 1.2  # what the engine must gain to differ from the learner, which costs mismatch between the two
+CLEARLY_FASTER = 1.1  # below this ratio two rates count as equal, and the hardware's own word decides
+WORTH_ANOTHER = 1.2  # gain that the engine needs to differ from the learner, which costs mismatch between the two
 GIGA = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """What was decided, and why, as one line for the log."""
+    """A decision, and its reason as one line for the log."""
 
     model_dtype: str
     rollout_dtype: str
@@ -29,7 +29,7 @@ def decide(
     engines: Sequence[Machine],
     allowed: Collection[str] = (BFLOAT16, FLOAT32),
 ) -> Precision:
-    """Decide for every machine of a role at once: the slowest of them holds the others up.
+    """Decide for every machine of a role at once: the slowest of them delays the others.
 
     `allowed` are the precisions that the learner can take. A measured rate wins over what the hardware says of itself.
     """
@@ -51,7 +51,7 @@ def _of_learner(machines: Sequence[Machine], allowed: Collection[str]) -> tuple[
 
 
 def _of_engine(learner: str, machines: Sequence[Machine]) -> tuple[str, str]:
-    """The learner's precision, unless the other one is clearly faster or the engine's card lacks it."""
+    """Return the learner's precision, unless the other one is clearly faster or the engine's card lacks it."""
     other = FLOAT32 if learner == BFLOAT16 else BFLOAT16
     if any(one.is_gpu for one in machines):
         return _fastest(machines, "engine_flop_per_s")
@@ -83,7 +83,7 @@ def _measured(rates: dict[str, float], work: str, machines: Sequence[Machine]) -
 
 
 def _slowest_rates(machines: Sequence[Machine], role: str) -> dict[str, float]:
-    """Each precision's rate on the machine that is slowest in it; empty unless all were measured."""
+    """Return each precision's rate on the machine that is slowest in it; empty unless all were measured."""
     if not machines or not all(one.rates for one in machines):
         return {}
     return {dtype: min(getattr(one.rates[dtype], role) for one in machines) for dtype in (BFLOAT16, FLOAT32)}

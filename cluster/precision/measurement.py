@@ -1,4 +1,4 @@
-"""PyTorch: what this machine is, and how fast it multiplies matrices of a model's shapes in each precision."""
+"""Measures this machine with PyTorch: what it is, and how fast it multiplies matrices in each precision."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from floe.cluster.memory_plan import ModelShape
 from floe.cluster.precision.rates import BFLOAT16, FLOAT32, Machine, ProductRates
 
 NUM_PROBE_ROWS, MAX_ROWS = 8, 512
-SINGLE_S = 0.008  # of one product: short enough that some of them meet no other program's turn
-LIMIT_S = 1.6  # of all products; each gets an equal part
+SINGLE_S = 0.008  # seconds of one product: short enough that some of them run without interruption by other programs
+LIMIT_S = 1.6  # seconds of all products; each gets an equal part
 MIN_SIDE = 512  # a smaller matrix would measure what a call costs
-MAX_WEIGHTS = 2**20  # of one matrix: in a precision that the processor lacks a larger one takes seconds
-SCORED_SHARE = 0.5  # of a pack's tokens go through the head: the completions'
+MAX_WEIGHTS = 2**20  # weights of one matrix: in a precision that the processor lacks a larger one takes seconds
+SCORED_SHARE = 0.5  # share of a pack's tokens that go through the head: the completions'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Product:
     num_inputs: int
     num_outputs: int
-    share: float  # of a token's multiplications in the whole model
+    share: float  # share of a token's multiplications in the whole model
 
 
 def measure_cpu(shape: ModelShape, num_threads: int) -> Machine:
     """Measure this machine's processor at the model's shapes, in under two seconds; rates are of `num_threads` cores.
 
     One core is measured, in pieces of milliseconds: several would wait for each other wherever another program has one
-    of them, and the best of many pieces says what a core can do. The precisions take turns, so that load falls on both.
+    of them, and the best of many pieces shows what a core can do. The precisions take turns, so that load falls on
+    both.
     """
     products = _products(shape)
     whole = sum(one.share for one in products)
@@ -79,7 +80,7 @@ def _threads(num_threads: int) -> Iterator[None]:
 
 
 def _products(shape: ModelShape) -> list[_Product]:
-    """One of each size: the projections of a layer, and the head."""
+    """Return one product of each size: the projections of a layer, and the head."""
     work: dict[tuple[int, int], float] = {}
     for one in shape.projections:
         size = max(one.num_inputs, MIN_SIDE), max(one.num_outputs, MIN_SIDE)
@@ -90,7 +91,7 @@ def _products(shape: ModelShape) -> list[_Product]:
 
 
 def _rates(product: _Product, *, is_forward: bool, limit_s: float) -> dict[str, float]:
-    """FLOP/s by precision, forward (x @ W.T) or backward to the input (g @ W); the best of those within the limit."""
+    """Return FLOP/s by precision, forward (x @ W.T) or backward to the input (g @ W); the best within the limit."""
     num_outputs = min(product.num_outputs, max(MIN_SIDE, MAX_WEIGHTS // product.num_inputs))
     num_inputs = min(product.num_inputs, MAX_WEIGHTS // MIN_SIDE)
     operands, best, spent_s = {}, {}, {}

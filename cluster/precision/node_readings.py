@@ -1,4 +1,4 @@
-"""Ray: what the nodes of a joined cluster compute fast, each measured on the spot."""
+"""Measures with Ray how fast each node of a joined cluster computes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floe.cluster.precision.measurement import measure_cpu, read_gpu
 from floe.cluster.precision.rates import Machine
 from floe.cluster.waits import waits
 
-SOME_GPU = 0.01  # of one, so that Ray shows the process a card beside whatever else uses it
+SOME_GPU = 0.01  # share of a card, so that Ray shows the process a card whatever else uses it
 
 
 def machines_of_nodes(

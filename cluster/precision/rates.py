@@ -1,4 +1,4 @@
-"""What a machine computes fast: rates of matrix products in each precision, and what the hardware says of itself."""
+"""Rates of matrix products on a machine in each precision, and what the hardware says of itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BFLOAT16, FLOAT32 = "bfloat16", "float32"
 class ProductRates:
     """Floating-point operations per second of a model's own products in one precision."""
 
-    learner_flop_per_s: float  # forward, and backward to the input: what a frozen base with an adapter takes
+    learner_flop_per_s: float  # forward, and backward to the input: the passes of a frozen base with an adapter
     engine_flop_per_s: float  # forward alone, on as many rows as a batch of sequences has
 
 
@@ -23,7 +23,7 @@ class Machine:
     `rates` is empty where nothing was measured: the hardware's own word then decides.
     """
 
-    name: str  # the processor's, or the card's
+    name: str  # name of the processor or the card
     has_bfloat16: bool  # by the processor's flags, or the card's compute capability
     is_gpu: bool = False
     rates: Mapping[str, ProductRates] = field(default_factory=dict)  # by precision

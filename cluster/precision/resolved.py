@@ -45,20 +45,20 @@ def with_precision(config: RunConfig, shape: Callable[[], ModelShape]) -> Decide
 
 
 def without_measurement(config: RunConfig) -> RunConfig:
-    """The configuration as the processor's own word decides, where there is no model to measure with."""
+    """Return the configuration as the processor's own word decides, where there is no model to measure with."""
     machine = Machine(name=processor_name(), has_bfloat16=has_bfloat16())
     found = decide(config.model.dtype, config.rollout.dtype, (machine,), (machine,), _allowed(config))
     return with_dtypes(config, found.model_dtype, found.rollout_dtype)
 
 
 def with_recorded_precision(config: RunConfig, adapter: Path | None) -> RunConfig:
-    """What the configuration leaves open, as the run had it whose adapter this is; else the configuration as it is."""
+    """Fill what the configuration leaves open from the run of this adapter; without a run nothing changes."""
     recorded = None if adapter is None else recorded_config(adapter)
     return config if recorded is None else with_saved_precision(config, recorded.model_dump(mode="json"))
 
 
 def with_saved_precision(config: RunConfig, saved: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """What the configuration leaves open, as a saved one has it decided.
+    """Fill what the configuration leaves open from a saved one.
 
     A saved one without `rollout.dtype` is of a version whose engine computed in the learner's.
     """
@@ -80,12 +80,12 @@ def with_dtypes(config: RunConfig, model_dtype: str, rollout_dtype: str) -> RunC
 
 
 def _allowed(config: RunConfig) -> tuple[str, ...]:
-    """DeepSpeed keeps no float32 master of bfloat16 weights at stage 0."""
+    """Return the allowed precisions: DeepSpeed keeps no float32 master of bfloat16 weights at stage 0."""
     return (FLOAT32,) if config.learner.zero_stage == 0 else (BFLOAT16, FLOAT32)
 
 
 def _machines(config: RunConfig, shape: ModelShape) -> tuple[tuple[Machine, ...], tuple[Machine, ...]]:
-    """Return those that learners and those that engines may run on."""
+    """Return the machines that learners may run on, and those that engines may."""
     num_threads = config.learner.num_threads or num_cores()
     if cluster_address(config.cluster) is not None:
         from floe.cluster.precision.node_readings import machines_of_nodes
