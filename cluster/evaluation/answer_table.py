@@ -1,4 +1,4 @@
-"""What `floe ask` shows: the SQL and the first rows of its result, as text or as JSON (pure)."""
+"""The answer that `floe ask` shows: the SQL and the first rows of its result, as text or as JSON (pure)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ NULL = "NULL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """`sql` is None where the completion holds none; `result` then says so too."""
+    """One answered question; `sql` is None where the completion holds none; `result` then says so too."""
 
     question: str
     database: str
     adapter: str | None
     sql: str | None
     completion: str
-    is_truncated: bool  # by the longest completion
+    is_truncated: bool  # cut off at the longest completion
     result: QueryResult
 
     def to_json(self) -> str:
-        """Indented JSON text; `outcome` is `match` for SQL that ran."""
+        """Return indented JSON text; `outcome` is `match` for SQL that ran."""
         fields = asdict(self)
         return json.dumps(fields | fields.pop("result"), indent=2) + "\n"
 
@@ -40,7 +40,7 @@ class Asked:
             console.print(_count(self.result))
 
     def fault(self) -> str | None:
-        """Why there are no rows, in one sentence; None where there are."""
+        """Return why there are no rows, in one sentence; None where there are."""
         if self.result.outcome.value == "match":
             return None
         cut = " The completion was cut off at its longest." if self.is_truncated else ""
@@ -48,7 +48,7 @@ class Asked:
 
 
 def printable(text: str) -> str:
-    """Without what a terminal would obey; lines stay."""
+    """Return the text without control characters that a terminal would obey; lines stay."""
     return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 

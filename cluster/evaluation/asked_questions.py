@@ -1,4 +1,4 @@
-"""What an evaluation asks: a split of the configuration's data, or the questions file of a benchmark's folder."""
+"""Collects the questions of an evaluation: a split of the configuration's data, or a benchmark folder's file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """`too_long` are the questions whose prompts don't fit the context: they count as wrong answers."""
+    """Questions of an evaluation. Those `too_long` have prompts beyond the context: they count as wrong answers."""
 
     databases_dir: Path
     encoder: PromptEncoder
@@ -34,12 +34,12 @@ class Asked:
 
     @property
     def fitting(self) -> tuple[Question, ...]:
-        """What the policy is asked."""
+        """Questions that the policy is asked."""
         too_long = {question.question_id for question in self.too_long}
         return tuple(question for question in self.questions if question.question_id not in too_long)
 
     def write_predictions(self, path: Path, records: Sequence[QuestionRecord], progress: Progress) -> None:
-        """In the benchmark's format; a question that was not asked or has no SQL gets a query that is no answer."""
+        """Write in the benchmark's format; a question not asked or without SQL gets a query that is no answer."""
         known = {record.question_id: record.greedy.sql for record in records}
         sql_by_id = {question_id: known.get(question_id) for question_id, _ in self.in_file}
         if self.is_bird:
@@ -56,7 +56,7 @@ class Asked:
 
 
 def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> Asked:
-    """As a training run with this configuration asks it: prompts that don't fit are left out."""
+    """Return the split as a training run with this configuration asks it: prompts that don't fit are left out."""
     sets = load_question_sets(config.data, config.run.home_dir / "demo")
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     fitting = fitting_questions(sets, encoder, config, progress).split(config.evaluation.split)
@@ -66,7 +66,8 @@ def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> As
 
 
 def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress: Progress) -> Asked:
-    """The first `evaluation.max_questions` of the archive's dev, mini-dev or test questions, whichever there is first.
+    """Return the first `evaluation.max_questions` of the archive's dev, mini-dev or test questions, the first that
+    exist.
 
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
     """

@@ -24,7 +24,7 @@ MAX_SHOWN_LEFT_OUT = 3  # the JSON has them all
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyAnswers:
-    """How one policy did on each question that had usable verdicts; the tuples run parallel to `question_ids`.
+    """Results of one policy on each question that had usable verdicts; the tuples run parallel to `question_ids`.
 
     The greedy fields are None for a policy that was only sampled.
     """
@@ -38,7 +38,7 @@ class PolicyAnswers:
     sample_num_correct: tuple[int, ...]
     sample_num_executes: tuple[int, ...]
     entropy: float | None = None  # nats per sampled token
-    without_verdict: tuple[str, ...] = ()  # of each question that was asked and is not here: its id and the reason
+    without_verdict: tuple[str, ...] = ()  # id and reason of each question that was asked and is not here
 
     def __post_init__(self) -> None:
         parallel = (self.greedy_correct, self.greedy_executes, self.sample_num_correct, self.sample_num_executes)
@@ -48,14 +48,14 @@ class PolicyAnswers:
             raise ValueError(f"the answers of '{self.name}' repeat a question")
 
     def write(self, path: Path) -> None:
-        """The file is there whole or not at all."""
+        """Write the file whole or not at all."""
         draft = path.with_name(f"{path.name}.draft")
         draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
         os.replace(draft, path)
 
     @classmethod
     def read(cls, path: Path) -> PolicyAnswers:
-        """What `write` wrote."""
+        """Read what `write` wrote."""
         return POLICIES.validate_json(path.read_bytes())
 
 
@@ -99,7 +99,7 @@ class EvaluationReport:
     differences: tuple[Difference, ...]
 
     def to_json(self) -> str:
-        """The report as indented JSON text."""
+        """Return the report as indented JSON text."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
@@ -121,11 +121,11 @@ def evaluation_report(
     num_asked: int | None = None,
     reference: str = WARM_START,
 ) -> EvaluationReport:
-    """Rows in the order given, over the questions common to all, and differences of the rows after `reference` to it.
+    """Make rows in the order given over the questions common to all, and differences of rows after `reference` to it.
 
-    `num_asked` counts the questions put to the policies, those without any usable verdict included (None: every
-    question that some policy answered). Raises UserError when no question is common to all, ValueError when the
-    policies drew different numbers of samples.
+    `num_asked` counts the questions put to the policies, with those without any usable verdict (None: every question
+    that some policy answered). Raises UserError when no question is common to all, ValueError when the policies drew
+    different numbers of samples.
     """
     if len({policy.num_samples for policy in policies}) != 1:
         raise ValueError("a table needs policies with the same number of samples per question")
@@ -237,7 +237,7 @@ def _table(title: str, measures: Sequence[str]) -> Table:
 
 
 def percent(interval: Interval | None, sign: str = "-") -> Text:
-    """Mean and interval in percent with one digit; a dash for None. With "+" as `sign` every number has one."""
+    """Return mean and interval in percent with one digit; a dash for None. With "+" as `sign` every number has one."""
     if interval is None:
         return Text("-")
     mean, low, high = (

@@ -1,6 +1,6 @@
 """A training run's evaluations: the policies of its table, each also saved for `floe compare`.
 
-A run that goes on after it was broken off takes from its folder what was evaluated before.
+A run that continues after an interruption takes earlier evaluations from its folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BASE_MODEL = "base model"
 
 
 class RunEvaluation:
-    """`before` comes first, then `after`; both generate, so nothing else may at the time."""
+    """Evaluations before and after training. `before` comes first; both generate, so nothing else may at the time."""
 
     def __init__(self, harness: Harness, questions: Sequence[Question], databases_dir: Path, run_dir: Path) -> None:
         self._harness = harness
@@ -31,13 +31,13 @@ class RunEvaluation:
         self._policies: list[PolicyAnswers] = []
 
     def before(self) -> None:
-        """The base model, when it is asked for, and the warm start, which is version 0."""
+        """Evaluate the base model, if asked for, and the warm start, which is version 0."""
         if self._config.evaluation.include_base:
             self._evaluate(BASE_MODEL, None, "base_model")
         self._evaluate(WARM_START, 0, "start")
 
     def after(self, last: int, start: AdapterManifest, tune: Sequence[Question]) -> EvaluationReport:
-        """The trained policy, version `last`, and in front of it the warm start sampled at the same entropy."""
+        """Evaluate the trained policy, version `last`, and before it the warm start sampled at the same entropy."""
         self._evaluate("GRPO", last, TRAINED, is_known=False)
         if self._config.evaluation.include_entropy_control:
             self._policies.insert(-1, self._control(start, tune, last))
@@ -49,7 +49,7 @@ class RunEvaluation:
         )
 
     def _evaluate(self, name: str, version: int | None, name_of_folder: str, *, is_known: bool = True) -> None:
-        """With `is_known` an earlier attempt's evaluation is as good."""
+        """Evaluate a policy; with `is_known` an earlier attempt's evaluation is used."""
         folder = self._run_dir / EVALUATIONS_FOLDER / name_of_folder
         if is_known and (folder / POLICY_FILE).is_file():
             self._policies.append(PolicyAnswers.read(folder / POLICY_FILE))
@@ -73,7 +73,7 @@ class RunEvaluation:
     def _control(self, start: AdapterManifest, tune: Sequence[Question], last: int) -> PolicyAnswers:
         harness = self._harness
         target = harness.entropy(tune[:CONTROL_QUESTIONS], last, self._config.evaluation.temperature)
-        # The warm start's slot was reused long ago; it comes back under a version of its own.
+        # The warm start's slot was reused long ago; it comes back under a new version.
         again = last + 1
         harness.rollouts.install(replace(start, version=again))
         same_entropy = temperature_of_same_entropy(harness, tune, again, target)

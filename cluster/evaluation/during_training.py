@@ -1,4 +1,4 @@
-"""Greedy accuracy during training on a fixed held-back sample, and which adapter was the best by it."""
+"""Greedy accuracy during training on a fixed held-back sample, and the best adapter by it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floe.configs.schema import EvaluationSection
 
 
 class InterimEvaluation:
-    """Every so many steps, and before the first. `turn` is held meanwhile, so that nothing else computes."""
+    """Evaluates before the first step and at intervals. `turn` is held meanwhile, so that nothing else computes."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class InterimEvaluation:
         turn: Callable[[], AbstractContextManager[None]],
         best: float = -math.inf,
     ) -> None:
-        """`best` is the greedy accuracy of the best adapter so far, in a run that goes on."""
+        """Start from `best`, the greedy accuracy of the best adapter so far in a run that continues."""
         self._harness = harness
         self._questions = questions
         self._every_steps = every_steps
@@ -34,7 +34,7 @@ class InterimEvaluation:
         self._best = best
 
     def after(self, step: int) -> InterimResult | None:
-        """None when none is due after `step`, 0 being the start; version `step` must be installed."""
+        """Evaluate after `step`, 0 being the start; None when none is due. Version `step` must be installed."""
         if self._every_steps == 0 or step % self._every_steps:
             return None
         started_s = time.perf_counter()
@@ -55,14 +55,14 @@ class InterimEvaluation:
 
 
 def interim_questions(tune: Sequence[Question], settings: EvaluationSection) -> list[Question]:
-    """The fixed sample of the held-back split `tune`: of every run over the same split the same."""
+    """Return the fixed sample of the held-back split `tune`, the same for every run over the same split."""
     if settings.every_steps == 0:
         return []
     return random.Random("interim").sample(list(tune), min(settings.num_interim_questions, len(tune)))
 
 
 def check_held_back(train: Sequence[Question], evaluated: Sequence[Question]) -> None:
-    """Raises UserError when a question is both trained on and evaluated."""
+    """Raise UserError when a question is both trained on and evaluated."""
     ids = {question.question_id for question in train}
     asked = {(question.database_id, _plain(question.text)) for question in train}
     shared = [one for one in evaluated if one.question_id in ids or (one.database_id, _plain(one.text)) in asked]

@@ -1,4 +1,4 @@
-"""How a policy does on given questions: greedy and sampled answers, judged by the reward service."""
+"""Measures a policy on given questions: greedy and sampled answers, judged by the reward service."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from floe.cluster.messages import GroupRequest, Outcome, Question, ScoredGroup
 from floe.cluster.tracking.step_metrics import entropy_estimate
 from floe.configs.schema import RunConfig
 
-CONTROL_QUESTIONS = 20  # of the tune split, on which the control's temperature is found
+CONTROL_QUESTIONS = 20  # questions of the tune split, on which the control's temperature is found
 CONTROL_SAMPLES = 4
-CONTROL_TEMPERATURE_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the evaluation's temperature
+CONTROL_TEMPERATURE_SHARES = (0.25, 0.5, 0.75, 1.0)  # multiples of the evaluation's temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What a policy answered: a group per question, in their order; `greedy` is None for one that was only sampled."""
+    """A policy's answers: a group per question, in their order; `greedy` is None for a policy that was only sampled."""
 
     name: str
     temperature: float  # of the samples
@@ -31,17 +31,17 @@ class Answered:
     greedy: tuple[ScoredGroup, ...] | None
 
     def judged(self) -> list[tuple[ScoredGroup, ScoredGroup]]:
-        """Samples and greedy answer (the samples again without one) of the questions with a verdict for all of them."""
+        """Return samples and greedy answer (the samples again without one) of questions whose verdicts are complete."""
         pairs = zip(self.sampled, self.greedy or self.sampled, strict=True)
         return [pair for pair in pairs if all(_missing_verdict(group) is None for group in pair)]
 
     def without_verdict(self) -> tuple[str, ...]:
-        """Question and reason of each group that lacks one."""
+        """Return question and reason of each group that lacks a verdict."""
         groups = (*self.sampled, *(self.greedy or ()))
         return tuple(reason for group in groups if (reason := _missing_verdict(group)) is not None)
 
     def policy(self) -> PolicyAnswers:
-        """Its row of the table."""
+        """Return the policy's row of the table."""
         judged = self.judged()
         return PolicyAnswers(
             name=self.name,
@@ -58,7 +58,7 @@ class Answered:
 
 
 def ignore_answers(num_answered: int, num_asked: int) -> None:
-    """The count that nobody watches."""
+    """Ignore the count, which nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Harness:
     encoder: PromptEncoder
     rollouts: Rollouts
     rewards: Rewards
-    num_timings: int = 0  # of each greedy match, for R-VES
-    note_answers: Callable[[int, int], object] = ignore_answers  # so many are there, of so many
+    num_timings: int = 0  # timings of each greedy match, for R-VES
+    note_answers: Callable[[int, int], object] = ignore_answers  # number of answers so far, and of all
 
     def answers(
         self, name: str, questions: Sequence[Question], version: int | None, temperature: float, *, greedy: bool = True
     ) -> Answered:
-        """Greedy (unless left out) and sampled answers with the profiles of their results."""
+        """Return greedy (unless left out) and sampled answers with the profiles of their results."""
         num_samples = self.config.evaluation.num_samples
         requests = [self._request(q, num_samples, temperature, "evaluation") for q in questions]
         if greedy:
@@ -90,13 +90,13 @@ class Harness:
         )
 
     def greedy(self, questions: Sequence[Question], version: int | None) -> tuple[ScoredGroup, ...]:
-        """One group of one candidate per question, in their order."""
+        """Return one group of one candidate per question, in their order."""
         return self._collect(self._greedy_requests(questions), version)
 
     def sampled(
         self, questions: Sequence[Question], version: int | None, temperature: float, purpose: str
     ) -> tuple[ScoredGroup, ...]:
-        """One group of `evaluation.num_samples` per question, in their order; `purpose` names its random streams.
+        """Return one group of `evaluation.num_samples` per question; `purpose` names its random streams.
 
         Prompts are those of training.
         """
@@ -106,7 +106,7 @@ class Harness:
         return self._collect(requests, version)
 
     def entropy(self, questions: Sequence[Question], version: int | None, temperature: float) -> float:
-        """Nats per sampled token."""
+        """Return nats per sampled token."""
         requests = [self._request(question, CONTROL_SAMPLES, temperature, "entropy") for question in questions]
         return entropy_estimate(self._collect(requests, version))
 
@@ -149,10 +149,10 @@ class Harness:
 
 
 def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question], version: int, target: float) -> float:
-    """The temperature at which policy `version` has `target` nats per token, between the measured ones linearly.
+    """Return the temperature at which policy `version` has `target` nats per token, interpolated linearly.
 
-    The control for sharpening: a policy that learned nothing but to be surer of itself does no better than the
-    warm start sampled at this temperature.
+    The control for sharpening: a policy that only became more certain does no better than the warm start sampled at
+    this temperature.
     """
     highest = harness.config.evaluation.temperature
     temperatures = [share * highest for share in CONTROL_TEMPERATURE_SHARES]

@@ -21,10 +21,11 @@ class Interval:
 
 
 def mean_interval(values: np.ndarray, num_resamples: int, seed: int) -> Interval:
-    """Mean of one value per question with its percentile-bootstrap interval (Efron and Tibshirani 1993, ch. 13).
+    """Return the mean of one value per question with its percentile-bootstrap interval (Efron and Tibshirani 1993, ch.
+    13).
 
-    Questions are resampled, not candidates, since candidates of one question are not independent. Raises ValueError
-    for no values, a value that is not finite, or no resamples.
+    Questions are resampled, not candidates, since candidates of one question are not independent. Raises ValueError for
+    no values, a value that is not finite, or no resamples.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
@@ -43,7 +44,7 @@ def mean_interval(values: np.ndarray, num_resamples: int, seed: int) -> Interval
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, num_resamples: int, seed: int) -> Interval:
-    """Mean of `a - b`, question by question, with its interval: the questions' own difficulty cancels out.
+    """Return the mean of `a - b`, question by question, with its interval: the questions' difficulty cancels out.
 
     Raises ValueError when the two do not hold one value for each of the same questions.
     """
@@ -54,10 +55,10 @@ def paired_difference(a: np.ndarray, b: np.ndarray, num_resamples: int, seed: in
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Unbiased estimate of the chance that one of `k` samples is correct (Chen et al. 2021, arXiv 2107.03374, 2.1).
+    """Return the unbiased chance that one of `k` samples is correct (Chen et al. 2021, arXiv 2107.03374, 2.1).
 
-    `1 - C(n - c, k) / C(n, k)` as the product it equals, which does not overflow. Raises ValueError unless
-    `0 <= num_correct <= num_samples` and `1 <= k <= num_samples`.
+    `1 - C(n - c, k) / C(n, k)` as the product it equals, which does not overflow. Raises ValueError unless `0 <=
+    num_correct <= num_samples` and `1 <= k <= num_samples`.
     """
     if not 0 <= num_correct <= num_samples or not 1 <= k <= num_samples:
         raise ValueError(f"pass@{k} is not defined for {num_correct} correct of {num_samples} samples")

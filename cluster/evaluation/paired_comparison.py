@@ -20,7 +20,7 @@ from floe.cluster.evaluation.summary import Measure, is_shown, measures
 from floe.configs.errors import UserError
 
 MAY_DIFFER = ("model", "adapter", "seed")
-TESTED = ("greedy", "vote, exact", "vote, soft")  # a question is right or wrong by them
+TESTED = ("greedy", "vote, exact", "vote, soft")  # by them a question is right or wrong
 MAX_SHOWN = 10  # changed questions each way; the JSON has them all
 _SAID = {
     "harness_version": "the version of the harness",
@@ -36,7 +36,7 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
-    """Of the questions that changed, how many each way, and the two-sided p value of McNemar's exact test."""
+    """McNemar's exact test: how many of the changed questions changed each way, and the two-sided p value."""
 
     num_gained: int
     num_lost: int
@@ -54,21 +54,21 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedComparison:
-    """Of B to A: above 0, and a gain, is in favour of B."""
+    """The difference of B to A: above 0, and a gain, is in favour of B."""
 
     a: str
     b: str
     num_samples: int
     num_questions: int
-    num_left_out: int  # without a verdict on one side or both
-    clocks: tuple[str, ...]  # of both in UTC, where they differ
+    num_left_out: int  # questions without a verdict on one side or both
+    clocks: tuple[str, ...]  # clocks of both in UTC, where they differ
     differences: dict[str, Interval]
     tests: dict[str, McNemar]
     gained: tuple[Changed, ...]  # by the greedy answer
     lost: tuple[Changed, ...]
 
     def to_json(self) -> str:
-        """Indented JSON text."""
+        """Return indented JSON text."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
@@ -90,7 +90,7 @@ class PairedComparison:
 
 
 def compare_evaluations(a: Evaluation, b: Evaluation, names: tuple[str, str], num_resamples: int) -> PairedComparison:
-    """Raises UserError when the two were not asked, prompted or judged in the same way."""
+    """Compare two evaluations. Raises UserError unless both were asked, prompted and judged in the same way."""
     _check_same_identity(a.identity, b.identity)
     before, after = ({record.question_id: record for record in side.records} for side in (a, b))
     common = [question_id for question_id in before if question_id in after]
@@ -120,7 +120,7 @@ def compare_evaluations(a: Evaluation, b: Evaluation, names: tuple[str, str], nu
 
 
 def mcnemar(num_gained: int, num_lost: int) -> McNemar:
-    """Exact: of questions that changed, a gain is as likely as a loss under the null (McNemar 1947; two-sided)."""
+    """Test exactly: under the null a gain is as likely as a loss (McNemar 1947; two-sided)."""
     num_changed = num_gained + num_lost
     tail = sum(comb(num_changed, count) for count in range(min(num_gained, num_lost) + 1))
     return McNemar(num_gained=num_gained, num_lost=num_lost, p_value=min(1.0, 2 * tail / 2**num_changed))
@@ -132,7 +132,7 @@ def _better(
     these: Mapping[str, QuestionRecord],
     those: Mapping[str, QuestionRecord],
 ) -> list[str]:
-    """The questions that `these` have right and `those` have wrong."""
+    """Return the questions that `these` have right and `those` have wrong."""
     return [one for one in question_ids if measure(these[one]) and not measure(those[one])]
 
 

@@ -42,7 +42,7 @@ def read_predictions(path: Path, question_ids: Sequence[str]) -> list[Prediction
 
 
 def _as_json(text: str) -> Any:
-    """None for several documents, as JSON lines are."""
+    """Return the JSON value; None for several documents, such as JSON lines."""
     try:
         return parsed_json(text)
     except (ValueError, RecursionError):
@@ -59,7 +59,7 @@ def _of_lines(text: str, path: Path, question_ids: Sequence[str]) -> list[Predic
 
 
 def _of_array(values: Sequence[Any], path: Path, question_ids: Sequence[str]) -> list[Prediction]:
-    """Objects as in JSON lines, or the SQL of every question in order."""
+    """Read objects as in JSON lines, or the SQL of every question in order."""
     if all(value is None or isinstance(value, str) for value in values):
         return _in_order(values, path, question_ids)
     known = set(question_ids)
@@ -67,7 +67,7 @@ def _of_array(values: Sequence[Any], path: Path, question_ids: Sequence[str]) ->
 
 
 def _of_bird(values: dict[str, Any], path: Path, question_ids: Sequence[str]) -> list[Prediction]:
-    """BIRD counts from 0 in the questions file's order."""
+    """Read BIRD's form, which counts from 0 in the questions file's order."""
     found = []
     for key, value in values.items():
         where = f"In {path}, the entry {key!r}"
@@ -86,7 +86,7 @@ def _of_spider(text: str, path: Path, question_ids: Sequence[str]) -> list[Predi
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
-    # As Spider's own evaluator reads them, a tab and a database id may follow.
+    # A tab and a database id may follow, as Spider's own evaluator reads them.
     return _in_order([line.split("\t")[0] or None for line in lines], path, question_ids)
 
 

@@ -1,4 +1,4 @@
-"""From scored answers to the records of an evaluation, and what identifies it."""
+"""Makes the records of an evaluation from scored answers, and its identity."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from floe.reward_service.sandbox.databases import suite_paths
 
 
 def question_records(answered: Answered, *, is_timed: bool) -> tuple[QuestionRecord, ...]:
-    """Of the questions that have all verdicts, in their order."""
+    """Return records of the questions that have all verdicts, in their order."""
     return tuple(_record(greedy, sampled, is_timed) for sampled, greedy in answered.judged())
 
 
 def record_without_answer(question: Question, *, is_timed: bool) -> QuestionRecord:
-    """A question that could not be asked counts as wrong in every way."""
+    """Make the record of a question that could not be asked, which counts as wrong in every way."""
     return QuestionRecord(
         question_id=question.question_id,
         database_id=question.database_id,
@@ -38,7 +38,7 @@ def record_without_answer(question: Question, *, is_timed: bool) -> QuestionReco
 
 
 def hardness(question: Question) -> str:
-    """The data set's own word for it, else Spider's level of the first gold."""
+    """Return the data set's own word for it, otherwise Spider's level of the first gold."""
     return question.difficulty or spider_hardness(question.gold_sql[0])
 
 
@@ -49,7 +49,7 @@ def evaluation_identity(
     questions: Sequence[Question],
     adapter: str | None,
 ) -> EvaluationIdentity:
-    """Reads no database, only the names and sizes of the files."""
+    """Return the identity, from the names and sizes of the database files alone."""
     reward = config.reward
     comparator = f"{reward.semantics}{' with a suite' if reward.suite else ''}, {reward.time_limit_s:g} s"
     asked = [[one.question_id, one.database_id, one.text, one.evidence, *one.gold_sql] for one in questions]
@@ -69,8 +69,10 @@ def evaluation_identity(
 
 
 def r_ves(time_ratio: float | None) -> float:
-    """The root of R-VES's reward for the gold's time over the prediction's (bird-bench/mini_dev, evaluation_ves.py);
-    0 without a ratio, which a wrong answer has not. At most 1.118."""
+    """Return the root of R-VES's reward for the gold's time over the prediction's (mini_dev, evaluation_ves.py).
+
+    The source is bird-bench/mini_dev. The value is 0 without a ratio, which a wrong answer lacks, and at most 1.118.
+    """
     if time_ratio is None:
         return 0.0
     reward = 1.25 if time_ratio >= 2 else 1.0 if time_ratio >= 1 else 0.75 if time_ratio >= 0.5 else 0.5
@@ -110,7 +112,7 @@ def _greedy_answer(score: Score, is_timed: bool) -> GreedyAnswer:
 
 def _database_files(config: RunConfig, databases_dir: Path, questions: Sequence[Question]) -> Iterable[str]:
     for database_id in sorted({question.database_id for question in questions}):
-        # Other semantics look at the main database alone.
+        # Other semantics use the main database alone.
         paths = suite_paths(databases_dir, config.reward.suite, database_id)
         for path in paths if config.reward.semantics == "spider" else paths[:1]:
             yield f"{database_id} {path.name} {path.stat().st_size}"

@@ -1,4 +1,4 @@
-"""Reads the small files of a run's folder for those who look at it; each may be missing or of another floe."""
+"""Reads the small result files of a run's folder; each may be missing or written by another version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.run_folder.file_names import BEST_RESULT, REPORT_FILE
 from floe.configs.files.foreign_files import parsed_json, read_regular
 
-TAIL_BYTES = 65_536  # of a metrics file: its last records
+TAIL_BYTES = 65_536  # bytes of a metrics file that hold its last records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class BestInterim:
 
 
 def read_best(run_dir: Path) -> BestInterim | None:
-    """None where nothing was evaluated during training, or the file can't be read."""
+    """Return the best; None where nothing was evaluated during training, or the file can't be read."""
     try:
         best = parsed_json(read_regular(run_dir / BEST_RESULT))
         return BestInterim(
@@ -36,14 +36,14 @@ def read_best(run_dir: Path) -> BestInterim | None:
 
 
 def read_report(run_dir: Path) -> EvaluationReport | None:
-    """The run's before/after table, None before there is one. Raises ValueError for a file that holds none."""
+    """Return the run's before/after table, None before there is one. Raises ValueError for a file that holds none."""
     path = run_dir / REPORT_FILE
     return TypeAdapter(EvaluationReport).validate_json(path.read_bytes()) if path.is_file() else None
 
 
 def last_step(metrics: Path) -> int:
-    """Of the last whole record; 0 where there is none."""
-    if not metrics.is_file():  # a pipe neither
+    """Return the step of the last whole record; 0 where there is none."""
+    if not metrics.is_file():  # a pipe does not count either
         return 0
     with metrics.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""One policy's evaluation as it is saved: what was asked how, and what became of each question."""
+"""One policy's evaluation as it is saved: the questions, how they were asked, and the result of each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from floe.cluster.run_folder.file_names import EVALUATION_FILE
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json, read_regular
 
-EVALUATIONS_FOLDER = "evaluations"  # of a run
+EVALUATIONS_FOLDER = "evaluations"  # folder of a run
 TRAINED = "trained"  # the trained policy's folder in it
-HARNESS_VERSION = 1  # raised when the same answers would be counted otherwise
+HARNESS_VERSION = 1  # raised when the same answers would be counted differently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationIdentity:
-    """What two evaluations must share to be compared, and, in the last three fields, what may differ."""
+    """Fields that two evaluations must share to be compared; the last three may differ."""
 
     harness_version: int
-    prompt_digest: str  # of every prompt's tokens, so of its style, its parts and the tokenizer
-    questions_digest: str  # of ids, databases, texts and golds, in their order
-    databases_digest: str  # of the names and sizes of the files that were judged on
+    prompt_digest: str  # digest of every prompt's tokens, so of its style, its parts and the tokenizer
+    questions_digest: str  # digest of ids, databases, texts and golds, in their order
+    databases_digest: str  # digest of the names and sizes of the files used for judging
     comparator: str
     num_samples: int
     temperature: float  # of the samples
@@ -36,7 +36,7 @@ class EvaluationIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GreedyAnswer:
-    """Soft F1 is None for a result that was too large to be measured, R-VES for a question that was not timed."""
+    """One greedy answer. Soft F1 is None for a result too large to measure, R-VES for a question that was not timed."""
 
     outcome: Outcome
     sql: str | None
@@ -48,7 +48,7 @@ class GreedyAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionRecord:
-    """One question. `hardness` is the data set's own difficulty, else Spider's level of the first gold."""
+    """One question. `hardness` is the data set's own difficulty, otherwise Spider's level of the first gold."""
 
     question_id: str
     database_id: str
@@ -63,17 +63,17 @@ class QuestionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Questions without a verdict have no record, and a line or two in `left_out` that say why."""
+    """One evaluation. Questions without a verdict have no record, but a line or two in `left_out` that say why."""
 
     identity: EvaluationIdentity
     num_asked: int
-    has_suite: bool  # outcomes are then of every database of the suite
+    has_suite: bool  # outcomes are then over every database of the suite
     records: tuple[QuestionRecord, ...]
     left_out: tuple[str, ...] = ()
     clock: str = ""  # what SQL got for the present time, in UTC
 
     def write(self, folder: Path) -> Path:
-        """Makes the folder where it lacks. Raises UserError when it can't be written."""
+        """Write it, and make the folder where it is missing. Raises UserError when it can't be written."""
         path = folder / EVALUATION_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Evaluation:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Raises UserError for a file that holds none."""
+    """Read an evaluation. Raises UserError for a file that holds none."""
     try:
         fields: dict[str, Any] = parsed_json(read_regular(path))
         records = tuple(_record(record) for record in fields.pop("records"))

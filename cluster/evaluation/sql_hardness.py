@@ -14,14 +14,14 @@ from sqlglot.errors import SqlglotError
 from floe.cluster.databases.dialect import DIALECT
 
 LEVELS = ("easy", "medium", "hard", "extra")
-UNKNOWN = "unknown"  # what is no query, or can't be parsed
+UNKNOWN = "unknown"  # a text that is no query, or can't be parsed
 
 _AGGREGATES = (exp.Max, exp.Min, exp.Count, exp.Sum, exp.Avg)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div)
 
 
 def spider_hardness(sql: str) -> str:
-    """One of LEVELS, or UNKNOWN. Of several set operations the first query counts, as the published parser has it."""
+    """Return one of LEVELS, or UNKNOWN. Of several set operations the first query counts, as in the published code."""
     try:
         tree = sqlglot.parse_one(sql, dialect=DIALECT)
     except (SqlglotError, RecursionError):
@@ -48,7 +48,7 @@ def _level(num_components: int, num_nested: int, num_others: int) -> str:
 
 
 def _num_components(select: exp.Select, units: list[exp.Expr]) -> int:
-    """WHERE, GROUP BY, ORDER BY and LIMIT, each JOIN, each OR and each LIKE."""
+    """Count WHERE, GROUP BY, ORDER BY and LIMIT, each JOIN, each OR and each LIKE."""
     clauses = sum(select.args.get(name) is not None for name in ("where", "group", "order", "limit"))
     num_or = sum(len(list(_connectors(condition, exp.Or))) for condition in _conditions(select))
     num_like = sum(isinstance(_positive(unit), exp.Like) for unit in units)
@@ -56,14 +56,14 @@ def _num_components(select: exp.Select, units: list[exp.Expr]) -> int:
 
 
 def _num_others(select: exp.Select) -> int:
-    """More than one aggregate, selected column, WHERE condition and grouped column: one each."""
+    """Count one each for more than one aggregate, selected column, WHERE condition and grouped column."""
     where, having = select.args.get("where"), select.args.get("having")
     group, order = select.args.get("group"), select.args.get("order")
     where_units = list(_split(where.this)) if where else []
     having_units = list(_split(having.this)) if having else []
     num_aggregates = sum(_begins_with_aggregate(column) for column in select.expressions)
-    # The published code takes the first field of any unit for its aggregate: of a condition that is its NOT, and of
-    # a connector in HAVING its first letter.
+    # The published code takes the first field of any unit for its aggregate: in a condition that is its NOT, and in a
+    # connector in HAVING its first letter.
     num_aggregates += sum(_is_negated(unit) for unit in (*where_units, *having_units)) + max(0, len(having_units) - 1)
     num_aggregates += sum(isinstance(column, _AGGREGATES) for column in (group.expressions if group else ()))
     num_aggregates += sum(_num_operands_aggregated(one.this) for one in (order.expressions if order else ()))
@@ -72,7 +72,7 @@ def _num_others(select: exp.Select) -> int:
 
 
 def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
-    """Of every ON, of WHERE and of HAVING."""
+    """Return the conditions of every ON, of WHERE and of HAVING."""
     yield from (join.args["on"] for join in select.args.get("joins") or () if join.args.get("on"))
     yield from (select.args[name].this for name in ("where", "having") if select.args.get(name))
 
@@ -83,7 +83,7 @@ def _units(select: exp.Select) -> Iterator[exp.Expr]:
 
 
 def _split(condition: exp.Expr) -> Iterator[exp.Expr]:
-    """The conditions between AND and OR."""
+    """Return the conditions between AND and OR."""
     bare = condition.unnest()
     if isinstance(bare, exp.And | exp.Or):
         yield from _split(bare.this)
@@ -107,12 +107,12 @@ def _positive(unit: exp.Expr) -> exp.Expr:
 
 
 def _is_negated(unit: exp.Expr) -> bool:
-    """IS NOT is an operator and a value to the published parser, not a negation."""
+    """Return whether it is negated; to the published parser IS NOT is an operator and a value, not a negation."""
     return isinstance(unit.unnest(), exp.Not) and not isinstance(_positive(unit), exp.Is)
 
 
 def _num_subqueries(unit: exp.Expr) -> int:
-    """The outermost ones: a query within a query makes that one harder, not this."""
+    """Count the outermost subqueries: a query within a query makes that one harder, not this one."""
     if isinstance(unit, exp.Query):
         return 1
     return sum(_num_subqueries(child) for child in unit.iter_expressions())

@@ -10,11 +10,11 @@ from floe.reward_service.sql_text.statement import one_line
 NO_ANSWER = "SELECT 'no answer'"  # Spider's evaluator takes an empty line for the end of a dialogue
 BIRD_SEPARATOR = "\t----- bird -----\t"
 
-SqlById = Mapping[str, str | None]  # question id to the greedy answer's SQL, None where there is none
+SqlById = Mapping[str, str | None]  # question id to the greedy answer's SQL, None where it has none
 
 
 def spider_submission(question_ids: Sequence[str], sql_by_id: SqlById) -> tuple[str, int]:
-    """One SQL per line, in the order of the questions file (taoyds/spider, evaluation.py).
+    """Return one SQL per line, in the order of the questions file (taoyds/spider, evaluation.py).
 
     The second value counts the answers that a line can't hold, since a quoted text in them has a line break or a tab.
     """
@@ -23,7 +23,7 @@ def spider_submission(question_ids: Sequence[str], sql_by_id: SqlById) -> tuple[
 
 
 def bird_submission(asked: Sequence[tuple[str, str]], sql_by_id: SqlById) -> str:
-    """JSON of index to SQL, separator and database, in the order of the questions file (bird-bench, evaluation.py).
+    """Return JSON of index to SQL, separator and database, in the questions file's order (bird-bench, evaluation.py).
 
     `asked` are pairs of question and database id.
     """

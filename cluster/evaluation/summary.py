@@ -24,7 +24,7 @@ Measure = Callable[[QuestionRecord], float | None]  # None where it was not meas
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSummary:
-    """Metric to interval, in the order of the table; a metric that was measured nowhere is not there."""
+    """Intervals by metric, in the order of the table; a metric that was measured nowhere is left out."""
 
     identity: EvaluationIdentity
     num_left_out: int
@@ -34,7 +34,7 @@ class EvaluationSummary:
     by_database: dict[str, dict[str, Interval]]
 
     def to_json(self) -> str:
-        """Indented JSON text."""
+        """Return indented JSON text."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
@@ -49,7 +49,7 @@ class EvaluationSummary:
 
 
 def measures(evaluation: Evaluation) -> dict[str, Measure]:
-    """What is measured of each question, by its name in tables and JSON."""
+    """Return the measures of each question, by their names in tables and JSON."""
     num_samples = evaluation.identity.num_samples
     by_name: dict[str, Measure] = {
         "greedy": lambda record: record.greedy.outcome.value == "match",
@@ -72,7 +72,7 @@ def measures(evaluation: Evaluation) -> dict[str, Measure]:
 
 
 def summary(evaluation: Evaluation, num_resamples: int) -> EvaluationSummary:
-    """Raises UserError for an evaluation without a question."""
+    """Summarise the evaluation. Raises UserError for one without a question."""
     if not evaluation.records:
         raise UserError("No question has a usable verdict: see why in the messages of the reward workers.")
     by_name = measures(evaluation)
@@ -129,7 +129,7 @@ def _overall_table(report: EvaluationSummary) -> Table:
 
 
 def is_shown(name: str, num_samples: int) -> bool:
-    """Of pass@k the powers of two and the last: the JSON has every k. pass@1 is the mean of all samples."""
+    """Return whether it is shown: powers of two and the last k of pass@k; the JSON has every k. pass@1 is the mean."""
     if not name.startswith("pass@"):
         return True
     k = int(name.removeprefix("pass@"))

@@ -1,4 +1,4 @@
-"""Which of several sampled answers a vote picks (pure)."""
+"""Picks one of several sampled answers by a vote (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Ballots = Sequence[ResultProfile | None]  # one per sample, in their order; None
 
 
 def exact_vote(ballots: Ballots) -> int | None:
-    """Index of the first sample with the most frequent set of rows; None when no sample has a result.
+    """Return the index of the first sample with the most frequent set of rows; None when no sample has a result.
 
     Column order counts, row order and repeated rows don't, as in BIRD's comparison. Of equally frequent sets that of
     the earliest sample wins.
@@ -22,10 +22,10 @@ def exact_vote(ballots: Ballots) -> int | None:
 
 
 def soft_vote(ballots: Ballots) -> int | None:
-    """Index of the first sample whose result is most similar to all; None when no sample has a result.
+    """Return the index of the first sample whose result is most similar to all; None when no sample has a result.
 
-    Arctic-Text2SQL-R1's vote (arXiv 2505.20315; snowflakedb/ArcticTraining, bird_eval/self_consistency.py): the
-    largest sum of `similarity` to every sample, itself included.
+    Arctic-Text2SQL-R1's vote (arXiv 2505.20315; snowflakedb/ArcticTraining, bird_eval/self_consistency.py): the largest
+    sum of `similarity` to every sample, itself included.
     """
     sums = [
         0.0 if ballot is None else sum(1.0 if i == j else similarity(ballot, other) for j, other in enumerate(ballots))
@@ -35,9 +35,10 @@ def soft_vote(ballots: Ballots) -> int | None:
 
 
 def similarity(a: ResultProfile, b: ResultProfile | None) -> float:
-    """Of two samples' results: over the columns of either and their values, sum of min count over sum of max count.
+    """Return the similarity of two results: over the columns of either and their values, sum of min over sum of max
+    counts.
 
-    Columns go by their names. A failed sample or an empty result is like no other. A result with too many values to
+    Columns are matched by name. A failed sample or an empty result is like no other. A result with too many values to
     have counts is 1 to the same set of rows and 0 to any other.
     """
     if b is None or not a.num_rows or not b.num_rows:
