@@ -10,7 +10,7 @@ from floe.cluster.evaluation.intervals import CONFIDENCE
 
 
 def weighted_auc(scores: np.ndarray, is_equal: np.ndarray, weights: np.ndarray) -> float:
-    """The chance that an equivalent pair scores above a different one, ties half; NaN where one kind is missing.
+    """Return the chance that an equivalent pair scores above a different one, ties half; NaN where one kind is missing.
 
     Each pair counts `weights` times, as a resample draws it.
     """
@@ -23,7 +23,7 @@ def weighted_auc(scores: np.ndarray, is_equal: np.ndarray, weights: np.ndarray) 
 
 
 def resample_weights(clusters: Sequence[str], num_resamples: int, seed: int) -> np.ndarray:
-    """[num_resamples, pairs]: how often each pair is drawn when whole clusters are drawn with replacement."""
+    """Return [num_resamples, pairs]: how often each pair is drawn when whole clusters are drawn with replacement."""
     members = np.unique(np.array(clusters), return_inverse=True)[1]
     num_clusters = int(members.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(num_clusters, [1 / num_clusters] * num_clusters, num_resamples)
@@ -31,11 +31,11 @@ def resample_weights(clusters: Sequence[str], num_resamples: int, seed: int) -> 
 
 
 def aucs(scores: np.ndarray, is_equal: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`weighted_auc` of each resample."""
+    """Return `weighted_auc` of each resample."""
     return np.array([weighted_auc(scores, is_equal, row) for row in weights])
 
 
 def bounds(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the resamples that have a value."""
+    """Return the middle 95 % of the resamples that have a value."""
     low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

@@ -28,12 +28,12 @@ from floe.configs.schema import RunConfig
 class PairSets:
     databases_dir: Path
     train: tuple[Pair, ...]
-    held_out: tuple[Pair, ...]  # of other databases
-    key: str  # tells the questions, databases and choices that the pairs come from
+    held_out: tuple[Pair, ...]  # pairs of other databases
+    key: str  # identifies the questions, databases and choices from which the pairs come
 
 
 def load_pair_sets(config: RunConfig, plan: PairPlan, held_out_share: float, progress: Progress) -> PairSets:
-    """From the questions of split `train` alone: no evaluation of a policy meets a gold that was seen here.
+    """Make pairs from the questions of split `train` alone: no evaluation of a policy meets a gold that was seen here.
 
     Raises UserError.
     """
@@ -62,7 +62,7 @@ def load_pair_sets(config: RunConfig, plan: PairPlan, held_out_share: float, pro
 
 
 def held_out_databases(names: Sequence[str], share: float, seed: int) -> frozenset[str]:
-    """At least one, and at least one left."""
+    """Choose at least one, and leave at least one."""
     shuffled = sorted(names)
     random.Random(f"{seed} held out").shuffle(shuffled)
     return frozenset(shuffled[: min(len(shuffled) - 1, max(1, round(share * len(shuffled))))])

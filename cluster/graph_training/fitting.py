@@ -37,7 +37,7 @@ class Example:
 
 
 def examples_of(pairs: Sequence[Pair], encoded: Callable[[str, str], EncodedGraph]) -> list[Example]:
-    """`encoded` gives the graph of a database's SQL."""
+    """Return examples; `encoded` gives the graph of a database's SQL."""
     found = []
     for pair in pairs:
         a, b = encoded(pair.database_id, pair.gold), encoded(pair.database_id, pair.other)
@@ -46,7 +46,7 @@ def examples_of(pairs: Sequence[Pair], encoded: Callable[[str, str], EncodedGrap
 
 
 def margin_loss(distances: Tensor, is_equal: Tensor) -> Tensor:
-    """max(0, margin - t (1 - d)) with t = 1 for equal and -1 for different pairs (Li et al. 2019, equation 11).
+    """Return max(0, margin - t (1 - d)), t = 1 for equal and -1 for different pairs (Li et al. 2019, equation 11).
 
     It is 0 for equal pairs nearer than 1/2 and different ones further than 3/2.
     """
@@ -55,14 +55,14 @@ def margin_loss(distances: Tensor, is_equal: Tensor) -> Tensor:
 
 
 def supervised_loss(distances: Tensor, is_equal: Tensor) -> Tensor:
-    """Cross-entropy of the verdict, with a pair's odds from its distance: even at 1/2, where the reward is 1/2."""
+    """Return the verdict's cross-entropy, a pair's odds from its distance: even at 1/2, where the reward is 1/2."""
     return binary_cross_entropy_with_logits(SHARPNESS * (MIDDLE - distances), is_equal)
 
 
 def fit(
     network: GraphMatchingNetwork, examples: Sequence[Example], plan: FitPlan, note: Callable[[str], object]
 ) -> None:
-    """Margin loss first, then the supervised one, with one cosine schedule. The same seed gives the same weights."""
+    """Fit by margin loss, then the supervised one, with one cosine schedule. The same seed gives the same weights."""
     rng = random.Random(plan.seed)
     num_epochs = plan.margin_epochs + plan.supervised_epochs
     num_steps = max(1, num_epochs * math.ceil(len(examples) / plan.pairs_per_batch))
@@ -99,7 +99,7 @@ def fit(
 
 
 def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[Example]]:
-    """All examples in a new order; those of a batch are of about one size, so that padding is little."""
+    """Return all examples in a new order, with examples of about one size in a batch, to have little padding."""
     order = rng.sample(range(len(examples)), len(examples))
     num_nodes = [max(len(graph.kinds) for graph in example.graphs) for example in examples]
     batches = []
@@ -111,7 +111,7 @@ def _batches(examples: Sequence[Example], size: int, rng: random.Random) -> list
 
 
 def _batch(chosen: Sequence[Example], network: GraphMatchingNetwork, rng: random.Random) -> tuple[PairBatch, Tensor]:
-    # A pair's names get other embeddings each time: what they are can't be learned by heart, whether they agree can.
+    # A pair's names get other embeddings each time: the network can't learn what they are, only whether they agree.
     salts = [rng.getrandbits(63) for _ in chosen]
     matches = [part for example in chosen for part in example.matches]
     batch = batch_of([example.graphs for example in chosen], network.shape.num_buckets, salts, matches)

@@ -1,4 +1,4 @@
-"""Small changes of a query that change its meaning (pure): what different pairs are made of.
+"""Small changes of a query that change its meaning (pure), from which different pairs are made.
 
 Each takes a query that it may change and returns the other one, or None where it does not apply. That the meaning did
 change is checked by execution, with every pair.
@@ -20,7 +20,7 @@ _AGGREGATES = (exp.Max, exp.Min, exp.Avg, exp.Sum, exp.Count)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a mutation may put in place of something: columns of each table, and texts that occur in the golds."""
+    """Replacements that a mutation may use: columns of each table, and texts that occur in the golds."""
 
     columns: Mapping[str, Sequence[str]]
     texts: Sequence[str]
@@ -30,7 +30,7 @@ Mutation = Callable[[exp.Query, Random, Surroundings], exp.Query | None]
 
 
 def mutated(query: exp.Query, rng: Random, around: Surroundings) -> tuple[exp.Query, str] | None:
-    """The query after one mutation, and its name; None where none applies."""
+    """Return the query after one mutation, and its name; None where no mutation applies."""
     for name in rng.sample(list(MUTATIONS), len(MUTATIONS)):
         found = MUTATIONS[name](query.copy(), rng, around)
         if found is not None and found != query:
@@ -39,7 +39,7 @@ def mutated(query: exp.Query, rng: Random, around: Surroundings) -> tuple[exp.Qu
 
 
 def other_column(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """A column of the same table in place of one."""
+    """Put a column of the same table in place of one."""
     tables = {one.alias_or_name.lower(): one.name.lower() for one in query.find_all(exp.Table)}
     found = []
     for column in query.find_all(exp.Column):
@@ -92,7 +92,7 @@ def other_aggregate(query: exp.Query, rng: Random, around: Surroundings) -> exp.
 
 
 def count_distinct(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """COUNT counts each value once, or no longer does."""
+    """Make COUNT count each value once, or no longer."""
     found = [node for node in query.find_all(exp.Count) if isinstance(node.this, exp.Column | exp.Distinct)]
     if not found:
         return None
@@ -106,7 +106,7 @@ def count_distinct(query: exp.Query, rng: Random, around: Surroundings) -> exp.Q
 
 
 def drop_condition(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """One of the conditions of an AND or OR, or all of a WHERE or HAVING."""
+    """Drop one of the conditions of an AND or OR, or all of a WHERE or HAVING."""
     connectors = list(query.find_all(exp.And, exp.Or))
     if connectors and rng.random() < 0.8:
         node = rng.choice(connectors)
@@ -175,7 +175,7 @@ def outer_join(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query
 
 
 def other_key(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """A join on another column."""
+    """Join on another column."""
     tables = {one.alias_or_name.lower(): one.name.lower() for one in query.find_all(exp.Table)}
     sides = [
         side
@@ -193,7 +193,7 @@ def other_key(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query 
 
 
 def other_items(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """A selected column less, or two in another order."""
+    """Drop a selected column, or swap two."""
     if not isinstance(query, exp.Select) or len(query.expressions) < 2:
         return None
     items = [item.copy() for item in query.expressions]
@@ -222,7 +222,7 @@ def other_group(query: exp.Query, rng: Random, around: Surroundings) -> exp.Quer
 
 
 def further_table(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """Another table in FROM, joined by some columns or by none."""
+    """Add another table in FROM, joined by some columns or by none."""
     selects = [one for one in query.find_all(exp.Select) if one.args.get("from_") and not one.find(exp.Star)]
     named = {one.name.lower() for one in query.find_all(exp.Table)}
     others = [table for table in around.columns if table not in named]
@@ -239,7 +239,7 @@ def further_table(query: exp.Query, rng: Random, around: Surroundings) -> exp.Qu
 
 
 def further_condition(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """One more condition on a column, or on the size of the groups."""
+    """Add one more condition on a column, or on the size of the groups."""
     if not isinstance(query, exp.Select):
         return None
     if query.args.get("group") and rng.random() < 0.5:
@@ -255,7 +255,7 @@ def further_condition(query: exp.Query, rng: Random, around: Surroundings) -> ex
 
 
 def toggle_membership(query: exp.Query, rng: Random, around: Surroundings) -> exp.Query | None:
-    """IN and NOT IN, EXISTS and NOT EXISTS."""
+    """Swap IN and NOT IN, EXISTS and NOT EXISTS."""
     found = list(query.find_all(exp.In, exp.Exists, exp.Like))
     if not found:
         return None

@@ -10,7 +10,7 @@ from floe.cluster.databases.dialect import DIALECT
 
 
 def cte_of_all(query: exp.Query, rng: Random) -> exp.Query | None:
-    """The whole query as a CTE that is selected from."""
+    """Turn the whole query into a CTE that is selected from."""
     if query.args.get("order") or query.args.get("limit") or query.args.get("with_"):
         return None
     name = rng.choice(("answer", "result", "base"))
@@ -18,12 +18,12 @@ def cte_of_all(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def cte_of_table(query: exp.Query, rng: Random) -> exp.Query | None:
-    """A table with the conditions on it alone becomes a CTE."""
+    """Turn a table with the conditions on it alone into a CTE."""
     return _nested_table(query, rng, as_cte=True)
 
 
 def derived_table(query: exp.Query, rng: Random) -> exp.Query | None:
-    """A table with the conditions on it alone becomes a query in FROM."""
+    """Turn a table with the conditions on it alone into a query in FROM."""
     return _nested_table(query, rng, as_cte=False)
 
 
@@ -52,7 +52,7 @@ def _nested_table(query: exp.Query, rng: Random, *, as_cte: bool) -> exp.Query |
 
 
 def _split_conditions(select: exp.Select, alias: str) -> tuple[list[exp.Expr], list[exp.Expr]]:
-    """WHERE's conjuncts on this source alone, and the others."""
+    """Return WHERE's conjuncts on this source alone, and the others."""
     where = select.args.get("where")
     if where is None:
         return [], []
@@ -68,7 +68,7 @@ def _split_conditions(select: exp.Select, alias: str) -> tuple[list[exp.Expr], l
 
 
 def exists_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
-    """`x IN (SELECT y ...)` as EXISTS with y = x."""
+    """Write `x IN (SELECT y ...)` as EXISTS with y = x."""
     for node in query.find_all(exp.In):
         inner = _plain_subquery(node)
         if inner is None or isinstance(node.parent, exp.Not) or not isinstance(node.this, exp.Column):
@@ -85,7 +85,7 @@ def exists_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def join_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
-    """`x IN (SELECT y ...)`, one of WHERE's conditions, as a join with the distinct y."""
+    """Write `x IN (SELECT y ...)`, one of WHERE's conditions, as a join with the distinct y."""
     for select in query.find_all(exp.Select):
         where = select.args.get("where")
         parts = (
@@ -106,7 +106,7 @@ def join_for_in(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def in_for_join(query: exp.Query, rng: Random) -> exp.Query | None:
-    """A joined table that shows no column becomes `x IN (SELECT y ...)`; under DISTINCT it can't multiply rows."""
+    """Turn a joined table that shows no column into `x IN (SELECT y ...)`; under DISTINCT it can't multiply rows."""
     for select in query.find_all(exp.Select):
         joins = select.args.get("joins") or []
         if not select.args.get("distinct") or not joins or any(join.side for join in joins):
@@ -135,7 +135,7 @@ def in_for_join(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def in_for_intersect(query: exp.Query, rng: Random) -> exp.Query | None:
-    """INTERSECT or EXCEPT of one column as [NOT] IN, under DISTINCT."""
+    """Write INTERSECT or EXCEPT of one column as [NOT] IN, under DISTINCT."""
     if not isinstance(query, exp.Intersect | exp.Except) or query.args.get("order") or query.args.get("limit"):
         return None
     left, right = query.this, query.expression
@@ -151,7 +151,7 @@ def in_for_intersect(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def in_for_equal(query: exp.Query, rng: Random) -> exp.Query | None:
-    """`x = (SELECT aggregate ...)` as IN."""
+    """Write `x = (SELECT aggregate ...)` as IN."""
     for node in query.find_all(exp.EQ):
         if isinstance(node.expression, exp.Subquery) and isinstance(node.expression.this, exp.Select):
             inner = node.expression.this
@@ -162,7 +162,7 @@ def in_for_equal(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def where_for_having(query: exp.Query, rng: Random) -> exp.Query | None:
-    """HAVING as a condition on a query in FROM that has the aggregates as columns."""
+    """Write HAVING as a condition on a query in FROM that has the aggregates as columns."""
     if not isinstance(query, exp.Select) or not (having := query.args.get("having")):
         return None
     if any(query.args.get(key) for key in ("order", "limit", "distinct", "with_")):
@@ -184,7 +184,7 @@ def where_for_having(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def _plain_subquery(node: exp.In) -> exp.Select | None:
-    """A copy of the query of an IN, where it is a SELECT of one column without groups and limits."""
+    """Return a copy of the query of an IN, where it is a SELECT of one column without groups and limits."""
     query = node.args.get("query")
     inner = query.this if isinstance(query, exp.Subquery) else query
     if not isinstance(inner, exp.Select) or len(inner.expressions) != 1:

@@ -27,7 +27,7 @@ from floe.reward_service.reading.schema_reader import Schema
 from floe.reward_service.scorer import Scorer
 
 Kind = Literal["rewrite", "mutation", "other gold"]
-VERSION = 2  # of what this file makes: another one makes kept pairs anew
+VERSION = 2  # version of what this file makes: another one makes kept pairs anew
 MAX_REWRITES = 4
 TIME_LIMIT_S = 1.0  # CPU seconds of one query; a slower one makes no pair
 WANTED: dict[Kind, Outcome] = {
@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairPlan:
-    """How many of each kind are tried for a gold. The seed decides all choices."""
+    """Numbers of pairs of each kind to try for a gold. The seed decides all choices."""
 
     num_rewrites: int = 4
     num_mutations: int = 4
@@ -64,7 +64,7 @@ class PairPlan:
 def make_pairs(
     questions: Sequence[Question], databases_dir: Path, plan: PairPlan, advance: Callable[[int], object]
 ) -> list[Pair]:
-    """The pairs of all golds whose verdict is the wanted one; the others are dropped. Raises UserError."""
+    """Return the pairs of all golds whose verdict is the wanted one; the others are dropped. Raises UserError."""
     section = RewardSection(semantics="strict", time_limit_s=TIME_LIMIT_S)
     found: list[Pair] = []
     with (
@@ -81,7 +81,7 @@ def make_pairs(
 
 
 def golds_by_database(questions: Iterable[Question], plan: PairPlan) -> dict[str, list[str]]:
-    """Each gold once, in an order that the seed alone decides."""
+    """Return each gold once, in an order that the seed alone decides."""
     golds: dict[str, dict[str, None]] = defaultdict(dict)
     for question in questions:
         golds[question.database_id].update(dict.fromkeys(question.gold_sql))
@@ -94,7 +94,7 @@ def golds_by_database(questions: Iterable[Question], plan: PairPlan) -> dict[str
 
 
 def _tried(database_id: str, golds: Sequence[str], columns: Schema, plan: PairPlan) -> Iterator[tuple[str, list[Pair]]]:
-    """Of each gold that can be planned: candidates that are not verified yet."""
+    """Return the candidates of each gold that can be planned, not verified yet."""
     schema = schema_of(columns)
     plans: dict[str, exp.Query] = {}
     for gold in golds:
@@ -154,20 +154,20 @@ def _verified(scorer: Scorer, gold: str, candidates: Sequence[Pair]) -> list[Pai
 
 
 def pairs_key(questions: Sequence[Question], database_digests: Mapping[str, str], plan: PairPlan) -> str:
-    """Names the pairs by all that decides them."""
+    """Return a name of the pairs by everything that decides them."""
     golds = sorted((question.database_id, *question.gold_sql) for question in questions)
     about = json.dumps([VERSION, golds, sorted(database_digests.items()), asdict(plan)])
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """JSON lines, whole or not at all."""
+    """Write JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs))
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """What `write_pairs` wrote."""
-    # Not splitlines: SQL may hold the line separators of Unicode.
+    """Read what `write_pairs` wrote."""
+    # Split at "\n" only: SQL may hold the line separators of Unicode.
     lines = path.read_text(encoding="utf-8").split("\n")
     return [Pair(**{**record, "how": tuple(record["how"])}) for record in map(parsed_json, filter(None, lines))]

@@ -1,4 +1,4 @@
-"""How well distances tell equivalent from different queries on unseen databases, beside similarities of text."""
+"""Reports how well distances tell equivalent from different queries on unseen databases, next to text similarities."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NETWORK = "graph matching network"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """An AUC with its interval, and what the network's has beyond it, resample by resample."""
+    """An AUC with its interval, and the network's lead over it, resample by resample."""
 
-    pairs: str  # which ones
+    pairs: str  # name of the subset
     method: str
     auc: float
     low: float
     high: float
-    ahead: float | None  # of the network; None in its own row
+    ahead: float | None  # lead of the network; None in its own row
     ahead_low: float | None
     ahead_high: float | None
     num_equal: int
@@ -42,7 +42,7 @@ SUBSETS: dict[str, Chooser] = {
 
 
 def areas(pairs: Sequence[Pair], scores: Mapping[str, np.ndarray], num_resamples: int, seed: int) -> list[Area]:
-    """Of each subset and method; `scores` has one value per pair, higher for more alike, the network's among them."""
+    """Return areas of each subset and method; `scores` has a value per pair and method, higher for more alike."""
     has_databases = len({pair.database_id for pair in pairs}) >= MIN_DATABASES
     found = []
     for name, chooses in SUBSETS.items():

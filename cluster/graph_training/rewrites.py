@@ -1,4 +1,4 @@
-"""Rewrites of a query that keep its meaning (pure): what equivalent pairs are made of.
+"""Rewrites of a query that keep its meaning (pure), from which equivalent pairs are made.
 
 Each takes a query that it may change and returns the other form, or None where it does not apply. Columns name their
 tables. What a rewrite says of NULLs is checked by execution, with every pair.
@@ -20,7 +20,7 @@ _NEGATED = {exp.EQ: exp.NEQ, exp.NEQ: exp.EQ, exp.LT: exp.GTE, exp.GTE: exp.LT, 
 
 
 def rewritten(query: exp.Query, rng: Random, num_rewrites: int) -> tuple[exp.Query, tuple[str, ...]] | None:
-    """The query after up to `num_rewrites` different rewrites and their names; None where none applies."""
+    """Return the query after up to `num_rewrites` different rewrites and their names; None where none applies."""
     names: list[str] = []
     current = query.copy()
     for name in rng.sample(list(REWRITES), len(REWRITES)):
@@ -34,7 +34,7 @@ def rewritten(query: exp.Query, rng: Random, num_rewrites: int) -> tuple[exp.Que
 
 
 def commute(query: exp.Query, rng: Random) -> exp.Query | None:
-    """Operands of AND, OR, = and <> change sides, and comparisons are turned around."""
+    """Let operands of AND, OR, = and <> change sides, and turn comparisons around."""
     chosen = [
         node
         for node in query.find_all(exp.And, exp.Or, exp.EQ, exp.NEQ, *_SWAPPED)
@@ -47,7 +47,7 @@ def commute(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def rename_aliases(query: exp.Query, rng: Random) -> exp.Query | None:
-    """Every source gets another alias."""
+    """Give every source another alias."""
     sources = [one for one in query.find_all(exp.Table, exp.Subquery) if one.alias]
     named = {one.alias.lower() for one in sources}
     columns = list(query.find_all(exp.Column))
@@ -107,7 +107,7 @@ def count_one(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def comma_join(query: exp.Query, rng: Random) -> exp.Query | None:
-    """Conditions of inner joins move to WHERE."""
+    """Move conditions of inner joins to WHERE."""
     changed = False
     for select in query.find_all(exp.Select):
         joins = select.args.get("joins") or []
@@ -121,7 +121,7 @@ def comma_join(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def swap_joins(query: exp.Query, rng: Random) -> exp.Query | None:
-    """The two sides of an inner join."""
+    """Swap the two sides of an inner join."""
     for select in query.find_all(exp.Select):
         joins = select.args.get("joins") or []
         origin = select.args.get("from_")
@@ -157,7 +157,7 @@ def distinct_for_group(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def negated_comparison(query: exp.Query, rng: Random) -> exp.Query | None:
-    """`a > b` as NOT (a <= b), in a WHERE or HAVING."""
+    """Write `a > b` as NOT (a <= b), in a WHERE or HAVING."""
     places = list(query.find_all(exp.Where, exp.Having))
     found = [node for place in places for node in place.find_all(*_NEGATED)]
     if not found:
@@ -169,7 +169,7 @@ def negated_comparison(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def order_by_place(query: exp.Query, rng: Random) -> exp.Query | None:
-    """ORDER BY the number of a selected column."""
+    """Write ORDER BY with the number of a selected column."""
     for select in query.find_all(exp.Select):
         order = select.args.get("order")
         items = [item.unalias() for item in select.expressions]
@@ -191,7 +191,7 @@ def sum_over_count(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def idle_condition(query: exp.Query, rng: Random) -> exp.Query | None:
-    """A condition that says nothing new."""
+    """Add a condition that says nothing new."""
     wheres = list(query.find_all(exp.Where))
     if not wheres:
         return None
@@ -204,7 +204,7 @@ def idle_condition(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def idle_distinct(query: exp.Query, rng: Random) -> exp.Query | None:
-    """DISTINCT where there are no duplicates, or where they don't count: one row, IN, one side of a set operation."""
+    """Add DISTINCT where there are no duplicates or they don't count: one row, IN, one side of a set operation."""
     found = []
     for select in query.find_all(exp.Select):
         around = select.parent.unnest() if isinstance(select.parent, exp.Subquery) else select
@@ -222,7 +222,7 @@ def idle_distinct(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def idle_order(query: exp.Query, rng: Random) -> exp.Query | None:
-    """ORDER BY where no order was asked for."""
+    """Add ORDER BY where no order was asked for."""
     if not isinstance(query, exp.Select) or query.args.get("order") or query.args.get("limit"):
         return None
     columns = [item.unalias() for item in query.expressions if isinstance(item.unalias(), exp.Column)]
@@ -232,7 +232,7 @@ def idle_order(query: exp.Query, rng: Random) -> exp.Query | None:
 
 
 def swap_operands(query: exp.Query, rng: Random) -> exp.Query | None:
-    """The two queries of a UNION or INTERSECT, where their columns have names of their own."""
+    """Swap the two queries of a UNION or INTERSECT where their columns have their own names."""
     if not isinstance(query, exp.Union | exp.Intersect) or query.args.get("order") or query.args.get("limit"):
         return None
     left, right = query.this.copy(), query.expression.copy()

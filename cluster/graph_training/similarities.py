@@ -1,4 +1,4 @@
-"""What the network is measured against: similarities of two queries that nobody trained (pure)."""
+"""Similarities of two queries without training, with which the network is compared (pure)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_N = 4
 
 
 def ngram_similarity(a: str, b: str) -> float:
-    """Jaccard index of the multisets of token n-grams, n from 1 to 4, in lower case."""
+    """Return the Jaccard index of the multisets of token n-grams, n from 1 to 4, in lower case."""
     counts = [_ngrams(sql) for sql in (a, b)]
     union = (counts[0] | counts[1]).total()
     return (counts[0] & counts[1]).total() / union if union else 1.0
 
 
 def edit_similarity(a: str, b: str) -> float:
-    """1 less the share of nodes of the two syntax trees that an edit script (sqlglot's Change Distiller) touches."""
+    """Return 1 less the share of both trees' nodes that an edit script (sqlglot's Change Distiller) touches."""
     source, target = parsed(a), parsed(b)
     num_nodes = sum(1 for tree in (source, target) for _ in tree.walk())
     num_edits = sum(not isinstance(edit, Keep) for edit in diff(source, target, dialect=DIALECT))

@@ -1,4 +1,4 @@
-"""`floe bench families`: what every causal language model family is to the learner, and to a short training run."""
+"""`floe bench families`: how the learner handles every causal language model family, and a short training run does."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def bench_families(config: RunConfig, only: Sequence[str], trained: Sequence[str
     families = causal_families()
     names = list(only) or _of_the_engine(families)
     if unknown := sorted({*names, *trained} - set(families)):
-        raise UserError(f"'{unknown[0]}' is no model type of a causal language model that transformers knows.")
+        raise UserError(f"'{unknown[0]}' is not a causal language model type that transformers knows.")
     rows = []
-    # DeepSpeed speaks on stdout when PEFT imports it.
+    # DeepSpeed writes to stdout when PEFT imports it.
     with redirect_stdout(sys.stderr), progress_bar("Comparing", len(names)) as advance:
         for name in names:
             row = family_row(name)
@@ -62,7 +62,7 @@ def _of_the_engine(families: dict[str, str]) -> list[str]:
 
 
 def mismatch_of_run(config: RunConfig, model_type: str) -> float:
-    """Train a tiny model of the family for two steps; return how far engine and learner differ, nats per token.
+    """Train a tiny model of the family for two steps; return how far engine and learner differ, in nats per token.
 
     The larger of the two steps' means. Raises UserError with the end of what the run said where it failed.
     """
@@ -81,7 +81,7 @@ def mismatch_of_run(config: RunConfig, model_type: str) -> float:
 
 
 def _write_with_tokenizer(folder: Path, model_type: str, config: RunConfig) -> None:
-    """A tiny model of the family with the tokenizer of the embedded one."""
+    """Write a tiny model of the family with the tokenizer of the embedded one."""
     section = config.model.model_copy(update={"path": "embedded:tiny-qwen2"})
     source = model_folder(config.model_copy(update={"model": section}), config.run.home_dir / "demo")
     tokenizer = AutoTokenizer.from_pretrained(source)

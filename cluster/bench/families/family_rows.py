@@ -1,4 +1,4 @@
-"""One family's row of the table: right, refused, without anything to adapt, or not to be made tiny."""
+"""One family's row of the table: right, refused, without anything to adapt, or impossible to make tiny."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ SHAPES = ((WINDOW + 20, (7, WINDOW + 9, 3)), (WINDOW - 6, (WINDOW + 1, 12)), (17
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyRow:
-    """What one family is to the learner; differences are to the model's own forward in float32."""
+    """The learner's results on one family; differences are to the model's own forward in float32."""
 
     model_type: str
     status: str
     mean_difference: float | None = None  # of a token's log-probability, in nats
     max_difference: float | None = None
-    gradient_difference: float | None = None  # of A and B, relative to the norm
+    gradient_difference: float | None = None  # of the gradients of A and B, relative to the norm
     trained_mismatch: float | None = None  # of engine and learner in a short run, nats per token
-    modules: tuple[str, ...] = ()  # that adapters wrap
+    modules: tuple[str, ...] = ()  # modules that adapters wrap
     why: str = ""
 
 
@@ -46,7 +46,7 @@ def family_row(model_type: str, check: Callable[..., Any] = check_equality) -> F
     """Make a tiny model of the family, and compare the learner's way with its own."""
     try:
         config = tiny_config(model_type, VOCABULARY)
-    except Exception as fault:  # whatever a family's own class raises for sizes that it does not take
+    except Exception as fault:  # a family's class may raise anything for sizes that it does not accept
         if why := refusal(CONFIG_MAPPING[model_type]()):
             return FamilyRow(model_type=model_type, status=REFUSED, why=why)
         return FamilyRow(model_type=model_type, status=NOT_MADE, why=_kind_and_words(fault))
@@ -88,7 +88,7 @@ def _compared(model_type: str, folder: Path, check: Callable[..., Any]) -> Famil
 
 
 def adaptable_modules(folder: Path) -> tuple[str, ...]:
-    """Return those of ADAPTABLE that the model's linear layers are called."""
+    """Return those of ADAPTABLE that name linear layers of the model."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -97,7 +97,7 @@ def adaptable_modules(folder: Path) -> tuple[str, ...]:
 
 
 def groups() -> Sequence[PrefixGroup]:
-    """Random tokens in the shapes of SHAPES."""
+    """Return random tokens in the shapes of SHAPES."""
     rng = random.Random(1)
 
     def tokens(number: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Tiny models of every family: the class's own configuration with its sizes made small and its rules made to bite."""
+"""Tiny models of every family: the class's configuration with small sizes, and values that make its rules matter."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SIZES: dict[str, Any] = {
     # Values at which a rule that is left out shows.
     "logits_scaling": 4.0, "logit_scale": 0.25, "embedding_multiplier": 2.0, "residual_multiplier": 0.5,
     "attention_multiplier": 0.25,
-    # Dropouts as some bases are published with.
+    # Dropouts with which some bases are published.
     "attention_dropout": 0.1, "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1, "residual_dropout": 0.1,
 }  # fmt: skip
 WINDOWED_BY_OPTION = ("mistral", "phi3", "starcoder2", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "mixtral")
-MAX_PARAMETERS = 100_000_000  # of what passes as tiny: a multimodal one brings its vision tower along
-WEIGHT_DEVIATION = 0.25  # large: with fresh weights every model gives about the same probabilities
+MAX_PARAMETERS = 100_000_000  # limit for a tiny model: a multimodal one brings its vision tower along
+WEIGHT_DEVIATION = 0.25  # large: otherwise every model with fresh weights gives about the same probabilities
 
 
 def causal_families() -> dict[str, str]:
@@ -44,7 +44,7 @@ def causal_families() -> dict[str, str]:
 
 
 def tiny_config(model_type: str, vocabulary: int) -> Any:
-    """Return a small configuration of the family. Raises what the class itself raises where it takes none."""
+    """Return a small configuration of the family. Raises the class's own error where it accepts none."""
     config_class = CONFIG_MAPPING[model_type]
     whole = config_class()
     text = whole.get_text_config()
@@ -69,7 +69,7 @@ def tiny_config(model_type: str, vocabulary: int) -> Any:
 
 
 def write_tiny_model(folder: Path, config: Any, seed: int = 0) -> None:
-    """Write a model of this configuration with random float32 weights. Raises what the class itself raises."""
+    """Write a model of this configuration with random float32 weights. Raises the class's own errors."""
     with torch.device("meta"):
         num_parameters = sum(one.numel() for one in AutoModelForCausalLM.from_config(config).parameters())
     if num_parameters > MAX_PARAMETERS:
@@ -81,7 +81,7 @@ def write_tiny_model(folder: Path, config: Any, seed: int = 0) -> None:
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
             parameter.data.copy_(WEIGHT_DEVIATION * noise)
-        else:  # a norm's weight or a bias: about what it is
+        else:  # a norm's weight or a bias stays near its value
             parameter.data.add_(0.1 * noise)
     if "gemma" in config.model_type:
         _weaken_embeddings(model)
@@ -90,7 +90,7 @@ def write_tiny_model(folder: Path, config: Any, seed: int = 0) -> None:
 
 @torch.no_grad()
 def _weaken_embeddings(model: Any) -> None:
-    """Undo a family's scaling of its tied embeddings, which would have each token predict itself and nothing else."""
+    """Undo a family's scaling of its tied embeddings, with which each token would predict only itself."""
     scale = HIDDEN**0.5
     decoder = getattr(model.base_model, "language_model", model.base_model)
     decoder.get_input_embeddings().weight.div_(scale)
