@@ -1,1 +1,1 @@
-"""The page of one run, `floe report`: what is on it, its figures, its document."""
+"""The page of one run, `floe report`: its contents, its figures, its document."""

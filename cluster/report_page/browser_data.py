@@ -1,6 +1,6 @@
-"""The page's data for its script, as plain values for JSON: texts once each, and no more bytes than there is room for.
+"""The page's data for its script, as plain values for JSON: each text once, within a limit of bytes.
 
-What the script reads: `questions`, `results` and `schemas` are referred to by index or id from `groups` and `changes`.
+In it `groups` and `changes` refer to `questions`, `results` and `schemas` by index or id.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from floe.cluster.report_page.rollout_sample import kind_of
 from floe.cluster.report_page.same_sql import GroupRows, SameSql, same_sql
 from floe.cluster.report_page.script_json import script_json
 
-MAX_GROUPS_BYTES = 9_000_000  # of the groups with their questions and results
+MAX_GROUPS_BYTES = 9_000_000  # bytes of the groups with their questions and results
 MAX_SCHEMA_CHARS = 20_000
 MAX_SCHEMAS_BYTES = 2_000_000
-MAX_TEXT_CHARS = 3_000  # of a question, a SQL text, a completion or a message
+MAX_TEXT_CHARS = 3_000  # characters of a question, a SQL text, a completion or a message
 
 Results = Mapping[tuple[str, str], QueryResult]  # by database id and SQL
 Fields = dict[str, Any]
@@ -26,7 +26,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownGroup:
-    """`question` is None where the run's questions are not at hand; `rank` says who goes first where room is short."""
+    """A group on the page. `question` is None where it is missing; `rank` says who goes first where room is short."""
 
     rows: GroupRows
     rank: int
@@ -34,7 +34,7 @@ class ShownGroup:
 
 
 def statements_of_groups(groups: Iterable[ShownGroup]) -> list[tuple[str, str]]:
-    """Golds, and what executed in training: the rest has its message."""
+    """Return golds, and what executed in training: the rest has its message."""
     statements = []
     for group in groups:
         if group.question is not None:
@@ -44,7 +44,7 @@ def statements_of_groups(groups: Iterable[ShownGroup]) -> list[tuple[str, str]]:
 
 
 def statements_of_changes(changes: Changes, questions: Mapping[str, Question]) -> list[tuple[str, str]]:
-    """Golds and answers of the questions that are at hand."""
+    """Return golds and answers of the questions that are available."""
     statements = []
     for one in (*changes.gained, *changes.lost):
         if one.question_id in questions:
@@ -66,11 +66,11 @@ class BrowserData:
         self._changes: Fields = {"gained": [], "lost": []}
         self._schemas: dict[str, str] = {}
         self._values: dict[str, list[Fields]] = {"questions": [], "results": []}
-        self.num_left_out = 0  # groups for want of room
-        self.num_candidates = 0  # of the groups that are shown
+        self.num_left_out = 0  # groups left out for want of room
+        self.num_candidates = 0  # those of the groups that are shown
 
     def add_groups(self, groups: Sequence[ShownGroup]) -> None:
-        """Lower ranks first, for as long as there is room; shown in the order of the run."""
+        """Add groups, lower ranks first, while there is room; they are shown in the order of the run."""
         shown = []
         for group in sorted(groups, key=lambda one: (one.rank, one.rows.step, one.rows.group_index)):
             if self._num_bytes >= self._max_bytes:
@@ -85,7 +85,7 @@ class BrowserData:
             self._changes[name] = [self._change(one, questions.get(one.question_id)) for one in changed]
 
     def add_schemas(self, schemas: Mapping[str, str]) -> None:
-        """By database id; those beyond the room are left out."""
+        """Add schemas by database id; those beyond the room are left out."""
         num_bytes = 0
         for database_id, text in schemas.items():
             cut = _cut(text, MAX_SCHEMA_CHARS)

@@ -1,4 +1,4 @@
-"""Collects a run's page from its folder, part by part: what one part lacks does not keep the others from the page."""
+"""Collects a run's page from its folder, part by part: a missing part does not affect the others."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 
 NUM_RESAMPLES = 10_000
-FIRST_EVALUATIONS = ("start", "base_model")  # the first that is there is what the trained policy is compared with
+FIRST_EVALUATIONS = ("start", "base_model")  # the trained policy is compared with the first that exists
 
 T = TypeVar("T")
 
 
 def collect_page(run_dir: Path, now_s: float) -> RunPage:
-    """`now_s` is in Unix seconds. Raises UserError for a folder that holds no run."""
+    """Collect the page; `now_s` is in Unix seconds. Raises UserError for a folder that holds no run."""
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
     faults: list[str] = []
@@ -67,7 +67,7 @@ def _read_report(run_dir: Path, faults: list[str]) -> EvaluationReport | None:
     try:
         return read_report(run_dir)
     except ValueError:
-        faults.append(f"{REPORT_FILE} can't be read: was it written by this floe?")
+        faults.append(f"{REPORT_FILE} can't be read: was it written by another version?")
         return None
 
 
@@ -87,7 +87,7 @@ def _series(run_dir: Path, faults: list[str]) -> StepSeries:
 
 
 def _evaluations(run_dir: Path, faults: list[str]) -> tuple[tuple[str, Evaluation] | None, Evaluation | None]:
-    """The first evaluation with its name, and the trained policy's."""
+    """Return the first evaluation with its name, and the trained policy's."""
     found = {name: _evaluation(run_dir, name, faults) for name in (*FIRST_EVALUATIONS, TRAINED)}
     first = next(((name, one) for name in FIRST_EVALUATIONS if (one := found[name]) is not None), None)
     return first, found[TRAINED]
@@ -156,7 +156,7 @@ def _results_note(questions: RunQuestions, results: RunResults) -> str:
 
 
 def _or_fault(read: Callable[[], T], faults: list[str]) -> T | None:
-    """What `read` returns, or its sentence among the faults."""
+    """Return what `read` returns, or add its sentence to the faults."""
     try:
         return read()
     except UserError as fault:

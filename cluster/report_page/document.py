@@ -21,9 +21,9 @@ PACKAGE = "floe.cluster.report_page"
 
 
 def document(page: RunPage) -> str:
-    """The HTML. All text of the run is escaped by the template or set by the script as text, never as markup.
+    """Return the HTML. All text of the run is escaped by the template or set by the script as text, never as markup.
 
-    The document's policy of content lets nothing be loaded, and no other script run than these.
+    The document's content security policy lets nothing be loaded, and no other script run than these.
     """
     environment = Environment(
         loader=PackageLoader(PACKAGE, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -57,7 +57,7 @@ def document(page: RunPage) -> str:
 
 
 def _counted_outcomes(page: RunPage) -> list[str]:
-    """Those that occur among the groups shown, in their usual order."""
+    """Return the outcomes that occur among the groups shown, in their usual order."""
     found: set[str] = set()
     for group in page.rollouts.values["groups"]:
         found |= group["outcomes"].keys()

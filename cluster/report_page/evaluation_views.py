@@ -1,4 +1,4 @@
-"""What a page shows of a run's evaluations: accuracy by database, and the questions that changed (pure)."""
+"""Views of a run's evaluations on the page: accuracy by database, and the questions that changed (pure)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ChangedQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Of the greedy answers; `gained` and `lost` are cut at MAX_CHANGED, the test has all."""
+    """Changes of the greedy answers; `gained` and `lost` are cut at MAX_CHANGED, the test counts all."""
 
     num_questions: int
     test: McNemar
@@ -46,7 +46,7 @@ class Changes:
 
 
 def database_rows(before: Evaluation | None, after: Evaluation, num_resamples: int) -> list[DatabaseRow]:
-    """Over the questions that both have a verdict on; the databases with the most questions first."""
+    """Return rows over the questions on which both have a verdict; databases with the most questions first."""
     earlier = None if before is None else {one.question_id: one for one in before.records}
     kept = [one for one in after.records if earlier is None or one.question_id in earlier]
     by_database: dict[str, list[QuestionRecord]] = {}
@@ -70,7 +70,7 @@ def database_rows(before: Evaluation | None, after: Evaluation, num_resamples: i
 
 
 def changes(before: Evaluation, after: Evaluation) -> Changes:
-    """Raises UserError when the two can't be compared."""
+    """Return the changes. Raises UserError when the two can't be compared."""
     compared = compare_evaluations(before, after, ("before", "after"), num_resamples=1)
     earlier, later = ({one.question_id: one for one in side.records} for side in (before, after))
 

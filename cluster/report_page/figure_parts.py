@@ -1,4 +1,4 @@
-"""What the page's figures are made of, through Plotly: curves over steps, stacks, the look that all share."""
+"""Parts of the page's figures, through Plotly: curves over steps, stacks, the common look."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from plotly.offline import get_plotlyjs
 
 from floe.cluster.report_page.step_series import MAX_POINTS, StepSeries, bucket_edges, bucketed, running_mean
 
-MAX_BARS = 120  # more steps than these are drawn as areas
-MAX_LABELLED = 12  # steps that each have their number below them
-MIN_SMOOTHED = 40  # steps from which a curve has a running mean
+MAX_BARS = 120  # above this number of steps, steps are drawn as areas
+MAX_LABELLED = 12  # up to this number of steps, each has its number below it
+MIN_SMOOTHED = 40  # from this number of steps a curve has a running mean
 BLUE, GREEN, ORANGE, RED, PURPLE, GREY = "#3b82c4", "#1f9d6b", "#e09a2b", "#d4553f", "#9467bd", "#8a8f98"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """`plot` holds Plotly's `data` and `layout`, or is None where `missing` says why there is none."""
+    """A figure; `plot` holds Plotly's `data` and `layout`, or is None where `missing` says why there is none."""
 
     name: str  # id of its element
     title: str  # with its unit
@@ -31,7 +31,7 @@ class Figure:
 
 
 def plotly_source() -> str:
-    """The library's own script, for the page to hold."""
+    """Return the library's own script, which the page contains."""
     return get_plotlyjs()
 
 
@@ -40,7 +40,7 @@ def new_plot() -> go.Figure:
 
 
 def add_curve(figure: go.Figure, series: StepSeries, values: Sequence[float | None], label: str, colour: str) -> None:
-    """Each step, and where these are many their running mean on top."""
+    """Add each step, and where these are many their running mean on top."""
     x, y = points_of(series), bucketed(values, MAX_POINTS)
     is_smoothed = len(y) >= MIN_SMOOTHED
     mode = "lines" if len(y) > MIN_SMOOTHED else "lines+markers"
@@ -73,7 +73,7 @@ def add_stack(figure: go.Figure, series: StepSeries, values: Sequence[float | No
 def finished(
     name: str, title: str, caption: str, figure: go.Figure, series: StepSeries | None, *, is_wide: bool = False
 ) -> Figure:
-    """With the look that all share; over the steps of `series`, if that is given."""
+    """Return the figure with the common look, over the steps of `series`, if that is given."""
     figure.update_layout(
         template="none",
         height=300,
@@ -95,7 +95,7 @@ def finished(
 
 
 def points_of(series: StepSeries) -> list[int]:
-    """The last step of each bucket."""
+    """Return the last step of each bucket."""
     edges = bucket_edges(len(series.steps), MAX_POINTS)
     return [series.steps[end - 1] for end in edges[1:]]
 
@@ -119,5 +119,5 @@ def rounded(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _rounded_one(value: float) -> float:
-    """To five significant digits: what a screen can show."""
+    """Round to five significant digits, as many as a screen can show."""
     return float(f"{value:.5g}")

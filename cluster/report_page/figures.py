@@ -47,7 +47,7 @@ OUTCOME_COLOURS: Mapping[Outcome, str] = {
 
 
 def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
-    """One for each thing that is watched; a run without steps has none."""
+    """Return a figure for each thing that is watched; a run without steps has none."""
     if not series.steps:
         return []
     kl_reason = "The KL term is not computed: algorithm.kl_coefficient is 0."
@@ -78,7 +78,7 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
 
 
 def policies_figure(report: EvaluationReport) -> Figure:
-    """Accuracy of each policy of the before/after table with its interval."""
+    """Return the accuracy of each policy of the before/after table with its interval."""
     figure = new_plot()
     measures: list[tuple[str, str, Callable[[Any], Interval | None]]] = [
         ("greedy", BLUE, lambda row: row.greedy),
@@ -119,7 +119,7 @@ def _lines(
     scale: str | None,
     missing: str = "The records do not have it.",
 ) -> Figure:
-    """`curves` maps a metric to its label and colour; `scale` is `log`, `percent` or what fits."""
+    """Draw lines; `curves` maps a metric to its label and colour; `scale` is `log`, `percent` or what fits."""
     shown = {metric: look for metric, look in curves.items() if series.has(metric)}
     if not shown:
         return Figure(name=name, title=title, caption=caption, plot=None, missing=missing)
@@ -136,7 +136,7 @@ def _lines(
 
 
 def _decades(series: StepSeries, metrics: Iterable[str]) -> list[float] | None:
-    """Whole ones around all numbers above 0, as powers of ten."""
+    """Return the powers of ten around all numbers above 0."""
     values = [value for metric in metrics for value in series.column(metric) if value is not None and value > 0]
     return [floor(log10(min(values))), ceil(log10(max(values)) + 1e-9)] if values else None
 

@@ -1,4 +1,4 @@
-"""What stands at the head of a run's page: state, key figures, settings, and what is missing (pure)."""
+"""The head of a run's page: state, key figures, settings, and what is missing (pure)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def facts(
     best: BestInterim | None,
     num_steps: int | None,
 ) -> list[Fact]:
-    """A tile each; those without a number are left out. `num_steps` is what the run was to do, where that is known."""
+    """Return a tile for each fact; those without a number are left out. `num_steps` is what was planned, if known."""
     found = [Fact(label="state", value="not known" if status is None else str(status.state), note=_place(status))]
     num_done = series.steps[-1] if series.steps else 0
     total = "" if num_steps is None else f" of {num_steps}"
@@ -57,13 +57,13 @@ def facts(
 
 
 def dtypes(config: RunConfig) -> str:
-    """The precision, or both where learner and engine differ."""
+    """Return the precision, or both where learner and engine differ."""
     learner, engine = config.model.dtype, config.rollout.dtype
     return learner if learner == engine else f"learner {learner}, engine {engine}"
 
 
 def settings(config: RunConfig) -> list[Fact]:
-    """What tells one run from another."""
+    """Return the settings that tell one run from another."""
     data = config.data.source if config.data.questions is None else f"files, {config.data.questions.name}"
     tokens = f"{config.rollout.max_new_tokens} new tokens at most"
     return [
@@ -83,7 +83,7 @@ def settings(config: RunConfig) -> list[Fact]:
 def missing(
     status: RunStatus | None, series: StepSeries, report: EvaluationReport | None, config: RunConfig | None
 ) -> list[str]:
-    """A sentence for each part that the page lacks, with the reason."""
+    """Return a sentence for each part that the page lacks, with the reason."""
     found = []
     if status is None:
         found.append("The folder has no status.json that can be read, so the run's state is not known.")
@@ -101,7 +101,7 @@ def missing(
         found.append(f"{series.num_unreadable} lines of metrics.jsonl can't be read and are left out.")
     if report is None:
         off = config is not None and not config.evaluation.enabled
-        reason = "evaluation.enabled is false" if off else "the run has not come to its evaluation after training"
+        reason = "evaluation.enabled is false" if off else "the run has not reached its evaluation after training"
         found.append(f"There is no before/after table: {reason}.")
     return found
 
@@ -119,7 +119,7 @@ def _place(status: RunStatus | None) -> str:
 
 
 def _accuracy(report: EvaluationReport) -> list[Fact]:
-    """Of the first and last row that were asked greedily."""
+    """Return the accuracy of the first and last row that were asked greedily."""
     asked = [row for row in report.rows if row.greedy is not None]
     if not asked:
         return []

@@ -1,4 +1,4 @@
-"""The result rows that a report shows: statements run once more through the reward service's executor."""
+"""The result rows that a report shows, from statements run once more through the reward service's executor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from floe.cluster.messages import QueryResult
 from floe.configs.schema import RewardSection
 from floe.reward_service.sandbox.result_reader import ResultReader
 
-MAX_ROWS = 8  # shown of a result
-TIME_LIMIT_S = 120.0  # of all of them together
+MAX_ROWS = 8  # rows shown of a result
+TIME_LIMIT_S = 120.0  # seconds of all of them together
 CHUNK = 16  # statements between two looks at the clock
 
 Statement = tuple[str, str]  # database id, SQL
@@ -23,7 +23,7 @@ Statement = tuple[str, str]  # database id, SQL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
-    """`fault` says in one sentence why some are missing."""
+    """Results of the statements; `fault` says in one sentence why some are missing."""
 
     by_statement: Mapping[Statement, QueryResult]
     fault: str = ""
@@ -32,7 +32,7 @@ class RunResults:
 def results_of(
     databases_dir: Path, settings: RewardSection, statements: Iterable[Statement], time_limit_s: float = TIME_LIMIT_S
 ) -> RunResults:
-    """Of each different statement, in the given order until the time is spent."""
+    """Return results of each different statement, in the given order until the time is spent."""
     found: dict[Statement, QueryResult] = {}
     started_s = time.monotonic()
     fault = ""
@@ -44,14 +44,14 @@ def results_of(
             try:
                 results = reader.read(database_id, chunk)
             except ProcessUnavailable as error:
-                fault = f"Results are not shown from where the executor gave out: {error}."
+                fault = f"Further results are not shown, since the executor failed: {error}."
                 break
             found |= zip([(database_id, sql) for sql in chunk], results, strict=True)
     return RunResults(by_statement=found, fault=fault)
 
 
 def _chunks(statements: Iterable[Statement]) -> Iterator[tuple[str, list[str]]]:
-    """Of one database each, in the order in which a database first occurs."""
+    """Return chunks of one database each, in the order in which a database first occurs."""
     by_database: dict[str, list[str]] = {}
     for database_id, sql in statements:
         by_database.setdefault(database_id, []).append(sql)

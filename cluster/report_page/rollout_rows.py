@@ -15,18 +15,18 @@ MAX_COMPLETION_CHARS = 3_000
 
 
 class RolloutRows:
-    """Queries that go through the index of the steps: the file is never read whole.
+    """Queries that use the index of the steps: the file is never read whole.
 
     Each raises ValueError or TypeError for values that no run writes.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
-        # One state of the file for all queries, while the run may add a step or have one make room.
+        # One state of the file for all queries, while the run may add a step or remove one to make room.
         connection.exec_driver_sql("BEGIN")
 
     def outcomes(self) -> dict[int, dict[Outcome, int]]:
-        """Number of candidates by step and outcome; a file without the index of both is read through for it."""
+        """Return the number of candidates by step and outcome; a file without the index of both is read through."""
         columns = (rollouts.c.step, rollouts.c.outcome)
         found: dict[int, dict[Outcome, int]] = {}
         for step, outcome, count in self._connection.execute(sa.select(*columns, sa.func.count()).group_by(*columns)):
@@ -34,7 +34,7 @@ class RolloutRows:
         return found
 
     def outlines(self, step: int) -> list[GroupOutline]:
-        """The groups of a step, in their order."""
+        """Return the groups of a step, in their order."""
         columns = (rollouts.c.group_index, rollouts.c.question_id, rollouts.c.outcome)
         query = sa.select(*columns, sa.func.count()).where(rollouts.c.step == step).group_by(*columns)
         found: dict[int, tuple[str, dict[Outcome, int]]] = {}
@@ -46,7 +46,7 @@ class RolloutRows:
         ]
 
     def groups(self, step: int, indices: Sequence[int]) -> list[GroupRows]:
-        """With every candidate, in their order."""
+        """Return the groups with every candidate, in their order."""
         c = rollouts.c
         query = (
             sa.select(

@@ -1,4 +1,4 @@
-"""Which groups of a long run are shown: a fixed, stratified sample (pure).
+"""Chooses the groups of a long run that are shown: a fixed, stratified sample (pure).
 
 Nothing is drawn by chance: the same file always gives the same page.
 """
@@ -14,11 +14,11 @@ from floe.cluster.messages import Outcome
 
 MAX_CANDIDATES = 6_400  # 400 groups of 16
 MAX_STEPS = 40
-NUM_EDGE_STEPS = 3  # at either end of a run, all of which are shown
+NUM_EDGE_STEPS = 3  # steps at either end of a run, all of which are shown
 
 
 class Kind(StrEnum):
-    """What became of a group, for the strata of the sample and a filter of the page."""
+    """Kinds of groups by their result, for the strata of the sample and a filter of the page."""
 
     ALL_RIGHT = "all right"
     SOME_RIGHT = "some right"
@@ -32,7 +32,7 @@ class GroupOutline:
     """One group before its candidates are read."""
 
     step: int
-    group_index: int  # within the step
+    group_index: int  # number within the step
     question_id: str
     outcomes: Mapping[Outcome, int]
 
@@ -47,7 +47,7 @@ class GroupOutline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """`rank` is the group's place in its step's order: where room is short, higher ranks go first."""
+    """A group with its place in its step's order as `rank`: where room is short, higher ranks go first."""
 
     outline: GroupOutline
     rank: int
@@ -63,8 +63,10 @@ def kind_of(outcomes: Mapping[Outcome, int]) -> Kind:
 
 
 def sampled_steps(num_candidates: Mapping[int, int], max_candidates: int = MAX_CANDIDATES) -> list[int]:
-    """Of steps with so many candidates each: all where these are few enough, else the first and last few and as many
-    between, evenly spaced, as make MAX_STEPS."""
+    """Return the sampled steps, given each one's number of candidates: all where these are few enough.
+
+    Otherwise the first and last few, and evenly spaced ones between, together MAX_STEPS.
+    """
     steps = sorted(num_candidates)
     if len(steps) <= MAX_STEPS or sum(num_candidates.values()) <= max_candidates:
         return steps
@@ -75,9 +77,9 @@ def sampled_steps(num_candidates: Mapping[int, int], max_candidates: int = MAX_C
 
 
 def sampled_groups(outlines: Sequence[GroupOutline], max_candidates: int) -> list[Ranked]:
-    """Groups of one step in the order of their rank, as many as `max_candidates` allow and at least one.
+    """Return groups of one step in the order of their rank, as many as `max_candidates` allow and at least one.
 
-    The kinds take turns, and within a kind a hash of the question decides, of every step the same: a question that is
+    The kinds take turns, and within a kind a hash of the question decides, the same in every step: a question that is
     shown once is likely to be shown wherever it was asked.
     """
     ordered = sorted(outlines, key=lambda one: (_hash(one.question_id), one.group_index))

@@ -17,7 +17,7 @@ from floe.cluster.run_folder.status import RunState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Greedy accuracy between 0 and 1. `split` is `tune` for the best while training, else that of the run's table."""
+    """Greedy accuracy between 0 and 1. `split` is `tune` for the best while training, or that of the run's table."""
 
     value: float
     num_questions: int
@@ -27,7 +27,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """`started` is in Unix seconds: of the driver, which `--resume` starts anew."""
+    """One run of the list; `started` is in Unix seconds: the start of the driver, which `--resume` starts anew."""
 
     name: str
     folder: str
@@ -40,12 +40,12 @@ class RunSummary:
 
     @property
     def is_open(self) -> bool:
-        """Whether a state that is no end may have been left by a driver that is gone."""
+        """True for a state that is no end, so that a driver that is gone may have left it."""
         return self.is_driver_alive is None and self.state in [one.value for one in RunState if not one.is_end]
 
 
 def to_json(runs: Sequence[RunSummary]) -> str:
-    """Indented JSON text."""
+    """Return indented JSON text."""
     return json.dumps([asdict(run) for run in runs], indent=2, allow_nan=False)
 
 

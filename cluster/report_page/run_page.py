@@ -1,4 +1,4 @@
-"""Everything that is on the page of a run, before it is a document."""
+"""Everything that is on the page of a run, before it becomes a document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floe.cluster.report_page.overview import Fact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollouts:
-    """`values` are for the page's script; the notes say what of the run is shown and where result rows come from."""
+    """Rollouts on the page: `values` for its script; the notes say what is shown and where result rows come from."""
 
     values: dict[str, Any]
     sample_note: str
@@ -23,10 +23,10 @@ class Rollouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """A part that is None or empty has its reason in `missing`."""
+    """The contents of a page. A part that is None or empty has its reason in `missing`."""
 
     name: str
-    made: str  # when, for a person
+    made: str  # time as text for a person
     facts: Sequence[Fact]
     settings: Sequence[Fact]
     missing: Sequence[str]
@@ -34,6 +34,6 @@ class RunPage:
     report: EvaluationReport | None
     policies: Figure | None
     databases: Sequence[DatabaseRow]
-    databases_note: str  # of which two policies
+    databases_note: str  # says which two policies
     changes: Changes | None
     rollouts: Rollouts

@@ -1,4 +1,4 @@
-"""The candidates of a group, those of identical SQL together (pure)."""
+"""The candidates of a group, grouped by identical SQL (pure)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floe.cluster.messages import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRow:
-    """`completion` is cut; the SQL is whole."""
+    """One candidate; `completion` is cut, the SQL is whole."""
 
     sample_index: int
     completion: str
@@ -48,7 +48,7 @@ class SameSql:
 
 
 def same_sql(candidates: Sequence[CandidateRow]) -> list[SameSql]:
-    """The highest reward first, of equal ones the more frequent, then the earlier."""
+    """Group the candidates: the highest reward first, of equal ones the more frequent, then the earlier."""
     found: dict[tuple[str | None, Outcome, float | None], list[CandidateRow]] = {}
     for one in candidates:
         found.setdefault((one.sql, one.outcome, one.reward), []).append(one)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def script_json(value: Any) -> str:
-    """Without a `<`, so that no text of the data can end the element or begin a comment in it.
+    """Return JSON without a `<`, so that no text of the data can end the element or begin a comment in it.
 
     A lone surrogate, which has no UTF-8 form, stands as its escape. Raises ValueError for a number that is not finite.
     """

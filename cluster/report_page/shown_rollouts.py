@@ -21,7 +21,7 @@ MAX_MEMORY_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledRollouts:
-    """Groups with their rank in the sample, counts of every step's outcomes, and what the groups are of the run."""
+    """Groups with their rank in the sample, counts of every step's outcomes, and a note on how they were sampled."""
 
     note: str
     groups: Sequence[tuple[GroupRows, int]] = ()
@@ -29,7 +29,7 @@ class SampledRollouts:
 
 
 def sampled_rollouts(run_dir: Path) -> SampledRollouts:
-    """The note says why there are none."""
+    """Return the sample; the note says why there is none."""
     path = run_dir / ROLLOUTS_FILE
     if not path.is_file():
         return SampledRollouts(note="The run's folder has no rollouts.sqlite: no step was done.")

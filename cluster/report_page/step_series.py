@@ -11,7 +11,7 @@ from typing import Any
 from floe.cluster.messages import Outcome
 from floe.configs.files.foreign_files import parsed_json
 
-MAX_POINTS = 1000  # of a curve
+MAX_POINTS = 1000  # points of a curve
 
 Column = tuple[float | None, ...]
 
@@ -23,18 +23,18 @@ class StepSeries:
     steps: tuple[int, ...]
     columns: Mapping[str, Column]
     groups_by_staleness: tuple[tuple[int, ...], ...]
-    num_unreadable: int = 0  # lines
+    num_unreadable: int = 0  # number of lines
 
     def column(self, name: str) -> Column:
         return self.columns.get(name, (None,) * len(self.steps))
 
     def has(self, *names: str) -> bool:
-        """Whether one of the columns has a number."""
+        """Return whether one of the columns has a number."""
         return any(value is not None for name in names for value in self.column(name))
 
 
 def parse_metrics(text: str) -> StepSeries:
-    """A last line without its end is still being written, and does not count."""
+    """Parse the metrics. A last line without its end is still being written, and does not count."""
     records: dict[int, dict[str, Any]] = {}
     num_unreadable = 0
     for line in text.split("\n")[:-1]:
@@ -54,10 +54,10 @@ def parse_metrics(text: str) -> StepSeries:
 
 
 def with_outcomes(series: StepSeries, outcomes: Mapping[int, Mapping[Outcome, int]]) -> StepSeries:
-    """With the counts of the steps' own candidates where these are known.
+    """Return the series with the counts of the steps' own candidates where these are known.
 
-    A record counts what was scored since the one before it: where generation runs ahead, part of that is the next
-    step's, and an evaluation between the two takes it away.
+    A record counts what was scored since the one before it. Where generation runs ahead, part of that belongs to the
+    next step, and an evaluation between the two takes it away.
     """
     columns = {}
     for outcome in Outcome:
@@ -68,7 +68,7 @@ def with_outcomes(series: StepSeries, outcomes: Mapping[int, Mapping[Outcome, in
 
 
 def bucketed(values: Sequence[float | None], num_points: int) -> list[float | None]:
-    """Means of `num_points` runs of neighbours of nearly equal length; the values themselves where there are fewer."""
+    """Return means of `num_points` runs of neighbours of about equal length; the values where there are fewer."""
     if len(values) <= num_points:
         return list(values)
     edges = bucket_edges(len(values), num_points)
@@ -76,19 +76,19 @@ def bucketed(values: Sequence[float | None], num_points: int) -> list[float | No
 
 
 def bucket_edges(num_values: int, num_points: int) -> list[int]:
-    """Where the buckets begin, and where the last one ends."""
+    """Return where the buckets begin, and where the last one ends."""
     num_buckets = min(num_values, num_points)
     return [round(i * num_values / num_buckets) for i in range(num_buckets + 1)] if num_values else [0]
 
 
 def running_mean(values: Sequence[float | None], num_steps: int) -> list[float | None]:
-    """Centred over an odd window of about `num_steps` values, shorter at the ends; None where the window has none."""
+    """Return the mean over a centred odd window of about `num_steps` values, shorter at the ends; or None."""
     half = num_steps // 2
     return [_mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
 
 def first_and_last(values: Column) -> tuple[float, float, int] | None:
-    """Means over as many values at the beginning and at the end, a tenth and at least one, and how many that is."""
+    """Return means over a tenth of the values, at least one, at the beginning and at the end, and their number."""
     known = [value for value in values if value is not None]
     if not known:
         return None
