@@ -1,4 +1,4 @@
-"""Trains each arm with each seed in a process of its own; what is finished stays, what was broken off goes on."""
+"""Trains each arm with each seed in a separate process; finished runs stay, and interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class ArmRun:
 def planned_runs(
     config_file: Path, overrides: Sequence[str], arms: Sequence[Arm], num_seeds: int, out: Path
 ) -> list[ArmRun]:
-    """Seed by seed, so that a broken-off ablation has whole seeds; seeds count up from the configuration's.
+    """Return the runs seed by seed, so that an interrupted ablation has whole seeds; seeds count up from the
+    configuration's.
 
     Raises UserError for a configuration that has no budget of tokens or no evaluation, and for a folder that holds
     another ablation's run.
@@ -68,7 +69,7 @@ def planned_runs(
 
 
 def shared_clock(config_file: Path, overrides: Sequence[str], out: Path) -> str:
-    """What SQL gets for the present time in every arm: that of the runs that are there, else the configuration's."""
+    """Return what SQL gets for the present time in every arm: the existing runs' clock, or the configuration's."""
     for folder in sorted(out.expanduser().glob("*-seed*")):
         if is_run(folder) and (clock := config_of_run(folder, ()).reward.clock) != AUTO_CLOCK:
             return clock
@@ -76,7 +77,7 @@ def shared_clock(config_file: Path, overrides: Sequence[str], out: Path) -> str:
 
 
 def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: Sequence[str]) -> None:
-    """Raises UserError when it fails; what the process prints goes to this one's standard error."""
+    """Train the run; the process prints to this one's standard error. Raises UserError when it fails."""
     if run.is_finished:
         return
     if is_run(run.run_dir):
@@ -95,7 +96,7 @@ def train(run: ArmRun, others: Sequence[ArmRun], config_file: Path, overrides: S
 
 
 def shared_precision(runs: Sequence[ArmRun]) -> list[str]:
-    """Return the precisions that the first of the runs decided, as overrides: measured anew, another might be taken."""
+    """Return the precisions that the first of the runs decided, as overrides: a new measurement might choose others."""
     for run in runs:
         if is_run(run.run_dir):
             decided = config_of_run(run.run_dir, ())
@@ -118,7 +119,7 @@ def _check_same_run(run: ArmRun) -> None:
 
 
 def _copy_start(run: ArmRun, others: Sequence[ArmRun]) -> None:
-    """Every arm of a seed starts from the same adapter, whose answers are the same too: they are made once."""
+    """Copy the adapter from which every arm of a seed starts; its answers are the same too, so they are made once."""
     for other in others:
         evaluated = other.run_dir / EVALUATIONS_FOLDER / START
         if other is not run and other.seed == run.seed and (evaluated / POLICY_FILE).is_file():

@@ -1,4 +1,4 @@
-"""What an ablation compares: arms, each a reward design or a variant of one (pure)."""
+"""The arms that an ablation compares: each a reward design or a variant of one (pure)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """`overrides` are all that it differs in from the other arms."""
+    """An arm; `overrides` are all that it differs in from the other arms."""
 
     name: str
     overrides: tuple[str, ...]
 
 
 def arms_of(rewards: Sequence[str], variants: Sequence[str]) -> tuple[Arm, ...]:
-    """Of `--rewards` and `--variant NAME: key=value key=value`. Raises UserError."""
+    """Return the arms of `--rewards` and `--variant NAME: key=value key=value`. Raises UserError."""
     arms = [Arm(name=name, overrides=(f"reward.design={name}",)) for name in rewards]
     for variant in variants:
         name, colon, text = variant.partition(":")
         overrides = tuple(text.split())
         if not colon or not overrides or not all("=" in one for one in overrides):
             raise UserError(
-                f"--variant {variant!r} is none: write a name, a colon and what it sets, as in "
+                f"--variant {variant!r} is not a variant: write a name, a colon and what it sets, as in "
                 "'arctic+std: reward.design=arctic algorithm.advantage_scale=std'."
             )
         arms.append(Arm(name=name.strip(), overrides=overrides))

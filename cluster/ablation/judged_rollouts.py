@@ -1,4 +1,4 @@
-"""What a finished arm came to: its evaluation, and its rollouts judged anew by execution."""
+"""Measures a finished arm: its evaluation, and its rollouts judged again by execution."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GROUPS_AT_ONCE = 64
 
 
 def measures_of(run: ArmRun) -> ArmMeasures:
-    """Runs the SQL of every rollout once more, outside of what is timed. Raises UserError for what can't be judged."""
+    """Run the SQL of every rollout once more, outside of the timed work. Raises UserError where it can't be judged."""
     groups = list(_judged_groups(run.config, run.run_dir))
     candidates = [one for group in groups for one in group]
     evaluations = run.run_dir / EVALUATIONS_FOLDER
@@ -49,10 +49,10 @@ def measures_of(run: ArmRun) -> ArmMeasures:
 
 
 def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
-    """Groups whose candidates carry rewards and whose question has a gold that runs, each as its candidates.
+    """Return groups whose candidates carry rewards and whose question has a gold that runs, each as its candidates.
 
     A group that meets a fault of the machine is judged once more, then left out. Raises UserError when more than
-    `run.max_dropped_share` of the groups are.
+    `run.max_dropped_share` of the groups are left out.
     """
     known = questions_of_run(config)
     if known.databases_dir is None:
@@ -91,7 +91,7 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
 
 
 def _fault(scores: Sequence[Score]) -> str | None:
-    """Why a candidate has no verdict, by no fault of its own; None where each has one."""
+    """Return why a candidate has no verdict through no fault of its own; None where each has one."""
     return next((one.message for one in scores if one.outcome is Outcome.INFRASTRUCTURE), None)
 
 

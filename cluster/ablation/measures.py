@@ -1,4 +1,4 @@
-"""What an arm's rollouts say of its reward (pure)."""
+"""Measures an arm's reward from its rollouts (pure)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Rollout:
     reward: float
     is_right: bool
     num_tokens: int
-    execution_s: float  # of CPU time; 0 where nothing was run or the verdict was known
+    execution_s: float  # seconds of CPU time; 0 where nothing was run or the verdict was known
     design_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
     step: int
-    generated_tokens: int  # in all steps up to this
+    generated_tokens: int  # in all steps up to this one
     right_share: float
     mean_tokens: float
 
@@ -40,13 +40,13 @@ class ArmMeasures:
     trained: PolicyAnswers
     steps: tuple[StepOutcome, ...]
     reward_correlation: float | None  # Pearson's, of reward and correctness over all candidates
-    wrong_reward_share: float | None  # of all reward above 0, what wrong candidates earned
-    score_s: float  # a candidate's mean execution, where it was run, and the design's own mean work
+    wrong_reward_share: float | None  # share of all reward above 0 that wrong candidates earned
+    score_s: float  # a candidate's mean execution, where it was run, and the design's mean work
     equal_group_share: float  # groups whose rewards are all equal
 
 
 def correlation(candidates: Sequence[Rollout]) -> float | None:
-    """Pearson's of reward and correctness; None where one of them never changes."""
+    """Return Pearson's correlation of reward and correctness; None where one of them never changes."""
     rewards = np.array([one.reward for one in candidates])
     right = np.array([one.is_right for one in candidates], float)
     if len(candidates) < 2 or np.ptp(rewards) == 0 or np.ptp(right) == 0:
@@ -55,7 +55,7 @@ def correlation(candidates: Sequence[Rollout]) -> float | None:
 
 
 def wrong_share(candidates: Sequence[Rollout]) -> float | None:
-    """Of the reward above 0; None where there is none."""
+    """Return the share of the reward above 0; None where there is none."""
     paid = [(max(0.0, one.reward), one.is_right) for one in candidates]
     total = sum(reward for reward, _ in paid)
     return sum(reward for reward, is_right in paid if not is_right) / total if total > 0 else None
@@ -85,5 +85,5 @@ def steps_of(candidates: Sequence[Rollout]) -> tuple[StepOutcome, ...]:
 
 
 def equal_share(groups: Sequence[Sequence[Rollout]]) -> float:
-    """Of the groups, those whose rewards are all equal."""
+    """Return the share of groups whose rewards are all equal."""
     return float(np.mean([len({one.reward for one in group}) == 1 for group in groups]))

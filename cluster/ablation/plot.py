@@ -12,7 +12,7 @@ COLOURS = ("#3f6fb5", "#c8703a", "#4f8f5b", "#8a5fa8", "#b5483f", "#7a7a7a", "#3
 
 
 def ablation_page(report: AblationReport) -> str:
-    """Accuracies with intervals, the share of right rollouts by tokens, and what wrong candidates earned."""
+    """Return a page of accuracies with intervals, right rollouts by tokens, and the reward of wrong candidates."""
     arms = list(dict.fromkeys(row.arm for row in report.rows))
     colours = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(arms)}
     titles = (
@@ -44,7 +44,7 @@ def ablation_page(report: AblationReport) -> str:
 
 
 def _accuracy(row: AblationRow, colour: str) -> go.Scatter:
-    """One point; that of all seeds is larger."""
+    """Add one point; the point of all seeds is larger."""
     interval: Interval = row.sampled
     error = {
         "type": "data",

@@ -29,8 +29,8 @@ class AblationRow:
     generated_tokens: float
     greedy: Interval
     sampled: Interval
-    gain: Interval  # of `sampled` over the start's, question by question
-    to_first: Interval | None  # of `sampled` over the first arm's; None for that arm
+    gain: Interval  # difference of `sampled` to the start's, question by question
+    to_first: Interval | None  # difference of `sampled` to the first arm's; None for that arm
     reward_correlation: float | None
     wrong_reward_share: float | None
     first_tokens: float  # mean length of completions in the first quarter of the steps
@@ -49,7 +49,7 @@ class AblationReport:
     curves: dict[str, tuple[StepOutcome, ...]]  # by arm and seed
 
     def to_json(self) -> str:
-        """Indented JSON text."""
+        """Return indented JSON text."""
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
@@ -57,7 +57,7 @@ class AblationReport:
 
 
 def ablation_report(measures: Sequence[ArmMeasures], num_resamples: int, seed: int) -> AblationReport:
-    """Over the questions that every arm and seed has verdicts on. Raises ValueError when there is none."""
+    """Report on the questions on which every arm and seed has verdicts. Raises ValueError when there is none."""
     policies = [policy for one in measures for policy in (one.start, one.trained)]
     in_all = set.intersection(*(set(policy.question_ids) for policy in policies))
     common = [question_id for question_id in policies[0].question_ids if question_id in in_all]
@@ -117,7 +117,7 @@ def _starts(part: Sequence[ArmMeasures]) -> list[PolicyAnswers]:
 
 
 def _sampled(policies: Sequence[PolicyAnswers], common: Sequence[str]) -> np.ndarray:
-    """[questions] share of right samples, the mean over the policies."""
+    """Return [questions] shares of right samples, the mean over the policies."""
     return np.mean([_picked(one, one.sample_num_correct, common) / one.num_samples for one in policies], axis=0)
 
 

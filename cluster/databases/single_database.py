@@ -1,4 +1,4 @@
-"""One database file as a folder of databases, which is what prompts and the reward service read."""
+"""One database file as a folder of databases, the form that prompts and the reward service read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SingleDatabase:
 
 @contextmanager
 def single_database(file: Path) -> Iterator[SingleDatabase]:
-    """A folder of links, gone afterwards, unless the file lies as it is read. Raises UserError for no SQLite file."""
+    """Make a folder of links for a while, unless the file lies in that form. Raises UserError for no database."""
     path = file.expanduser().resolve()
     if not path.is_file():
         raise UserError(f"There is no database {file}: give a SQLite file.")
@@ -36,7 +36,7 @@ def single_database(file: Path) -> Iterator[SingleDatabase]:
         home.mkdir()
         (home / f"{name}.sqlite").symlink_to(path)
         log = path.with_name(f"{path.name}-wal")
-        if log.is_file():  # without it, content of a log would be passed by
+        if log.is_file():  # without it the content of a log would be missed
             (home / f"{name}.sqlite-wal").symlink_to(log)
         if (path.parent / DESCRIPTIONS).is_dir():
             (home / DESCRIPTIONS).symlink_to(path.parent / DESCRIPTIONS)

@@ -1,1 +1,1 @@
-"""What goes out with an adapter: the model card, the licence of its base, and which adapter is meant."""
+"""Parts that go with an exported adapter: the model card, the licence of its base, and the choice of the adapter."""

@@ -1,4 +1,4 @@
-"""Which base model an adapter was made for."""
+"""Checks which base model an adapter was made for."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def other_base_warning(adapter: Path, model_path: str, model_dir: Path) -> str |
         return None
     return (
         f"The adapter in {adapter} was made for the base model {named}, and model.path is {model_path}: if that is "
-        "another model, nothing of the result is the adapter's doing."
+        "another model, the result does not show what the adapter does."
     )

@@ -1,4 +1,4 @@
-"""What a base model's folder says of its licence: in the head of its card, else by a licence file."""
+"""Reads the licence from a base model's folder: in the head of its card, otherwise in a licence file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TITLE_CHARS = 100
 
 
 def licence_of(model_dir: Path) -> Licence:
-    """An empty one where nothing is stated, or nothing that can be read."""
+    """Return the licence, an empty one where nothing is stated, or nothing that can be read."""
     title = _title(model_dir)
     try:
         data = ModelCard((model_dir / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True).data

@@ -1,4 +1,4 @@
-"""The README.md of an exported model or adapter: where it comes from, how it did, how it is used (pure)."""
+"""The README.md of an exported model or adapter: its origin, its results, its use (pure)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ SECTIONS = ("model", "prompt", "rollout", "reward", "lora", "learner", "algorith
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence:
-    """Of the base, as its folder states it; all None where it does not.
+    """The base's licence, as its folder states it; all None where it does not.
 
-    `identifier` is the card's own (as `apache-2.0`, or `other` with a name); `title` a licence file's first line.
+    `identifier` is the card's own (such as `apache-2.0`, or `other` with a name); `title` is a licence file's first
+    line.
     """
 
     identifier: str | None = None
@@ -37,7 +38,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """How the best adapter did in the evaluation that chose it."""
+    """Result of the best adapter in the evaluation that chose it."""
 
     greedy: float
     num_questions: int
@@ -45,15 +46,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """`version` counts GRPO steps, None where it is not known. `data` is one sentence each."""
+    """Facts for the card. `version` counts GRPO steps, None where it is not known. `data` is one sentence each."""
 
     kind: Kind
     title: str
-    base: str  # as the configuration names it; of a local folder the last part
+    base: str  # name in the configuration; of a local folder the last part
     is_on_hub: bool  # whether `base` is a hub's name
     which: Which
     version: int | None
-    selection: Selection | None  # of the best adapter
+    selection: Selection | None  # selection of the best adapter
     config: RunConfig
     licence: Licence
     data: Sequence[str]
@@ -62,7 +63,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Markdown with a YAML head, as model hubs read it. Folders of the machine are named by their last part alone."""
+    """Return Markdown with a YAML head, as model hubs read it. Local folders are named by their last part alone."""
     what = "the merged model" if facts.kind == "merged" else "a LoRA adapter (PEFT)"
     parts = [
         f"# {_line(facts.title)}",
@@ -84,7 +85,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def shown_configuration(config: RunConfig, base: str) -> dict[str, Any]:
-    """What says how the model was made; folders and files by their last part."""
+    """Return the configuration that made the model; folders and files by their last part."""
     dumped = config.model_dump()
     shown = {section: _without_folders(dumped[section]) for section in SECTIONS}
     shown["model"]["path"] = base
@@ -155,7 +156,7 @@ def _use(facts: CardFacts) -> str:
 def _accuracy(facts: CardFacts) -> str:
     report = facts.report
     if report is None:
-        return "The run's folder has no before/after table: the run did not come to its end, or was not evaluated."
+        return "The run's folder has no before/after table: the run did not finish, or was not evaluated."
     split = facts.config.evaluation.split
     lines = [
         f"Execution accuracy in % with 95 % bootstrap interval over {report.num_questions} questions of the split "
@@ -176,7 +177,7 @@ def _accuracy(facts: CardFacts) -> str:
 
 
 def _whose_row(facts: CardFacts) -> str:
-    """Which row is about what the folder holds: no other adapter's numbers are lent to it."""
+    """Say which row describes the folder's adapter: it never shows another adapter's numbers."""
     as_it_was = ", before it was merged" if facts.kind == "merged" else ""
     if facts.which == "start":
         return f"The row `{WARM_START}` is about what this folder holds{as_it_was}."

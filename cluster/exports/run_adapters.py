@@ -22,7 +22,7 @@ class FoundAdapter:
 
 
 def find_adapter(run_dir: Path, which: Which | None) -> FoundAdapter:
-    """The one that is asked for; without a wish the best, else the latest. Raises UserError when it is not there."""
+    """Return the chosen adapter; without a choice the best, or the latest. Raises UserError when it is missing."""
     adapters = run_dir / ADAPTERS
     chosen: Which = which or ("best" if (adapters / "best").is_dir() else "latest")
     folder = adapters / chosen

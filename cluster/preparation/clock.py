@@ -1,4 +1,4 @@
-"""A configuration whose `reward.clock` is decided: what SQL gets for the present time, the same for all that judge."""
+"""Decides a configuration's `reward.clock`: the present time that SQL gets, the same in every judgement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def present_instant() -> str:
 
 
 def with_clock(config: RunConfig, adapter: Path | None = None) -> RunConfig:
-    """The configuration as it is, else the clock of the prepared folder, of the adapter's run, or the present time.
+    """Return the configuration with a clock: its own, else the prepared folder's, the adapter's run's, or the present
+    time.
 
     Raises UserError for a prepared folder that can't be read.
     """
@@ -36,18 +37,18 @@ def with_clock(config: RunConfig, adapter: Path | None = None) -> RunConfig:
 
 
 def with_saved_clock(config: RunConfig, saved: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """The clock that the configuration leaves open, as a saved one has it decided."""
+    """Fill the clock that the configuration leaves open from a saved one."""
     is_open = config.reward.clock == AUTO_CLOCK
     return _with(config, saved.get("reward", {}).get("clock", AUTO_CLOCK)) if is_open else config
 
 
 def decided_reward(reward: RewardSection) -> RewardSection:
-    """The section with the present time for its clock, where that is open and no folder or run decides it."""
+    """Return the section with the present time for its clock, where that is open and no folder or run decides it."""
     return reward.model_copy(update={"clock": present_instant()}) if reward.clock == AUTO_CLOCK else reward
 
 
 def at_the_folders_clock(reward: RewardSection, log: VerdictLog, folder: Path) -> RewardSection:
-    """The section with the clock that is given, else the folder's, else the present time, which the folder keeps."""
+    """Return the section with the clock given, else the folder's, else the present time, which the folder keeps."""
     known = log.clock()
     if known is None and (folder / MANIFEST_FILE).is_file():
         known = clock_of_prepared(folder)

@@ -1,4 +1,4 @@
-"""Finds the databases of the questions, and makes those that a data set has but the text of CREATE TABLE for."""
+"""Finds the databases of the questions, and makes those for which a data set has only the text of CREATE TABLE."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from floe.cluster.messages import Question
 from floe.cluster.preparation.sources import Source
 from floe.configs.errors import UserError
 
-MADE_FOLDER = "made_databases"  # of a prepared folder
+MADE_FOLDER = "made_databases"  # subfolder of a prepared folder
 BATCH_TEXTS = 64
 INSERT = re.compile(r"\binsert\b", re.IGNORECASE)
-NO_ROW = "their golds are dropped as empty_result or degenerate: put INSERT statements beside the CREATE TABLE"
+NO_ROW = "their golds are dropped as empty_result or degenerate: put INSERT statements next to the CREATE TABLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class FoundDatabases:
 
 
 def find_databases(questions: Sequence[tuple[Source, Sequence[Question]]], folder: Path) -> FoundDatabases:
-    """Return the files, those that are to be made in the prepared folder.
+    """Return the files; those that must be made are made in the prepared folder.
 
     Raises UserError when there is none at all, and for one id with two files.
     """
@@ -66,7 +66,7 @@ def find_databases(questions: Sequence[tuple[Source, Sequence[Question]]], folde
         raise UserError(
             f"No question has a database: {next(iter(missing.values()))}; give the folder of the databases."
         )
-    with ThreadPoolExecutor() as pool:  # hashing lets the interpreter go
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         digests = dict(zip(tables, pool.map(content_digest, (files[one] for one in tables)), strict=True))
     notes = (f"{num_empty} databases have no row: {NO_ROW}",) if num_empty else ()
     return FoundDatabases(
@@ -75,7 +75,7 @@ def find_databases(questions: Sequence[tuple[Source, Sequence[Question]]], folde
 
 
 def _make(texts: Mapping[str, str], place: Path) -> dict[str, str]:
-    """Return why some were not made. One that is there already is of the same text, which its name is a digest of."""
+    """Return why some were not made. An existing one is of the same text, since its name is a digest of that."""
     place.mkdir(exist_ok=True)
     not_made: dict[str, str] = {}
     left = [one for one in texts if not (place / f"{one}.sqlite").is_file()]

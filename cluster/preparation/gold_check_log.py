@@ -1,4 +1,4 @@
-"""What was found of golds and databases, kept line by line, so that a preparation that was broken off goes on."""
+"""Append-only log of gold checks, so that an interrupted preparation can resume."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CLOCK_KEY = "clock"
 
 
 def gold_key(sql: str, database_digest: str, time_limit_s: float, clock: str) -> str:
-    """Of all that a verdict depends on."""
+    """Return a key of everything that a verdict depends on."""
     text = json.dumps([sql, database_digest, time_limit_s, clock])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class VerdictLog:
-    """An append-only file of JSON lines, for one process at a time; later lines beat earlier ones."""
+    """An append-only file of JSON lines, for one process at a time; later lines override earlier ones."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UserError while another process holds the file."""
+        """Open the file. Raises UserError while another process holds it."""
         self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,7 +50,7 @@ class VerdictLog:
                 raise UserError(f"Line {number} of {path} is no verdict: take the line out, or start anew.") from None
 
     def clock(self) -> str | None:
-        """The instant, in UTC, that the golds were run at last. Raises UserError for what is none."""
+        """Return the instant, in UTC, at which the golds were last run. Raises UserError for any other value."""
         found = self._values.get(CLOCK_KEY)
         try:
             return None if found is None else instant_of(found)
@@ -70,7 +70,7 @@ class VerdictLog:
         )
 
     def broken_texts(self, database_digest: str) -> dict[str, int] | None:
-        """Row by table."""
+        """Return the row by table."""
         return self._values.get(f"texts/{database_digest}")
 
     def put_inspections(self, inspections: Mapping[str, GoldInspection]) -> None:

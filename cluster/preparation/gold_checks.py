@@ -18,7 +18,7 @@ from floe.configs.errors import UserError
 from floe.configs.schema import RewardSection
 from floe.reward_service.sandbox.gold_inspector import GoldInspector
 
-CHUNK = 16  # golds between two entries of the log: what a kill costs at most, on each core
+CHUNK = 16  # golds between two entries of the log: the most that a kill costs, on each core
 
 Inspect = Callable[[GoldInspector], Any]
 
@@ -34,7 +34,7 @@ class GoldChecks:
     shows_progress: bool
 
     def golds(self, queries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], GoldInspection]:
-        """The inspection of each database and query. Raises UserError when the executor can't go on."""
+        """Return the inspection of each database and query. Raises UserError when the executor can't go on."""
         judged_by = self.settings.time_limit_s, self.settings.clock
         key_of = {(one, sql): gold_key(sql, self.digests[one], *judged_by) for one, sql in queries}
         found = {query: known for query, key in key_of.items() if (known := self.log.inspection(key)) is not None}
@@ -52,7 +52,7 @@ class GoldChecks:
         return found
 
     def broken_texts(self, tables: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-        """By database and table the first row, from 1, with text that is no UTF-8."""
+        """Return by database and table the first row, from 1, with text that is no UTF-8."""
         known = {one: self.log.broken_texts(self.digests[one]) for one in tables}
         found = {one: rows for one, rows in known.items() if rows is not None}
         unknown = [one for one in tables if one not in found]
@@ -66,7 +66,7 @@ class GoldChecks:
         return {one: found[one] for one in tables if found[one]}
 
     def _results(self, jobs: Sequence[Inspect]) -> Iterator[Any]:
-        """What the jobs return, as each is done."""
+        """Yield the jobs' results, as each is done."""
         with self._pool() as submit:
             try:
                 for done in as_completed([submit(job) for job in jobs]):
@@ -78,7 +78,7 @@ class GoldChecks:
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[[Inspect], Any]]:
-        """Threads with an inspector each, since one owns an executor child."""
+        """Make threads with an inspector each, since each inspector owns one executor child."""
         own = threading.local()
         with ExitStack() as inspectors:
 
@@ -91,7 +91,7 @@ class GoldChecks:
             pool = ThreadPoolExecutor(self.settings.num_workers)
             try:
                 yield lambda job: pool.submit(run, job)
-            except BaseException:  # as by Ctrl-C: a gold that runs need not come to its end
+            except BaseException:  # as after Ctrl-C: a gold that runs need not finish
                 pool.shutdown(wait=False, cancel_futures=True)
                 inspectors.close()
                 raise
@@ -100,7 +100,7 @@ class GoldChecks:
 
 
 def _chunks(queries: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Of one database each, so that a child has few open."""
+    """Return chunks of one database each, so that a child has few open."""
     by_database: dict[str, list[str]] = {}
     for database_id, sql in queries:
         by_database.setdefault(database_id, []).append(sql)
@@ -112,7 +112,7 @@ def _chunks(queries: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 
 def _inspect(inspector: GoldInspector, chunk: tuple[str, list[str]]) -> list[GoldInspection]:
-    """What met a fault of the machine, a lock say, is tried once more."""
+    """Inspect the golds; repeat once what met a fault of the machine, such as a lock."""
     database_id, queries = chunk
     found = inspector.inspect(database_id, queries)
     again = [index for index, one in enumerate(found) if one.outcome is Outcome.INFRASTRUCTURE]

@@ -1,4 +1,4 @@
-"""What `floe prepare` kept and dropped, as a table and as JSON."""
+"""Reports what `floe prepare` kept and dropped, as a table and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `floe prepare` starts from: question files and the folders of their databases."""
+"""The sources of `floe prepare`: question files and the folders of their databases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floe.actors.records.record_files import Record, read_records
 from floe.cluster.databases.places import SUFFIXES
 from floe.configs.errors import UserError
 
-ALL: Split = "all"  # to be divided into train, tune and test
+ALL: Split = "all"  # to be divided into train, tune and test later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +25,9 @@ class Source:
     questions: Path
     databases_dir: Path
     records: Callable[[Path], list[Record]] = read_records
-    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as given; others are guessed
-    database_id: str | None = None  # of records that name none
-    schema_texts: Callable[[Path], Mapping[str, str]] | None = None  # where the databases are to be made
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names as given; others are guessed
+    database_id: str | None = None  # database of records that name none
+    schema_texts: Callable[[Path], Mapping[str, str]] | None = None  # given where the databases have to be made
 
 
 def layout_sources(
@@ -56,7 +56,7 @@ def layout_sources(
 def file_sources(
     questions: Path, databases: Path, fields: Mapping[str, tuple[str, ...]] | None = None
 ) -> tuple[Source, ...]:
-    """Return the one source; a single database's file, or a folder that holds one alone, is that of all questions.
+    """Return the one source; a single database file, or a folder that holds only one, serves all questions.
 
     Raises UserError for databases that are not there.
     """
@@ -76,24 +76,24 @@ def file_sources(
 
 
 def questions_of(source: Source) -> FoundQuestions:
-    """Return the questions, those without an id of their own called for their file and their index there."""
+    """Return the questions; those without an id get one from their file and their index there."""
     try:
         records = source.records(source.questions)
-    except (OSError, ValueError) as fault:  # of a file that a layout reads beside the questions
+    except (OSError, ValueError) as fault:  # error of a file that a layout reads in addition to the questions
         raise UserError(f"Can't read what belongs to {source.questions} ({fault}): correct it.") from fault
     found = find_questions(source.questions, records, source.fields, source.database_id)
     return found if found.has_ids else with_ids_of(source.questions, found)
 
 
 def with_ids_of(path: Path, found: FoundQuestions) -> FoundQuestions:
-    """Return the questions with ids that no other file's have."""
+    """Return the questions with ids that no other file's questions have."""
     named = tuple(replace(one, question_id=f"{path.stem}-{one.question_id}") for one in found.questions)
     bad = tuple(replace(one, question_id=f"{path.stem}-{one.question_id}") for one in found.bad)
     return replace(found, questions=named, bad=bad)
 
 
 def with_own_ids(found: Sequence[tuple[Source, FoundQuestions]]) -> list[tuple[Source, FoundQuestions]]:
-    """The questions of files that share ids are called for their files, as BIRD's train and dev both count from 0."""
+    """Add file names to the question ids of files that share ids: BIRD's train and dev both count from 0."""
     files_of: dict[str, set[Path]] = {}
     for source, one in found:
         for question in one.questions:
@@ -113,7 +113,7 @@ def notes_of(found: Sequence[tuple[Source, FoundQuestions]]) -> list[str]:
 
 
 def bad_records(found: Sequence[tuple[Source, FoundQuestions]]) -> list[dict[str, str]]:
-    """As they stand in `dropped.jsonl`."""
+    """Return the bad records in the form of `dropped.jsonl`."""
     return [
         {
             "split": "train" if source.split == ALL else source.split,

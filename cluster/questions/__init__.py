@@ -1,1 +1,1 @@
-"""Questions of a run: which are taken, with prompts that fit, for which step."""
+"""Questions of a run: the choice of those whose prompts fit, and those of each step."""

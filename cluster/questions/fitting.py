@@ -1,4 +1,4 @@
-"""Leaves out the questions whose prompts don't fit, and says how many were trimmed or refused."""
+"""Leaves out the questions whose prompts don't fit, and counts those trimmed or refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUM_SAMPLED = 400  # questions whose prompts are made to find a long one
 
 
 def encoder_of_run(config: RunConfig, model_dir: Path, databases_dir: Path) -> PromptEncoder:
-    """The prompts of a run, within the tokens that its context leaves them."""
+    """Return the encoder of a run's prompts, within the tokens that its context leaves them."""
     return PromptEncoder(
         model_dir,
         databases_dir,
@@ -30,20 +30,20 @@ def encoder_of_run(config: RunConfig, model_dir: Path, databases_dir: Path) -> P
 
 
 def longest_prompt(encoder: PromptEncoder, questions: Sequence[Question]) -> Question:
-    """Return the training question with the longest prompt, of an even sample where there are many."""
+    """Return the training question with the longest prompt, from an even sample where there are many."""
     sampled = questions[:: max(1, len(questions) // NUM_SAMPLED)]
     return max(sampled, key=lambda one: len(encoder.training_prompt(one)))
 
 
 def encoding_of_split(encoder: PromptEncoder, split: str) -> Callable[[Question], EncodedPrompt]:
-    """Training questions alone may be trimmed by their gold."""
+    """Return the split's encoding; only training questions may be trimmed by their gold."""
     return encoder.encoded_for_training if split == "train" else encoder.encoded
 
 
 def fitting_questions(
     sets: QuestionSets, encoder: PromptEncoder, config: RunConfig, progress: Progress
 ) -> QuestionSets:
-    """The questions whose prompt and longest completion fit the context. Raises UserError when too few are left."""
+    """Return questions whose prompt and longest completion fit the context. Raises UserError when too few are left."""
     kept = {name: _fitting(name, sets.split(name), encoder, config, progress) for name in SPLITS}
     for sentence in encoder.left_out:
         progress.note(sentence)

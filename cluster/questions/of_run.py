@@ -17,20 +17,20 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuestions:
-    """By id and database. `fault` says in one sentence why there are none."""
+    """Questions by id and database. `fault` says in one sentence why there are none."""
 
     by_name: Mapping[tuple[str, str], Question]
     databases_dir: Path | None
     fault: str = ""
 
     def find(self, question_id: str, database_id: str, text: str) -> Question | None:
-        """None too where another question has that id by now."""
+        """Return the question; None too where another question has that id by now."""
         found = self.by_name.get((question_id, database_id))
         return found if found is not None and found.text == text else None
 
 
 def questions_of_run(config: RunConfig | None) -> RunQuestions:
-    """Those of a demo run are made again where they are gone."""
+    """Return the run's questions; those of a demo run are made again where they are gone."""
     if config is None:
         return RunQuestions(by_name={}, databases_dir=None, fault="The run's configuration can't be read.")
     try:
@@ -43,7 +43,7 @@ def questions_of_run(config: RunConfig | None) -> RunQuestions:
 
 
 def schemas_of(databases_dir: Path, database_ids: Iterable[str]) -> dict[str, str]:
-    """Each database's CREATE TABLE statements; those that can't be read are left out."""
+    """Return each database's CREATE TABLE statements; those that can't be read are left out."""
     schemas = {}
     for database_id in dict.fromkeys(database_ids):
         try:

@@ -1,4 +1,4 @@
-"""The groups that a step asks for: one for each of its questions, and further ones where it is refilled."""
+"""The groups that a step asks for: one for each of its questions, and further ones in refill rounds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from floe.learner.loss.overlong import shaped_rewards
 
 
 def requests_of_step(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets, step: int) -> list[GroupRequest]:
-    """What step `step` asks first, of the training questions."""
+    """Return what step `step` asks first, from the training questions."""
     return [_request(config, encoder, question, step) for question in _first_asked(config, sets, step)]
 
 
 def refill_of_run(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets) -> Refill:
-    """How the steps over the training questions are refilled: by the rule that the learner filters with."""
+    """Return the rule of refilling steps over the training questions: the one that the learner filters with."""
 
     def requests(step: int, *, num_before: int, num_wanted: int) -> list[GroupRequest]:
         order = refill_order(sets.train, _first_asked(config, sets, step), step, config.run.seed)

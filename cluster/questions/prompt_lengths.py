@@ -1,4 +1,4 @@
-"""How long the prompts of some questions are, and how many had to be trimmed or refused (pure)."""
+"""Lengths of prompts, and counts of those trimmed or refused (pure)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from floe.actors.prompting.trimming import Trimming
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptBudget:
-    """Lengths are in tokens, of the prompts before any trimming; `longest_sent` is of those that fit after it."""
+    """Lengths of prompts in tokens before any trimming; `longest_sent` is the longest that fits after it."""
 
     num_questions: int
     median: int
     p95: int
     longest: int
     longest_sent: int
-    num_trimmed: dict[Trimming, int]  # of those sent, by what was trimmed last
+    num_trimmed: dict[Trimming, int]  # counts of those sent, by what was trimmed last
     num_refused: int
 
     @property
@@ -33,7 +33,7 @@ class PromptBudget:
         return self.num_refused / self.num_questions
 
     def sentence(self, max_tokens: int) -> str:
-        """What `floe train` and `floe prepare` say of it."""
+        """Return the sentence that `floe train` and `floe prepare` print."""
         trimmed = f"{100 * self.trimmed_share:.1f} % trimmed"
         if self.num_trimmed:
             trimmed += f" ({', '.join(f'{step} {number:,}' for step, number in self.num_trimmed.items())})"
@@ -44,12 +44,12 @@ class PromptBudget:
 
 
 def budget_of(encoded: Iterable[EncodedPrompt]) -> PromptBudget:
-    """Raises ValueError where there is no prompt."""
+    """Sum up the prompts. Raises ValueError where there is no prompt."""
     prompts = list(encoded)
     if not prompts:
         raise ValueError("there are no prompts to sum up")
     lengths = [prompt.num_whole_tokens for prompt in prompts]
-    # An observed length, so that every figure is that of a prompt.
+    # An observed length, so that every figure belongs to a prompt.
     median, p95 = (int(np.percentile(lengths, share, method="inverted_cdf")) for share in (50, 95))
     sent = [prompt for prompt in prompts if not prompt.refused]
     steps = Counter(prompt.trimming for prompt in sent)
