@@ -120,7 +120,7 @@ def test_interim_evaluations_count_among_the_steps():
 
 
 def test_a_run_without_an_end_is_not_compared():
-    with pytest.raises(ValueError, match="not come to its end"):
+    with pytest.raises(ValueError, match="not ended"):
         compare(PLAN, run(1, 1)[:-1])
 
 

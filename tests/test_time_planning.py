@@ -160,4 +160,4 @@ def test_the_bench_refuses_a_folder_without_a_plan_and_a_run_without_an_end(tmp_
     assert code == 2 and "There is no time_plan.json" in err
     start_record(tmp_path, PLAN)
     code, _, err = bench_time(capsys, monkeypatch, str(tmp_path))
-    assert code == 2 and "has not come to its end" in err and "Traceback" not in err
+    assert code == 2 and "has not ended" in err and "Traceback" not in err

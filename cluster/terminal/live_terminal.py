@@ -19,7 +19,7 @@ PERIOD_S = 0.5
 
 @contextmanager
 def live_view(progress: Progress) -> Iterator[None]:
-    """On a terminal the view, gone at the end, below all that is printed meanwhile; elsewhere nothing.
+    """Show the view on a terminal, below everything printed meanwhile, and remove it at the end; elsewhere do nothing.
 
     Whatever ends the block, the terminal is as it was.
     """
@@ -32,14 +32,14 @@ def live_view(progress: Progress) -> Iterator[None]:
         console=console,
         auto_refresh=False,  # its thread and one that prints could draw from different heights
         transient=True,
-        redirect_stderr=sys.stderr.isatty(),  # else it goes where the user has sent it
+        redirect_stderr=sys.stderr.isatty(),  # otherwise the user has redirected it
     )
     with progress.viewed(), live, _logs_above_the_view(), _redrawn(live, progress.printing):
         yield
 
 
 class _Current:
-    """What there is to show at the moment of drawing."""
+    """The renderable of the present moment."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -68,7 +68,7 @@ def _redrawn(live: Live, printing: threading.RLock) -> Iterator[None]:
 
 @contextmanager
 def _logs_above_the_view() -> Iterator[None]:
-    """Live has replaced sys.stderr; handlers that were made before would write into the view."""
+    """Redirect handlers made earlier: Live has replaced sys.stderr, and they would write into the view."""
     behind = getattr(sys.stderr, "rich_proxied_file", None)
     names = [None, *logging.root.manager.loggerDict]
     found = [handler for name in names for handler in logging.getLogger(name).handlers]

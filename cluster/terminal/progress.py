@@ -1,4 +1,4 @@
-"""What a person sees while a run works: phases, and a line per step with the time left."""
+"""Progress of a run for a person: phases, and a line per step with the time left."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from floe.cluster.tracking.step_metrics import InterimResult, StepMetrics
 
 STEPS_PHASE = "GRPO"
 NUM_RECENT_STEPS = 5
-PART_EVERY_S = 30.0  # between two lines of a long phase that nothing draws
-LONG_INPUT = 50  # things that are worth a progress bar
-MIN_COLUMNS = 100  # of a file or a job's log, for which Rich assumes 80
+PART_EVERY_S = 30.0  # seconds between two lines of a long phase that nothing draws
+LONG_INPUT = 50  # number of things from which a progress bar is worth it
+MIN_COLUMNS = 100  # columns of a file or a job's log, for which Rich assumes 80
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console that colours a terminal and writes plain lines of up to 100 columns elsewhere."""
+    """Make a console that colours a terminal and writes plain lines of up to 100 columns elsewhere."""
     console = ShownConsole(stderr=stderr, highlight=False)
     return console if console.is_terminal else ShownConsole(stderr=stderr, highlight=False, width=MIN_COLUMNS)
 
@@ -39,16 +39,16 @@ Advance = Callable[[int], object]
 
 
 def show_nothing(_: int) -> None:
-    """The progress that nobody watches."""
+    """Show nothing: progress that nobody watches."""
 
 
 def ignore_mark(_: Mark) -> None:
-    """The record that nobody keeps."""
+    """Ignore the mark: a record that nobody keeps."""
 
 
 @contextmanager
 def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterator[Advance]:
-    """On a terminal a bar on stderr, gone at the end, for many things; else nothing."""
+    """Show a bar on stderr for many things, removed at the end, on a terminal; otherwise nothing."""
     console = make_console(stderr=True)
     if total < LONG_INPUT or not sys.stderr.isatty() or not shown:
         yield show_nothing
@@ -60,16 +60,16 @@ def progress_bar(description: str, total: int, *, shown: bool = True) -> Iterato
 
 
 class Progress:
-    """Of one run. Prints a line as it is told, so that a job's log reads like the terminal.
+    """Progress of one run. Prints a line as it is told, so that a job's log reads like the terminal.
 
-    While it `is_viewed`, what it knows is drawn elsewhere: steps then have no line, and a note has one when newer notes
-    have taken its place in the view. Any thread may call it, and a signal's handler.
+    While it `is_viewed`, its contents are drawn elsewhere: steps then have no line, and a note has one when newer notes
+    have replaced it in the view. Any thread may call it, and a signal's handler.
     """
 
     def __init__(self, console: Console, num_steps: int = 0) -> None:
         self.console = console
         self.current_phase = ""
-        self.num_steps_done = 0  # a run that is resumed sets it to what was done before
+        self.num_steps_done = 0  # a resumed run sets it to the number already done
         self._num_steps = num_steps
         self._start_s = self._phase_start_s = self._step_end_s = time.monotonic()
         self._recent_step_s: deque[float] = deque(maxlen=NUM_RECENT_STEPS)
@@ -83,8 +83,8 @@ class Progress:
         self._notes: deque[str] = deque()  # not printed yet
         self._is_step_printed = True  # the last one
         self._is_viewed = False
-        self.printing = threading.RLock()  # who prints or draws holds it; a handler may interrupt the thread that does
-        self._lock = threading.RLock()  # of the notes; nothing is printed under it, since who draws asks for it
+        self.printing = threading.RLock()  # held while printing or drawing; a handler may interrupt that
+        self._lock = threading.RLock()  # of the notes; nothing is printed under it, since drawing needs it
 
     def phase(self, name: str) -> None:
         """Say that a phase ("set-up", "warm start", "GRPO", "evaluation") begins."""
@@ -106,16 +106,16 @@ class Progress:
         self._print_notes(run_view.NUM_NOTES if self._is_viewed else 0)
 
     def planned(self, plan: TimePlan, keep: Callable[[Mark], object]) -> None:
-        """From here on the time left is the plan's, corrected by what is seen; `keep` gets each phase and step."""
+        """Use the plan for the time left from here on, corrected by what is seen; `keep` gets each phase and step."""
         self._forecast, self._keep = Forecast(plan), keep
         self._mark(self.current_phase)
 
     def finished(self) -> None:
-        """The run has come to its end."""
+        """Report that the run has ended."""
         self._mark("")
 
     def batch(self, done: WarmStartBatch) -> None:
-        """A batch of the warm start has ended."""
+        """Report that a batch of the warm start has ended."""
         with self._lock:
             if self._forecast is None:
                 left_s = (done.max_number - done.number) * done.seconds
@@ -125,7 +125,7 @@ class Progress:
         self._show_part(run_view.batch_part(done.number, done.max_number, left_s))
 
     def answers(self, num_answered: int, num_asked: int) -> None:
-        """So many answers of an evaluation are there."""
+        """Report that so many answers of an evaluation are there."""
         with self._lock:
             if self._forecast is not None:
                 self._forecast.answers(num_answered, num_asked, self._run_s)
@@ -146,7 +146,7 @@ class Progress:
             self._print_last_step()
 
     def evaluated(self, result: InterimResult) -> None:
-        """Held-back questions were answered between two steps."""
+        """Report that held-back questions were answered between two steps."""
         if self._forecast is not None:
             with self._lock:
                 self._forecast.interim(result.seconds, self._run_s)
@@ -157,7 +157,7 @@ class Progress:
 
     @contextmanager
     def viewed(self) -> Iterator[None]:
-        """While something draws `watched`. What only the view showed is printed at the end."""
+        """Let something draw `watched` meanwhile. What only the view showed is printed at the end."""
         self._is_viewed = True
         try:
             yield
@@ -187,12 +187,12 @@ class Progress:
 
     @property
     def part(self) -> str:
-        """How far a long phase is."""
+        """Position within a long phase."""
         return self._part
 
     @property
     def left_s(self) -> float | None:
-        """Until the end of the run; without a plan until that of the last step, None while that can't be known."""
+        """Seconds until the end of the run, without a plan of the last step; None while unknown."""
         with self._lock:
             if self._forecast is not None:
                 return self._forecast.left_s(self._run_s)
@@ -211,7 +211,7 @@ class Progress:
         self._keep(Mark(at_s=self._run_s, phase=phase, step=self.num_steps_done, left_s=left_s))
 
     def _show_part(self, text: str) -> None:
-        """In the view, or as a line now and then."""
+        """Show the part in the view, or as a line now and then."""
         self._part = text
         now_s = time.monotonic()
         if not self._is_viewed and now_s - self._part_printed_s >= PART_EVERY_S:
@@ -219,7 +219,7 @@ class Progress:
             self._print(run_view.note_line(text))
 
     def _print_rest(self) -> None:
-        """What the view alone has shown."""
+        """Print what only the view has shown."""
         self._print_notes(0)
         if not self._is_step_printed:
             self._print_last_step()

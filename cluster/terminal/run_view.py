@@ -1,4 +1,4 @@
-"""What a person is shown of a run: a line per event, or one view of where it is (pure: numbers to text)."""
+"""The view of a run for a person: a line per event, or one view of where it is (pure: numbers to text)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Watched:
     """A run as it is now."""
 
     phase: str
-    phase_s: float  # since it began
+    phase_s: float  # seconds since it began
     run_s: float
-    step: int  # the one at work, counted from 1; 0 outside of the steps
+    step: int  # the step at work, counted from 1; 0 outside of the steps
     num_steps: int
-    left_s: float | None  # until the run ends, without a plan until the last step does; None: not known
+    left_s: float | None  # seconds until the run ends, without a plan until the last step does; None: not known
     last: StepMetrics | None  # of the step that ended last
     evaluated: InterimResult | None  # the last one
     best: InterimResult | None
@@ -39,7 +39,7 @@ class Watched:
 
 
 def view(run: Watched) -> RenderableType:
-    """Notes, a rule, the phase with its bar, and what the last step and the last evaluation said."""
+    """Return notes, a rule, the phase with its bar, and the last step's and the last evaluation's figures."""
     # A narrow terminal breaks columns between two figures.
     parts: list[RenderableType] = [note_line(text) for text in run.notes]
     parts += [Rule(style="dim"), _place(run)]
@@ -84,7 +84,7 @@ def evaluation_note(result: InterimResult) -> str:
 
 
 def _place(run: Watched) -> RenderableType:
-    """The phase, how far it is, and how long that takes."""
+    """Return the phase, its position, and its time."""
     row: list[RenderableType] = [Text(run.phase or "start", "bold cyan")]
     if run.step:
         bar = ProgressBar(total=run.num_steps, completed=run.step - 1, width=BAR_COLUMNS)
@@ -117,7 +117,7 @@ def _learning(record: StepMetrics) -> list[Text]:
 
 
 def _times(record: StepMetrics) -> list[Text]:
-    """Phases overlap: they don't add up to the step."""
+    """Return the times. Phases overlap: they don't add up to the step."""
     times = {
         f"step {record.step} took": record.step_s,
         "rollout": record.rollout_s,
@@ -163,7 +163,7 @@ def _figure(name: str, shown: str) -> Text:
 
 
 def number(value: float | None, num_decimals: int = 3) -> str:
-    """A dash for what there is no number of."""
+    """Return the number as text, a dash for None."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.{num_decimals}f}"
 
 

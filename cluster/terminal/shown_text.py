@@ -1,4 +1,4 @@
-"""What is printed: text of others (questions, SQL, names of files) with its control characters made visible."""
+"""Prints text of others (questions, SQL, names of files) with its control characters made visible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 _KEPT = {ord("\n"), ord("\t")}
-# Of terminals: C0, DELETE and C1; of text direction: what reorders the rest of a line; and halves of characters.
+# Control characters of terminals: C0, DELETE and C1; those that reorder the rest of a line; and halves of characters.
 _RANGES = ((0x00, 0x20), (0x7F, 0xA0), (0x202A, 0x202F), (0x2066, 0x206A), (0xD800, 0xE000))
 _VISIBLE = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
@@ -22,7 +22,7 @@ _VISIBLE = {
 
 
 def visible(text: str) -> str:
-    """`text` with each control character as its escape, but for line breaks and tabs."""
+    """Return `text` with each control character as its escape, except for line breaks and tabs."""
     return text.translate(_VISIBLE)
 
 
@@ -34,7 +34,7 @@ def say(text: str, *, to_stderr: bool = False, end: str = "\n") -> None:
 
 
 def show_what_cant_be_encoded() -> None:
-    """Have stdout and stderr show as escapes what their encoding lacks: elsewhere than in UTF-8 it ends a command."""
+    """Have stdout and stderr show as escapes what their encoding lacks, which would end a command otherwise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

@@ -1,1 +1,1 @@
-"""How long a run takes: planned from measured rates and token counts, corrected by what is seen."""
+"""Planned duration of a run: from measured rates and token counts, corrected by what is seen."""

@@ -1,4 +1,4 @@
-"""A run's planned seconds beside those that it took (pure)."""
+"""Compares a run's planned seconds with those that it took (pure)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PhaseTimes:
 
     @property
     def ratio(self) -> float:
-        """Planned over seen."""
+        """Planned over seen seconds."""
         return self.planned_s / self.seen_s if self.seen_s > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Ratios are the expected whole of a run over the one it had, set-up before the plan included."""
+    """Comparison of a plan with its run. Ratios are of the whole run, with the set-up before the plan."""
 
     phases: tuple[PhaseTimes, ...]
     whole_s: float
@@ -43,9 +43,9 @@ class Comparison:
 
 
 def compare(plan: TimePlan, marks: Sequence[Mark]) -> Comparison:
-    """Raises ValueError for a run without an end."""
+    """Compare. Raises ValueError for a run without an end."""
     if not marks or marks[-1].phase:
-        raise ValueError("the run has not come to its end")
+        raise ValueError("the run has not ended")
     seen: dict[str, float] = defaultdict(float)
     for mark, after in pairwise(marks):
         seen[mark.phase] += after.at_s - mark.at_s

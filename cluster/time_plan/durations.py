@@ -1,10 +1,10 @@
-"""Durations as a person says them."""
+"""Durations in words."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 s`, `3 min 05 s`, `2 h 07 min`."""
+    """Return seconds in words: `8 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

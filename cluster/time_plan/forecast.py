@@ -11,12 +11,12 @@ from floe.cluster.time_plan.plan import TimePlan
 WARM_START, BEFORE, STEPS, AFTER = "warm start", "evaluation before", "GRPO", "evaluation after"
 PHASES = ("set-up", WARM_START, "start of the actors", BEFORE, STEPS, AFTER)
 NUM_RECENT_STEPS = 5
-MIN_SHARE = 0.05  # of an evaluation's answers, from which its whole is reckoned
+MIN_SHARE = 0.05  # share of an evaluation's answers, from which its whole is estimated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A moment of a run with what was then expected: a phase or a step has ended. Without a phase the run has."""
+    """A moment of a run and the forecast at that time: a phase or a step has ended, without a phase the run."""
 
     at_s: float  # since the run's process began
     phase: str
@@ -25,12 +25,12 @@ class Mark:
 
 
 class Forecast:
-    """Told what happens, with the seconds since the run's process began; answers how long the rest takes."""
+    """Forecasts the rest of a run from events, each with the seconds since the run's process began."""
 
     def __init__(self, plan: TimePlan) -> None:
         self.plan = plan
         self._phase = PHASES[0]
-        self._phase_start_s = self._since_s = 0.0  # of the phase; of the batch, answers or step that came last
+        self._phase_start_s = self._since_s = 0.0  # of the phase; of the latest batch, answers or step
         self._num_steps_left = plan.num_steps
         self._num_interim_left = plan.num_interim
         self._steps_s: deque[float] = deque(maxlen=NUM_RECENT_STEPS)
@@ -48,14 +48,14 @@ class Forecast:
         self._answered = self._asked = self._asked_before = 0
 
     def batch(self, number: int, max_batches: int, took_s: float, now_s: float) -> None:
-        """Batch `number` of the warm start, from 1, has ended."""
+        """Note that batch `number` of the warm start, from 1, has ended."""
         self._num_batches, self._max_batches, self._since_s = number, max_batches, now_s
         self._batches_s.append(took_s)
         if self.plan.batch_s > 0:
             self._learner_factor = median(self._batches_s[-20:]) / self.plan.batch_s
 
     def answers(self, num_answered: int, num_asked: int, now_s: float) -> None:
-        """So many answers of an evaluation are there, of so many; one that begins again at few is the phase's next."""
+        """Note the answers so far of an evaluation, and of all; one that begins again at few is the phase's next."""
         if num_answered < self._answered:
             self._asked_before += self._asked
         self._answered, self._asked, self._since_s = num_answered, num_asked, now_s
@@ -68,22 +68,22 @@ class Forecast:
             self._engine_factor = fmean(self._rollouts_s) / self.plan.generation_s
 
     def interim(self, took_s: float, now_s: float) -> None:
-        """An evaluation between two steps has ended."""
+        """Note that an evaluation between two steps has ended."""
         self._interims_s.append(took_s)
         self._num_interim_left, self._since_s = max(0, self._num_interim_left - 1), now_s
 
     def left_s(self, now_s: float) -> float:
-        """Until the run's end."""
+        """Return seconds until the run's end."""
         place = PHASES.index(self._phase) if self._phase in PHASES else 0
         later = sum(self._whole_s(name) for name in PHASES[place + 1 :])
         return self.phase_left_s(now_s) + later
 
     def phase_left_s(self, now_s: float) -> float:
-        """Until the present phase's end, never below 0."""
+        """Return seconds until the present phase's end, never below 0."""
         return max(0.0, self._phase_rest_s() - (now_s - self._since_s))
 
     def _phase_rest_s(self) -> float:
-        """Of the present phase, counted from what came last."""
+        """Return seconds of the present phase, counted from what came last."""
         if self._phase == WARM_START and self._num_batches:
             return self._batches_rest_s()
         if self._phase == STEPS:
@@ -97,7 +97,7 @@ class Forecast:
         return self._whole_s(self._phase)
 
     def _batches_rest_s(self) -> float:
-        """Until the expected end; beyond that until the next evaluation, at the latest until the last batch."""
+        """Return seconds to the expected end; beyond that to the next evaluation, at the latest to the last batch."""
         plan, factor = self.plan, self._learner_factor
         evaluations = max(0.0, plan.warm_start_s - plan.num_batches * plan.batch_s) * factor
         expected = max(plan.num_batches, self._num_batches + 1)
@@ -111,7 +111,7 @@ class Forecast:
         return self._num_steps_left * self._step_s() + self._num_interim_left * interim_s
 
     def _step_s(self) -> float:
-        """The mean of the last ones; the first, which warms up, counts only while there is no other."""
+        """Return the mean of the last steps; the first, which warms up, counts only while there is no other."""
         if self._steps_s:
             steps = list(self._steps_s)
             return fmean(steps[1:] if 1 < len(steps) < NUM_RECENT_STEPS else steps)
@@ -119,7 +119,7 @@ class Forecast:
         return plan.generation_s * self._engine_factor + plan.learning_s * self._learner_factor + plan.rest_s
 
     def _whole_s(self, phase: str) -> float:
-        """All of a phase that has not begun, or of which nothing is known yet."""
+        """Return all seconds of a phase that has not begun, or of which nothing is known yet."""
         plan = self.plan
         match phase:
             case "warm start":
@@ -135,6 +135,6 @@ class Forecast:
         return 0.0
 
     def _end_phase(self, now_s: float) -> None:
-        """Take from a phase that ends what its planned seconds were worth."""
+        """Learn from a phase that ends how its planned seconds compare with the seen ones."""
         if self._phase == BEFORE and self.plan.before_s > 0 and self._answered:
             self._engine_factor = (now_s - self._phase_start_s) / self.plan.before_s

@@ -1,4 +1,4 @@
-"""The limits of a run at the speed of its machine (pure)."""
+"""Fits the limits of a run to the speed of its machine (pure)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ PLANNED_TIMES = 10  # a wait may take this many times what the plan says for it
 
 
 def scaled_limits(config: RunConfig, slowdown: float, plan: TimePlan | None) -> RunConfig:
-    """Return the configuration with each limit of a wait as long as this machine may need; none gets shorter.
+    """Return the configuration with each wait's limit as long as this machine may need; none gets shorter.
 
-    A limit is as many times the given one as the machine is slower than the reference, and at least ten times what
-    the plan says for the longest wait that it ends. `reward.time_limit_s` stays: it is part of a verdict.
+    A limit is as many times the given one as the machine is slower than the reference, and at least ten times what the
+    plan says for the longest wait that it ends. `reward.time_limit_s` stays: it is part of a verdict.
     """
 
     def limit_s(given_s: float, planned_s: float) -> float:

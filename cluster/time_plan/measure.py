@@ -1,4 +1,4 @@
-"""The one use of torch here: a short measurement of what the plan needs to know of this machine."""
+"""A short measurement of what the plan needs to know of this machine; the only use of torch here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from floe.cluster.memory_plan.shapes.model_shape import ModelShape
 from floe.cluster.time_plan.rates import MachineRates
 
 ROWS, HEAD_ROWS = 256, 128  # about a group's tokens, and a wave's
-MAX_COLUMNS = 4096  # of the head: its rate is that of a part of it
+MAX_COLUMNS = 4096  # outputs of the head: its rate is that of a part of it
 PYTHON_TURNS = 200_000
 Sizes = tuple[tuple[int, int, int], ...]  # rows, inputs and outputs of each product
 COMPARED: Sizes = ((ROWS, 576, 1536),)
-TRIES_S = 0.08  # of one product: among so many tries some meet no other program
-LIMIT_S = 0.5  # of the products; on a processor without the type's instructions one alone may take longer
+TRIES_S = 0.08  # seconds of one product: among so many tries some run without interruption
+LIMIT_S = 0.5  # seconds of the products; on a processor without the type's instructions one alone may take longer
 
 
 def measure_rates(shape: ModelShape, learner_dtype: str, engine_dtype: str, num_threads: int) -> MachineRates:
@@ -39,13 +39,13 @@ def measure_rates(shape: ModelShape, learner_dtype: str, engine_dtype: str, num_
 
 
 def _products_of(shape: ModelShape) -> Sizes:
-    """One layer's MLP and a part of the head."""
+    """Return one layer's MLP and a part of the head."""
     head = HEAD_ROWS, shape.hidden, min(shape.vocabulary, MAX_COLUMNS)
     return (ROWS, shape.hidden, shape.intermediate), head
 
 
 def _product_rate(sizes: Sizes, dtype: torch.dtype, *, with_gradient: bool) -> float:
-    """Operations per second over the products of activations with such weights."""
+    """Return operations per second over the products of activations with such weights."""
     num_flop, taken_s, started_s = 0, 0.0, time.perf_counter()
     for rows, num_inputs, num_outputs in sizes:
         weight = torch.randn(num_outputs, num_inputs).to(dtype)
@@ -59,7 +59,7 @@ def _product_rate(sizes: Sizes, dtype: torch.dtype, *, with_gradient: bool) -> f
 
 
 def _fastest_s(act: Callable[[], object], until_s: float = float("inf")) -> float:
-    """Return the seconds of the fastest try: what else the machine does is not its rate. Tries once when time is up."""
+    """Return the seconds of the fastest try, the least disturbed by other programs. Tries once when time is up."""
     found = []
     last_s = min(until_s, time.perf_counter() + TRIES_S)
     while True:

@@ -1,4 +1,4 @@
-"""From rates and token counts to the seconds of a run's phases (pure)."""
+"""Plans the seconds of a run's phases from rates and token counts (pure)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
-# Assumptions of docs/time.md: what the matrix products alone do not say.
-LEARNER_SHARE = 0.65  # of the measured rate, that an update reaches
-PACK_LAYER_S = 0.007  # of a pack in a layer, beside its products
-ENGINE_SHARE = 0.75  # of the measured rate, that a forward pass of the engine reaches
-DECODE_LAYER_S = 0.001  # of a token's pass through a layer, for all sequences together
-TOKEN_S = 0.2e-3  # of sampling a token, and of a word of the vocabulary more:
+# Assumptions of docs/time.md, beyond the matrix products.
+LEARNER_SHARE = 0.65  # share of the measured rate that an update reaches
+PACK_LAYER_S = 0.007  # seconds of a pack in a layer, in addition to its products
+ENGINE_SHARE = 0.75  # share of the measured rate that a forward pass of the engine reaches
+DECODE_LAYER_S = 0.001  # seconds of a token's pass through a layer, for all sequences together
+TOKEN_S = 0.2e-3  # seconds of sampling a token, and per word of the vocabulary:
 TOKEN_WORD_S = 12e-9
-ACTORS_START_S = 30.0  # Ray, engine, learner, reward workers
+ACTORS_START_S = 30.0  # seconds to start Ray, engine, learner, reward workers
 LEARNER_START_S = 15.0  # the warm start's
-STEP_REST_S = 2.0  # rewards, the adapter's way, records, the checkpoint
+STEP_REST_S = 2.0  # seconds of rewards, the adapter's way, records, the checkpoint
 EVALUATION_REST_S = 3.0
-HELD_BACK_SHARE = 0.5  # a forward pass without gradients, of an update's operations
+HELD_BACK_SHARE = 0.5  # share of an update's operations that a forward pass without gradients takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class TimePlan:
     interim_s: float
     after_s: float
     num_after: int  # answers
-    wave_s: float  # until the first group of a full engine is there
+    wave_s: float  # seconds until the first group of a full engine is there
     slowdown: float  # against the reference machine
 
     @property
@@ -57,7 +57,7 @@ class TimePlan:
 
     @property
     def steps_s(self) -> float:
-        """All steps, with the evaluations between them."""
+        """Seconds of all steps, with the evaluations between them."""
         return self.num_steps * self.step_s + self.num_interim * self.interim_s
 
     @property
@@ -73,7 +73,7 @@ class TimePlan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises ValueError for anything else than a plan."""
+        """Read a plan. Raises ValueError for anything else."""
         try:
             return cls(**parsed_json(text))
         except TypeError as fault:
@@ -89,7 +89,7 @@ class Machine:
     rates: MachineRates
 
     def update_s(self, work: Trained) -> float:
-        """Seconds of forward and backward passes over the packs of `work`, all updates of a batch together."""
+        """Return seconds of forward and backward passes over the packs of `work`, all updates of a batch together."""
         learner = self.config.learner
         flops = update_flops(_sizes(self.shape, self.config), _work(work)).total * self._extra_passes()
         num_packs = math.ceil(work.num_tokens / learner.max_pack_tokens)
@@ -98,7 +98,7 @@ class Machine:
         return flops / (LEARNER_SHARE * self.rates.learner_flop_per_s) + packs_s
 
     def generation_s(self, asked: Generated) -> float:
-        """Seconds of an engine for `asked`: prompts, passes for a token of each sequence, tokens."""
+        """Return seconds of an engine for `asked`: prompts, passes for a token of each sequence, tokens."""
         if not asked.num_sequences:
             return 0.0
         shape, thread = self.shape, single_thread_slowdown(self.rates)
@@ -113,7 +113,7 @@ class Machine:
         return flop / (ENGINE_SHARE * self.rates.engine_flop_per_s) + passes_s + sampling_s
 
     def _extra_passes(self) -> float:
-        """Passes beside the one forward and backward, as a factor: a forward one has a third of those operations."""
+        """Return the further passes as a factor; a forward pass has a third of the operations of both."""
         algorithm, learner = self.config.algorithm, self.config.learner
         forward = (algorithm.kl_coefficient > 0) + (learner.updates_per_batch > 1) + learner.gradient_checkpointing
         return 1 + forward / 2
@@ -124,7 +124,7 @@ def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: 
     machine = Machine(shape=shape, config=config, rates=rates)
     thread = single_thread_slowdown(rates)
     warm = asked.warm_start
-    # Neither a KL term nor old log-probabilities in the warm start.
+    # The warm start has neither a KL term nor old log-probabilities.
     plain = config.model_copy(
         update={
             "algorithm": config.algorithm.model_copy(update={"kl_coefficient": 0.0}),
@@ -185,5 +185,5 @@ def _work(work: Trained) -> Work:
 
 
 def _forward_flop(shape: ModelShape) -> int:
-    """Operations of a token's projections in all layers."""
+    """Return operations of a token's projections in all layers."""
     return 2 * sum(one.count * one.num_inputs * one.num_outputs for one in shape.projections)

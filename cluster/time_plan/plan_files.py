@@ -1,4 +1,4 @@
-"""The time plan of a run in its folder, and the moments that show how it came out."""
+"""Files of a run's time plan in its folder, and the moments that show how it compares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floe.configs.files.foreign_files import parsed_json, read_regular_text
 
 
 def start_record(run_dir: Path, plan: TimePlan) -> None:
-    """Write the plan of a run's process, in the place of what an earlier process of the run has left."""
+    """Write the plan of a run's process, in place of an earlier process's plan."""
     (run_dir / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
     (run_dir / MARKS_FILE).write_text("", encoding="utf-8")
 
@@ -24,12 +24,12 @@ def keep_mark(run_dir: Path, mark: Mark) -> None:
 
 
 def read_plan(run_dir: Path) -> TimePlan:
-    """Raises OSError where there is none, ValueError for a file that holds none."""
+    """Read the plan. Raises OSError where there is none, ValueError for a file that holds none."""
     return TimePlan.from_json(read_regular_text(run_dir / PLAN_FILE))
 
 
 def read_marks(run_dir: Path) -> list[Mark]:
-    """Raises as `read_plan`. A last line that a crash cut off is left out."""
+    """Read the marks. Raises as `read_plan` does. A last line that a crash cut off is left out."""
     lines = read_regular_text(run_dir / MARKS_FILE).split("\n")[:-1]
     try:
         return [Mark(**parsed_json(line)) for line in lines]

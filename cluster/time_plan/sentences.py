@@ -1,4 +1,4 @@
-"""What a person is told of a plan before the time is spent (pure)."""
+"""Sentences on a plan for a person, before the time is spent (pure)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plan_sentence(plan: TimePlan) -> str:
 
 
 def shorter_way(plan: TimePlan) -> str:
-    """Return the line that names a shorter run where this one is long, else nothing."""
+    """Return the line that names a shorter run where this one is long, otherwise nothing."""
     if plan.whole_s <= LONG_S:
         return ""
     return (
@@ -32,7 +32,7 @@ def shorter_way(plan: TimePlan) -> str:
 
 
 def limits_sentence(slowdown: float) -> str:
-    """Return the line for a machine slower than the reference, else nothing."""
+    """Return the line for a machine slower than the reference, otherwise nothing."""
     if slowdown <= 1.0:
         return ""
     return f"limits of waits are {slowdown:.1f} times the configured ones: so much slower is this machine"

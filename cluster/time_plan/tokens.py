@@ -1,4 +1,4 @@
-"""What a run asks of learner and engine, in tokens: from its configuration and the lengths of its texts (pure)."""
+"""Counts the tokens that a run asks of learner and engine, from its configuration and its texts' lengths (pure)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from statistics import fmean
 from floe.cluster.messages import WarmStartExample
 from floe.configs.schema import RunConfig
 
-# The share of the most batches that a warm start which may end early is expected to use. A guess until it has ended.
+# Expected share of the batches that a warm start uses which may end early. A guess until it has ended.
 EARLY_END_SHARE = 0.65
-# A policy taught by a warm start answers about as long as its golds; another one rambles. Guesses until it was seen.
+# A policy taught by a warm start answers about as long as its golds; another one writes much more. Guesses until seen.
 LENGTH_OF_GOLDS = 1.1
 LENGTH_WITHOUT_WARM_START = 0.8  # of max_new_tokens
-# Without a KL term a group of equal rewards carries no gradient. The share of those that carry one, a guess likewise.
+# Without a KL term a group of equal rewards carries no gradient. The share of groups that carry one is also a guess.
 USEFUL_SHARE = 0.65
-# The entropy control: questions, candidates of each, and temperatures tried beside the trained policy's own.
+# The entropy control: questions, candidates of each, and temperatures tried in addition to the trained policy's.
 CONTROL_SEQUENCES = 20 * 4 * 5
 CONTROL_QUESTIONS = 20 * 5
 
@@ -29,7 +29,7 @@ class TextLengths:
     """Means over the questions of a run."""
 
     prompt_tokens: float
-    answer_tokens: float  # of the golds, end token included
+    answer_tokens: float  # tokens of the golds, end token included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Trained:
 
     num_tokens: float
     num_scored: float
-    num_pairs: float  # of a query and a key that it may see
+    num_pairs: float  # pairs of a query and a key that it may see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Generated:
     max_tokens: int
 
     def __add__(self, other: Generated) -> Generated:
-        """Both, one after the other."""
+        """Return both, one after the other."""
         num_sequences = self.num_sequences + other.num_sequences
         num_tokens = self.num_sequences * self.mean_tokens + other.num_sequences * other.mean_tokens
         return Generated(
@@ -64,7 +64,7 @@ class Generated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartTokens:
-    num_batches: int  # expected
+    num_batches: int  # expected number
     max_batches: int
     batch: Trained
     num_evaluations: int
@@ -74,7 +74,7 @@ class WarmStartTokens:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTokens:
     warm_start: WarmStartTokens | None  # None: there is none to make
-    num_steps: int  # to be done
+    num_steps: int  # number still to be done
     step: Generated
     update: Trained
     before: Generated | None
@@ -143,7 +143,7 @@ def run_tokens(
 
 
 def expected_completion_tokens(config: RunConfig, lengths: TextLengths) -> float:
-    """Return the guess of a completion's mean length, for as long as none was seen."""
+    """Return the guess of a completion's mean length, while none has been seen."""
     most = config.rollout.max_new_tokens
     if not config.warm_start.enabled:
         return LENGTH_WITHOUT_WARM_START * most
@@ -151,7 +151,7 @@ def expected_completion_tokens(config: RunConfig, lengths: TextLengths) -> float
 
 
 def groups_of_completions(num_groups: float, prompt_tokens: float, group_size: int, mean_tokens: float) -> Trained:
-    """Count what a step's groups are to the learner, each prompt once."""
+    """Count a step's groups as the learner sees them, each prompt once."""
     pairs = prompt_tokens**2 / 2 + group_size * (mean_tokens * prompt_tokens + mean_tokens**2 / 2)
     return Trained(
         num_tokens=num_groups * (prompt_tokens + group_size * mean_tokens),
@@ -192,7 +192,7 @@ def warm_start_tokens(
 
 
 def shared_texts(examples: Sequence[WarmStartExample]) -> Trained:
-    """Count examples of one database in one pack: what their prompts begin with is there once."""
+    """Count examples of one database in one pack: the common beginning of their prompts counts once."""
     columns = zip(*(one.prompt_token_ids for one in examples), strict=False)
     prefix = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     own = [len(one.prompt_token_ids) - prefix + len(one.answer_token_ids) for one in examples]

@@ -1,4 +1,4 @@
-"""Floating-point operations that an update needs in matmuls, from the model's sizes and the packs (pure)."""
+"""Floating-point operations in the matmuls of an update, from the model's sizes and the packs (pure)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ModelSizes:
 
     num_layers: int
     projections: tuple[tuple[int, int], ...]  # (in, out) of a layer's seven
-    lora_weights: int  # of a layer, A and B
+    lora_weights: int  # parameters of a layer, A and B
     attention_width: int  # query heads x head size
     hidden: int
     vocabulary: int
 
     @classmethod
     def of(cls, config: Any, lora: LoraSection) -> ModelSizes:
-        """From the configuration that transformers gives the model."""
+        """Make the sizes from the configuration that transformers gives the model."""
         projections, adapted = projection_sizes(config), adapter_sizes(config)
         return cls(
             num_layers=config.num_hidden_layers,
@@ -40,11 +40,11 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What packs ask of the model."""
+    """Work that packs ask of the model."""
 
     num_tokens: int
     num_scored: int
-    num_pairs: int  # of a query and a key that it may see
+    num_pairs: int  # pairs of a query and a key that it may see
 
 
 def work_of(packs: Sequence[Pack]) -> Work:
@@ -62,7 +62,7 @@ def work_of(packs: Sequence[Pack]) -> Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flops:
-    """Of forward and backward together; a multiplication and an addition are two."""
+    """Operations of forward and backward together; a multiplication and an addition are two."""
 
     projections: int
     lora: int
@@ -75,7 +75,7 @@ class Flops:
 
 
 def update_flops(model: ModelSizes, work: Work) -> Flops:
-    """Without recomputation, and with a triangle's half for causal attention.
+    """Return the operations without recomputation, and with a triangle's half for causal attention.
 
     Per weight and token: 2 forward and 2 for the gradient of the input, 2 more for a weight that is trained. Per pair
     and unit of width: 2 for the score and 2 for the value, twice that backward. Per weight of the head and scored
