@@ -101,7 +101,7 @@ def test_floe_home_beats_the_file_and_an_override_beats_both(capsys, monkeypatch
 
 
 class WrappedUserError(UserError):
-    """As Ray hands on an error of another process: its text is a trace, the error itself lies under `cause`."""
+    """An error of another process as Ray raises it: its text is a trace, the error itself lies under `cause`."""
 
     def __init__(self) -> None:
         super().__init__("Traceback\nof many\nlines")
@@ -134,7 +134,7 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_is_in_a_file(capsys
     log = tmp_path / "logs" / "failure.log"
     assert (code, out) == (1, "")
     assert err.splitlines() == [
-        "floe: RuntimeError: a bug: nothing in floe foresaw this, the log says where it arose.",
+        "floe: RuntimeError: a bug: unexpected error; see the log.",
         "  where: floe train",
         f"  log: {log}",
     ]

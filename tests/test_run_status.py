@@ -178,7 +178,7 @@ def test_a_folder_without_a_run_is_a_user_error(tmp_path):
     ("state", "phase", "text"),
     [
         (RunState.FINISHED, "evaluation after", "finished after 7 steps"),  # of 20: its tokens were spent
-        (RunState.FAILED, "GRPO", "failed in step 7: disk full; when that is mended, go on with"),
+        (RunState.FAILED, "GRPO", "failed in step 7: disk full; when that is fixed, go on with"),
         (RunState.INTERRUPTED, "evaluation before", "interrupted in 'evaluation before'; go on with"),
         (RunState.WARM_START, "warm start", "warm start: warm start; driver is process 5 on here"),
     ],

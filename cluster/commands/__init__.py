@@ -1,1 +1,1 @@
-"""What the command line takes, a file per command with options of its own."""
+"""Options of the command line: one file for each command that has its own."""

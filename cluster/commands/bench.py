@@ -33,7 +33,7 @@ def bench_reward(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Scores per CPU-second of the reward service, beside bare SQLite and other evaluators' ways."""
+    """Scores per CPU-second of the reward service, next to bare SQLite and other evaluators' ways."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     from floe.cluster.bench.reward import reward_bench as operation
 
@@ -45,7 +45,7 @@ def bench_reasoning(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """How often a wrong query outscores a right one under Reasoning-SQL's plain sum, on the questions of `data`."""
+    """Count how often a wrong query outscores a right one under Reasoning-SQL's plain sum, on `data`."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     from floe.cluster.bench.reward import reasoning_bench as operation
 
@@ -61,10 +61,12 @@ def bench_prompts(
     tokenizer: Annotated[
         Path, typer.Option(parser=given_path, metavar="MODEL_DIR", help="Folder of the model, or of its tokenizer.")
     ],
-    budgets: Annotated[str, typer.Option(metavar="512,1024", help="Trim to so many tokens; else values shown.")] = "",
+    budgets: Annotated[
+        str, typer.Option(metavar="512,1024", help="Trim to so many tokens; otherwise values are shown.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Which stored texts of golds prompts show, and which of the golds' columns short prompts lose."""
+    """Measure which stored texts of golds prompts show, and which of the golds' columns short prompts lose."""
     from floe.cluster.bench import prompt_bench as operation
 
     sizes = [int(one) for one in budgets.split(",") if one]
@@ -76,7 +78,7 @@ def bench_hacking(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """What constant policies and a query of every table earn under each reward design, on the questions of `data`."""
+    """Measure what constant policies and a query of every table earn under each reward design, on `data`."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     from floe.cluster.bench.reward import hacking_bench as operation
 
@@ -90,7 +92,7 @@ def bench_families(
     trained: Annotated[str, typer.Option(help="Of these, with commas, a tiny model is trained for two steps.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Which families of models the learner computes as the models do themselves, by tiny models of each."""
+    """Check which families of models the learner computes as the models themselves do, by tiny models of each."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):
         from floe.cluster.bench.families import family_bench as operation
@@ -130,7 +132,7 @@ def bench_rollout(
     rounds: Rounds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tokens that a rollout actor generates per second, beside vLLM and transformers; it says how long."""
+    """Tokens that a rollout actor generates per second, next to vLLM and transformers; it says how long."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ()), *_precision(dtype)])
     with redirect_stdout(sys.stderr):
         from floe.cluster.bench import rollout_bench as operation
@@ -144,7 +146,7 @@ def bench_sync(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, beside a copy of its bytes and a disk folder."""
+    """Milliseconds of an adapter's way to 1, 2, 4 and 8 receivers, next to a copy of its bytes and a disk folder."""
     resolved = load_config(None, [*environment_overrides(), *(overrides or ())])
     with redirect_stdout(sys.stderr):
         from floe.cluster.bench import sync_bench as operation
@@ -155,10 +157,12 @@ def bench_sync(
 @bench.command("memory")
 def bench_memory(
     overrides: Overrides = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Of the model; several may be given. Else all four.")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Shape of the model; several may be given. Otherwise all four.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Memory that engine and learner hold on a CPU, beside what floe plan says; a quarter of an hour, up to 10 GiB."""
+    """Memory that engine and learner hold on a CPU, next to what floe plan says; a quarter of an hour, up to 10 GiB."""
     with redirect_stdout(sys.stderr):
         from floe.cluster.bench import memory_bench as operation
     resolved = load_config(None, [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ())])
@@ -171,12 +175,12 @@ def bench_time(
     run_dir: Annotated[Path, typer.Argument(parser=given_path, help="Folder of a run that has ended.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Seconds that a run's plan gave each phase, beside those that it took; measures nothing itself."""
+    """Seconds that a run's plan gave each phase, next to those that it took; measures nothing itself."""
     from floe.cluster.bench import time_bench as operation
 
     operation.bench_time(run_dir, as_json)
 
 
 def _precision(dtype: str | None) -> list[str]:
-    """Return the overrides that set the precision; it wins over the other ones."""
+    """Return the overrides that set the precision; it takes precedence over the other overrides."""
     return [] if dtype is None else [f"model.dtype={dtype}", f"rollout.dtype={dtype}"]

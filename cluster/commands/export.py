@@ -40,7 +40,7 @@ def export(
     adapter: Annotated[
         Path | None, typer.Option(parser=given_path, metavar="OUT", help="New folder for the PEFT adapter alone.")
     ] = None,
-    which: Annotated[WhichAdapter | None, typer.Option(help="The best if there is one, else the latest.")] = None,
+    which: Annotated[WhichAdapter | None, typer.Option(help="The best if there is one, otherwise the latest.")] = None,
 ) -> None:
     """Write a run's adapter, merged into its base model (bfloat16) or alone, with a card of the run."""
     if merged is None and adapter is None:
@@ -60,13 +60,13 @@ def ask(
     adapter: Annotated[
         Path | None,
         typer.Option(
-            parser=given_path, metavar="FOLDER|RUN_DIR", help="A PEFT adapter, or a run; none: the base model."
+            parser=given_path, metavar="FOLDER|RUN_DIR", help="A PEFT adapter, or a run; without it the base model."
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(parser=given_path, help="YAML configuration; else that of the adapter's run.")
+        Path | None, typer.Option(parser=given_path, help="YAML configuration; otherwise that of the adapter's run.")
     ] = None,
-    evidence: Annotated[str, typer.Option(help="What has to be known beside the database.")] = "",
+    evidence: Annotated[str, typer.Option(help="Knowledge that the database does not hold.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Answer a question about a database: the SQL of a policy, and its rows. Ends with 3 when the SQL fails."""
@@ -82,7 +82,7 @@ def ask(
 
 
 def policy_of(folder: Path | None, config: Path | None, overrides: list[str]) -> tuple[RunConfig, Path | None]:
-    """The configuration, and the adapter's folder. A run's folder stands for its best adapter, else its latest."""
+    """Return the configuration and the adapter's folder. A run's folder stands for its best adapter, or its latest."""
     run_dir = None if folder is None else next((one for one in (folder, folder.parent.parent) if is_run(one)), None)
     if config is None and run_dir is None:
         raise UserError(

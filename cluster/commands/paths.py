@@ -9,7 +9,7 @@ from floe.configs.files.paths import placed_path
 
 
 def given_path(given: str | Path) -> Path:
-    """Return the path as an absolute one; the `parser` of every path of a command. Raises UserError."""
+    """Return the path as an absolute one; this is the `parser` of every path of a command. Raises UserError."""
     try:
         return placed_path(str(given), Path())
     except ValueError as fault:

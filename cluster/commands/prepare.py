@@ -54,9 +54,9 @@ Evaluation = Annotated[
 ]
 TimeLimit = Annotated[float | None, typer.Option(help="CPU seconds of one run of a gold; 5 if left out.")]
 HeldOutShare = Annotated[float, typer.Option(min=0.001, max=0.499, help="Share of the databases that is held back.")]
-Seed = Annotated[int, typer.Option(help="Of the choice of what is held back.")]
+Seed = Annotated[int, typer.Option(help="Seed of the choice of what is held back.")]
 Clock = Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC; kept with the folder.")]
-Workers = Annotated[int | None, typer.Option(help="Golds run at a time; else one on each core.")]
+Workers = Annotated[int | None, typer.Option(help="Golds run at a time; otherwise one on each core.")]
 MeasurePassRate = Annotated[
     Path | None,
     typer.Option(
@@ -102,7 +102,7 @@ def _add_layout(name: str, help_text: str) -> None:
 
 for _layout in sorted(LAYOUTS, key=lambda one: one.name):
     _add_layout(_layout.name, _layout.summary)
-_add_layout(ANY_LAYOUT, "Any of these layouts, told by the files; which one it is is printed.")
+_add_layout(ANY_LAYOUT, "Any of these layouts, recognised by the files and printed.")
 
 
 @prepare.command()

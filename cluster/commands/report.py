@@ -31,7 +31,7 @@ def runs(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            parser=given_path, metavar="[FOLDER]...", help="Run folders, or folders of these; else home/runs."
+            parser=given_path, metavar="[FOLDER]...", help="Run folders, or folders of these; otherwise home/runs."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,

@@ -1,4 +1,4 @@
-"""The first screen of a failure: what failed, where, why, what to do, and where the whole of it is written."""
+"""The first screen of a failure: what failed, where, why, what to do, and where the full trace is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from floe.configs.errors import UserError
 FAILURE_LOG = "failure.log"
 # The head of the trace that Ray gives an error of another process, whose fields the error itself does not keep.
 REMOTE_CALL = re.compile(r"ray::(?P<call>[^\s(]+)\(\)(?:\x1b\[39m)? \(pid=(?P<pid>\d+), ip=(?P<node>[\w.:-]+)")
-MAX_CAUSES = 20  # followed from an error to what raised it
+MAX_CAUSES = 20  # errors followed from one to what raised it
 
 
 def first_screen(error: BaseException) -> str:
-    """The error as one sentence, then a line for each of its notes. Of an error nobody foresaw the class is named."""
+    """Return the error as one sentence, then a line for each of its notes. An unexpected error's class is named."""
     notes = getattr(error, "__notes__", ())
     return "\n".join([f"floe: {_sentence(error)}", *(f"  {note}" for note in notes)])
 
 
 def note_failure(error: BaseException, where: str, folder: Path, remedy: str = "") -> None:
-    """Write the error's whole trace to `folder` and give it notes of where it was, what to do, and that file's path.
+    """Write the error's whole trace to `folder`; add notes on where it was, what to do, and that file's path.
 
     A folder that can't be written gives a note that says so.
     """
@@ -45,7 +45,7 @@ def note_failure(error: BaseException, where: str, folder: Path, remedy: str = "
 
 
 def remote_place(error: BaseException) -> str:
-    """The call, process and node where it was raised, empty for this process."""
+    """Return the call, process and node where it was raised, empty for this process."""
     for fault in causes(error):
         if found := REMOTE_CALL.search(str(fault)):
             return f"{found['call']} in process {found['pid']} on node {found['node']}"
@@ -59,7 +59,7 @@ def _sentence(error: BaseException) -> str:
         return str(cause)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     said = f"{type(cause).__name__}{': ' + lines[-1] if lines else ''}"
-    return f"{said.rstrip('.')}: nothing in floe foresaw this, the log says where it arose."
+    return f"{said.rstrip('.')}: unexpected error; see the log."
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -16,6 +16,6 @@ START_ADAPTER, LATEST_ADAPTER, BEST_ADAPTER = "adapters/start", "adapters/latest
 BEST_RESULT = "adapters/best.json"
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
-# In each folder of an evaluation.
+# Names in each folder of an evaluation.
 EVALUATION_FILE = "evaluation.json"
 POLICY_FILE = "policy.json"  # the row of the table

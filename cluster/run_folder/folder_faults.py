@@ -1,4 +1,4 @@
-"""What a full disk, or a run folder that is gone, says in place of the error that some library made of it."""
+"""Reports a full disk, or a run folder that is gone, in place of the error that some library made of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAID_OF_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|datab
 
 @contextmanager
 def folder_faults(run_dir: Path) -> Iterator[None]:
-    """Around the whole of a run. Raises UserError in place of an error that comes from the folder's disk."""
+    """Wrap the whole of a run. Raises UserError in place of an error that comes from the folder's disk."""
     was_run = is_run(run_dir)
     try:
         yield
@@ -35,7 +35,7 @@ def folder_faults(run_dir: Path) -> Iterator[None]:
 
 
 def is_no_room(error: BaseException) -> bool:
-    """Whether a full disk is what the error comes from, in whatever process it arose."""
+    """Return whether the error comes from a full disk, in whatever process it arose."""
     return any(
         getattr(fault, "errno", None) in NO_ROOM or SAID_OF_NO_ROOM.search(str(fault)) for fault in causes(error)
     )

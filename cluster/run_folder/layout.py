@@ -1,4 +1,4 @@
-"""The folder that a run writes into: a new one, or that of a run that goes on."""
+"""The folder that a run writes into: a new one, or that of a run that continues."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
 
 LEVELS_TO_RUN = 2  # RUN/adapters/latest
-SENT_FOLDERS = "working_dir_files"  # where Ray unpacks what `ray job submit --working-dir` sends
+SENT_FOLDERS = "working_dir_files"  # folder into which Ray unpacks what `ray job submit --working-dir` sends
 
 
 def new_run_dir(config: RunConfig, run_dir: Path | None) -> Path:
-    """The given folder, or one named after the run and the time; made. Raises UserError when it holds a run."""
+    """Make the given folder, or one named after the run and the time. Raises UserError when it holds a run."""
     if run_dir is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # in milliseconds: one process may start several
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # milliseconds, since one process may start several
         run_dir = config.run.home_dir / "runs" / f"{config.run.name}-{stamp}-{os.getpid()}"
     run_dir = run_dir.expanduser().resolve()
     if SENT_FOLDERS in run_dir.parts:
@@ -46,7 +46,7 @@ def is_run(folder: Path) -> bool:
 
 
 def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
-    """The configuration that the run left in its folder, with FLOE_HOME for its home where that is set.
+    """Return the configuration in the run's folder, with FLOE_HOME for its home where that is set.
 
     Raises UserError when there is none.
     """
@@ -56,6 +56,6 @@ def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
 
 
 def recorded_config(adapter: Path) -> RunConfig | None:
-    """The configuration of the run whose adapter this is (or the run's own folder); None for a foreign adapter."""
+    """Return the configuration of the run whose adapter (or folder) this is; None for a foreign adapter."""
     folders = (adapter, *adapter.expanduser().resolve().parents[:LEVELS_TO_RUN])
     return next((config_of_run(folder, ()) for folder in folders if is_run(folder)), None)

@@ -1,4 +1,4 @@
-"""One driver at a time works on a run's folder, and none beside one that lives."""
+"""Lets only one driver at a time work on a run's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floe.configs.errors import UserError
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the folder of a run; the system gives it free when the process ends, however it ends.
+    """Hold the folder of a run; the system releases it when the process ends, however it ends.
 
     Raises UserError when another driver holds it, or when its status file names one that is alive.
     """

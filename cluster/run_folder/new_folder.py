@@ -10,11 +10,11 @@ from pathlib import Path
 
 from floe.configs.errors import UserError
 
-OF_FILE_SYSTEM = "lost+found"  # in the root of an empty one
+OF_FILE_SYSTEM = "lost+found"  # name within an existing empty folder
 
 
 def check_free(folder: Path, draft: str = "") -> None:
-    """Raises UserError unless the path is free, or a folder that is empty but for the draft."""
+    """Raise UserError unless the path is free, or a folder that is empty but for the draft."""
     try:
         is_taken = folder.is_symlink() or (
             folder.exists()
@@ -28,10 +28,10 @@ def check_free(folder: Path, draft: str = "") -> None:
 
 @contextmanager
 def new_folder(folder: Path, num_bytes: int = 0) -> Iterator[Path]:
-    """Yields a folder beside `folder`, which takes its name at the end, or is removed after a failure.
+    """Yield a folder next to `folder`, which takes its name at the end, or is removed after a failure.
 
-    In an empty folder that is there already, and may be a mount point, it lies within, and what it holds moves up.
-    `num_bytes` is about what will be written. Raises UserError for what is in the way, on disk or by permission.
+    In an existing empty folder, which may be a mount point, it lies within, and its contents move up. `num_bytes` is
+    about what will be written. Raises UserError for an obstacle on disk or by permission.
     """
     check_free(folder)
     is_there = folder.is_dir()
@@ -57,7 +57,7 @@ def new_folder(folder: Path, num_bytes: int = 0) -> Iterator[Path]:
 
 
 def _move_up(draft: Path) -> None:
-    """Raises OSError, and takes back what it has moved."""
+    """Move the contents up. Raises OSError, and takes back what it has moved."""
     names = sorted(one.name for one in draft.iterdir())
     try:
         for name in names:

@@ -1,4 +1,4 @@
-"""What a run says of itself in its status file, and how a person reads it."""
+"""The status that a run writes to its file, and its description for a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json
 
-SILENT_AFTER_S = 60.0  # of a living driver, which writes every second
+SILENT_AFTER_S = 60.0  # seconds of silence of a living driver, which writes every second
 
 
 class RunState(StrEnum):
@@ -22,7 +22,7 @@ class RunState(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    DIED = "died"  # never written: what a reader finds when the driver is gone and its file says otherwise
+    DIED = "died"  # never written: the state that a reader finds when the driver is gone and its file says otherwise
 
     @property
     def is_end(self) -> bool:
@@ -41,15 +41,15 @@ class WaitSince:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """Times are Unix seconds."""
+    """The state of a run; times are Unix seconds."""
 
     state: RunState
     phase: str
-    step: int  # the one at work while training, else the last one that is done; counted from 1
+    step: int  # the step at work while training, otherwise the last one that is done; counted from 1
     num_steps: int  # at most; a budget of tokens may end the run before
     waits: tuple[WaitSince, ...]  # the longest first
-    pid: int  # of the driver
-    started: float  # the driver's process
+    pid: int  # the driver's
+    started: float  # the driver's process began
     host: str
     updated: float
     error: str = ""  # the last one, as one sentence
@@ -61,7 +61,7 @@ class RunStatus:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Raises ValueError for anything else than a status."""
+        """Read a status. Raises ValueError for anything else."""
         values: dict[str, Any] = parsed_json(text)
         try:
             waits = tuple(WaitSince(**wait) for wait in values.pop("waits"))
@@ -71,7 +71,7 @@ class RunStatus:
 
 
 def state_of_phase(phase: str) -> RunState:
-    """Of a run's phase as the person who watches is told it."""
+    """Return the state of a run's phase in words for the person who watches."""
     if phase == "GRPO":
         return RunState.TRAINING
     if phase == "warm start":
@@ -80,7 +80,7 @@ def state_of_phase(phase: str) -> RunState:
 
 
 def error_sentence(error: BaseException) -> str:
-    """An error that was raised in another process comes wrapped, its own text under `cause`."""
+    """Return the error's sentence; one raised in another process comes wrapped, its own text under `cause`."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     text = lines[-1] if lines else ""
@@ -88,13 +88,13 @@ def error_sentence(error: BaseException) -> str:
 
 
 def as_found(status: RunStatus, is_driver_alive: bool | None) -> RunStatus:
-    """With the state `died` where the driver is gone without having said so; None: that can't be known from here."""
+    """Return the status, with state `died` where the driver vanished; None: that can't be known from here."""
     gone = is_driver_alive is False and not status.state.is_end
     return replace(status, state=RunState.DIED) if gone else status
 
 
 def describe(status: RunStatus, run_dir: Path, now: float, is_driver_alive: bool | None) -> list[str]:
-    """Lines for a person; `status` is as found."""
+    """Return lines for a person; `status` is as found."""
     lines = [_headline(status, run_dir)]
     if not status.state.is_end:
         if status.left_s is not None:
@@ -118,7 +118,7 @@ def _headline(status: RunStatus, run_dir: Path) -> str:
         case RunState.FINISHED:
             return f"finished after {status.step} steps"
         case RunState.FAILED:
-            return f"failed {_place(status)}: {status.error.rstrip('.')}; when that is mended, {go_on}"
+            return f"failed {_place(status)}: {status.error.rstrip('.')}; when that is fixed, {go_on}"
         case RunState.INTERRUPTED:
             return f"interrupted {_place(status)}; {go_on}"
         case RunState.DIED:

@@ -12,11 +12,11 @@ from floe.cluster.run_folder.status import RunStatus, as_found
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import read_regular_text
 
-START_TOLERANCE_S = 2.0  # of a process's start time, between two readings of it
+START_TOLERANCE_S = 2.0  # by which two readings of a process's start time may differ
 
 
 def read_status(run_dir: Path) -> RunStatus:
-    """Raises UserError where there is none."""
+    """Read the status. Raises UserError where there is none."""
     try:
         return RunStatus.from_json(read_regular_text(run_dir / STATUS_FILE))
     except OSError as fault:
@@ -24,11 +24,11 @@ def read_status(run_dir: Path) -> RunStatus:
             f"There is no run in {run_dir} ({STATUS_FILE}: {fault.strerror}): give the folder that floe train named."
         ) from fault
     except ValueError as fault:
-        raise UserError(f"{run_dir / STATUS_FILE} can't be read ({fault}): was it written by this floe?") from fault
+        raise UserError(f"{run_dir / STATUS_FILE} can't be read ({fault}): did another version write it?") from fault
 
 
 def is_driver_alive(status: RunStatus) -> bool | None:
-    """None for a run on another machine. A process that has the driver's number and another start isn't the driver."""
+    """Return whether the driver lives; None for a run on another machine. Number and start time identify the driver."""
     if status.host != socket.gethostname():
         return None
     try:
@@ -40,7 +40,7 @@ def is_driver_alive(status: RunStatus) -> bool | None:
 
 
 def found_status(run_dir: Path) -> RunStatus | None:
-    """As `floe status` finds it; None where the folder has none that can be read."""
+    """Return the status as `floe status` finds it; None where the folder has none that can be read."""
     try:
         written = read_status(run_dir)
     except UserError:
