@@ -236,4 +236,4 @@ def test_the_command_prints_the_table_as_json(tmp_path):
 
 def test_the_command_refuses_a_name_that_is_no_family(tmp_path):
     done = floe("bench", "families", "--only", "mistrall", home=tmp_path)
-    assert done.returncode == 2 and "'mistrall' is no model type" in done.stderr
+    assert done.returncode == 2 and "'mistrall' is not a causal language model type" in done.stderr

@@ -129,7 +129,7 @@ def test_a_run_that_died_after_two_steps_shows_these(tmp_path):
     assert page.missing[0] == "The run died: its curves end at step 2 of 20."
     assert len(page.rollouts.values["groups"]) == 2
     assert {fact.label: fact.note for fact in page.facts}["state"] == "in step 3"
-    assert "not come to its evaluation" in " ".join(page.missing)
+    assert "not reached its evaluation" in " ".join(page.missing)
 
 
 def test_a_run_in_progress_is_read_while_it_writes(tmp_path):

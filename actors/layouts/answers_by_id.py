@@ -38,7 +38,7 @@ def _is_ours(path: Path) -> bool:
 
 LAYOUT = Layout(
     name="ehrsql",
-    summary="EHRSQL: train.json, valid.json, test.json (or data.json beside label.json), databases/",
+    summary="EHRSQL: train.json, valid.json, test.json (or data.json and label.json), databases/",
     find=ByName(
         splits=(("train", ("train.json",)), ("test", ("valid.json", "test.json")), ("all", ("data.json",))),
         is_ours=_is_ours,

@@ -13,7 +13,7 @@ QUESTIONS = "spider2-lite.jsonl"
 GOLDS = Path("evaluation_suite/gold/sql")
 DOCUMENTS = Path("resource/documents")
 DATABASES = ("resource/databases/spider2-localdb", "resource/databases/sqlite", "resource/databases", "databases")
-OF_SQLITE = "local"  # beginnings of their ids; other questions belong to BigQuery and Snowflake
+OF_SQLITE = "local"  # the beginning of their ids; other questions belong to BigQuery and Snowflake
 
 
 def find(folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:

@@ -53,7 +53,7 @@ def read_description_file(path: Path) -> DescriptionFile:
             f"row {row}: a quote that is never closed or not the end of its cell ({error}): read line by line"
         )
     names = [name.strip().lower() for name in table[0]]
-    if NAME not in names and FULL_NAME in names:  # name in a person's own file
+    if NAME not in names and FULL_NAME in names:  # a person's own file
         names[names.index(FULL_NAME)] = NAME
     if NAME not in names:
         return DescriptionFile(rows=(), faults=(*faults, f"row 1: there is no column {NAME}: nothing of it is read"))

@@ -26,7 +26,7 @@ class Dropped:
 class Selection:
     kept: tuple[Question, ...]
     dropped: tuple[Dropped, ...]
-    left_out_golds: tuple[Dropped, ...]  # number of golds left out whose questions are kept for another gold
+    left_out_golds: tuple[Dropped, ...]  # golds of questions that are kept for another gold
 
 
 @dataclass(frozen=True, slots=True)

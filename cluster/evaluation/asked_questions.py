@@ -23,7 +23,7 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Questions of an evaluation. Those `too_long` have prompts beyond the context: they count as wrong answers."""
+    """Questions of an evaluation. Prompts of `too_long` don't fit the context: these count as wrong answers."""
 
     databases_dir: Path
     encoder: PromptEncoder
