@@ -1,6 +1,7 @@
 """Keeps the import rules and size limits by parsing every source file."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -11,10 +12,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("actors", "cluster", "configs", "learner", "reward_service")
 SOURCES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py"))
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 300
 
-# Where a heavy library may be imported; `*` crosses folders.
+# Files that may import a heavy library; `*` crosses folders.
 HOMES_OF_LIBRARIES = {
     "vllm": ["actors/engine/vllm_*.py"],
     "deepspeed": ["learner/optimizer/deepspeed_*.py"],
@@ -38,7 +40,7 @@ HOMES_OF_LIBRARIES = {
     "jinja2": ["cluster/report_page/document.py"],
     "sqlalchemy": ["actors/databases/*.py", "cluster/tracking/rollout_log.py", "cluster/report_page/rollout_rows.py"],
 }
-# What a role may import from the project, beside its own package.
+# Modules that a role may import from the project, in addition to its own package.
 ROLES = ("actors", "learner", "reward_service")
 SHARED_BY_ROLES = ["cluster.messages", "cluster.contained", "cluster.databases", "configs.*"]
 # The command line alone takes settings from variables; the executor hands all of them on to its child, and a key is
@@ -61,6 +63,39 @@ WRITES_ENVIRONMENT = [
     "cluster/tracking/*_run.py",
 ]
 ENVIRONMENT_WRITERS = ("setdefault", "update", "pop")
+# A docstring that begins with one of these lacks its head; of a function also with a question word.
+PLACE_WORDS = {"Of", "For", "With", "In", "From", "Around", "By", "At", "On", "To", "Into", "Beside", "Within", "Over"}
+TIME_WORDS = {"When", "After", "Before", "Until", "Since"}
+HEADLESS = PLACE_WORDS | TIME_WORDS | {"Where", "As", "Else", "Not", "Without", "Both", "None", "Whether"}
+QUESTION_WORDS = frozenset({"What", "Which", "How", "Why", "That"})
+# Folders and files whose docstrings all keep that rule.
+DONE = (
+    "actors/databases/",
+    "actors/demo/",
+    "actors/layouts/",
+    "actors/prompting/",
+    "actors/questions/",
+    "actors/records/",
+    "actors/rollout_actor.py",
+    "cluster/ablation/",
+    "cluster/bench/families/",
+    "cluster/commands/",
+    "cluster/contained/",
+    "cluster/evaluation/",
+    "cluster/exports/",
+    "cluster/graph_training/",
+    "cluster/machine/",
+    "cluster/models/",
+    "cluster/precision/",
+    "cluster/preparation/",
+    "cluster/questions/",
+    "cluster/report_page/",
+    "cluster/run_folder/",
+    "cluster/terminal/",
+    "cluster/time_plan/",
+    "reward_service/",
+    "tests/",
+)
 
 
 def tree_of(source: str) -> ast.Module:
@@ -95,7 +130,7 @@ def is_standard_library(module: str) -> bool:
 
 
 def import_faults(source: str, tree: ast.AST) -> list[str]:
-    """What a file imports against the rules."""
+    """Return the imports of a file that break the rules."""
     faults = []
     package = source.partition("/")[0]
     for module in imports_of(tree, source):
@@ -174,7 +209,21 @@ def size_faults(source: str, tree: ast.AST) -> list[str]:
 
 
 def docstring_faults(source: str, tree: ast.Module) -> list[str]:
-    return [f"{source} does not say what it is for"] if tree.body and not ast.get_docstring(tree) else []
+    faults = [f"{source} does not say what it is for"] if tree.body and not ast.get_docstring(tree) else []
+    return faults + headless_docstrings(source, tree) if source.startswith(DONE) else faults
+
+
+def headless_docstrings(source: str, tree: ast.Module) -> list[str]:
+    faults = []
+    for node in ast.walk(tree):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not is_function and not isinstance(node, ast.Module | ast.ClassDef):
+            continue
+        first = re.match(r"[\w-]*", ast.get_docstring(node) or "")[0]
+        if first in HEADLESS or (is_function and first in QUESTION_WORDS):
+            line = node.body[0].lineno
+            faults.append(f"{source}:{line} begins a docstring with '{first}': begin with a verb or a noun phrase")
+    return faults
 
 
 def name_faults(source: str, _: ast.AST) -> list[str]:
@@ -254,3 +303,28 @@ def test_a_silent_handler_is_found_and_a_narrow_or_loud_one_is_not():
     assert silent_handlers("x.py", ast.parse("with contextlib.suppress(Exception):\n    f()"))
     for kind, body in (("OSError", "pass"), ("Exception", "raise")):
         assert not silent_handlers("x.py", ast.parse(silent.format(kind, body)))
+
+
+def test_the_docstrings_of_tests_stand_alone():
+    assert TESTS
+    faults = [fault for source in TESTS for fault in headless_docstrings(source, tree_of(source))]
+    assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '"""Of the actors."""',
+        '"""Fine."""\n\nclass A:\n    """None of these."""',
+        '"""Fine."""\n\ndef f():\n    """Whether it runs."""',
+        '"""Fine."""\n\nclass A:\n    async def f(self):\n        """What it is."""',
+    ],
+)
+def test_a_headless_docstring_is_found_in_the_folders_that_are_done(code):
+    assert len(docstring_faults("reward_service/scorer.py", ast.parse(code))) == 1
+    assert not docstring_faults("elsewhere/scorer.py", ast.parse(code))
+
+
+def test_a_docstring_that_stands_alone_is_left_alone():
+    code = '"""What a run needs."""\n\ndef f():\n    """Return what it is."""\n\ndef g():\n    """Formats a text."""'
+    assert not docstring_faults("reward_service/scorer.py", ast.parse(code))
