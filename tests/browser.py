@@ -36,7 +36,7 @@ def headless_browser(width: int = 1280, height: int = 1000) -> Iterator[Chrome]:
 
 
 def set_width(chrome: Chrome, width: int, height: int = 1000) -> None:
-    """Of the page, also below what a window may be."""
+    """Set the width of the page, also below what a window may be."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 

@@ -81,7 +81,7 @@ def _trial(key: str, what: str, where: str, path: Path | None, overrides: list[s
 
 
 def fault_of(trial: Trial) -> str | None:
-    """What is wrong with how the value was taken; None where it was refused in a sentence, or is a sane one."""
+    """Return how the value was wrongly taken; None where it was refused in a sentence, or is a sane one."""
     if trial.config is None:
         is_told = SENTENCE.match(trial.refusal) and trial.key in trial.refusal
         return None if is_told else f"the refusal is {trial.refusal!r}"

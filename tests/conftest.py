@@ -58,10 +58,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_home(tmp_path_factory) -> Path:
-    """As `home`, for tests that make their own runs: they need not wait for the process that has the smoke run.
-
-    Its demo and its tiny model are copied where that process has made them already.
-    """
+    """Return a home like `home`, for tests that make their own runs: they need not wait for the smoke run's process."""
     folder = home_of_tests(tmp_path_factory)
     made = shared_by_processes(tmp_path_factory)
     if made.is_dir() and not any(folder.iterdir()):
@@ -129,7 +126,7 @@ def is_loopback(address: str) -> bool:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Spider and BIRD beside the repository; tests that need them say so when they skip."""
+    """Spider and BIRD next to the repository; tests that need them say so when they skip."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the data sets are not at ../shared/data")
@@ -200,10 +197,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_core_each() -> None:
-    """Each of xdist's processes has a core of its own, for the processes that it starts too.
-
-    Where two test on two cores, threads of the one would wait for those of the other.
-    """
+    """Give each of xdist's processes its own core, also for the processes that it starts."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         cores = sorted(os.sched_getaffinity(0))
@@ -213,7 +207,7 @@ def one_core_each() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """In CI a skip is a failure, but for data sets that a clone does not bring along."""
+    """Turn a skip into a failure in CI, except for data sets that a clone lacks."""
     outcome = yield
     report = outcome.get_result()
     if report.skipped and os.environ.get("FLOE_CI") == "1" and "../shared/data" not in str(report.longrepr):

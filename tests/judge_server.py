@@ -14,7 +14,7 @@ Answer = tuple[int, bytes]
 
 @dataclass
 class JudgeServer:
-    """What it was asked, and the most requests that it saw at a time."""
+    """A judge that records its requests, and the most that it saw at a time."""
 
     answer: Callable[[dict], Answer]
     url: str = ""

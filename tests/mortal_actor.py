@@ -80,7 +80,7 @@ class Slow(Mortal):
 
 
 class Exporter:
-    """Stands for the learner: puts blobs into the store from a process of its own."""
+    """Stands for the learner: puts blobs into the store from a separate process."""
 
     def __init__(self, put_blob: Callable[[np.ndarray], Any], num_bytes: int) -> None:
         self._put_blob = put_blob

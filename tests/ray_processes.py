@@ -29,7 +29,7 @@ def _represented(client: psutil.Process) -> list[psutil.Process]:
 
 
 class Root:
-    """What `kill_one` asks of a driver's process, which may be preloaded."""
+    """The interface to a driver's process that `kill_one` needs; the process may be preloaded."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)

@@ -25,7 +25,7 @@ from tests.command_line import REPOSITORY
 
 FOLDER = REPOSITORY.parent / "shared" / "data" / "reported" / "preparation"
 TOKENIZER = REPOSITORY.parent / "shared" / "tokenizers" / "qwen2.5-coder"
-# What each is prepared with: a layout and its folder, or a file of questions and its databases.
+# Sources of each preparation: a layout and its folder, or a file of questions and its databases.
 LAYOUTS = {
     "bird-both-files-count-from-0": ("bird", "."),
     "bird-dev-of-2025": ("auto", "."),

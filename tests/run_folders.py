@@ -27,7 +27,7 @@ Candidate = tuple[str | None, str, float | None]  # SQL, outcome, reward
 def run_folder(
     folder: Path, *, num_questions: int = 4, question: str = "How many items, number {}?", overrides: Sequence[str] = ()
 ) -> Path:
-    """A run's folder with its configuration alone, over the database `shop` and so many questions beside it."""
+    """Make a run's folder with its configuration alone, the database `shop` and so many questions."""
     data = folder.parent / f"{folder.name}-data"
     (data / "databases" / "shop").mkdir(parents=True)
     connection = sqlite3.connect(data / "databases" / "shop" / "shop.sqlite")
@@ -46,7 +46,7 @@ def run_folder(
 
 
 def write_status(folder: Path, state: RunState, step: int, num_steps: int = 20, **changes: Any) -> RunStatus:
-    """Of a driver that is gone, unless `changes` name one that is there."""
+    """Write the status of a driver that is gone, unless `changes` name one that lives."""
     fields = {
         "state": state, "phase": "GRPO", "step": step, "num_steps": num_steps, "waits": (), "pid": 2**22 + 1,
         "started": 1_790_000_000.0, "host": "elsewhere", "updated": 1_790_000_100.0,
@@ -57,7 +57,7 @@ def write_status(folder: Path, state: RunState, step: int, num_steps: int = 20, 
 
 
 def metrics_record(step: int, **changes: Any) -> dict[str, Any]:
-    """As a step of synchronous training leaves it, its numbers plausible."""
+    """Return a record as a step of synchronous training leaves it, with plausible numbers."""
     return {
         "step": step, "reward_mean": 0.2 + step / 10_000, "correct_share": 0.1 + step / 10_000, "kl": None,
         "logprob_mismatch_mean": 0.01, "logprob_mismatch_max": 0.4, "mean_completion_tokens": 30.0,

@@ -1,4 +1,4 @@
-"""Which cases of a costly set every lane runs; the others are CI's."""
+"""Chooses the cases of a costly set that every lane runs; the others are CI's."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def write_json(path: Path, records: Sequence[dict], encoding: str = "utf-8") -> 
 
 
 def spider_folder(folder: Path, train: Sequence[dict], dev: Sequence[dict], databases: Sequence[str]) -> Path:
-    """In the official archive's form."""
+    """Make a folder in the official archive's form."""
     write_json(folder / "train_spider.json", train)
     write_json(folder / "dev.json", dev)
     write_json(folder / "tables.json", [{"db_id": name} for name in databases])

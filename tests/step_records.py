@@ -19,7 +19,7 @@ PUBLISHED = Published(manifest=MANIFEST, canary_kl=0.002, export_s=0.01, install
 
 
 def metrics_of(*groups, **changes) -> StepMetrics:
-    """Of the scored groups; `changes` are arguments of `step_metrics`."""
+    """Return the metrics of the scored groups; `changes` are arguments of `step_metrics`."""
     given = {
         "num_dropped_groups": 0,
         "refill_rounds": 2,

@@ -188,7 +188,7 @@ def group_of(question_id: str, *queries: str) -> ScoredGroup:
 
 
 def finished_run(run: ArmRun, num_correct: tuple[int, ...]) -> None:
-    """As training leaves it, with two groups of rollouts."""
+    """Make a run as training leaves it, with two groups of rollouts."""
     run.run_dir.mkdir(parents=True)
     dump_config(run.config, run.run_dir / "config.yaml")
     for name in (START, TRAINED):

@@ -175,7 +175,7 @@ def test_an_adapter_of_another_rank_is_noticed(pool, config, tensors):
 
 @pytest.fixture
 def broken(pool):
-    """Has the actor's engine install by another function; mended afterwards."""
+    """Have the actor's engine install by another function, and restore it afterwards."""
     (handle,) = pool._handles
 
     def put_in(way) -> None:
@@ -229,7 +229,7 @@ def test_an_adapter_that_is_lost_while_the_engine_is_away_is_noticed(pool, confi
 
 
 def lose_adapters(actor) -> None:
-    """As vLLM has been seen to (vllm#53888): awake again, and the slots hold nothing."""
+    """Lose them as vLLM has been seen to (vllm#53888): awake again, and the slots hold nothing."""
 
     def clear(worker) -> None:
         for module in worker.model_runner.lora_manager._adapter_manager.modules.values():

@@ -1,4 +1,4 @@
-"""What the harness asks, and which answers count: by fakes of generation and scoring."""
+"""The harness's requests, and the answers that count: by fakes of generation and scoring."""
 
 from __future__ import annotations
 

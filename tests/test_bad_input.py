@@ -1,4 +1,4 @@
-"""What a user can cause ends in one plain sentence and exit code 2, without a trace on the first screen."""
+"""Errors that a user can cause end in one plain sentence and exit code 2, without a trace on the first screen."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def complaint_of_process(home: Path, *given: str) -> str:
 
 @pytest.fixture
 def complaint(capfd, monkeypatch, home, tmp_path):
-    """The command in this process: what fails before Ray starts needs none of its own."""
+    """Run the command in this process: what fails before Ray starts needs no separate one."""
     monkeypatch.setenv("FLOE_HOME", str(home))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 

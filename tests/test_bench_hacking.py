@@ -1,4 +1,4 @@
-"""What constant policies earn: the bounds that keep a design from paying for answers to no question."""
+"""Earnings of constant policies: the bounds that keep a design from paying for answers to no question."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floe.reward_service.reading.schema_reader import SchemaReader
 
 NUM_QUESTIONS = 12
 SCHEMA = {"singer": {"id": "", "name": ""}, "concert": {"year": ""}}
-# At most this share of what the gold earns above the floor of the design, which is what no SQL earns.
+# The largest share of the gold's earnings above the design's floor, which is the reward without SQL.
 MAX_SHARE = {
     "SELECT 1": 0.45,
     "count of a table": 0.5,

@@ -43,7 +43,7 @@ def test_every_shape_has_its_dimensions():
 @pytest.mark.engine
 @pytest.mark.soak
 def test_the_small_model_holds_what_is_planned(capsys, other_home):
-    """In the precision that this machine computes fast: in the other it takes minutes, and a plan holds for either."""
+    """Test in the precision that this machine computes fast: the other takes minutes, and a plan holds for either."""
     given = [f"run.home={other_home}", "cluster.address=local", "model.dtype=auto", "rollout.dtype=auto"]
     config = load_config(None, [*memory_bench.BENCH_OVERRIDES, *given])
     decided = with_precision(config, lambda: shape_of(config)).config

@@ -86,7 +86,7 @@ def test_a_run_that_went_back_replaces_its_future(tmp_path):
 
 
 def write_until(run_dir: Path, step: int, mark: str, num_operations: int) -> int:
-    """In a process of its own that ends, without any clean-up, before the operation after `num_operations`."""
+    """Write in a separate process that ends, without any clean-up, before the operation after `num_operations`."""
     child = os.fork()
     if child == 0:
         done = 0

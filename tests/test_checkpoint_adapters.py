@@ -18,7 +18,7 @@ from floe.learner.adapter.export import export_blob
 
 
 class Store:
-    """As `placement.put_blob`: the reference travels in a list."""
+    """A store like `placement.put_blob`: the reference travels in a list."""
 
     def __init__(self) -> None:
         self.blobs: list[np.ndarray] = []

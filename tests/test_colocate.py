@@ -1,4 +1,4 @@
-"""Which placement a run takes: from the memory plan, and never by hand where a GPU is shared."""
+"""The placement that a run takes: from the memory plan, and never by hand where a GPU is shared."""
 
 import re
 from functools import partial

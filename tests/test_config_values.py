@@ -1,4 +1,4 @@
-"""What a value of the configuration means: numbers, paths, lists, anchors, and every odd value of every field."""
+"""Values of the configuration: numbers, paths, lists, anchors, and every odd value of every field."""
 
 import os
 from pathlib import Path

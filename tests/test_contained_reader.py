@@ -104,7 +104,7 @@ def test_a_group_with_a_costly_candidate_is_scored(folder, design):
     masked = ScoreRequest(question_id="q", database_id="shop", gold_sql=(WITHOUT_ON,), candidates=candidates[::2])
     with closing(Scorer(folder, section)) as scorer:
         scores = scorer.score(masked)
-    if design["design"] == "graph_reward":  # the other runs the gold, which gives an answer of its own
+    if design["design"] == "graph_reward":  # the other runs the gold, which gives a different answer
         assert [score.outcome for score in scores] == [Outcome.GOLD_FAILED] * 2
 
 

@@ -107,7 +107,7 @@ def test_every_check_of_the_machine_has_its_own_name():
     assert len(set(names)) == len(names) >= 11
 
 
-# On a real Ray
+# Checks on a real Ray
 
 
 @pytest.fixture(scope="module")

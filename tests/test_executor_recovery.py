@@ -178,7 +178,7 @@ def test_many_temporary_files_count_together(folder: Path, make_scorer: MakeScor
 
 
 def sorted_without_temporary_files(databases_dir: Path) -> list[str]:
-    """In a process of its own, which can't write a byte to any file."""
+    """Sort in a separate process, which can't write a byte to any file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     executor = Executor(ExecutorSettings.from_section(databases_dir, RewardSection(time_limit_s=20.0)))
     numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r LIMIT 100000)"

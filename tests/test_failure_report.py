@@ -24,7 +24,7 @@ class Training:
 
 
 def screen_of(run_dir, error: BaseException) -> list[str]:
-    """What a run that ends with the error shows."""
+    """Return the screen of a run that ends with the error."""
     with pytest.raises(type(error)) as raised, run_watch(run_dir, 20, Training()):
         raise error
     return first_screen(raised.value).splitlines()

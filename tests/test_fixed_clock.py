@@ -1,4 +1,4 @@
-"""One instant for SQL: what asks for the time gets it, all else stays SQLite's own, and databases with dates work."""
+"""One instant for SQL: calls that ask for the time get it, all others stay SQLite's, and databases with dates work."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_view_that_asks_gets_the_clocks(tmp_path):
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_local_times_are_sqlites(zone, monkeypatch):
-    """Beside the machine's clock at the same instant, whatever this SQLite makes of 'utc' after 'now'."""
+    """Compare with the machine's clock at the same instant, whatever this SQLite makes of 'utc' after 'now'."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:

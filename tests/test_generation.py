@@ -17,7 +17,7 @@ from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, names_of, names_
 
 
 class Delayed(FakeCluster):
-    """Counterparts that take their time, by a random stream of their own; notes who computes beside whom."""
+    """Counterparts that take random times from a seed; records which of them compute at the same time."""
 
     def __init__(self, seed: int, most_s: float = 0.01, **arguments) -> None:
         super().__init__(**arguments)
@@ -80,7 +80,7 @@ def test_no_group_is_older_than_the_bound_when_it_is_consumed_whatever_the_delay
 
 
 def settled(collected: list[int], num_expected: int) -> list[int]:
-    """What is there once so many are, and a little later."""
+    """Return what is there once so many are, and a little later."""
     deadline_s = time.monotonic() + 300
     while len(collected) < num_expected and time.monotonic() < deadline_s:
         time.sleep(0.01)

@@ -42,12 +42,12 @@ QUERIES = (GOLD, STEPPED, NEAR, FAR)
 
 
 def distance_by_size(pairs: Sequence[tuple[OperatorGraph, OperatorGraph]]) -> list[float]:
-    """0 for the same graph, 0.25 for as many nodes, else 4."""
+    """Return 0 for the same graph, 0.25 for as many nodes, otherwise 4."""
     return [0.0 if a == b else 0.25 if len(a.nodes) == len(b.nodes) else 4.0 for a, b in pairs]
 
 
 def reading(databases: Path):
-    """As the reader's child reads, in this process."""
+    """Read as the reader's child does, in this process."""
     schemas = SchemaReader(databases)
 
     def read(database_id: str, texts):

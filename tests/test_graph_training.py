@@ -138,7 +138,7 @@ def test_pairs_hold_what_execution_says(databases: Path, pairs: list[Pair], tmp_
 
 @pytest.fixture
 def one_thread():
-    """Several would wait for each other longer than they compute, where other tests run beside."""
+    """Use one thread: several would wait for each other longer than they compute while other tests run."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -193,7 +193,7 @@ def test_training_improves_the_auc_on_an_unseen_database(pairs: list[Pair], one_
 def test_losses_by_hand() -> None:
     found = torch.tensor([0.2, 1.0, 1.0, 1.7])
     is_equal = torch.tensor([1.0, 1.0, 0.0, 0.0])
-    # 0 within the margin of 1/2 around 1, else how far inside it is.
+    # The loss is 0 within the margin of 1/2 around 1, otherwise how far inside it is.
     assert margin_loss(found, is_equal).item() == pytest.approx((0 + 0.5 + 0.5 + 0) / 4)
     assert supervised_loss(torch.tensor([0.5]), torch.tensor([1.0])).item() == pytest.approx(np.log(2))
 
@@ -229,7 +229,7 @@ def test_the_report_compares_on_the_same_pairs(pairs: list[Pair]) -> None:
 
 def test_similarities_by_hand() -> None:
     assert ngram_similarity("SELECT a FROM t", "select A from t") == 1.0
-    # Of 4 + 3 + 2 + 1 n-grams those without the second token are the same: 3 + 1 + 0 + 0.
+    # Ten n-grams (4 + 3 + 2 + 1), of which those without the second token are the same: 3 + 1 + 0 + 0.
     assert ngram_similarity("SELECT a FROM t", "SELECT b FROM t") == pytest.approx(4 / 16)
     assert edit_similarity("SELECT a FROM t", "SELECT a FROM t") == 1.0
     assert 0 < edit_similarity("SELECT a FROM t", "SELECT b FROM t") < 1

@@ -1,4 +1,4 @@
-"""Whom a child's death is blamed on, by a process that stands for one; and that running always comes to an end."""
+"""Blame for a child's death, by a process that stands for one; and running always ends."""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorers(folder: Path) -> Iterator[dict[bool, Scorer]]:
-    """By whether a time-out may be the end: what another limit ends has the time for it on a slow machine too."""
+    """Return scorers by whether a time-out may be the end: what another limit ends has enough time on a slow machine
+    too.
+    """
     found = {True: Scorer(folder, SETTINGS), False: Scorer(folder, PATIENT)}
     yield found
     for scorer in found.values():
@@ -60,7 +62,7 @@ def test_contained(
     before = path.read_bytes()
     files = sorted(folder.rglob("*"))
     outside = [each.exists() for each in FILES_OUTSIDE]
-    # A comment of its own keeps a known verdict from answering for the pairs around.
+    # A unique comment keeps a known verdict from answering for the pairs around it.
     gold, same = (f"{sql} -- {case['id']}" for sql in GOOD_PAIRS)
     request = ScoreRequest(
         question_id=case["id"],
@@ -74,7 +76,8 @@ def test_contained(
     assert hostile.outcome in expected, hostile
     assert hostile.reward == (0.1 if case["expect"] == "ok" else 0.0)
     assert first.outcome is last.outcome is Outcome.MATCH
-    # Of CPU time, which other programs do not stretch: the limit, and the grace after which the process is ended.
+    # Seconds of CPU time, which other programs do not stretch: the limit, and the grace after which the process is
+    # ended.
     assert not may_time_out or hostile.seconds <= SETTINGS.time_limit_s + HARD_STOP_GRACE_S
     assert path.read_bytes() == before
     assert sorted(folder.rglob("*")) == files

@@ -223,7 +223,7 @@ def test_a_ctrl_c_ends_a_scoring_that_a_candidate_holds_up(tmp_path):
 
 
 def is_running_sql(parent_pid: int) -> bool:
-    """Whether a child of an executor has used half a second of CPU time."""
+    """Return whether a child of an executor has used half a second of CPU time."""
     for process in psutil.Process(parent_pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             is_child = (

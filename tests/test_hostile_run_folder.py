@@ -41,7 +41,7 @@ CONTENTS: dict[str, bytes] = {
 
 
 def written(run_dir: Path) -> bool:
-    """Whether a page came; else it was one sentence of at most a few lines."""
+    """Return whether a page came; otherwise it was one sentence of at most a few lines."""
     assert last_step(run_dir / "metrics.jsonl") >= 0
     found_status(run_dir)
     try:

@@ -63,7 +63,7 @@ def test_mask_sequence_needs_the_sequences():
 
 
 def test_the_mean_of_the_ratio_under_the_engine_is_one():
-    """Over all sequences of two tokens, weighted by the engine's probabilities: the whole ratio is unbiased."""
+    """Average over all sequences of two tokens by the engine's probabilities: the whole ratio is unbiased."""
     learner = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     engine = torch.tensor([0.45, 0.33, 0.22], dtype=torch.float64)
     first, second = torch.cartesian_prod(torch.arange(3), torch.arange(3)).T

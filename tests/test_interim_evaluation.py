@@ -131,7 +131,7 @@ def test_every_so_many_steps_the_version_just_published_is_evaluated_and_recorde
     assert [record.get("eval_greedy") for record in records] == [None, 0.75, None, 1.0, None, 1.0]
     assert [record["eval_is_best"] for record in records if "eval_is_best" in record] == [True, True, False]
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
-    # Before the first step, for each step's record, and after each evaluation, whose scores are no step's.
+    # Once before the first step, for each step's record, and after each evaluation, whose scores are no step's.
     assert cluster.num_metrics_taken == 1 + NUM_STEPS + len(cluster.evaluated)
 
 

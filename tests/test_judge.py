@@ -213,7 +213,7 @@ def test_a_judge_that_is_down_masks_the_whole_group(databases: Path, answer: tup
         scores = scores_of(databases, section_of(url), RIGHT, WRONG)
         assert [score.outcome for score in scores] == [Outcome.INFRASTRUCTURE] * 2
         assert all(score.reward is None and url in score.message for score in scores)
-        # Where nothing is to be graded, nobody is asked.
+        # Nobody is asked where nothing is to be graded.
         assert scores_of(databases, section_of(url), RIGHT)[0].reward == 8.0
 
 

@@ -31,7 +31,7 @@ def put(folder: Path, files: dict[str, Any]) -> Path:
 
 
 def read(folder: Path, name: str | None = None) -> dict[str, tuple[str, Path, FoundQuestions]]:
-    """By questions file: split, databases folder and what it holds."""
+    """Return by questions file: split, databases folder and what it holds."""
     layout = next((one for one in LAYOUTS if one.name == name), None)
     found, files = find_files(folder, None, layout)
     return {

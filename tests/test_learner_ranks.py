@@ -75,7 +75,7 @@ ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
 
 
 def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[ScoredGroup], folder: Path) -> list:
-    """In a process of its own: two steps; leaves AdamW's first moments, which mix their gradients, in `folder`."""
+    """Make two steps in a separate process; leave AdamW's first moments, which mix their gradients, in `folder`."""
     from floe.learner.grpo_learner import GrpoLearner
 
     learner = GrpoLearner(config, model_dir, None, lambda blob: blob, rank)

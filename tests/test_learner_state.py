@@ -108,7 +108,7 @@ def adapters_of(policy: torch.nn.Module, name: str) -> dict[str, list]:
 def both_ways(
     rank: LearnerRank, cases: list, model_dir: Path, initial: Path, folder: Path
 ) -> list[tuple[Steps, Steps, str]]:
-    """In a process of its own: each case undisturbed and continued; and how the first case's state fares in others."""
+    """Run in a separate process each case undisturbed and continued; also load the first case's state in others."""
     import cpuinfo
 
     from floe.learner.grpo_learner import GrpoLearner

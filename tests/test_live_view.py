@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: the view by itself, drawn by Rich, and on a real pseudo-terminal."""
+"""The terminal's view of a run: alone, drawn by Rich, and on a real pseudo-terminal."""
 
 import io
 import math

@@ -11,7 +11,7 @@ NUM_IN, NUM_OUT = 8, 5
 
 
 class Layer(torch.nn.Module):
-    """As vLLM leaves a linear layer on CPU; it notes the rows that its kernel is asked for."""
+    """A linear layer as vLLM leaves it on CPU; it records the rows that its kernel is asked for."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ def test_a_model_that_is_not_written_down_is_not_known_here():
 
 
 def test_figures_that_are_often_given_wrongly():
-    """Of Qwen2.5-Coder-3B: each has been stated elsewhere with twice or half the value, or left out."""
+    """Check Qwen2.5-Coder-3B's values: each has been stated elsewhere with twice or half the value, or left out."""
     rank_16 = SHAPE_3B.num_adapter_parameters(16, SEVEN_PROJECTIONS)
     assert SHAPE_3B.num_parameters - SHAPE_3B.num_embedding_parameters == 2_774_773_760
     assert SHAPE_3B.weight_bytes("bfloat16") == 6_171_877_376  # not 12 GB: that is float32

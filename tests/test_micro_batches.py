@@ -26,7 +26,7 @@ Outcome = tuple[list[float], torch.Tensor]  # the norms of the gradients before 
 
 
 class PlainAdamW:
-    """What DeepSpeedEngine does for one rank, by PyTorch alone: float32 weights, gradients added up in float32."""
+    """DeepSpeedEngine's work for one rank, by PyTorch alone: float32 weights, gradients added up in float32."""
 
     rank_index, num_ranks = 0, 1
 
@@ -62,7 +62,7 @@ class PlainAdamW:
 
 
 def outcomes(model_dir: Path) -> dict[object, Outcome]:
-    """In a process of its own: each case's, and plain AdamW's in each precision."""
+    """Return, from a separate process, each case's outcome, and plain AdamW's in each precision."""
     from floe.learner import grpo_learner
 
     engine = grpo_learner.DeepSpeedEngine

@@ -1,4 +1,4 @@
-"""Each environment has a folder of its own for what PyTorch compiles."""
+"""Each environment has its own folder for what PyTorch compiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over-long completions: the penalty by hand, and what becomes of rewards, advantages and weights."""
+"""Over-long completions: the penalty by hand, and the effect on rewards, advantages and weights."""
 
 from dataclasses import replace
 

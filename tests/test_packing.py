@@ -117,7 +117,7 @@ def random_group(source: random.Random, num_branches: int) -> PrefixGroup:
 
 
 def plain_logprobs(model: torch.nn.Module, groups: list[PrefixGroup], temperature: float) -> torch.Tensor:
-    """[S] of every branch as a sequence of its own, in the order of the packs."""
+    """Return [S] of every branch as a separate sequence, in the order of the packs."""
     found = []
     for group in groups:
         for branch in group.branches:

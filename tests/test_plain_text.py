@@ -78,7 +78,7 @@ def rendered(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 
 def assert_no_control(tokenizer: Any, text: str) -> None:
-    """As many control tokens as around a harmless text, and all of the text is there."""
+    """Assert as many control tokens as around a harmless text, and that all of the text is there."""
     control = {number for number, one in tokenizer.added_tokens_decoder.items() if one.content.strip()}
     harmless = [one for one in rendered(tokenizer, "x") if one in control]
     ids = rendered(tokenizer, text)

@@ -99,7 +99,7 @@ def test_without_a_master_of_bfloat16_weights_the_learner_takes_float32(monkeypa
 
 
 def test_this_machine_is_measured_at_the_models_shapes():
-    """Without a limit on the time that a slow machine would break; `floe doctor` shows how long it takes."""
+    """Measure without a time limit, which a slow machine would break; `floe doctor` shows how long it takes."""
     found = measure_cpu(published_shape(SMOLLM2), num_threads=2)
     assert set(found.rates) == {"bfloat16", "float32"}
     assert all(one.learner_flop_per_s > 0 and one.engine_flop_per_s > 0 for one in found.rates.values())

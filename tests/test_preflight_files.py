@@ -28,7 +28,7 @@ CONFIG = RunConfig()
 
 
 def is_fault(finding: Finding, *parts: str) -> bool:
-    """With all that its line must say."""
+    """Check for a fault whose line says all that it must."""
     assert all(part in finding.sentence for part in parts), finding
     assert finding.remedy
     return finding.level is Level.FAULT

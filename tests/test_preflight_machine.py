@@ -33,7 +33,7 @@ WITH_AVX512 = frozenset({"avx2", "avx512f", "avx512_bf16"})
 
 
 def is_fault(finding: Finding, *parts: str) -> bool:
-    """With all that its line must say."""
+    """Check for a fault whose line says all that it must."""
     assert all(part in finding.sentence for part in parts), finding
     assert finding.remedy
     return finding.level is Level.FAULT
@@ -119,7 +119,7 @@ def test_engine_missing_or_twice():
 @pytest.mark.parametrize(
     ("torch", "torchvision", "asks_for", "is_sound"),
     [
-        ("2.13.0+cpu", "0.29.1", "2.13.0", False),  # the registry's build beside a torch for the CPU
+        ("2.13.0+cpu", "0.29.1", "2.13.0", False),  # the registry's build next to a torch for the CPU
         ("2.13.0+cpu", "0.28.0+cpu", "2.12.0", False),  # of another release
         ("2.13.0+cpu", "0.29.0+cpu", "2.13.0", True),
         ("2.13.0", "0.29.0", "2.13.0", True),  # both for CUDA
@@ -449,7 +449,7 @@ def test_reading_without_a_driver(monkeypatch):
     assert "nvidia-ml-py" in read_gpus().fault
 
 
-# What becomes of findings
+# Use of findings
 
 
 def test_a_check_that_raises_is_a_fault_that_names_it_and_has_its_trace(tmp_path):

@@ -1,4 +1,4 @@
-"""How many prompts were trimmed or refused, as `floe train`, `floe prepare` and `floe prompt --summary` say it."""
+"""Numbers of prompts trimmed or refused, as `floe train`, `floe prepare` and `floe prompt --summary` say it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prompt ends with: each kind of chat template with each style, twelve in all."""
+"""The end of a prompt: each kind of chat template with each style, twelve in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model is asked: the words themselves, what is retrieved, what goes when there is no room."""
+"""The text that the model is asked: the words themselves, what is retrieved, what goes when there is no room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an update's packs are dealt out to ranks."""
+"""Distribution of an update's packs to ranks."""
 
 import pytest
 from hypothesis import given

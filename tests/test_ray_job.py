@@ -104,7 +104,7 @@ def end_group(process: subprocess.Popen) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether the dashboard is up; asked without Ray's token it answers 401."""
+    """Return whether the dashboard is up; asked without Ray's token it answers 401."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return response.status == 200

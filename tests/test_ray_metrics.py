@@ -71,7 +71,7 @@ class Kept:
 
 @pytest.fixture
 def values(tmp_path):
-    """Of a whole record, as the sinks get it."""
+    """Return the values of a whole record, as the sinks get it."""
     sink = Kept()
     with MetricsLog(tmp_path, [sink]) as log:
         log.write(RECORD, RewardMeter().take([]), EVALUATED, MEMORY, GPUS)

@@ -213,7 +213,7 @@ def counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 def test_under_the_plain_sum_only_an_erring_judge_lets_a_wrong_query_win(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_data: Path
 ) -> None:
-    """On Spider's golds and their variants; 3 + 1 against 1 + 2 x error + 2: nothing up to an error of one half."""
+    """Use Spider's golds and their variants; 3 + 1 against 1 + 2 x error + 2: nothing up to an error of one half."""
     spider = shared_data / "spider"
     files = [f"data.questions={spider / 'dev.json'}", f"data.databases={spider / 'databases'}"]
     rows = counted(capsys, monkeypatch, "data.source=files", *files)

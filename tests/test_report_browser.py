@@ -36,7 +36,7 @@ def page(tmp_path_factory) -> str:
 @pytest.fixture
 def opened(chrome, page):
     """Anew for each test, at the usual width."""
-    chrome.get("about:blank")  # else what the test before typed may come back
+    chrome.get("about:blank")  # otherwise what the test before typed may come back
     set_width(chrome, 1280)
     new_console_lines(chrome)
     new_requests(chrome)

@@ -1,4 +1,4 @@
-"""What floe makes of folders that public reports of people who prepare data describe, a row for each file."""
+"""Folders from public reports of people who prepare data, and what floe makes of them, a row for each file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.reported_preparation import FOLDER, TOKENIZER, rows
 
-# How the row begins, and words that it holds.
+# The row's beginning, and words that it holds.
 EXPECTED = {
     "bird-both-files-count-from-0/.": ("read: 6 kept", []),
     "bird-dev-of-2025/.": ("read: 7 kept", []),

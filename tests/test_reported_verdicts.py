@@ -1,6 +1,6 @@
 """Cases from public bug reports of others who judge SQL by running it, each with the outcome that is right.
 
-The cases lie beside the repository; `test_scorer.py`, `test_extraction.py` and others hold own ones of each kind.
+The cases lie next to the repository; `test_scorer.py`, `test_extraction.py` and others hold more of each kind.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def test_the_profile_is_of_the_main_database_and_the_verdict_of_the_whole_suite(
     assert [score.profile.is_spider_match for score in scores] == [True, True]
 
 
-# Which of them the published evaluators judge otherwise is known: see docs/evaluation.md.
+# The cases that the published evaluators judge otherwise are known: see docs/evaluation.md.
 DEVIATING = {"utf8_bad", "utf8_lossy", "now", "random"}
 
 

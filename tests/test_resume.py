@@ -32,13 +32,13 @@ if os.environ.get("FLOE_SOAK"):
 DYING = ("executor child", "reward worker", "rollout actor")
 if os.environ.get("FLOE_SOAK"):
     DYING = (*DYING, "learner")  # in CI it dies with its node
-# What a scheduler sends: the step ends within the limit, or is left. `make soak` has more phases.
+# Signals of a scheduler: the step ends within the limit, or is left. `make soak` has more phases.
 TERMINATIONS = (("starting:0", 600.0), ("generating:2", 600.0), ("learning:3", 0.01), ("checkpoint:4", 600.0))
 if os.environ.get("FLOE_SOAK"):
     TERMINATIONS = tuple((kill, (600.0, 0.01)[number % 2]) for number, kill in enumerate(KILLS))
 NUM_STEPS = max(5, len(KILLS) + 1)
 LIMIT_S = 1800  # of a run, on a machine that is slow and busy: what hangs is ended, nothing is measured
-# Both precisions are fixed: decided by a measurement, those of two runs on a busy machine may differ.
+# The two precisions are fixed: decided by a measurement, those of two runs on a busy machine may differ.
 OPTIONS = (
     "cluster.address=local", "evaluation.enabled=false", f"run.num_steps={NUM_STEPS}", "model.dtype=float32",
     "rollout.dtype=float32",

@@ -1,4 +1,4 @@
-"""What may change on a resume: every key of the schema is classified, and those that matter are refused by name."""
+"""Keys that may change on a resume: every key of the schema is classified, those that matter are refused by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floe.configs.schema import RunConfig
 
 
 def saved(*overrides: str) -> dict:
-    """As it comes out of a checkpoint."""
+    """Return the values as they come out of a checkpoint."""
     return json.loads(json.dumps(load_config(None, overrides).model_dump(mode="json")))
 
 

@@ -1,4 +1,4 @@
-"""A seeded fuzz of extraction, parsers, designs and executor: nothing that a model can write is anyone else's fault."""
+"""A seeded fuzz of extraction, parsers, designs and executor: a model's text can only cause faults of its own."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LIMIT_IN_SLOW = 2.5  # the limit in the CPU time of SLOW here, alone: of wall ti
 
 @dataclass(frozen=True)
 class Load:
-    """How many pairs of each kind: answered at once, near the limit, over it, and with a fault."""
+    """Numbers of pairs of each kind: answered at once, near the limit, over it, and with a fault."""
 
     num_quick: int
     num_slow: int

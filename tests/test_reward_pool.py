@@ -138,7 +138,7 @@ def test_one_score_per_candidate_under_random_kills(pool: RewardPool, num_candid
 
 
 def random_group(rng: random.Random, name: str) -> tuple[str, ...]:
-    """A comment of its own keeps a known verdict from answering for a statement."""
+    """Make a group; a unique comment keeps a known verdict from answering for a statement."""
     return tuple(f"{rng.choice(list(EXPECTED))} -- {name} {number}" for number in range(rng.randint(1, 64)))
 
 

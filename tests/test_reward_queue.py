@@ -15,7 +15,7 @@ def job(name: str) -> Job:
 
 
 def filled(num_workers: int, num_jobs: int, group_s: float | None = None) -> GroupQueue:
-    """With `group_s`, after many groups that took so long."""
+    """Return a queue, with `group_s` after many groups that took so long."""
     queue = GroupQueue(num_workers)
     for number in range(num_jobs):
         queue.put(job(str(number)), 60)

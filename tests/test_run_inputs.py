@@ -1,4 +1,4 @@
-"""What a run is made of is known by its content: others are refused, and the same in another place is taken."""
+"""Inputs of a run are known by their content: others are refused, and the same in another place is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on a run's page: its numbers, which groups are shown, and that no text of the run becomes markup."""
+"""The contents of a run's page: its numbers, the groups shown, and that no text of the run becomes markup."""
 
 from __future__ import annotations
 

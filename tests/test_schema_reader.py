@@ -1,4 +1,4 @@
-"""What the schema reader finds in real files."""
+"""Reading of real files by the schema reader."""
 
 from __future__ import annotations
 

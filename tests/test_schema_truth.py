@@ -1,4 +1,4 @@
-"""What prompts show of a schema is what SQLite says of it, and SQL that SQLite takes."""
+"""Schemas in prompts agree with SQLite's own description, and are SQL that SQLite accepts."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_the_graph_distance_needs_its_network(files, network_dir, tmp_path):
 
 @pytest.fixture
 def network_dir(tmp_path: Path) -> Path:
-    """Of random weights: equal graphs are at distance 0 whatever they are."""
+    """Return a network of random weights: equal graphs are at distance 0 whatever they are."""
     vocabulary = Vocabulary.of([build(GOLD, schema_of({"emp": {"id": "", "name": "", "dept": ""}})).graph])
     shape = NetworkShape(num_kinds=len(vocabulary.kinds) + 1, num_roles=len(vocabulary.roles) + 1, dim=16, num_layers=1)
     folder = tmp_path / "network"

@@ -1,4 +1,4 @@
-"""What the scorer does with empty golds, changeable golds, verdicts that it knows, and suites of databases."""
+"""The scorer's handling of empty golds, changeable golds, verdicts that it knows, and suites of databases."""
 
 from __future__ import annotations
 

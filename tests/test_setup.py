@@ -55,7 +55,7 @@ TEXT_TOOLS = {name: f'{shutil.which(name)} "$@"' for name in ("cut", "sort", "he
 
 
 def refusal(tmp_path, **programs: str) -> str:
-    """What the set-up says where nothing is installed but bash and `programs`, given as shell scripts."""
+    """Return the set-up's message where nothing is installed but bash and `programs`, given as shell scripts."""
     for name in ("bash", "dirname"):
         (tmp_path / name).symlink_to(shutil.which(name))
     for name, script in {"uname": "case $1 in -s) echo Linux;; *) echo x86_64;; esac", **programs}.items():

@@ -24,7 +24,7 @@ def single():
 
 @pytest.fixture(scope="module")
 def layer():
-    """Of a packed projection: x [tokens, in]; of two adapters A [slots, 1, rank, in] and B [slots, 1, out, rank]."""
+    """Make a packed projection: x [tokens, in]; of two adapters A [slots, 1, rank, in] and B [slots, 1, out, rank]."""
     generator = torch.Generator().manual_seed(5)
 
     def normal(*shape: int) -> torch.Tensor:

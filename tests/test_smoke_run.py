@@ -1,4 +1,4 @@
-"""What a whole run leaves behind, checked on the smoke configuration with every real part."""
+"""Results of a whole run, checked on the smoke configuration with every real part."""
 
 import json
 import sqlite3
@@ -27,7 +27,7 @@ REQUIRED_METRICS = {
 
 
 def write_spider_layout(folder: Path, demo: Path) -> Path:
-    """The demo's held-back questions as a benchmark's folder: `dev.json` beside `database/`."""
+    """Write the demo's held-back questions as a benchmark's folder: `dev.json` next to `database/`."""
     folder.mkdir()
     questions = json.loads((demo / "tune.json").read_text())
     (folder / "dev.json").write_text(

@@ -9,7 +9,7 @@ import pytest
 
 from floe.cluster.evaluation.sql_hardness import UNKNOWN, spider_hardness
 
-# What the release's own evaluator counts over dev.json.
+# Counts of the release's own evaluator over dev.json.
 LEVELS_OF_DEV = {"easy": 248, "medium": 446, "hard": 174, "extra": 166}
 
 

@@ -1,4 +1,4 @@
-"""What a step's report says of the run's health: nothing, a warning, or its end."""
+"""A step's report on the run's health: nothing, a warning, or its end."""
 
 from __future__ import annotations
 

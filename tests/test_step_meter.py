@@ -1,4 +1,4 @@
-"""What a step reports of its micro-batches, and whom it names when a loss is not finite."""
+"""A step's report on its micro-batches, and the questions it names when a loss is not finite."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ SETTINGS = {"clip_low": 0.2, "clip_high": 0.28, "importance_cap": 2.0}
 
 
 def pack_of(engine_logprobs: list[tuple[float, ...]], names: list[str] | None = None) -> Pack:
-    """One branch per tuple, each of its own group; advantage and weight 1."""
+    """Make one branch per tuple, each of its own group; advantage and weight 1."""
     groups = [
         PrefixGroup(
             prefix_ids=(1,),

@@ -62,7 +62,7 @@ def test_a_verdict_means_the_same_on_every_machine():
 
 
 class FakeRay:
-    """Answers that come by a clock of its own, and no processes."""
+    """Answers that arrive by a fake clock, without processes."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

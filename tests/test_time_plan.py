@@ -1,4 +1,4 @@
-"""The plan of a run's time: its token counts, its seconds beside those of runs that were seen, its sentences."""
+"""The plan of a run's time: its token counts, its seconds against those of real runs, its sentences."""
 
 from __future__ import annotations
 

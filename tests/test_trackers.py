@@ -211,8 +211,11 @@ def wandb_records(path: Path) -> list:
 
 
 def stored_records(data: bytes) -> list[bytes]:
-    """Of LevelDB's log format (its doc/log_format.md): pieces in blocks of 32 KiB, each behind its checksum (4 bytes),
-    length (2) and kind (1: whole, 2 to 4: first, middle, last). W&B's own 7 bytes come first."""
+    """Read LevelDB's log format (its doc/log_format.md) after W&B's own 7 bytes.
+
+    Pieces lie in blocks of 32 KiB, each behind its checksum (4 bytes), length (2) and kind (1: whole, 2 to 4: first,
+    middle, last).
+    """
     found, place, begun = [], 7, b""
     while place + 7 <= len(data):
         left = 32768 - place % 32768

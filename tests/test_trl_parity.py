@@ -68,7 +68,7 @@ def trl_loss(trainer, batch, *, loss_type: str, level: str, kl: float, corrected
             "advantages": batch["advantage"],
             "old_per_token_logps": batch["old"],
             "ref_per_token_logps": batch["reference"],
-            # As trl's generation gives it in the mode `token_truncate`.
+            # Values as trl's generation gives them in the mode `token_truncate`.
             "importance_sampling_ratio": (batch["old"] - batch["engine"]).exp().clamp(max=CAP),
             "num_items_in_batch": batch["mask"].sum(),
         },

@@ -169,7 +169,7 @@ def test_queries_are_the_distinct_ngrams_and_the_whole(tokens):
 
 
 def test_the_search_finds_what_the_librarys_own_finds():
-    """Of one with many equal scores, and of queries with a word twice and with one that no value has."""
+    """Compare on one with many equal scores, and on queries with a word twice and with one that no value has."""
     values = [f"{first} {second}" for first in ("york", "hull", "bath", "ely") for second in ("port", "gate", "hull")]
     words = bm25s.tokenize([*values, "york york port", "gate"], stopwords=None, show_progress=False)
     bm25 = bm25s.BM25()

@@ -49,7 +49,7 @@ def same_first_token(found: list[WarmStartExample]) -> list[WarmStartExample]:
 
 
 def train(model_dir: Path, folder: Path, num_reports: int | None, num_steps: int | None) -> None:
-    """In a process of its own. Ends it abruptly after so many reports or optimiser steps."""
+    """Train in a separate process. End it abruptly after so many reports or optimiser steps."""
     from floe.learner.supervised import SupervisedLearner
 
     learner = SupervisedLearner(CONFIG, model_dir)

@@ -26,7 +26,7 @@ def save_tiny_llama(folder: Path, **options) -> Path:
 
 
 def save_word_tokenizer(folder: Path, num_words: int) -> None:
-    """Of the words w0 (unknown), w1 (end and padding), w2 and so on."""
+    """Save a tokenizer of the words w0 (unknown), w1 (end and padding), w2 and so on."""
     words = {f"w{number}": number for number in range(num_words)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w1", pad_token="w1").save_pretrained(folder)

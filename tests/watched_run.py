@@ -51,6 +51,6 @@ def train(end: str, run_dir: Path) -> None:
 if __name__ == "__main__":
     from floe.cluster import cli
 
-    # As `floe train` ends: its exit codes, and the first screen of a failure.
+    # End as `floe train` does: its exit codes, and the first screen of a failure.
     cli.app = lambda prog_name: train(sys.argv[1], Path(sys.argv[2]))
     cli.main()

@@ -1,8 +1,4 @@
-"""Forks floe's processes from one that has imported the libraries: each would else take seconds to import them again.
-
-Started once for a whole test run, it holds no thread and no engine. A client (tests/preloaded/client.py) asks it for a
-process with given arguments, environment, folder, cores and streams; the process ends with its client.
-"""
+"""Forks floe's processes from one that has imported the libraries, which saves each the seconds of importing them."""
 
 from __future__ import annotations
 
