@@ -52,7 +52,7 @@ def new_console_lines(chrome: Chrome) -> list[str]:
 
 
 def new_requests(chrome: Chrome) -> set[str]:
-    """The addresses asked for since the last call; what the page holds itself (`data:`, `blob:`) is none."""
+    """Return the addresses asked for since the last call, without those in the page itself (`data:`, `blob:`)."""
     messages = [json.loads(line["message"])["message"] for line in chrome.get_log("performance")]
     asked = {one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"}
     return {url for url in asked if not url.startswith(("data:", "blob:"))}

@@ -15,7 +15,10 @@ SECRET = "a-token-that-nobody-may-write"
 def floe(
     *arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S, is_preloaded: bool = True
 ) -> subprocess.CompletedProcess:
-    """Run the command line in a separate process, in another folder than the repository."""
+    """Run the command line in a separate process, in another folder than the repository.
+
+    A process that is not preloaded imports everything itself, as a user's does, and so do its actors.
+    """
     python = preloaded_python() if is_preloaded else sys.executable
     environment = {**os.environ, "FLOE_HOME": str(home), "HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET}
     environment.pop("RAY_ADDRESS", None)

@@ -26,7 +26,7 @@ from tests.ray_processes import descendants
 COSTLY_FIXTURES = {"home", "smoke_run"}
 INSTALLED = installed_builds()
 
-gc.disable()  # until all is collected: what libraries and tests load is no garbage
+gc.disable()  # until all is collected: nothing that libraries and tests load is garbage
 
 # A busy machine makes single examples slow, which says nothing about the code.
 settings.register_profile("floe", deadline=None)
@@ -58,7 +58,10 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_home(tmp_path_factory) -> Path:
-    """Return a home like `home`, for tests that make their own runs: they need not wait for the smoke run's process."""
+    """Return a home like `home`, for tests that make their own runs: they need not wait for the smoke run's process.
+
+    The demo and the tiny model are copied where that process has made them already.
+    """
     folder = home_of_tests(tmp_path_factory)
     made = shared_by_processes(tmp_path_factory)
     if made.is_dir() and not any(folder.iterdir()):
@@ -134,7 +137,7 @@ def shared_data() -> Path:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """One process makes the model and the run, and does all tests that need them; the other files are shared out.
+    """Give all tests that need the model and the run to the process that makes them; share out the other files.
 
     xdist reads the groups before any hook that sees all items.
     """
@@ -150,9 +153,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first, so that both processes end together: what needs a run, then engines, then the rest.
+    """Put the longest first, so that both processes end together: tests that need a run, then engines, then the rest.
 
-    Of the engines' files those come last that can take over what the smoke run makes, of these the long ones first.
+    Of the engines' files, those that can use what the smoke run makes come last, the long ones among them first.
     """
     with_engine = {item.path for item in items if item.get_closest_marker("engine")}
     waiting = {item.path for item in items if "other_home" in getattr(item, "fixturenames", ())}
@@ -180,7 +183,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server for all processes of the test run, which xdist starts after this."""
+    """Start one server for all processes of the test run, which xdist starts after this."""
     if not hasattr(config, "workerinput"):
         # A lane with engines needs it soon; while it loads, the processes of xdist collect the tests.
         has_engines = bool(config.getoption("numprocesses", None)) and "not engine" not in config.option.markexpr
@@ -192,12 +195,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         end_server(Path(RAY_DIR))
     shutil.rmtree(RAY_DIR, ignore_errors=True)
-    gc.unfreeze()  # at the end some libraries look for what they have left over
+    gc.unfreeze()  # at the end some libraries look for what they have left
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_core_each() -> None:
-    """Give each of xdist's processes its own core, also for the processes that it starts."""
+    """Give each of xdist's processes its own core, also for the processes that it starts.
+
+    Where two test on two cores, threads of the one would wait for those of the other.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         cores = sorted(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""All counterparts of the main loop as one fake that remembers what it was asked."""
+"""All counterparts of the main loop as one fake that records its calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def request(name: str, seed: int) -> GroupRequest:
 
 
 def requests_of_step(step: int) -> list[GroupRequest]:
-    """Five questions a step, named after the step; seeds fall, so that order can't come from sorting them."""
+    """Return five questions a step, named after the step; seeds fall, so that order can't come from sorting them."""
     return [request(f"s{step}q{i}", seed=1000 * step - i) for i in range(5)]
 
 
@@ -76,7 +76,7 @@ class InstallFailed(RuntimeError):
 
 
 class FakeCluster:
-    """All four counterparts of the loop; `events` is what they were asked, in order."""
+    """All four counterparts of the loop; `events` are the calls to it, in order."""
 
     num_replaced = 0
 
@@ -91,7 +91,7 @@ class FakeCluster:
         self.recorded: list[tuple[list[str], int, int, int]] = []  # questions, dropped, step, version
         self.timings: list[StepTimings] = []
         self.refill_rounds: list[int] = []
-        self.last_steps: list[int] = []  # that must have a checkpoint
+        self.last_steps: list[int] = []  # versions that must have a checkpoint
         self.score_requests: list[ScoreRequest] = []
         self._arrival = arrival
         self._verdicts = verdicts or {}

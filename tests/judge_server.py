@@ -26,7 +26,7 @@ class JudgeServer:
 
 
 def said(content: object) -> Answer:
-    """A chat completion with this text, or this object as JSON."""
+    """Return a chat completion with this text, or this object as JSON."""
     text = content if isinstance(content, str) else json.dumps(content)
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
     body = {"id": "1", "object": "chat.completion", "created": 1, "model": "judge", "choices": [choice]}
@@ -55,7 +55,7 @@ def judge_server(answer: Callable[[dict], Answer]) -> Iterator[JudgeServer]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Nothing on stderr."""
+            """Write nothing to stderr."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

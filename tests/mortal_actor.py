@@ -16,7 +16,7 @@ from floe.cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest,
 
 
 class Mortal:
-    """Ends its process when it is asked for one group more than it has in it."""
+    """Ends its process at the first group beyond its lifetime."""
 
     def __init__(self, groups_per_life: int) -> None:
         self._num_left = groups_per_life
@@ -46,7 +46,7 @@ class Faulty(Mortal):
 
 
 class Stopping(Mortal):
-    """Stops answering instead of ending: its process stands still, as one that hangs in a driver or a lock."""
+    """Stops answering instead of ending: its process stands still, like one that hangs in a driver or a lock."""
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         num_groups = min(self._num_left, len(requests))
@@ -100,29 +100,29 @@ class Exporter:
         )
 
     def acquire(self) -> None:
-        """Was never away."""
+        """Return nothing: it was never away."""
 
     def release(self) -> None:
-        """Stays."""
+        """Do nothing."""
 
     def export_probe(self, version: int) -> AdapterManifest:
         return self.export_adapter(version)
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> None:
-        """Takes the groups and leaves them."""
+        """Take the groups and ignore them."""
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
         return [0.0] * len(token_ids)
 
 
 class Receiver:
-    """Stands for a rollout actor that takes every adapter; a probe alone changes what it computes."""
+    """Stands for a rollout actor that takes every adapter; only a probe changes what it computes."""
 
     def acquire(self) -> list[AdapterReceipt]:
         return []
 
     def release(self) -> None:
-        """Stays."""
+        """Do nothing."""
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> AdapterReceipt:
         return AdapterReceipt(

@@ -1,4 +1,4 @@
-"""Processes of actors and drivers, whoever is their parent: that of preloaded ones is the server of those."""
+"""Processes of actors and drivers, whoever is their parent: the parent of preloaded ones is their server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Root:
 
 
 def actor_processes(class_name: str) -> list[psutil.Process]:
-    """Return those that are there of the actors of a class, also of actors that Ray calls dead."""
+    """Return the existing processes of the actors of a class, also of actors that Ray calls dead."""
     found: list[psutil.Process] = []
     for actor in state.actors().values():
         if actor["Pid"] and actor["ActorClassName"].rpartition(".")[2] == class_name:

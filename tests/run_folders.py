@@ -1,4 +1,4 @@
-"""Folders as runs leave them, written without a run, for tests of what looks at runs."""
+"""Folders as runs leave them, written without a run, for tests of code that reads them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_metrics(folder: Path, steps: Iterable[int], **changes: Any) -> None:
 
 
 def write_rollouts(folder: Path, rows: Iterable[tuple]) -> None:
-    """Rows of COLUMNS, many of them in little time."""
+    """Write rows of COLUMNS, many of them in little time."""
     path = folder / "rollouts.sqlite"
     RolloutLog(path).close()
     connection = sqlite3.connect(path)
@@ -92,7 +92,7 @@ def group_rows(
     question: str | None = None,
     message: str = "",
 ) -> list[tuple]:
-    """One row a candidate; the question is the one that `run_folder` wrote under the id, unless it is given."""
+    """Return one row for each candidate; the question is the one that `run_folder` wrote under the id, unless given."""
     text = f"How many items, number {question_id[1:]}?" if question is None else question
     return [
         (
@@ -104,7 +104,7 @@ def group_rows(
 
 
 def write_evaluations(folder: Path, before: str, after: str, text: str = "How many items, number {}?") -> None:
-    """Greedy answers to q0, q1, ...: a 1 for each that is right; the before/after table of the same."""
+    """Write greedy answers to q0, q1, ...: a 1 for each that is right; and the before/after table of the same."""
     sides = {"start": before, "trained": after}
     for name, flags in sides.items():
         saved: Evaluation = evaluation(
@@ -128,7 +128,7 @@ def write_evaluations(folder: Path, before: str, after: str, text: str = "How ma
 
 
 def small_run(folder: Path, **changes: Any) -> Path:
-    """A finished run of three steps with two questions each and an evaluation."""
+    """Make a finished run of three steps with two questions each and an evaluation."""
     run_folder(folder, **changes)
     write_status(folder, RunState.FINISHED, 3, 3)
     write_metrics(folder, (1, 2, 3), eval_greedy=0.5, eval_executes=0.75, eval_num_questions=4, eval_is_best=True)
@@ -142,7 +142,7 @@ def small_run(folder: Path, **changes: Any) -> Path:
 
 
 def long_run_rows(num_steps: int, num_groups: int, group_size: int = 16) -> Iterable[tuple]:
-    """Candidates of every kind of group, a third of whose SQL differs, with a completion of 300 characters."""
+    """Return candidates of every kind of group, a third of whose SQL differs, with a completion of 300 characters."""
     outcomes = [outcome.value for outcome in (Outcome.MATCH, Outcome.MISMATCH, Outcome.SYNTAX_ERROR)]
     for step in range(1, num_steps + 1):
         for group in range(num_groups):

@@ -9,5 +9,5 @@ import pytest
 
 
 def sampled(values: Iterable[Any], in_every_lane: Collection[Any]) -> list[Any]:
-    """`values` for `pytest.mark.parametrize`; those that are not `in_every_lane` are marked `long`."""
+    """Return `values` for `pytest.mark.parametrize`; those that are not `in_every_lane` are marked `long`."""
     return [value if value in in_every_lane else pytest.param(value, marks=pytest.mark.long) for value in values]

@@ -26,7 +26,7 @@ INSERT INTO words VALUES ('red fish'), ('blue fish');
 
 
 def make_database(folder: Path, database_id: str = "emp", content: str = "", *, script: str = FIXTURE) -> Path:
-    """`<folder>/<id>/<id>.sqlite`; with `content`, that name instead of the second one."""
+    """Make `<folder>/<id>/<id>.sqlite`; with `content`, that name replaces the second one."""
     path = folder / database_id / f"{content or database_id}.sqlite"
     path.parent.mkdir(exist_ok=True)
     connection = sqlite3.connect(path)

@@ -18,7 +18,7 @@ def archive_sources(folder: Path, name: str) -> tuple[Source, ...]:
 
 
 def make_database(path: Path, extra: Sequence[str] = ()) -> Path:
-    """A table `pet(id, name, age)` of three rows, and what `extra` statements add."""
+    """Make a table `pet(id, name, age)` of three rows, and what `extra` statements add."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE pet (id INTEGER PRIMARY KEY, name TEXT, age INTEGER)")

@@ -30,7 +30,7 @@ OPERATORS = (
     "+", "-", "*", "/", "%", "||", "=", "==", "<>", "<", ">=", "AND", "OR", "IS", "IS NOT", "LIKE", "GLOB", "MATCH",
     "REGEXP", "&", "<<", "->", "->>", "COLLATE NOCASE =", "IS NOT DISTINCT FROM", "NOT LIKE",
 )  # fmt: skip
-# Each made a parser end, hang or escape once.
+# Each of these once made a parser end, hang or fail to catch its error.
 ODDITIES = (
     "SELECT * FROM t UNION SELECT a, d, e FROM u ORDER BY 1",
     "VALUES (4),(5) UNION ALL SELECT a FROM t ORDER BY 1",
@@ -110,7 +110,7 @@ def _select(source: random.Random, depth: int, table: str, columns: tuple[str, .
 
 
 def _expression(source: random.Random, depth: int, columns: tuple[str, ...], *, has_aggregates: bool = True) -> str:
-    """Mostly what the tables have, so that most queries run."""
+    """Return an expression, mostly over what the tables have, so that most queries run."""
 
     def inner() -> str:
         return _expression(source, depth - 1, columns, has_aggregates=False)

@@ -179,7 +179,7 @@ def test_an_ablation_needs_a_budget_of_tokens_and_an_evaluation(tmp_path):
 
 
 def group_of(question_id: str, *queries: str) -> ScoredGroup:
-    """Rewards that say the opposite of what is right."""
+    """Make rewards that say the opposite of what is right."""
     group = scored_group([(Outcome.NOT_EXECUTED, float(i)) for i in range(len(queries))])
     text = f"who {question_id[1:]}?"
     question = replace(group.rollout.question, question_id=question_id, database_id="emp", text=text)
@@ -215,7 +215,7 @@ def test_runs_go_seed_by_seed_and_finished_ones_are_left_alone(base, tmp_path):
 
 
 def test_later_arms_compute_in_the_precision_that_the_first_decided(base, tmp_path):
-    """Measured anew, two runs on a busy machine took unlike precisions, and differed by them."""
+    """Check the precision: measured separately, two runs on a busy machine took unlike ones, and differed by them."""
     path, overrides = base
     runs = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
     assert shared_precision(runs) == []
@@ -223,7 +223,7 @@ def test_later_arms_compute_in_the_precision_that_the_first_decided(base, tmp_pa
     dump_config(with_dtypes(runs[0].config, "float32", "bfloat16"), runs[0].run_dir / "config.yaml")
     assert shared_precision(runs) == ["model.dtype=float32", "rollout.dtype=bfloat16"]
     again = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
-    assert again[0].is_finished  # what the runs before decided makes it no other ablation
+    assert again[0].is_finished  # the decisions of earlier runs make it no other ablation
 
 
 def test_a_folder_of_another_ablation_is_refused(base, tmp_path):

@@ -42,7 +42,7 @@ def slots_of(tensors: dict[str, torch.Tensor], scaling: float) -> dict:
 
 
 def slots_digest(tensors: dict[str, torch.Tensor]) -> str:
-    """The learner's, for a scaling of 2."""
+    """Return the learner's digest, for a scaling of 2."""
     return export_blob(tensors, LoraSection(rank=8, alpha=16), 1, lambda blob: None, "bfloat16").slots_digest
 
 

@@ -1,4 +1,4 @@
-"""The adapter's way into the real engine: what arrives is proved, and what is broken stops at once."""
+"""The adapter's way into the real engine: its arrival is proved, and a fault stops the run at once."""
 
 from dataclasses import replace
 

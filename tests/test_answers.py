@@ -91,7 +91,7 @@ def test_without_greedy_answers_only_the_samples_count():
 def test_records_hold_votes_hardness_and_the_greedy_answers_measures():
     a, b, c = question_records(answered(make_judge()), is_timed=True)
     assert (a.exact_vote_correct, a.soft_vote_correct, a.num_correct, a.num_executes) == (False, False, 1, 3)
-    assert (b.exact_vote_correct, b.soft_vote_correct) == (True, True)  # of a tie the first sample
+    assert (b.exact_vote_correct, b.soft_vote_correct) == (True, True)  # of equal votes the first sample
     assert (c.exact_vote_correct, c.soft_vote_correct) == (False, False)
     assert [one.hardness for one in (a, b, c)] == ["easy", "challenging", "easy"]
     assert [one.greedy.soft_f1 for one in (a, b, c)] == [0.25, 1.0, 0.0]

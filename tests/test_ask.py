@@ -142,5 +142,5 @@ def test_a_question_is_answered_by_the_adapter_and_by_the_merged_model(smoke_run
         if answered["outcome"] == "match":
             with closing(sqlite3.connect(database)) as connection:
                 assert answered["num_rows"] == len(connection.execute(answered["sql"]).fetchall())
-    # Greedy decoding of the same policy, in bfloat16 with one rounding more or less: alike in all but rare ties.
+    # Greedy decoding of the same policy, in bfloat16 with one rounding more or less: alike except for rare ties.
     assert json.loads(by_adapter.stdout)["completion"][:20] == json.loads(by_merged.stdout)["completion"][:20]

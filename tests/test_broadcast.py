@@ -154,7 +154,7 @@ def test_on_the_longest_prompt_each_actor_generates_and_the_learner_follows():
 
 @pytest.mark.parametrize("found", [((-1.0, -9.0), (-3.0,)), ((-1.0, math.nan), (-3.0,))])
 def test_an_engine_that_is_another_only_after_a_long_prompt_stops_the_run(found):
-    """A window that one side leaves out shows beyond it alone: the short canary agrees."""
+    """A window that one side leaves out shows only beyond it: the short canary agrees."""
     sides = Sides(after_long=found)
     broadcast = Broadcast(sides, sides, DeviceTurns(sides, sides), TEXT, LONGEST)
     broadcast.publish(4)

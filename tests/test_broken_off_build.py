@@ -1,4 +1,4 @@
-"""A build of DeepSpeed's operators that was killed: the next one goes on instead of waiting for it for ever."""
+"""A build of DeepSpeed's operators that was killed: the next one continues instead of waiting for it for ever."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Groups of one branch: laid out as one causal span, and to the policy what they were with a branch of their own."""
+"""Groups of one branch: laid out as one causal span, and equal for the policy to a separate branch."""
 
 from dataclasses import replace
 

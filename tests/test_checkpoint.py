@@ -116,7 +116,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkey
     for earlier in before:
         CheckpointStore(tmp_path / "before", 2).write(earlier, fill_with(f"s{earlier}"), state(earlier))
     marks = [f"s{earlier}" for earlier in before] or [None]
-    # While later steps are removed one by one, the newest of those left is picked: whole as well.
+    # While later steps are removed one by one, the newest one left is picked, and it is whole too.
     allowed = {"new", *(marks if before and step < before[-1] else marks[-1:])}
     seen, num_operations, code = set(), 0, KILLED
     while code == KILLED:
@@ -125,7 +125,7 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkey
         store, lines = store_of(run_dir)
         newest = store.newest()
         seen.add(None if newest is None else mark_of(newest.folder))
-        assert not lines  # none that it might pick is damaged
+        assert not lines  # none of those that it might pick is damaged
         store.write(step + 1, fill_with("next"), state(step + 1))
         after = store.newest()
         assert after is not None and mark_of(after.folder) == "next"
@@ -159,7 +159,7 @@ def test_everything_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     assert {path for _, path in events[renamed + 1 :]} == {str(folder.parent), str(tmp_path)}
 
 
-# A full disk, a fault, what dead drivers left
+# A full disk, a fault, remains of dead drivers
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

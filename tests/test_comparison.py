@@ -88,7 +88,7 @@ def test_empty_results_of_different_width() -> None:
 
 
 def seconds_of_a_loop() -> float:
-    """CPU time of a million rounds of nothing here: what a bound on time is a multiple of."""
+    """Return the CPU time of a million empty rounds here, the unit for a bound on time."""
     started_s = time.thread_time()
     for _ in range(1_000_000):
         pass
@@ -96,7 +96,7 @@ def seconds_of_a_loop() -> float:
 
 
 def binary_columns(stream: random.Random, num_distinct: int, num_columns: int, num_rows: int) -> list[Row]:
-    """Rows whose columns all hold as many ones: nothing about a column alone tells it from another."""
+    """Return rows whose columns all hold as many ones: nothing about a column alone tells it from another."""
     distinct = [tuple(stream.sample([0, 1] * (num_rows // 2), num_rows)) for _ in range(num_distinct)]
     chosen = [*distinct, *(stream.choice(distinct) for _ in range(num_columns - num_distinct))]
     return list(zip(*stream.sample(chosen, num_columns), strict=True))
@@ -117,7 +117,7 @@ def test_columns_that_only_their_company_tells_apart_are_found(num_distinct, num
 
 
 def cycles(*lengths: int) -> list[Row]:
-    """A row for each edge of a graph of cycles, a column for each node."""
+    """Return a row for each edge of a graph of cycles, a column for each node."""
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     edges = [(start + i, start + (i + 1) % n) for start, n in zip(starts, lengths, strict=True) for i in range(n)]
     return [tuple(int(node in edge) for node in range(sum(lengths))) for edge in edges]

@@ -1,4 +1,4 @@
-"""YAML plus overrides: what holds, what is refused, and that every refusal is one useful sentence."""
+"""YAML plus overrides: which values are accepted, which are refused, and that every refusal is one useful sentence."""
 
 import pickle
 from pathlib import Path

@@ -42,7 +42,7 @@ def test_every_odd_value_of_every_field_is_taken_as_a_sane_one_or_refused_in_a_s
 
 
 def test_every_number_has_a_bound_at_both_ends():
-    """So that none overflows in a library, on whatever process that is."""
+    """Check bounds, so that no number overflows in a library, on whatever process."""
     unbounded = []
     for key in dotted_keys():
         section, _, field = key.partition(".")
@@ -51,7 +51,7 @@ def test_every_number_has_a_bound_at_both_ends():
             names = {name for one in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(one, name)}
             if not (names & {"ge", "gt"} and names & {"le", "lt"}):
                 unbounded.append(key)
-    assert unbounded == ["lora.rank", "lora.dropout"]  # of a few values each
+    assert unbounded == ["lora.rank", "lora.dropout"]  # lists of a few values each
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_every_number_has_a_bound_at_both_ends():
         ("learner.adam_betas=[1, 2]", "(entry 0) is 1"),
         ("learner.adam_betas=[-0.1, 0.999]", "at least 0"),
         ("learner.adam_betas=[0.9]", "long enough"),
-        ("evaluation.temperature=3", "at most 2"),  # vLLM refuses it, and raises what is below 0.01 in silence
+        ("evaluation.temperature=3", "at most 2"),  # vLLM refuses it, and silently raises what is below 0.01
         ("rollout.temperature=0.001", "at least 0.01"),
         ("rollout.max_num_seqs=4096", "no more at a time than tokens, 2048"),
         ("rollout.max_new_tokens=1024", "nothing for the prompt"),
@@ -206,7 +206,7 @@ def test_a_relative_path_starts_where_it_is_written(tmp_path, monkeypatch):
     assert load_config(None, ["model.path=./new"]).model.path == str(here / "new")
     os.chdir("/")
     dump_config(config, tmp_path / "run" / "config.yaml")
-    assert load_config(tmp_path / "run" / "config.yaml") == config  # from wherever a run goes on
+    assert load_config(tmp_path / "run" / "config.yaml") == config  # from wherever a run continues
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5-0.5B", "embedded:tiny-qwen2"])

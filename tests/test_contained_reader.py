@@ -1,4 +1,4 @@
-"""Reading what models write: costly text, faults of the parser and killed readers are each one text's own."""
+"""Reading what models write: costly text, faults of the parser and killed readers each affect one text alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN = "SELECT a FROM t WHERE b = 'x'"
 WITHOUT_ON = "SELECT t.a FROM t " + "JOIN u " * 26  # sqlglot takes 2^n steps for it
 NESTED_BETWEEN = "SELECT a FROM t WHERE " + "a BETWEEN 1 AND (" * 25 + "2" + ")" * 25
 LONG_NUMBER = f"SELECT 0x{'1' * 3600} FROM t"
-LIMIT_S = 1.5  # of CPU time: some ten times what a slow machine needs for a plain query
+LIMIT_S = 1.5  # seconds of CPU time: some ten times what a slow machine needs for a plain query
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.fake_cluster import (
 
 
 def failed(*numbers: int, outcome: Outcome = Outcome.INFRASTRUCTURE) -> dict[str, tuple[Outcome, ...]]:
-    """No candidate of these questions of step 1 has a verdict."""
+    """Give no candidate of these questions of step 1 a verdict."""
     return {f"s1q{number}": (outcome,) * NUM_CANDIDATES for number in numbers}
 
 

@@ -108,7 +108,8 @@ def test_the_cluster_file_is_taken_by_rays_launcher():
 def test_the_ray_job_has_what_kuberay_requires():
     """Fields without `omitempty` in the Go types of ray.io/v1 are required: github.com/ray-project/kuberay,
     ray-operator/apis/ray/v1/rayjob_types.go (RayJobSpec) and raycluster_types.go (RayClusterSpec, HeadGroupSpec,
-    WorkerGroupSpec). `RAY_JOB` states them, and of the optional fields those that the manifest uses."""
+    WorkerGroupSpec). `RAY_JOB` states them, and the optional fields that the manifest uses.
+    """
     job = read("rayjob.yaml")
     jsonschema.validate(job, RAY_JOB)
     broken = copy.deepcopy(job)

@@ -29,7 +29,7 @@ FINDINGS = (
 
 
 def run_doctor(capsys, monkeypatch, findings: tuple[Finding, ...], *arguments: str) -> tuple[int, str, str]:
-    """The command with these findings in place of the checks."""
+    """Run the command with these findings in place of the checks."""
 
     def examine(_: RunConfig) -> Iterator[Finding]:
         print("a library's chatter")
@@ -183,7 +183,7 @@ def test_resources_that_others_hold_are_a_warning(small_ray):
     assert ray_checks.free_resources(SMALL).level is Level.OK
     holder = ray.remote(SlotReceiver).options(num_cpus=0.75).remote({}, "float32")
     ray.get(holder.ping.remote())
-    deadline_s = time.monotonic() + 300  # the raylet reports what is free now and then
+    deadline_s = time.monotonic() + 300  # the raylet reports what is free only now and then
     while ray_checks.free_resources(SMALL).level is Level.OK and time.monotonic() < deadline_s:
         time.sleep(0.2)
     found = ray_checks.free_resources(SMALL)

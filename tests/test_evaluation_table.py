@@ -11,7 +11,7 @@ from floe.configs.errors import UserError
 
 
 def answers(name: str, ids: str, greedy: str | None, correct: tuple[int, ...], **changes) -> PolicyAnswers:
-    """Policies over one-letter question ids; `greedy` holds a 1 per correct answer."""
+    """Return policies over one-letter question ids; `greedy` holds a 1 per correct answer."""
     flags = None if greedy is None else tuple(flag == "1" for flag in greedy)
     fields = {
         "name": name,

@@ -1,4 +1,4 @@
-"""The executor under kills, stalls and swelling: nothing but the blamed statement is lost."""
+"""The executor under kills, stalls and growing memory: nothing but the blamed statement is lost."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_no_secret_of_the_parent_reaches_a_child(folder: Path, make_scorer: Make
 
 
 def kill_when_busy(scorer: Scorer, number: signal.Signals, num_kills: int) -> threading.Thread:
-    """Signals the executor child in the midst of its work, `num_kills` different ones in turn.
+    """Signal the executor child during its work, `num_kills` different children in turn.
 
-    Its CPU time tells that it is in the midst, on a slow machine too.
+    Its CPU time shows that it is at work, on a slow machine too.
     """
 
     def work() -> None:

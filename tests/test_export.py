@@ -52,7 +52,7 @@ def base(tmp_path) -> Path:
 
 @pytest.fixture
 def run_dir(tmp_path, base) -> Path:
-    """A finished run of three steps, with an adapter of each kind."""
+    """Make a finished run of three steps, with an adapter of each kind."""
     overrides = [
         f"model.path={base}", "lora.rank=8", "lora.alpha=16", "lora.target_modules=[q_proj, down_proj]",
         "run.num_steps=3", "run.name=shop",
@@ -245,7 +245,7 @@ def test_an_unfinished_run_is_exported_too(tmp_path, base):
     write_adapters(folder, base, "latest")
     export_run(folder, adapter=tmp_path / "adapter")
     assert "not known" in (tmp_path / "adapter" / "README.md").read_text()
-    write_evaluations(folder, "01", "11")  # of a run whose status is gone: nothing says that this adapter is the last
+    write_evaluations(folder, "01", "11")  # run whose status is gone: nothing says that this adapter is the last
     export_run(folder, adapter=tmp_path / "again")
     assert "not known to be what this folder holds" in (tmp_path / "again" / "README.md").read_text()
 

@@ -1,4 +1,4 @@
-"""Families of models: computed as the models do themselves, or refused; the check finds what is planted."""
+"""Families of models: computed as the models themselves do, or refused; the check finds planted faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from floe.learner.policy.policy import adapter_tensors, build_policy
 from tests.command_line import floe
 
 LORA = LoraSection(rank=8, alpha=16)
-# One of each kind: what makes its attention or its head more than the plain one.
+# One of each kind: each has something that makes its attention or its head more than the plain one.
 KINDS = {
     "llama": "plain",
     "mistral": "one window for all layers",
@@ -71,7 +71,7 @@ def test_a_family_without_a_layer_to_adapt_is_told_apart():
 
 
 def without(**changes):
-    """An AttentionRules that has lost something."""
+    """Return an AttentionRules that has lost something."""
     return lambda **rules: AttentionRules(**(rules | changes))
 
 

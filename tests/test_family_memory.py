@@ -1,4 +1,4 @@
-"""The memory plan of a model of one's own: counted as it is, or refused; never another model's plan."""
+"""The memory plan of a user's own model: counted as it is, or refused; never another model's plan."""
 
 from __future__ import annotations
 

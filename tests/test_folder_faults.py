@@ -1,4 +1,4 @@
-"""A disk that fills and a run folder that goes away in the midst of a run end it with one sentence."""
+"""A disk that fills and a run folder that goes away during a run end it with one sentence."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PLAN = TimePlan(
 
 
 def run(learner: float, engine: float) -> list[Mark]:
-    """Moments of a run whose learner and engine take so many times what the plan says."""
+    """Return moments of a run whose learner and engine take so many times as long as the plan says."""
     forecast, now_s, marks = Forecast(PLAN), 5.0, []
 
     def mark(phase: str, step: int = 0) -> None:
@@ -70,7 +70,7 @@ def test_from_the_third_step_on_the_whole_is_known_within_30_percent(learner, en
     assert set(found.ratios_by_step) == set(range(1, 11))
     worst = found.worst_from_third_step
     assert worst is not None and 1 / 1.3 <= worst <= 1.3
-    # And so is what remains.
+    # The rest grows in the same way.
     marks = run(learner, engine)
     end_s = marks[-1].at_s
     for one in marks:

@@ -163,7 +163,7 @@ def test_what_the_design_needs_is_asked_for() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> tuple[GraphMatchingNetwork, Vocabulary]:
-    """A small one without training."""
+    """Return a small network without training."""
     vocabulary = Vocabulary.of(build(sql, SCHEMA).graph for sql in QUERIES)
     torch.manual_seed(1)
     shape = NetworkShape(

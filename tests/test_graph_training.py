@@ -105,7 +105,7 @@ def test_a_mutation_changes_a_result(name: str, databases: Path) -> None:
             try:
                 num_changed += found is not None and rows(databases, found.sql("sqlite")) != rows(databases, gold)
             except sqlite3.OperationalError:
-                continue  # such a one makes no pair
+                continue  # such a query makes no pair
     assert num_changed
 
 

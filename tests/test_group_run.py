@@ -23,8 +23,7 @@ GOLD = {"kind": "gold", "index": 0, "outcome": "match", "message": "", "seconds"
 
 
 class Scripted(ContainedProcess):
-    """A child that ends where `dies_at` says, given the requests that it has got and not answered, of `signals` in
-    turn."""
+    """A child that ends by `signals` in turn, where `dies_at` says so of the requests that it has not answered yet."""
 
     def __init__(self, dies_at: Callable[[list[Frame]], tuple[int, int] | None], *signals: int | None) -> None:
         self._dies_at = dies_at

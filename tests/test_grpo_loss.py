@@ -26,7 +26,7 @@ def tensor(values: list[float]) -> torch.Tensor:
 def one_token(
     *, ratio: float = 1.0, advantage: float = 1.0, old: float = -1.0, engine: float | None = None, **settings
 ) -> LossTerms:
-    """The loss of a single token of weight 1; the engine agrees with the learner unless told."""
+    """Return the loss of a single token of weight 1; the engine agrees with the learner unless told otherwise."""
     return grpo_loss(
         logprob=tensor([old + math.log(ratio)]),
         old_logprob=tensor([old]),
@@ -60,7 +60,7 @@ def random_tokens(seed: int, count: int = 40) -> dict[str, torch.Tensor]:
 def slow_loss(
     tokens: dict[str, torch.Tensor], clip_low: float, clip_high: float, importance_cap: float, kl_coefficient: float
 ) -> tuple[float, list[float]]:
-    """The loss and its gradient with respect to each token's log-probability, one token at a time."""
+    """Return the loss and its gradient with respect to each token's log-probability, one token at a time."""
     total, gradient = 0.0, []
     columns = [tokens[name].tolist() for name in ("logprob", "old_logprob", "engine_logprob", "reference_logprob")]
     for new, old, engine, reference, advantage, weight in zip(

@@ -1,4 +1,4 @@
-"""A home that can't be written or found, and two first uses of it at once."""
+"""A home that can't be written or found, and two first uses of it at the same time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_of_two_first_uses_the_one_that_is_ready_first_gives_the_folder(tmp_path
 
     def slow(beside: Path) -> None:
         (beside / "model").write_text("slow")
-        monkeypatch.setattr(os, "getpid", lambda: process_id + 1)  # as of another process
+        monkeypatch.setattr(os, "getpid", lambda: process_id + 1)  # like that of another process
         made_once(folder, lambda other: (other / "model").write_text("quick"))
         first_is_in_use.append(folder.stat().st_ino)
 

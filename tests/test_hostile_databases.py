@@ -106,7 +106,7 @@ def scored(databases_dir: Path, gold: str, sql: str) -> Score:
 
 
 def leave_a_log(path: Path) -> None:
-    """A database with a write-ahead log whose writer was killed, and no `-shm` file."""
+    """Make a database with a write-ahead log whose writer was killed, and no `-shm` file."""
     path.parent.mkdir(parents=True)
     writer = (
         f"import os, sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('PRAGMA journal_mode=WAL'); "

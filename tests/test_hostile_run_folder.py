@@ -59,7 +59,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def replaced(run: Path):
-    """Puts something in the place of one of the run's files, for one test."""
+    """Put something in place of one of the run's files, for one test."""
     kept: list[tuple[Path, bytes | None]] = []
 
     def replace(name: str, make: Callable[[Path], object]) -> Path:

@@ -14,7 +14,7 @@ unhurried = settings(deadline=None)  # the first call into torch can take longer
 
 
 def correction(ratios: list[float], kind: str, cap: float = 2.0, sequence: list[int] | None = None):
-    """The correction of tokens whose learner's probability is `ratios` times the engine's; NaN and inf as they are."""
+    """Return the correction where the learner's probability is `ratios` times the engine's; NaN and inf as they are."""
     old = torch.full((len(ratios),), -3.0, dtype=torch.float64)
     engine = torch.tensor([-3.0 - math.log(r) if math.isfinite(r) else r for r in ratios], dtype=torch.float64)
     numbers = None if sequence is None else torch.tensor(sequence)

@@ -54,7 +54,7 @@ class Notes:
 
 
 class EvaluatedCluster(FakeCluster):
-    """Greedy accuracy of each version as given; remembers which version each folder was saved from."""
+    """Gives each version its greedy accuracy; records from which version each folder was saved."""
 
     def __init__(self, accuracy: dict[int, int], **arguments) -> None:
         super().__init__(**arguments)
@@ -137,7 +137,7 @@ def test_every_so_many_steps_the_version_just_published_is_evaluated_and_recorde
 
 @pytest.mark.parametrize("max_staleness", [0, 1])
 def test_outcomes_are_those_of_the_steps_own_candidates(tmp_path, max_staleness):
-    """Ahead of the updates the pool has scored the next step's too, and an evaluation takes what it has counted."""
+    """Test that a step counts its candidates alone: the pool scores the next step's too, and an evaluation takes some."""
     records = run(tmp_path, EvaluatedCluster({0: 2, 2: 1, 4: 3, 6: 3}), 2, max_staleness)
     counts = [{name: n for name, n in one.items() if name.startswith("outcome_") and n} for one in records]
     assert counts == [{"outcome_match": 5, "outcome_mismatch": 5}] * NUM_STEPS

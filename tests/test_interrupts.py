@@ -117,7 +117,7 @@ def test_a_clean_up_that_never_ends_is_ended_with_its_last_act_and_no_process():
     )  # fmt: skip
     pid, said = done.stdout.split("\n", 1)
     assert (done.returncode, said) == (130, "last act\n")
-    deadline_s = time.monotonic() + 300  # it was ended; that it is gone takes its time
+    deadline_s = time.monotonic() + 300  # it was ended; its end takes some time
     while is_running(int(pid)):
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

@@ -1,6 +1,6 @@
 """The learner's micro-batches under the loss options, and its error when loss or gradient is not finite.
 
-A tiny policy computes; in the place of DeepSpeed's engine stands one that only adds gradients up.
+A tiny policy computes; an engine that only adds gradients up replaces DeepSpeed's.
 """
 
 import math
@@ -34,7 +34,7 @@ LORA = LoraSection(rank=8, alpha=16)
 
 
 class AddingEngine:
-    """`norm_fault` is what `step` complains of, as DeepSpeed's engine does of a norm that is not finite."""
+    """`norm_fault` is the complaint of `step`, as DeepSpeed's engine complains of a norm that is not finite."""
 
     rank_index, num_ranks = 0, 1
 

@@ -1,4 +1,4 @@
-"""Two ranks against one, and a warm start that is broken off: real processes, real DeepSpeed."""
+"""Two ranks against one, and an interrupted warm start: real processes, real DeepSpeed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def group(number: int, lengths: tuple[int, ...]) -> ScoredGroup:
     )
 
 
-# A branch over the budget is a pack alone; of the small groups no two fit into one.
+# A branch over the budget is a pack alone; no two of the small groups fit into one.
 THREE_PACKS_AGAINST_ONE = [group(1, (150, 0)), group(2, (6, 5, 6, 7)), group(3, (7, 4, 6, 7)), group(4, (6, 6, 6, 6))]
 ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
 
@@ -88,7 +88,7 @@ def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[S
 
 
 def first_moment(engine, parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Return the whole of what the ranks share out; at stage 0, one rank's in float32, DeepSpeed does not tell it."""
+    """Return the whole of what the ranks share; at stage 0, one rank's in float32, DeepSpeed does not reveal it."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     plain = engine._adam.state.get(parameter)

@@ -1,4 +1,4 @@
-"""A learner that goes on from a saved state does what the undisturbed one does, bit for bit: real DeepSpeed."""
+"""A learner that continues from a saved state does what the undisturbed one does, bit for bit: real DeepSpeed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def config_of(stage: int, dtype: str, offload: bool) -> RunConfig:
 
 
 def write_initial(folder: Path, model_dir: Path) -> Path:
-    """A warm start's stand-in, far from the base model: the KL term tells one reference from another."""
+    """Write a warm start's stand-in, far from the base model: the KL term tells one reference from another."""
     from floe.learner.adapter.export import to_blob
     from floe.learner.adapter.files import write_adapter
     from floe.learner.policy.policy import adapter_tensors, build_policy, probe_tensors

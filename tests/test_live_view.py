@@ -96,7 +96,7 @@ def test_no_line_is_wider_than_the_terminal(columns):
 
 
 def on_a_terminal(act) -> tuple[Screen, list[str]]:
-    """The screen after `act(progress, look)`, and the whole of it at each call of `look`."""
+    """Return the screen after `act(progress, look)`, and the whole of it at each call of `look`."""
     console = Console(file=io.StringIO(), force_terminal=True, width=WIDE, height=40, _environ={"TERM": "xterm"})
     progress = Progress(console, num_steps=20)
     seen = []
@@ -206,7 +206,7 @@ class Terminal:
                 os._exit(70)
 
     def read_until(self, part: str) -> None:
-        """Or to the end, for a part that does not come."""
+        """Read until the part comes, or to the end."""
         deadline_s = time.monotonic() + DEADLINE_S
         while part not in self.text:
             assert select.select([self._file], [], [], deadline_s - time.monotonic())[0], self.text

@@ -12,7 +12,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 
 
 def layers(dtype, dropout=0.0, bias=False):
-    """PEFT's own layer, and the same with joined products."""
+    """Return PEFT's own layer, and the same with joined products."""
     torch.manual_seed(0)
     base = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=bias), torch.nn.Tanh(), torch.nn.Linear(40, 24, bias=bias))
     config = LoraConfig(r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["0", "2"])
@@ -27,7 +27,7 @@ def layers(dtype, dropout=0.0, bias=False):
 
 
 def outcome(model, x):
-    """Output, and gradients of the input and of what is trained, after a squared loss."""
+    """Return output, and gradients of the input and of what is trained, after a squared loss."""
     x = x.clone().requires_grad_()
     torch.manual_seed(3)
     out = model(x)

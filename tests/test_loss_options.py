@@ -56,7 +56,7 @@ def loss_and_gradient(tokens: dict[str, torch.Tensor], **options) -> tuple[float
 
 
 def slow_correction(log_ratios: list[float], kind: str, cap: float) -> list[float]:
-    """The factors of one sequence's tokens."""
+    """Return the factors of one sequence's tokens."""
     if kind == "none":
         return [1.0] * len(log_ratios)
     if kind == "truncate":
@@ -68,7 +68,7 @@ def slow_correction(log_ratios: list[float], kind: str, cap: float) -> list[floa
 def slow_surrogate(
     new: list[float], old: list[float], advantage: float, kind: str, low: float, high: float
 ) -> tuple[list[float], list[list[float]]]:
-    """Value of one sequence's tokens and slope of each with respect to each token's log-probability."""
+    """Return the value of one sequence's tokens and the slope of each with respect to each token's log-probability."""
     count = len(new)
     values, slopes = [], [[0.0] * count for _ in range(count)]
     of_sequence = math.prod(math.exp(n) / math.exp(o) for n, o in zip(new, old, strict=True)) ** (1 / count)
@@ -99,7 +99,7 @@ def slow_loss(
     clip_high: float,
     importance_cap: float,
 ) -> tuple[float, list[float]]:
-    """The loss and its gradient with respect to each token's log-probability, one sequence at a time."""
+    """Return the loss and its gradient with respect to each token's log-probability, one sequence at a time."""
     total, gradient = 0.0, [0.0] * len(tokens["sequence"])
     for number in range(int(tokens["sequence"].max()) + 1):
         places = [i for i, one in enumerate(tokens["sequence"].tolist()) if one == number]

@@ -1,4 +1,4 @@
-"""The memory plan: counts written down from published figures, verdicts by card, and what has to hold of every plan."""
+"""The memory plan: counts written down from published figures, verdicts by card, and properties of every plan."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +37,7 @@ SHAPE_3B = published_shape(f"{QWEN}-3B")
 
 
 def config(changes: dict | None = None) -> RunConfig:
-    """The shipped configuration for one 24 GB card, with changes."""
+    """Return the shipped configuration for one 24 GB card, with changes."""
     given = {
         "data.questions": "q.json",
         "data.databases": "d",

@@ -22,7 +22,7 @@ TOKENS = torch.arange(10)[None]
 
 
 def base_folder(folder: Path, *, sharded: bool = False, dtype: torch.dtype = torch.bfloat16, **options) -> Path:
-    """A tiny Llama with tokenizer and chat template."""
+    """Make a tiny Llama with tokenizer and chat template."""
     folder.mkdir()
     save_tiny_llama(folder, **options)
     save_word_tokenizer(folder, 64)
@@ -37,7 +37,7 @@ def base_folder(folder: Path, *, sharded: bool = False, dtype: torch.dtype = tor
 
 
 def adapter_of(base: Path) -> dict[str, torch.Tensor]:
-    """Random and large enough to move every logit."""
+    """Return an adapter, random and large enough to move every logit."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(5)
     adapted = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="CAUSAL_LM"))
@@ -60,7 +60,7 @@ def logits(model) -> torch.Tensor:
 
 
 def with_adapter(base: Path, adapter: dict[str, torch.Tensor], folder: Path) -> PeftModel:
-    """PEFT's own way, in float32."""
+    """Merge in PEFT's own way, in float32."""
     settings = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="CAUSAL_LM")
     settings.save_pretrained(folder)
     save_file(adapter, folder / "adapter_model.safetensors")

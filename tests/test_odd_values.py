@@ -1,4 +1,4 @@
-"""Values that a search by words misses, and what a text has to say for them to be named."""
+"""Values that a search by words misses, and the texts that name them nevertheless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operator graphs: one for what means the same, another for what does not, and a verdict for any text."""
+"""Operator graphs: one for queries that mean the same, another for those that don't, and a verdict for any text."""
 
 from __future__ import annotations
 

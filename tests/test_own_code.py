@@ -36,7 +36,7 @@ with ray_session(ClusterSection(address="local", min_free_memory_gib=0), "places
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A user's folder with modules of floe's names, which end the process that imports them."""
+    """Make a user's folder with modules of floe's names, which end the process that imports them."""
     for name in ("actors", "cluster", "configs", "learner", "reward_service"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the module of the user')\n")
     return tmp_path

@@ -257,7 +257,7 @@ groups_of_tokens = st.lists(st.tuples(some_tokens, st.lists(some_tokens, min_siz
 
 
 def sequences_of(pack: Pack) -> list[tuple[int, ...]]:
-    """Prefix and branch together, read back through the layout; without branches the span is the sequence."""
+    """Return prefix and branch together, read back through the layout; without branches the span is the sequence."""
     tokens = pack.input_ids[0]
     sequences = []
     for group in pack.layout:

@@ -23,7 +23,7 @@ QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
 
 @pytest.fixture(autouse=True)
 def no_measurement(monkeypatch):
-    """A plan of the time, without the model and the data that it would ask for."""
+    """Skip the plan of the time, with the model and the data that it would need."""
     monkeypatch.setattr(operation, "plan_before", lambda config: PLAN)
 
 

@@ -1,4 +1,4 @@
-"""model.dtype and rollout.dtype left open: who decides, what is written, what a resume and an evaluation take."""
+"""model.dtype and rollout.dtype left open: the decision, its record, and its use by a resume and an evaluation."""
 
 import time
 
@@ -23,7 +23,7 @@ SMOLLM2 = "embedded:smollm2-135m-instruct"
 
 
 def machine(bfloat16: float, float32: float, *, has_bfloat16: bool = False, engine: float | None = None) -> Machine:
-    """Rates in GFLOP/s; `engine` is generation's in bfloat16 where it is another than learning's."""
+    """Make a machine with rates in GFLOP/s; `engine` is generation's in bfloat16 where it differs from learning's."""
     return Machine(
         name="made up",
         has_bfloat16=has_bfloat16,
@@ -106,7 +106,7 @@ def test_this_machine_is_measured_at_the_models_shapes():
 
 
 def test_the_measurement_ends_in_time_where_a_precision_is_very_slow(monkeypatch):
-    """A product that takes long is not repeated: the clock runs by a made-up rate."""
+    """Check that a slow product is not repeated: the clock runs by a made-up rate."""
     clock, calls = [0.0], []
 
     def slow_product(left, right):

@@ -48,7 +48,7 @@ def whole_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def model(whole_model, tmp_path) -> Path:
-    """A copy to damage."""
+    """Make a copy to damage."""
     return Path(shutil.copytree(whole_model, tmp_path / "model"))
 
 

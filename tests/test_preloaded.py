@@ -1,4 +1,4 @@
-"""Processes forked from the server end as those would that they stand for."""
+"""Processes forked from the server end like the processes that they replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`floe prepare` over what people really have: odd names, logs, damaged files, folders of another kind."""
+"""`floe prepare` over the files that people really have: odd names, logs, damaged files, folders of another kind."""
 
 import json
 import shutil

@@ -51,7 +51,7 @@ def test_no_prompt_has_no_budget():
 
 @pytest.fixture
 def files(tmp_path):
-    """Nine databases of one question each, and of them one with a question so long that its prompt does not fit."""
+    """Make nine databases of one question each, one of them with a question so long that its prompt does not fit."""
     names = [f"zoo_{number}" for number in range(9)]
     for name in names:
         make_database(tmp_path / "databases" / name / f"{name}.sqlite")

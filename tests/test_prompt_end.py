@@ -10,7 +10,7 @@ from floe.reward_service.sql_text.extraction import extract_sql
 TURN = "<|im_start|>assistant\n"
 KINDS = {"none": "", "opens": "<think>\n", "opens bare": "<think>", "closed": "<think>\n\n</think>\n\n"}
 CLOSED = "<think>\n\n</think>\n\n"
-# Kind and style: what follows the turn's opening, and what of it belongs to the answer.
+# Kind and style: the text after the turn's opening, and the part of it that belongs to the answer.
 EXPECTED = {
     ("none", "compact"): ("", ""),
     ("none", "tagged"): ("<think>", "<think>"),

@@ -1,4 +1,4 @@
-"""Reading Spider- and BIRD-layout questions, and refusing what is none in one sentence."""
+"""Reading Spider- and BIRD-layout questions, and refusing other records in one sentence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Random streams derive from what they are for: a step's questions, those of its refill, and the seed of each group."""
+"""Random streams derive from their purpose: a step's questions, those of its refill, and the seed of each group."""
 
 import random
 from collections import Counter

@@ -29,7 +29,7 @@ START_LIMIT_S = 600
 STEP_LIMIT_S = 1800
 JOB = "floe-test"
 TOKEN = secrets.token_hex(32)
-# Ray would take the user's own token for the head, but not for what talks to it.
+# Ray would take the user's own token for the head, but not for its clients.
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
 
@@ -47,7 +47,7 @@ def head_port() -> int:
 
 @pytest.fixture(scope="module")
 def dashboard(head_port, smoke_run):
-    """An own head node, ended by its process group. Paths of sockets are short, so its folder is not pytest's."""
+    """Start a head node, ended by its process group. Paths of sockets are short, so its folder is not pytest's."""
     port = free_port()
     folder = TemporaryDirectory(prefix="ray-", dir="/tmp")
     head = subprocess.Popen(
@@ -115,7 +115,7 @@ def answers(url: str) -> bool:
 
 
 def actors(address: str) -> list[dict]:
-    """All actors, dead ones included, as the dashboard lists them."""
+    """Return all actors, dead ones included, as the dashboard lists them."""
     return listed(address, "actors")
 
 
@@ -159,7 +159,7 @@ def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options
 
 @pytest.fixture(scope="module")
 def at_work(dashboard, second_node, home, tmp_path_factory):
-    """A job on two nodes that would run for days, in its second step; the run's folder."""
+    """Start a job on two nodes that would run for days; return its run's folder in the second step."""
     folder = tmp_path_factory.mktemp("job")
     run_dir = folder / "run"
     much = 0.75 * os.cpu_count()
@@ -218,7 +218,7 @@ def test_a_job_that_is_stopped_leaves_no_actor_no_process_and_no_lock(dashboard,
 
 
 def holders(folder: Path) -> list[str]:
-    """Processes with a file of the folder open, and so with any lock on it."""
+    """Return processes with a file of the folder open, and so with any lock on it."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -19,7 +19,7 @@ AUTO = ClusterSection()
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
-    """No address and no token in the environment, and Ray's folder below one of the test."""
+    """Leave no address and no token in the environment, and put Ray's folder below one of the test."""
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
@@ -109,7 +109,7 @@ def test_a_folder_too_long_for_rays_sockets_names_its_variable(monkeypatch, vari
 
 
 def test_the_longest_path_of_a_socket_is_as_long_as_ray_makes_it(monkeypatch):
-    """One byte less than what is too long is taken by Ray too."""
+    """Check that Ray too accepts a path one byte shorter than one that is too long."""
     from ray._private.utils import validate_socket_filepath
 
     length = own_ray.MAX_SOCKET_PATH_BYTES - len(own_ray.SESSION.format(pid=os.getpid())) - len("/tmp//")

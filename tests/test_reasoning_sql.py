@@ -35,7 +35,7 @@ JUDGED = {"design": "reasoning_sql", "judge_url": "http://127.0.0.1:1/v1", "judg
 
 
 class Grades:
-    """A judge that gives each query the same, and remembers what it was asked."""
+    """A judge that gives each query the same grade, and records what it was asked."""
 
     def __init__(self, score: float) -> None:
         self._score = score

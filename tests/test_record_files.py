@@ -1,4 +1,4 @@
-"""Records of question files in the forms that people share, and what is said of those that are none."""
+"""Records of question files in the forms that people share, and the messages about other records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic sampling: which further questions a step asks, when it stops, and what becomes of all its groups."""
+"""Dynamic sampling: further questions that a step asks, its end, and the use of all its groups."""
 
 import json
 import sqlite3
@@ -52,7 +52,7 @@ class Encoder:
 
 
 class UselessAt(FakeCluster):
-    """Question number i of a step, counted over all its rounds, has `verdict` where `useless` holds i."""
+    """Gives `verdict` to question number i of a step, counted over all its rounds, where `useless` holds i."""
 
     def __init__(self, useless: set[int], verdict: tuple[Outcome, ...] = ALL_WRONG) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`floe report` on folders of runs of every kind: what the page holds, what it says is missing, how large it is."""
+"""`floe report` on folders of runs of every kind: contents of the page, reports of missing parts, and its size."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ HOSTILE = "</script><img src=x onerror=window.hacked=1><!--<script>\u2028\ud800{
 
 
 def hostile_run(folder: Path) -> Path:
-    """A run all of whose texts try to leave their place."""
+    """Make a run all of whose texts try to leave their place."""
     run_folder(folder, question=HOSTILE.replace("\ud800", "").replace("{", "{{").replace("}", "}}") + " {}?")
     write_status(folder, RunState.FAILED, 2, error=f"it failed {HOSTILE}".replace("\ud800", ""))
     write_metrics(folder, (1, 2))

@@ -27,7 +27,7 @@ def chrome():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
-    """The address of the page of a small run."""
+    """Return the address of the page of a small run."""
     folder = small_run(tmp_path_factory.mktemp("report") / "run")
     report(folder, None, opens=False)
     return (folder / "report.html").as_uri()
@@ -35,7 +35,7 @@ def page(tmp_path_factory) -> str:
 
 @pytest.fixture
 def opened(chrome, page):
-    """Anew for each test, at the usual width."""
+    """Open the page anew for each test, at the usual width."""
     chrome.get("about:blank")  # otherwise what the test before typed may come back
     set_width(chrome, 1280)
     new_console_lines(chrome)

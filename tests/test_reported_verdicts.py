@@ -90,7 +90,7 @@ def write_database(path: Path, case: dict[str, Any]) -> None:
 
 
 def add_row_to_log(path: Path) -> None:
-    """A fourth row that only the log has: file and log are copied while the writer has them open."""
+    """Add a fourth row that only the log has: file and log are copied while the writer has them open."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -104,7 +104,7 @@ def add_row_to_log(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def network_dir(tmp_path_factory) -> Path:
-    """One that has learned nothing: two graphs that are one have distance 0 under any."""
+    """Make an untrained network: two equal graphs have distance 0 under any."""
     schema = schema_of({"staff": {"name": "TEXT", "pay": "REAL"}})
     vocabulary = Vocabulary.of([build("SELECT name FROM staff WHERE pay > 1", schema).graph])
     folder = tmp_path_factory.mktemp("network")
@@ -116,7 +116,7 @@ def network_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer_of(tmp_path_factory, network_dir):
-    """The scorer of a case's settings, and the folder of all databases."""
+    """Return the scorer of a case's settings, and the folder of all databases."""
     folder = tmp_path_factory.mktemp("databases")
     scorers: dict[str, Scorer] = {}
 

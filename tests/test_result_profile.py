@@ -1,4 +1,4 @@
-"""Profiles of results: BIRD's soft F1 by its measured cases, digests as set equality, and what bounds them."""
+"""Profiles of results: BIRD's soft F1 by its measured cases, digests as set equality, and their bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run whose driver is killed in every phase of a step goes on and ends as the undisturbed run, bit for bit."""
+"""A run whose driver is killed in every phase of a step continues and ends as the undisturbed run, bit for bit."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def undisturbed(other_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(other_home, tmp_path_factory):
-    """Killed once in each of the phases, and each time told to go on."""
+    """Kill the run once in each of the phases, and continue it each time."""
     run_dir = tmp_path_factory.mktemp("killed") / "run"
     arguments = started(run_dir)
     for kill in KILLS:
@@ -162,7 +162,7 @@ def test_processes_that_die_within_a_run_change_nothing_but_its_timing(undisturb
 
 @pytest.fixture
 def two_nodes(other_home):
-    """A head without room for actors and two nodes that each have room for all; the address and the nodes' raylets."""
+    """Start a head without room for actors and two nodes that each have room for all; return address and raylets."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=2, include_dashboard=False) for _ in range(2)]

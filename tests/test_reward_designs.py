@@ -1,4 +1,4 @@
-"""The designs that execution alone decides, with totals by hand, and what the scorer makes of any design."""
+"""The designs that execution alone decides, with totals by hand, and the scorer's use of any design."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def faults(scorer: Scorer, replies: list[str]) -> tuple[Counter[Outcome], list[str]]:
-    """Outcomes, and the replies that ended as no candidate's may, or that took more than the limit."""
+    """Return outcomes and replies that ended as no candidate's may, or that took more than the limit."""
     counts: Counter[Outcome] = Counter()
     wrong = []
     for start in range(0, len(replies), GROUP):
@@ -58,7 +58,7 @@ def faults(scorer: Scorer, replies: list[str]) -> tuple[Counter[Outcome], list[s
 
 
 def parse_share(num_texts: int) -> float:
-    """The share of the bare texts that SQLite compiles."""
+    """Return the share of the bare texts that SQLite compiles."""
     num_parsed = 0
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(SCRIPT)
@@ -120,7 +120,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_a_planted_fault_is_found(folder, planted, tmp_path, monkeypatch):
-    """The children of the service start with the fault in them."""
+    """Start the service's children with the fault in them."""
     design, program = PLANTED[planted]
     (tmp_path / "sitecustomize.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

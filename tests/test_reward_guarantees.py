@@ -117,7 +117,7 @@ def test_the_limits_refuse_no_gold_of_the_data_sets(shared_data: Path) -> None:
 
 
 def gold_sets(data: Path) -> Iterator[tuple[str, Path, list[tuple[int, str, str]]]]:
-    """Every set of questions with databases: its verified golds as (index, database, SQL)."""
+    """Return every set of questions with databases: its verified golds as (index, database, SQL)."""
     spider = data / "spider"
     for name, databases in (
         ("dev", "databases"),

@@ -67,12 +67,12 @@ def request(question_id: str, sqls: tuple[str, ...]) -> ScoreRequest:
 
 
 def workers() -> list[psutil.Process]:
-    """The reward workers' processes that are alive."""
+    """Return the reward workers' processes that are alive."""
     return actor_processes("Scorer")
 
 
 def executor_seconds() -> dict[int, float]:
-    """CPU time of each executor child, by process id."""
+    """Return the CPU time of each executor child, by process id."""
     found = {}
     for worker in workers():
         with suppress(psutil.NoSuchProcess):
@@ -82,7 +82,7 @@ def executor_seconds() -> dict[int, float]:
 
 
 def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random, results: list) -> None:
-    """Every now and then kills an executor child, and less often a worker; on a slow machine less often too."""
+    """Kill an executor child now and then, and less often a worker; on a slow machine less often too."""
     num_next = 0
     while not stop.wait(rng.uniform(0.05, 0.3)):
         alive = workers()
@@ -105,7 +105,7 @@ def kill_some(stop: threading.Event, kills: Counter[str], rng: random.Random, re
 MIN_KILLS = Counter(child=5, worker=2)
 MAX_EXTRA_WAVES = 100
 GROUPS_BETWEEN_KILLS = 4
-BUSY_S = 0.1  # CPU time by which a child is in the midst of a long statement
+BUSY_S = 0.1  # CPU time after which a child is in the middle of a long statement
 
 
 @pytest.mark.parametrize("num_candidates", [2000, pytest.param(10_000, marks=pytest.mark.long)])
@@ -131,7 +131,7 @@ def test_one_score_per_candidate_under_random_kills(pool: RewardPool, num_candid
     judged = [pair for group, scores in zip(groups, results, strict=True) for pair in zip(group, scores, strict=True)]
     unexpected = [(sql, score) for sql, score in judged if not is_right(sql, score)]
     assert not unexpected, unexpected[:5]
-    # Each statement that was given up had at least two deaths, and a gold takes its whole group along.
+    # Each statement that was given up had at least two deaths, and a gold takes its whole group with it.
     lost = [sum(score.outcome is Outcome.INFRASTRUCTURE for score in scores) for scores in results]
     num_given_up = sum(1 if num == len(scores) else num for num, scores in zip(lost, results, strict=True))
     assert num_given_up <= kills.total()
@@ -143,7 +143,7 @@ def random_group(rng: random.Random, name: str) -> tuple[str, ...]:
 
 
 def is_right(sql: str, score: Score) -> bool:
-    """The statement's own outcome, or none and no reward where its process was killed again and again."""
+    """Return whether it has its own outcome, or none and no reward where its process was killed again and again."""
     if score.sql != sql:
         return False
     if score.outcome is Outcome.INFRASTRUCTURE:

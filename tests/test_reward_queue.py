@@ -1,4 +1,4 @@
-"""The queue of the reward workers: its bound, how much a worker takes, what is taken over from a slow one."""
+"""The queue of the reward workers: its bound, how much a worker takes, and work taken over from a slow one."""
 
 import threading
 from concurrent.futures import Future

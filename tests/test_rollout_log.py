@@ -1,4 +1,4 @@
-"""The rollouts file: complete, queryable during the run, and not to be upset by any text."""
+"""The rollouts file: complete, queryable during the run, and unharmed by any text."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""Rollout actors that die: nothing is lost or doubled, the random streams stay, and dying for ever stops the run."""
+"""Rollout actors that die: nothing is lost or doubled, the random streams stay, and endless deaths stop the run."""
 
 from __future__ import annotations
 

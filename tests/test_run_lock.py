@@ -31,7 +31,7 @@ with run_lock(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds the folder, without having written a status."""
+    """Start a process that holds the folder, without having written a status."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", HOLDER, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},

@@ -1,4 +1,4 @@
-"""The status file of a run and `floe status`: what it says at each end of a run, and of one whose driver is gone."""
+"""The status file of a run and `floe status`: at each end of a run, and for a run whose driver is gone."""
 
 from __future__ import annotations
 

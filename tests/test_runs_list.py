@@ -1,4 +1,4 @@
-"""`floe runs`: which folders are runs, what is said of each, and in which order."""
+"""`floe runs`: the folders that are runs, what is said of each, and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.run_folders import run_folder, small_run, write_metrics, write_status
 
 @pytest.fixture
 def home_runs(tmp_path):
-    """Four runs: one that is over, one under way elsewhere, one of an older floe, one that left nothing readable."""
+    """Make four runs: one that is over, one under way elsewhere, one of an older floe, one without readable files."""
     folder = tmp_path / "runs"
     folder.mkdir()
     small_run(folder / "old")

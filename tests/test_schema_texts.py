@@ -1,4 +1,4 @@
-"""Data sets without databases: those that the CREATE TABLE text of their records makes."""
+"""Data sets without databases: the databases made from the CREATE TABLE text of their records."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ SUITE_GOLD = "SELECT max(id) FROM emp"
 
 @pytest.fixture
 def suite(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A further content in which the largest id is not the number of rows."""
+    """Make a further content in which the largest id is not the number of rows."""
     suite_dir = tmp_path_factory.mktemp("suite")
     make_database(suite_dir, content="other", script=OTHER)
     return suite_dir

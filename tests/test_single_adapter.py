@@ -36,7 +36,7 @@ def layer():
 
 
 def wrapper_for(token_ids: list[int]):
-    """A wrapper that has been told which adapter each token uses (0: none)."""
+    """Return a wrapper that has been told which adapter each token uses (0: none)."""
     from vllm.lora.layers import LoRAMapping
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
@@ -53,7 +53,7 @@ def added(add, wrapper, layer) -> torch.Tensor:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most values that any one operation wrote."""
+    """Records the most values that any one operation wrote."""
 
     num_values = 0
 

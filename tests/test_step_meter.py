@@ -31,7 +31,7 @@ def pack_of(engine_logprobs: list[tuple[float, ...]], names: list[str] | None = 
 
 
 def terms_of(pack: Pack, logprob: float | torch.Tensor = -1.0, **options) -> LossTerms:
-    """Under a policy that gave every token the log-probability -1 at the start of the batch."""
+    """Return terms under a policy that gave every token the log-probability -1 at the start of the batch."""
     old = torch.full_like(pack.weight, -1.0)
     return grpo_loss(
         logprob=old + (logprob + 1.0),

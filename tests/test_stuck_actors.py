@@ -60,7 +60,7 @@ def actor(role: type, *arguments: object):
 
 
 def pool_of(*lives: tuple, stuck_after_s: float = STUCK_AFTER_S) -> RolloutPool:
-    """One actor, with a successor for each further life."""
+    """Make a pool of one actor, with a successor for each further life."""
     left = list(lives)
     return RolloutPool([actor(*left.pop(0))], stuck_after_s, lambda *_: actor(*left.pop(0)), 2)
 
@@ -207,7 +207,7 @@ def test_a_rank_that_dies_in_the_warm_start_is_a_lost_learner(tmp_path):
 
 @pytest.fixture
 def full() -> Iterator[None]:
-    """The only core is taken: as when another program of the cluster was faster, after the check."""
+    """Take the only core, as when another program of the cluster was faster, after the check."""
     taker = ray.remote(Receiver).options(num_cpus=1).remote()
     ray.get(taker.__ray_ready__.remote())
     yield
@@ -264,7 +264,7 @@ def test_the_sentence_of_what_is_missing():
 
 
 def num_stored_bytes() -> int:
-    """Used in Ray's object store, once what is no longer held has left it."""
+    """Return bytes used in Ray's object store, once objects that are no longer held have left it."""
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     state = get_state_from_address(ray.get_runtime_context().gcs_address)
@@ -272,7 +272,7 @@ def num_stored_bytes() -> int:
 
 
 def settled_bytes(most: int) -> int:
-    """Ray frees in the background, some seconds late."""
+    """Wait for the bytes: Ray frees in the background, some seconds late."""
     deadline_s = time.monotonic() + 300
     while (found := num_stored_bytes()) > most and time.monotonic() < deadline_s:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A driver that dies is started again and told to go on; one that ended by itself is not."""
+"""A driver that dies is started again and told to continue; one that ended by itself is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floe.configs.errors import EXIT_CODE_LOST
 
 @pytest.fixture
 def ends(monkeypatch, tmp_path):
-    """Drivers that end one after another with these exit codes, negative ones by that signal; their arguments."""
+    """Let drivers end one after another with these exit codes, negative ones by that signal; return their arguments."""
     started: list[list[str]] = []
 
     def use(*codes: int, is_ended: bool = False):

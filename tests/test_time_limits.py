@@ -148,7 +148,7 @@ def ray(monkeypatch) -> FakeRay:
 
 
 def generated(ray: FakeRay, config: RunConfig, each_s: float, successor_each_s: float) -> RolloutPool:
-    """A pool that has generated three groups."""
+    """Return a pool that has generated three groups."""
     pool = RolloutPool(
         [Actor(ray, each_s)], config.rollout.stuck_after_s, lambda number, before: Actor(ray, successor_each_s), 2
     )

@@ -1,4 +1,4 @@
-"""The time plan of a run's first screen: from its questions and a measurement, into its folder and its limits."""
+"""The time plan of a run's first screen: made from its questions and a measurement, used for its folder and limits."""
 
 from __future__ import annotations
 

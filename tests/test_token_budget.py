@@ -1,4 +1,4 @@
-"""A run that ends by what it generated, not by its steps."""
+"""A run that ends at its number of generated tokens, not at its number of steps."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_a_server_that_is_not_there_is_said_at_once(tmp_path):
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Knows one name that no other way leads to."""
+    """Knows one name that can be reached in no other way."""
 
     def do_GET(self):
         self.send_response(200 if self.path.startswith("http://mlflow.invalid:5000/") else 502)
@@ -189,7 +189,7 @@ def exit_code_of(path: Path) -> int:
 
 
 def records_of(path: Path) -> tuple[list[int], list[dict]]:
-    """Steps, and their other values, of a file that wandb wrote."""
+    """Return steps, and their other values, of a file that wandb wrote."""
     steps, values = [], []
     for record in wandb_records(path):
         if record.WhichOneof("record_type") == "history":
@@ -200,7 +200,7 @@ def records_of(path: Path) -> tuple[list[int], list[dict]]:
 
 
 def is_whole(path: Path) -> bool:
-    """W&B's own process may still write when its `finish` returns."""
+    """Return whether it is whole: W&B's own process may still write when its `finish` returns."""
     return any(record.WhichOneof("record_type") == "exit" for record in wandb_records(path))
 
 

@@ -32,7 +32,7 @@ def trainer(tmp_path_factory):
 
 @pytest.fixture
 def batch():
-    """Padded [B, T] tensors of one batch, half of whose ratios are outside of the clip."""
+    """Make padded [B, T] tensors of one batch, half of whose ratios are outside of the clip."""
     random = torch.Generator().manual_seed(7)
     shape = (len(LENGTHS), max(LENGTHS))
     old = -3 * torch.rand(shape, generator=random, dtype=torch.float64) - 0.1
@@ -47,7 +47,7 @@ def batch():
 
 
 def trl_loss(trainer, batch, *, loss_type: str, level: str, kl: float, corrected: bool):
-    """Loss and its gradient [B, T] by trl's own `_compute_loss`."""
+    """Return loss and its gradient [B, T] by trl's own `_compute_loss`."""
     new = batch["new"].clone().requires_grad_()
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (new, torch.zeros_like(new), None)
     trainer.loss_type, trainer.importance_sampling_level, trainer.beta = loss_type, level, kl

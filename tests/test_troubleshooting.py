@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md: each of its failures is provoked by a test that exists, and is said in these words."""
+"""docs/troubleshooting.md: each of its failures is provoked by an existing test, and is reported in these words."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ PROGRAM = ("actors", "cluster", "configs", "learner", "reward_service")
 
 @pytest.fixture(scope="module")
 def said() -> str:
-    """All text of the program, with the values of f-strings as `...`."""
+    """Return all text of the program, with the values of f-strings as `...`."""
     parts = []
     for folder in PROGRAM:
         for path in sorted((REPOSITORY / folder).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The search for values that a question names: what is read of a database, what counts as named, how much is shown."""
+"""The search for values that a question names: texts read of a database, texts that count as named, number shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.small_archives import make_database
 
 @pytest.fixture
 def places(tmp_path) -> Path:
-    """A table of awkward cells: repeated, not UTF-8, blobs, numbers, very long or short texts, line breaks."""
+    """Make a table of awkward cells: repeated, not UTF-8, blobs, numbers, very long or short texts, line breaks."""
     path = make_database(tmp_path / "places" / "places.sqlite", ["CREATE TABLE place (name TEXT, code)"])
     rows = [
         ("New York", 1), ("New York", "NY"), ("Sant\udcffAna", b"\x00\x01"), ("x" * 5000, None), ("Y", 2.5),

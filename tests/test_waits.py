@@ -1,4 +1,4 @@
-"""The register of waits, by a clock that the test sets: who waits for what, the minute's lines, the limits."""
+"""The register of waits, by a clock that the test sets: who waits for what, the line each minute, the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A warm start that is broken off between or in the midst of evaluations ends with the same adapter, bit for bit."""
+"""A warm start that is interrupted between or during evaluations ends with the same adapter, bit for bit."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Trimming(StrEnum):
     NONE = "none"
     EXAMPLES = "examples"  # the sampled values; values that the question names stay
     DESCRIPTIONS = "descriptions"
-    TYPES = "types"  # and the column's separate line
+    TYPES = "types"  # and each column's separate line
     COLUMNS = "columns"
 
 

@@ -1,4 +1,4 @@
-"""Stands where a Python process would: has the server fork one, hands signals on to it, and ends as it ends.
+"""Takes a Python process's place: has the server fork one, hands signals on to it, and ends as it ends.
 
 Started for each process, with `-I -S` and imports of the standard library's core alone: it takes 20 ms.
 """

@@ -1,4 +1,8 @@
-"""Forks floe's processes from one that has imported the libraries, which saves each the seconds of importing them."""
+"""Forks floe's processes from one that has imported the libraries, which saves each the seconds of importing them.
+
+Started once for a whole test run, it holds no thread and no engine. A client (tests/preloaded/client.py) asks it for a
+process with given arguments, environment, folder, cores and streams; the process ends with its client.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ OF_ACTORS = (
     "transformers.models.qwen2.modeling_qwen2", "vllm.v1.worker.cpu_worker", "vllm.v1.worker.cpu_model_runner",
     "vllm.model_executor.models.qwen2",
 )  # fmt: skip
-# Ray reads its settings from the environment as it is loaded, of a worker also the job's: each process loads its own.
+# Ray reads its settings from the environment when it is loaded, in a worker also the job's: each process loads its own.
 NOT_HERE = "ray"
 PYTHON = os.environ.get("FLOE_TEST_PYTHON", sys.executable)
 WORKER = "default_worker.py"
@@ -185,7 +189,7 @@ def is_worker(arguments: list[str]) -> bool:
 
 
 def with_runtime_environment(arguments: list[str]) -> list[str]:
-    """Return the worker's own arguments, its variables set: what Ray's setup_worker.py does before the worker."""
+    """Return the worker's own arguments, its variables set: as Ray's setup_worker.py does before the worker."""
     for one in arguments:
         if one.startswith(CONTEXT):
             os.environ.update(json.loads(one.removeprefix(CONTEXT) or "{}").get("env_vars") or {})
@@ -201,4 +205,4 @@ def use_threads() -> None:
 
 if __name__ == "__main__":
     serve(socket.socket(fileno=int(sys.argv[1])), loads_at_once="at-once" in sys.argv[2:])
-    os._exit(0)  # its libraries complain of what an interpreter's end finds
+    os._exit(0)  # its libraries complain of what they find at an interpreter's end
