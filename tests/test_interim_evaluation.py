@@ -137,7 +137,7 @@ def test_every_so_many_steps_the_version_just_published_is_evaluated_and_recorde
 
 @pytest.mark.parametrize("max_staleness", [0, 1])
 def test_outcomes_are_those_of_the_steps_own_candidates(tmp_path, max_staleness):
-    """Test that a step counts its candidates alone: the pool scores the next step's too, and an evaluation takes some."""
+    """Test that a step counts its candidates alone: the pool scores the next one's too, an evaluation takes some."""
     records = run(tmp_path, EvaluatedCluster({0: 2, 2: 1, 4: 3, 6: 3}), 2, max_staleness)
     counts = [{name: n for name, n in one.items() if name.startswith("outcome_") and n} for one in records]
     assert counts == [{"outcome_match": 5, "outcome_mismatch": 5}] * NUM_STEPS

@@ -9,7 +9,7 @@ from datetime import date
 from itertools import chain
 
 MIN_STEM_CHARS = 4
-MIN_STEM_SHARE = 0.6  # share of the longer of two words; both have to begin with it
+MIN_STEM_SHARE = 0.6  # share of the longer of two words with which both have to begin
 MAX_FEW_VALUES = 60  # distinct texts of a column in which another ending is looked for
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")

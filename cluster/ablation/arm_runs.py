@@ -40,8 +40,7 @@ class ArmRun:
 def planned_runs(
     config_file: Path, overrides: Sequence[str], arms: Sequence[Arm], num_seeds: int, out: Path
 ) -> list[ArmRun]:
-    """Return the runs seed by seed, so that an interrupted ablation has whole seeds; seeds count up from the
-    configuration's.
+    """Return runs seed by seed, so that an interrupted ablation has whole seeds; the configuration has the first.
 
     Raises UserError for a configuration that has no budget of tokens or no evaluation, and for a folder that holds
     another ablation's run.

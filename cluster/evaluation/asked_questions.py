@@ -66,8 +66,7 @@ def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> As
 
 
 def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress: Progress) -> Asked:
-    """Return the first `evaluation.max_questions` of the archive's dev, mini-dev or test questions, the first that
-    exist.
+    """Return the first `evaluation.max_questions` of the archive's dev, mini-dev or test split, the first there is.
 
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
     """

@@ -20,8 +20,7 @@ def present_instant() -> str:
 
 
 def with_clock(config: RunConfig, adapter: Path | None = None) -> RunConfig:
-    """Return the configuration with a clock: its own, else the prepared folder's, the adapter's run's, or the present
-    time.
+    """Return the configuration with a clock: its own, the prepared folder's, the adapter's run's or the present time.
 
     Raises UserError for a prepared folder that can't be read.
     """
@@ -48,7 +47,7 @@ def decided_reward(reward: RewardSection) -> RewardSection:
 
 
 def at_the_folders_clock(reward: RewardSection, log: VerdictLog, folder: Path) -> RewardSection:
-    """Return the section with the clock given, else the folder's, else the present time, which the folder keeps."""
+    """Return the section with the given clock, or the folder's, or the present time, which the folder keeps."""
     known = log.clock()
     if known is None and (folder / MANIFEST_FILE).is_file():
         known = clock_of_prepared(folder)

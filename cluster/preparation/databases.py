@@ -75,7 +75,7 @@ def find_databases(questions: Sequence[tuple[Source, Sequence[Question]]], folde
 
 
 def _make(texts: Mapping[str, str], place: Path) -> dict[str, str]:
-    """Return why some were not made. An existing one is of the same text, since its name is a digest of that."""
+    """Make them; return why some were not made. An existing one has the same text: its name is a digest of that."""
     place.mkdir(exist_ok=True)
     not_made: dict[str, str] = {}
     left = [one for one in texts if not (place / f"{one}.sqlite").is_file()]

@@ -113,7 +113,7 @@ class Machine:
         return flop / (ENGINE_SHARE * self.rates.engine_flop_per_s) + passes_s + sampling_s
 
     def _extra_passes(self) -> float:
-        """Return the further passes as a factor; a forward pass has a third of the operations of both."""
+        """Return the factor of further passes: a forward pass has a third of the operations of forward and backward."""
         algorithm, learner = self.config.algorithm, self.config.learner
         forward = (algorithm.kl_coefficient > 0) + (learner.updates_per_batch > 1) + learner.gradient_checkpointing
         return 1 + forward / 2

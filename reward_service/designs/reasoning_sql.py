@@ -92,8 +92,7 @@ class ReasoningSql:
         return None if one.outcome is Outcome.MATCH and self._grants_all else one.sql
 
     def _similarities(self, group: JudgedGroup) -> tuple[dict[str | None, tuple[float, float]], dict[str | None, str]]:
-        """Return by SQL the best similarity of schema items and of n-grams over the golds, and the log's note on the
-        query.
+        """Return by SQL the best similarity of schema items and of n-grams over the golds, and the note for the log.
 
         Raises GroupUnscorable and GoldUnusable.
         """

@@ -49,8 +49,7 @@ class Operators:
 def operators(query: exp.Query, tables: Mapping[str, frozenset[str]]) -> Operators:
     """Return the query's operators; `tables` has the columns of each, in lower case.
 
-    Raises NoPlan for sources that are neither of these tables nor queries, and for aggregates where they are not
-    allowed.
+    Raises NoPlan for sources that are neither of these tables nor queries, and for misplaced aggregates.
     """
     builder = _Builder(tables)
     plan = builder.statement(query)

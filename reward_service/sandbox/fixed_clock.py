@@ -42,7 +42,7 @@ class _Bracket:
     """An open bracket: the function whose name stands before it, and what each argument so far is."""
 
     is_call: bool = False
-    function: str = ""  # a date function's name, else empty
+    function: str = ""  # a date function's name, otherwise empty
     place: tuple[int, int] = (0, 0)  # where the name stands in the statement
     arguments: list[list[str]] = field(default_factory=lambda: [[]])  # an argument that is one text alone
 
