@@ -14,7 +14,7 @@ from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
 from floe.cluster.commands.export import ask, export
 from floe.cluster.commands.graph_reward import train_graph_reward
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.commands.prepare import prepare
 from floe.cluster.commands.report import report, runs
 from floe.cluster.environment import environment_overrides, logs_dir
@@ -51,7 +51,7 @@ app.command()(ask)
 app.command()(runs)
 app.command()(train_graph_reward)
 
-ConfigOption = Annotated[Path, typer.Option("--config", parser=given_path, help="YAML configuration of the run.")]
+ConfigOption = Annotated[Path, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace those of the file."),
@@ -61,7 +61,7 @@ Overrides = Annotated[
 @app.command()
 def train(
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(parser=given_path, help="YAML configuration of the run.")] = None,
+    config: Annotated[Path | None, typer.Option(parser=given_config, help="YAML configuration of the run.")] = None,
     run_dir: Annotated[
         Path | None, typer.Option(parser=given_path, help="Where the run's files go; a new folder if left out.")
     ] = None,
@@ -223,7 +223,7 @@ def status(
 def doctor(
     overrides: Overrides = None,
     config: Annotated[
-        Path | None, typer.Option(parser=given_path, help="YAML configuration of the run; else the defaults.")
+        Path | None, typer.Option(parser=given_config, help="YAML configuration of the run; else the defaults.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:

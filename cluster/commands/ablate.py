@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.errors import UserError
 
 
 def ablate(
     config: Annotated[
-        Path, typer.Option("--config", parser=given_path, help="YAML configuration that all arms share.")
+        Path, typer.Option("--config", parser=given_config, help="YAML configuration that all arms share.")
     ],
     out: Annotated[
         Path,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.cluster.run_folder.layout import config_of_run, is_run
 from floe.configs.errors import UserError

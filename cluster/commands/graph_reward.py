@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.files.loading import load_config
 
@@ -19,7 +19,7 @@ def train_graph_reward(
         typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values of the section data: the questions."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(parser=given_path, help="YAML configuration of a run, for its data.")
+        Path | None, typer.Option(parser=given_config, help="YAML configuration of a run, for its data.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs, the split and the training.")] = 1,
     rewrites: Annotated[int, typer.Option(min=1, help="Equivalent queries tried for each gold.")] = 4,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from floe.configs.errors import UserError
 from floe.configs.files.paths import placed_path
+from floe.configs.files.shipped import shipped_config
 
 
 def given_path(given: str | Path) -> Path:
@@ -14,3 +15,8 @@ def given_path(given: str | Path) -> Path:
         return placed_path(str(given), Path())
     except ValueError as fault:
         raise UserError(f"The command line has {str(given)[:80]!r}, but a path must be {fault}.") from None
+
+
+def given_config(given: str | Path) -> Path:
+    """Return the configuration file that a path or a shipped configuration's name means. Raises UserError."""
+    return shipped_config(str(given)) or given_path(given)

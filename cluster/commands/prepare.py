@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from floe.actors.layouts.registry import LAYOUTS, layout_named
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.files.loading import load_config
 
@@ -60,13 +60,15 @@ Workers = Annotated[int | None, typer.Option(help="Golds run at a time; otherwis
 MeasurePassRate = Annotated[
     Path | None,
     typer.Option(
-        parser=given_path, metavar="CONFIG", help="Then sample each training question with this run's starting policy."
+        parser=given_config,
+        metavar="CONFIG",
+        help="Then sample each training question with this run's starting policy.",
     ),
 ]
 PromptsOf = Annotated[
     Path | None,
     typer.Option(
-        parser=given_path,
+        parser=given_config,
         metavar="CONFIG",
         help="Then count this run's prompts: the longest, those trimmed and refused.",
     ),

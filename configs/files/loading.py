@@ -15,6 +15,7 @@ from floe.configs.errors import ConfigError
 from floe.configs.files.complaints import dotted_keys, fields_of, unknown_key, value_sentence, wrong_value
 from floe.configs.files.foreign_files import read_regular_text
 from floe.configs.files.paths import RELATIVE_RULE, placed_model, placed_path, placed_records
+from floe.configs.files.shipped import shipped_config, shipped_names
 from floe.configs.files.whole_files import write_whole
 from floe.configs.files.yaml_text import PlainDumper, read_yaml, yaml_reason
 from floe.configs.schema import RunConfig
@@ -26,13 +27,15 @@ NULLS = ("", "null", "Null", "NULL", "~")
 PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # beside every field of a path
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration of the file at `path` (None: the defaults alone), with `section.field=value` overrides on top.
 
-    A value is YAML; for a text or path field it is taken as it stands. The last of several overrides of a key holds.
-    Relative paths become absolute: those of the file start at its folder, those of overrides at the working folder.
+    In place of a path, the name of a configuration that floe ships is taken too. A value is YAML; for a text or path
+    field it is taken as it stands. The last of several overrides of a key holds. Relative paths become absolute: those
+    of the file start at its folder, those of overrides at the working folder.
     Raises ConfigError, in one sentence, for the first thing that is wrong.
     """
+    path = None if path is None else shipped_config(str(path)) or Path(path)
     source = DEFAULTS if path is None else str(path)
     values, origins = {} if path is None else _read_sections(path), {}
     for override in overrides:
@@ -97,8 +100,8 @@ def _read_yaml(path: Path) -> Any:
         text = read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"There is no configuration file {path}: give an existing one, as in --config configs/quickstart.yaml "
-            f"({RELATIVE_RULE})."
+            f"There is no configuration file {path}: give an existing one ({RELATIVE_RULE}), or the name of one that "
+            f"floe ships: {', '.join(shipped_names())}."
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: give the configuration file in it.") from None
