@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from floe.cluster.contained import own_code
-from tests.command_line import REPOSITORY
+from tests.command_line import REPOSITORY, SMOKE_TIMEOUT_S
 
 STARTS_FLOE = """
 import os, subprocess, sys
@@ -85,3 +85,24 @@ def test_rays_workers_pass_over_a_users_modules(project):
     assert done.stdout.splitlines() == [
         str(REPOSITORY / "actors" / "__init__.py"), str(REPOSITORY / "learner" / "__init__.py"),
     ], done.stderr  # fmt: skip
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_a_run_passes_over_a_users_packages(tmp_path, other_home):
+    """The supervisor, the actors, their engines and the reward children all start in a folder of such packages."""
+    for name in ("actors", "cluster", "configs", "learner", "reward_service", "utils"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the package of the user')\n")
+    run_dir = tmp_path / "run"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "floe", "train", "--config", "smoke", "--run-dir", str(run_dir), "run.retries=1",
+            "run.num_steps=1", "evaluation.enabled=false", f"run.home={other_home}", "cluster.address=local",
+        ],
+        cwd=tmp_path, env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True, text=True, timeout=SMOKE_TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
+    assert "the package of the user" not in done.stdout + done.stderr

@@ -31,6 +31,11 @@ JOB = "floe-test"
 TOKEN = secrets.token_hex(32)
 # Ray would take the user's own token for the head, but not for its clients.
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+# A module of the driver, of the learner's process, of the engine's and of a reward worker's child.
+EDITED = (
+    "cluster/training/attempt.py", "learner/grpo_learner.py", "actors/engine/vllm_engine.py",
+    "reward_service/sandbox/executor_child.py",
+)  # fmt: skip
 ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
 
 
@@ -133,7 +138,14 @@ def names(found: list[dict]) -> set[str]:
 
 
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
-    """The job's working directory is a copy of a clone; the run folder must not be inside it."""
+    """The job's working directory is a copy of a clone, and a line that was edited there runs in every process.
+
+    The run folder must not be inside it.
+    """
+    work = clone(tmp_path)
+    for module in EDITED:
+        with (work / module).open("a") as file:
+            file.write(f"__import__('pathlib').Path({str(tmp_path / Path(module).stem)!r}).write_text(__file__)\n")
     done = submitted(dashboard, home, tmp_path, "run.num_steps=1")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "succeeded" in done.stdout.lower()
@@ -142,11 +154,21 @@ def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     assert run_dir.is_absolute() and home in run_dir.parents
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
     assert names(actors(dashboard)) >= ROLES
+    ran = [Path((tmp_path / Path(module).stem).read_text()) for module in EDITED]
+    assert all(path.as_posix().endswith(module) for path, module in zip(ran, EDITED, strict=True))
+    assert not any(REPOSITORY in path.resolve().parents for path in ran)
+
+
+def clone(folder: Path) -> Path:
+    """Return a clone of the repository in the folder, made where there is none."""
+    work = folder / "clone"
+    if not work.is_dir():
+        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(work)], check=True)
+    return work
 
 
 def submitted(dashboard: str, home: Path, folder: Path, *arguments: str, options: tuple[str, ...] = ()):
-    work = folder / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(work)], check=True)
+    work = clone(folder)
     floe = str(Path(sys.executable).parent / "floe")
     return subprocess.run(
         [
