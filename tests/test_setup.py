@@ -1,10 +1,15 @@
 """The set-up: what pip is told holds for uv too, and the script says what it does."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from floe.cluster.pip_settings import uv_variables
 from tests.command_line import REPOSITORY
