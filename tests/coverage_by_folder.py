@@ -12,7 +12,7 @@ def table(report: dict) -> list[str]:
     """Return a line for each folder of floe, two levels deep, and one for all, from coverage's JSON report."""
     lines: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for path, of_file in report["files"].items():
-        folder = "/".join(PurePath(path.removeprefix("floe/")).parts[:-1][:2]) or "floe"
+        folder = "/".join(PurePath(path).parts[:-1][:2])
         for name in (folder, "all"):
             lines[name][0] += of_file["summary"]["covered_lines"]
             lines[name][1] += of_file["summary"]["num_statements"]

@@ -194,3 +194,7 @@ def test_the_budget_of_a_search_is_counted_in_walks_over_the_results(monkeypatch
     monkeypatch.setattr(column_matching, "SPARE_CELLS", needed * cells - 1)
     with pytest.raises(ResultTooLarge):
         answers_match("spider", Answer(gold, 8), Answer(rows, 8))
+
+
+def test_without_a_tolerance_a_large_integer_is_not_the_float_that_it_would_round_to():
+    assert not matches([(2**53 + 1,)], [(float(2**53),)], tolerance=0.0)
