@@ -135,7 +135,7 @@ def names(found: list[dict]) -> set[str]:
 
 
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
-    """The job's working directory is a copy of a clone, and a line that was edited there runs in the driver and in children.
+    """The job's working directory is a copy of a clone, and lines that were edited there run in driver and children.
 
     The run folder must not be inside it.
     """
