@@ -7,7 +7,7 @@ READY := $(VENV)/floe-ready
 # As cluster/setup.sh decides which engine it installs: that for CUDA has no CPU mode.
 GPU_SHARES = $(shell nvidia-smi -L >/dev/null 2>&1 && echo rollout.num_gpus=0.5 learner.num_gpus=0.5)
 
-.PHONY: help setup train check test ci soak prove-24gb prove-gpu lint format types clean
+.PHONY: help setup train check test ci soak coverage mutants prove-gpu prove-24gb lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -29,6 +29,15 @@ soak: $(READY)  ## Kill a run's processes again and again, watch a long run's me
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests -m soak
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests/test_resume.py -m ""
 	$(BIN)/python -m floe.cluster.prove.gpu --device cpu --again
+
+coverage: $(READY)  ## Run the tests of `make check` and print the share of lines that they run, by folder
+	$(PYTEST) -m "not engine and not heavy and not long and not soak" --cov --cov-report=json:build/coverage.json
+	$(BIN)/python -m tests.coverage_by_folder build/coverage.json
+
+mutants: $(READY)  ## Change the pure core in about a thousand ways and see whether its tests notice: ten minutes or so
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
+	$(BIN)/python -m tests.mutants
 
 prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
 	$(BIN)/python -m floe.cluster.prove

