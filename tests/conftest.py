@@ -23,6 +23,7 @@ from tests.preloaded.python import end_server, start_server
 from tests.preloaded.ray_workers import preload_workers
 from tests.ray_processes import descendants
 
+MAY_BE_MISSING = ("../shared/data", "asks a GPU itself")  # as the reasons of skips say it
 COSTLY_FIXTURES = {"home", "smoke_run"}
 INSTALLED = installed_builds()
 
@@ -213,9 +214,10 @@ def one_core_each() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Turn a skip into a failure in CI, except for data sets that a clone lacks."""
+    """Turn a skip into a failure in CI, except for data sets that a clone lacks and for a GPU."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and os.environ.get("FLOE_CI") == "1" and "../shared/data" not in str(report.longrepr):
+    is_allowed = any(reason in str(report.longrepr) for reason in MAY_BE_MISSING)
+    if report.skipped and os.environ.get("FLOE_CI") == "1" and not is_allowed:
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"

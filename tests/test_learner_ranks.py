@@ -113,6 +113,7 @@ def test_ranks_of_one_machine_talk_over_its_loopback_interface_alone(monkeypatch
         monkeypatch.setenv(name, "")  # so that it is as before afterwards
         monkeypatch.delenv(name)
     at_start: dict[str, str] = {}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)  # though another test has joined a group
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: at_start.update(os.environ))
     monkeypatch.setattr(deepspeed_engine.deepspeed, "init_distributed", lambda **_: None)
     monkeypatch.setattr(deepspeed_engine, "_store", lambda rank: None)
