@@ -65,7 +65,9 @@ def test_the_learners_arithmetic_needs_few_packages(source):
 
 @pytest.mark.heavy
 def test_it_is_imported_where_others_are_missing():
-    modules = ", ".join(source.removesuffix(".py").replace("/", ".") for source in BARE if "__init__" not in source)
+    modules = ", ".join(
+        "floe." + source.removesuffix(".py").replace("/", ".") for source in BARE if "__init__" not in source
+    )
     code = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT!r}))\nimport {modules}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -183,7 +183,7 @@ def reached(*modules: str) -> set[str]:
     while waiting:
         module = waiting.pop()
         top = module.partition(".")[0]
-        if top not in PACKAGES:
+        if top != "floe":
             others.add(top)
             continue
         path = REPOSITORY / f"{module.replace('.', '/')}.py"
@@ -228,6 +228,7 @@ def test_attention_and_learner_are_proved_from_a_bare_checkout(tmp_path, numbers
     checkout, blocker = tmp_path / "checkout", tmp_path / "blocker"
     for package in PACKAGES:
         shutil.copytree(REPOSITORY / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "floe", checkout / "floe", symlinks=True)
     blocker.mkdir()
     (blocker / "sitecustomize.py").write_text(BLOCKER.format(names=NOT_BARE))
     done = subprocess.run(

@@ -158,5 +158,9 @@ def test_both_model_runners_hold_adapters_in_the_same_way(dotted):
 
 def test_variables_of_the_engines_environment_are_known():
     known = (sources() / "vllm" / "envs.py").read_text(encoding="utf-8")
-    used = set(re.findall(r'"(VLLM_\w+)"', (REPOSITORY / "cluster" / "placement.py").read_text(encoding="utf-8")))
+    used = set(
+        re.findall(
+            r'"(VLLM_\w+)"', (REPOSITORY / "cluster" / "ray_actors" / "placement.py").read_text(encoding="utf-8")
+        )
+    )
     assert used and not {name for name in used if f'"{name}": lambda' not in known}
