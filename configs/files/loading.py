@@ -23,15 +23,15 @@ DEFAULTS = "the defaults"
 HOME_OF_ANCHORS = "x-"
 MAX_SHOWN_OVERRIDE = 160
 NULLS = ("", "null", "Null", "NULL", "~")
-PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # beside every field of a path
+PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # for every field of a path
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of the file at `path` (None: the defaults alone), with `section.field=value` overrides on top.
+    """Return the configuration of the file at `path` (None: the defaults), with `section.field=value` overrides on top.
 
-    A value is YAML; for a text or path field it is taken as it stands. The last of several overrides of a key holds.
+    A value is YAML; for a text or path field it is taken as written. The last of several overrides of a key wins.
     Relative paths become absolute: those of the file start at its folder, those of overrides at the working folder.
-    Raises ConfigError, in one sentence, for the first thing that is wrong.
+    Raises ConfigError, in one sentence, for the first fault.
     """
     source = DEFAULTS if path is None else str(path)
     values, origins = {} if path is None else _read_sections(path), {}
@@ -62,7 +62,7 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 
 def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
-    """The file as sections of fields, every key known to the schema."""
+    """Return the file as sections of fields, every key known to the schema."""
     document = _read_yaml(path)
     if document is None:
         return {}
@@ -97,8 +97,7 @@ def _read_yaml(path: Path) -> Any:
         text = read_regular_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"There is no configuration file {path}: give an existing one, as in --config configs/quickstart.yaml "
-            f"({RELATIVE_RULE})."
+            f"There is no configuration file {path}: correct the path after --config ({RELATIVE_RULE})."
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: give the configuration file in it.") from None
@@ -115,7 +114,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _without_credentials(override: str) -> str:
-    """What stands before the @ of an address is for nobody's screen or log; a long value is cut."""
+    """Return the override for a message: without what stands before the @ of an address, and cut where it is long."""
     text = re.sub(r"://[^/@\s]*@", "://...@", override)
     return text if len(text) <= MAX_SHOWN_OVERRIDE else text[: MAX_SHOWN_OVERRIDE - 1] + "…"
 
@@ -125,7 +124,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     origin = f"the override {_without_credentials(override)}"
     if not equals or not key.strip():
         raise ConfigError(
-            f"'{_without_credentials(override)}' is no override: write section.field=value, as in "
+            f"'{_without_credentials(override)}' is not a valid override: write section.field=value, as in "
             "rollout.group_size=16."
         )
     key = key.strip()
@@ -147,7 +146,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def _text_value(text: str, *, is_path: bool) -> str | None:
-    """A text as it stands, so that a run may be named 7 and a folder may hold a #; without the quotes around it."""
+    """Return a text as written, without the quotes around it, so that a run may be named 7 and a folder may hold a
+    #.
+    """
     if text in NULLS and not (text == "~" and is_path):
         return None
     if text[0] in "'\"":
@@ -168,7 +169,7 @@ def _takes_text(annotation: Any) -> bool:
 
 
 def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
-    """Pydantic takes `yes` for the number 1; here that is a slip."""
+    """Refuse true and false for a number: pydantic takes `yes` for 1, and here that is a slip."""
     for key, value in _leaves(values):
         section, _, field = key.partition(".")
         if isinstance(value, bool) and fields_of(section)[field].annotation not in (bool, bool | None):
@@ -177,7 +178,7 @@ def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str],
 
 
 def _refuse_odd_text(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
-    """No field means a control character or what UTF-8 can't write, and Python's None is no null."""
+    """Refuse control characters, text that UTF-8 can't write, and Python's None in place of null."""
     for key, value in _leaves(values):
         section, _, field = key.partition(".")
         if not isinstance(value, str):
@@ -209,7 +210,7 @@ def _place(values: dict[str, dict[str, Any]], origins: dict[str, str], source: s
 
 
 def _leaves(values: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Every scalar with its `section.field`, those in lists included."""
+    """Yield every scalar with its `section.field`, those in lists included."""
     for section, fields in values.items():
         for field, value in fields.items():
             for entry in value if isinstance(value, list | tuple) else [value]:
