@@ -1,6 +1,4 @@
-"""Speeds up imports of heavy libraries, whose millions of objects stay and would be visited by each garbage
-collection.
-"""
+"""Speeds up imports of heavy libraries, whose millions of objects each garbage collection would visit."""
 
 from __future__ import annotations
 
