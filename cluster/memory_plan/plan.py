@@ -36,7 +36,7 @@ class MemoryPlan:
 
     @property
     def lacks_host(self) -> bool:
-        """Whether some settings would do for the device, and only the host's memory is too small."""
+        """True when some settings would do for the device, and only the host's memory is too small."""
         return self.remedy is not None and not self.remedy.changes and self.remedy.needed_bytes <= self.budget_bytes
 
     @property
