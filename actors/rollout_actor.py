@@ -1,4 +1,4 @@
-"""The shell around the engine, which runs in its own process: an adapter goes in, finished groups come out."""
+"""Shell around the engine in its own process: an adapter goes in, finished groups come out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class RolloutActor:
     """Holds one engine. Imports vLLM when it is constructed, in the process that will use it."""
 
     def __init__(self, config: RunConfig, model_dir: Path, kv_cache_bytes: int | None = None) -> None:
-        """`kv_cache_bytes` is the size of the KV cache on a GPU; None: the engine takes what its share leaves."""
+        """Start the engine. `kv_cache_bytes` is the size of the KV cache on a GPU; None: the engine takes what its
+        share leaves.
+        """
         with without_collections():
             import torch
 

@@ -66,11 +66,11 @@ def train(
         Path | None, typer.Option(parser=given_path, help="Where the run's files go; a new folder if left out.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder of a run to go on with, in place of --config.")
+        Path | None, typer.Option(parser=given_path, help="Folder of a run to continue, in place of --config.")
     ] = None,
     unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
-    """Warm-start a policy, train it with GRPO and compare before and after; or go on with a run that was broken off."""
+    """Warm-start a policy, train it with GRPO and compare before and after; or continue an interrupted run."""
     from floe.cluster.run_folder.layout import config_of_run, new_run_dir
     from floe.cluster.training.supervisor import supervise
 
@@ -99,14 +99,16 @@ def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
     adapter: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; none: the base model.")
+        Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(parser=given_path, help="Folder of Spider's or BIRD's layout; else a split.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Per question; else evaluation.num_samples.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the samples; else evaluation.temperature.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples per question; else evaluation.num_samples.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the samples; else evaluation.temperature.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Questions at most; else evaluation.max_questions.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(parser=given_path, help="Where the greedy SQL goes, as the benchmark has it.")
@@ -164,7 +166,7 @@ def score(
     ] = None,
     clock: Annotated[str | None, typer.Option(help="What SQL gets for 'now', in UTC; else the present time.")] = None,
     allow_missing_databases: Annotated[
-        bool, typer.Option(help="They end as infrastructure, without a reward.")
+        bool, typer.Option(help="Such predictions end as infrastructure, without a reward.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines and nothing else on stdout.")] = False,
 ) -> None:
@@ -240,7 +242,7 @@ def plan(
     config: ConfigOption,
     overrides: Overrides = None,
     gpu_memory: Annotated[
-        str | None, typer.Option(help="As 24GB or 24GiB; else of the GPU that is found. Without GPUs: of the host.")
+        str | None, typer.Option(help="As 24GB or 24GiB; else that of the GPU found, or of the host without GPUs.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
@@ -261,9 +263,10 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script: a UserError becomes one sentence and exit code 2, a stop by a signal 130, any other 1.
+    """Run the console script: a UserError gives one sentence and exit code 2, a stop by a signal 130, any other error
+    1.
 
-    With FLOE_DEBUG=1 an error keeps its trace; else the trace is in a file that the last line names.
+    With FLOE_DEBUG=1 an error keeps its trace; otherwise the trace is in a file that the last line names.
     """
     show_what_cant_be_encoded()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would be drawn into floe's own progress

@@ -1,4 +1,4 @@
-"""The settings that `floe` takes from variables of the environment."""
+"""Settings that `floe` takes from environment variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def environment_overrides() -> list[str]:
-    """FLOE_HOME beats the file; an override on the command line beats both."""
+    """Return the overrides: FLOE_HOME replaces the file's value, and an override on the command line replaces both."""
     home = os.environ.get("FLOE_HOME")
     return [f"run.home={json.dumps(home)}"] if home else []  # JSON is YAML, and quotes what needs it
 
@@ -28,34 +28,34 @@ def home_folder() -> Path:
 
 
 def logs_dir() -> Path:
-    """For failures of commands that have no run folder."""
+    """Return the folder for failures of commands that have no run folder."""
     return home_folder() / "logs"
 
 
 def environment_of_floe() -> dict[str, str]:
-    """Return this process's variables, for one that is to be floe as this one is."""
+    """Return this process's variables, for a process that is to behave as this one."""
     return with_own_code(os.environ)
 
 
 def ray_address() -> str:
-    """Return what RAY_ADDRESS names, as a Ray job sets it; empty where it names nothing."""
+    """Return the address in RAY_ADDRESS, as a Ray job sets it; empty where it has none."""
     return os.environ.get("RAY_ADDRESS", "")
 
 
 def ray_temp_folder() -> tuple[str, Path]:
-    """Return the folder that a Ray of this machine puts its own below, and the variable that says so, if one does."""
+    """Return the folder below which a Ray of this machine puts its own, and the variable that sets it, if one does."""
     found = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
     return found, Path(os.environ[found] if found else "/tmp")
 
 
 def has_ray_token() -> bool:
-    """Whether the environment says what a Ray that starts takes as its token, or that it takes none."""
+    """Return whether the environment gives a starting Ray its token, or says that it takes none."""
     is_off = os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
     return is_off or any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
 
 
 def visible_devices() -> str | None:
-    """The GPUs that CUDA is allowed to see, as the user has named them; None for all."""
+    """Return the GPUs that CUDA is allowed to see, as the user has named them; None for all."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 

@@ -1,4 +1,4 @@
-"""Every type that crosses a process: frozen, picklable, standard library only."""
+"""The types that cross a process: frozen, picklable, standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """What became of one candidate. `match` alone counts as correct."""
+    """Result of one candidate. `match` alone counts as correct."""
 
     MATCH = "match"
     MISMATCH = "mismatch"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
     @property
     def says_correctness(self) -> bool:
-        """Whether it tells a right candidate from a wrong one."""
+        """Return whether the outcome tells a right candidate from a wrong one."""
         return self.carries_reward and self is not Outcome.NOT_EXECUTED
 
 
@@ -53,7 +53,7 @@ class Question:
 class GroupRequest:
     """Driver to rollout actor: sample one group. `seed` alone fixes its random streams."""
 
-    group_id: str  # tells the groups of one call apart
+    group_id: str  # distinguishes the groups of one call
     question: Question
     prompt_token_ids: tuple[int, ...]
     num_samples: int
@@ -120,7 +120,7 @@ class ResultProfile:
     soft_f1: float  # the best over the golds
     is_bird_match: bool
     is_spider_match: bool
-    time_ratio: float | None = None  # CPU time of the gold over the candidate's; of a match that was timed
+    time_ratio: float | None = None  # CPU time of the gold over the candidate's; for a match that was timed
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots it is pickled in half the time
@@ -134,7 +134,7 @@ class Score:
     sql: str | None = None  # what was executed, after extraction
     profile: ResultProfile | None = None  # asked for, and of a result that is not too large for one
     terms: dict[str, float] | None = None  # what the reward is made of, in the designs that add terms up
-    design_s: float = 0.0  # wall time of the reward design's own work on it, beside running it
+    design_s: float = 0.0  # wall time of the reward design's own work on it, in addition to running it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class GoldInspection:
     outcome: Outcome
     message: str = ""
     num_rows: int = 0
-    is_degenerate: bool = False  # a single row of nothing but NULL and 0
+    is_degenerate: bool = False  # a single row that contains only NULL and 0
     changes_by: tuple[str, ...] = ()  # functions of chance that it calls
     broken_row: int | None = None  # number of the first row with text that is no UTF-8, where that was asked for
 
@@ -265,7 +265,7 @@ class PromptWithAnswers:
 
     @classmethod
     def doubled(cls, prompt: tuple[int, ...], answer: tuple[int, ...]) -> PromptWithAnswers:
-        """Two answers, so that they share the prompt: the given one, and its first half the other way round."""
+        """Return two answers, so that they share the prompt: the given one, and its first half the other way round."""
         return cls(prompt_token_ids=prompt, answers=(answer, answer[: max(2, len(answer) // 2)][::-1]))
 
 

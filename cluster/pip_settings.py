@@ -1,4 +1,4 @@
-"""Print pip's own settings as the environment variables through which uv takes them.
+"""Prints pip's own settings as the environment variables through which uv takes them.
 
 uv does not read pip's files and variables. The set-up runs this with the new environment's Python before it calls uv,
 so that a private index, a folder of wheels, a constraint or a certificate that pip knows holds for uv as well.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-# What pip calls it, what uv calls it, and what stands between several values of uv's.
+# pip's name, uv's name, and the separator between several values for uv.
 SETTINGS = (
     ("index-url", "UV_DEFAULT_INDEX", " "),
     ("extra-index-url", "UV_INDEX", " "),

@@ -1,4 +1,4 @@
-"""What the driver waits for: who waits, for what, since when and for how long at most.
+"""Waits of the driver: who waits, for what, since when and for how long at most.
 
 Pure bookkeeping. The code that waits takes its seconds from `Wait.left_s` and raises `Wait.too_long()` when they are
 used up; `cluster/training/run_watch.py` shows the waits to the person who watches.
@@ -45,7 +45,7 @@ class Wait:
 
     @property
     def left_s(self) -> float:
-        """Until the limit, never negative."""
+        """Seconds until the limit, never negative."""
         return max(0.0, self.limit_s - self._waited_s())
 
     def too_long(self) -> WaitTooLong:
@@ -55,7 +55,7 @@ class Wait:
 
 
 class Waits:
-    """Those of one process, whatever its threads."""
+    """The waits of one process, in all its threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class Waits:
 
     @contextmanager
     def on(self, owner: str, what: str, limit_s: float, remedy: str = REMEDY) -> Iterator[Wait]:
-        """Of what another process has to do. Reads as a sentence: the `owner` waits for `what`."""
+        """Register a wait for what another process has to do. Reads as a sentence: the `owner` waits for `what`."""
         since_s = self._clock()
         wait = Wait(owner, what, limit_s, remedy, lambda: self._clock() - since_s)
         with self._listed(wait, since_s):
@@ -78,9 +78,9 @@ class Waits:
 
     @contextmanager
     def behind(self, owner: str, what: str, limit_s: float, remedy: str = REMEDY) -> Iterator[Wait]:
-        """Of what another thread of the driver has to do, which waits in its turn.
+        """Register a wait for what another thread of the driver has to do, which may itself be waiting.
 
-        However long that takes, it goes on as long as waits come to an end there: the limit is on the time without.
+        It continues however long that takes, as long as waits end there: the limit is on the time without.
         """
         since_s = self._clock()
         wait = Wait(owner, what, limit_s, remedy, lambda: self._clock() - max(since_s, self._last_end_s))
@@ -88,7 +88,7 @@ class Waits:
             yield wait
 
     def now(self) -> tuple[WaitNow, ...]:
-        """The longest first."""
+        """Return the waits, the longest first."""
         now_s = self._clock()
         with self._lock:
             current = list(self._current.values())
@@ -98,7 +98,7 @@ class Waits:
         )
 
     def lines_due(self) -> list[str]:
-        """One for each wait that has lasted a further full minute since the last call."""
+        """Return a line for each wait that has lasted a further full minute since the last call."""
         now_s = self._clock()
         lines = []
         with self._lock:
@@ -129,7 +129,7 @@ waits = Waits()
 
 
 def acquire(lock: threading.Lock, wait: Wait) -> None:
-    """Raises WaitTooLong when the lock isn't free in time."""
+    """Acquire the lock. Raises WaitTooLong when it isn't free in time."""
     while not lock.acquire(timeout=wait.left_s):
         if wait.left_s == 0:
             raise wait.too_long()

@@ -1,4 +1,4 @@
-"""The errors that end a command with one sentence, on whatever process they arise, and its exit codes."""
+"""The errors that end a command with one sentence, in whatever process they arise, and its exit codes."""
 
 import signal
 
@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A configuration file or override that can not be used."""
+    """A configuration file or override that cannot be used."""
 
 
 class AdapterProofError(UserError):
@@ -22,25 +22,25 @@ class AdapterProofError(UserError):
 
 
 class Interrupted(UserError):
-    """The user asked a run to stop, and what it had done is safe; the command ends with exit code 130."""
+    """The user asked a run to stop, and its work is saved; the command ends with exit code 130."""
 
 
 class LostError(UserError):
-    """Something died that the run needs: another attempt, from the last checkpoint, may well go on; exit code 4."""
+    """A part that the run needs has died: another attempt, from the last checkpoint, may well succeed; exit code 4."""
 
 
 class ActorsLost(LostError):
-    """What died takes state with it: the driver starts all actors anew and goes on from the last checkpoint."""
+    """A part with state has died: the driver starts all actors anew and continues from the last checkpoint."""
 
 
 def first_line(fault: BaseException) -> str:
-    """Return the first line of what an error says, without its full stop; the error's kind where it says nothing."""
+    """Return the first line of an error's text, without its full stop; the error's kind where it has none."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
     return (lines[0] if lines else type(fault).__name__).rstrip(".")
 
 
 def is_stop(fault: BaseException) -> bool:
-    """Whether somebody asked for the end, with Ctrl-C or a signal; Ray makes an exit of a SIGTERM while it starts."""
+    """Return whether a user or a signal asked for the end; Ray turns a SIGTERM during its start into an exit."""
     if isinstance(fault, SystemExit):
         return fault.code == signal.SIGTERM
     return isinstance(fault, KeyboardInterrupt | Interrupted)

@@ -1,4 +1,4 @@
-"""What a model's configuration says of its kind, under transformers' names (pure)."""
+"""Facts about a model's kind from its configuration, under transformers' names (pure)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def engine_refusal(config: Any, *, on_cpu: bool) -> str | None:
 
 
 def text_part(config: Any) -> Any:
-    """Return the decoder's configuration: itself, or a part of one that reads images too."""
+    """Return the decoder's configuration: the configuration itself, or a part of one that reads images too."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 

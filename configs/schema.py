@@ -1,4 +1,4 @@
-"""The whole configuration of a run: typed, frozen, validated at birth, light to import."""
+"""The whole configuration of a run: typed, frozen, validated when it is made, light to import."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSe
 
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
-GPU_SHARE_ROUNDING = 1e-9  # of sums of fractions
-NAME_OF_PROOF = "prove-24gb"  # of the one run without a reward of SQL
+GPU_SHARE_ROUNDING = 1e-9  # tolerance for sums of fractions
+NAME_OF_PROOF = "prove-24gb"  # the design of the only run without a reward of SQL
 
 
 class ModelSection(Section):
@@ -124,7 +124,7 @@ class PromptSection(Section):
 class ClusterSection(Section):
     address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
     dashboard_port: int | None = Field(
-        None, ge=1, le=MAX_PORT, description="Of the own local Ray; left out, there is no dashboard."
+        None, ge=1, le=MAX_PORT, description="Dashboard port of the own local Ray; left out, there is no dashboard."
     )
     colocation: Colocation | Literal["auto"] = Field(
         "auto",
@@ -135,13 +135,13 @@ class ClusterSection(Section):
         None,
         gt=0,
         le=MAX_S,
-        description="For actors to be placed and ready; left out, 300, and 1800 for a run that asks for GPUs.",
+        description="Limit for actors to be placed and ready; left out, 300, and 1800 for a run that asks for GPUs.",
     )
     step_timeout_s: float = Field(
         3600.0,
         gt=0,
         le=MAX_S,
-        description="For each answer of the learner: an update, an export, a warm start's batch or evaluation.",
+        description="Limit for each answer of the learner: an update, an export, a warm start's batch or evaluation.",
     )
     min_free_memory_gib: float = Field(4.0, ge=0, le=MAX_GIB)
 
@@ -177,7 +177,7 @@ class RunConfig(Section):
 
     @property
     def max_prompt_tokens(self) -> int:
-        """What the context leaves for the prompt beside the longest completion."""
+        """Tokens that the context leaves for the prompt after the longest completion."""
         return self.model.max_context_tokens - self.rollout.max_new_tokens
 
     @property
@@ -186,14 +186,14 @@ class RunConfig(Section):
 
     @property
     def num_pairs(self) -> int:
-        """Engines and learner ranks that share GPUs two by two, a pair on each; 0 where they don't."""
+        """Number of engines and learner ranks that share GPUs two by two, a pair on each; 0 where they don't."""
         shares = self.rollout.num_gpus, self.learner.num_gpus
         is_shared = min(shares) > 0 and sum(shares) <= 1 + GPU_SHARE_ROUNDING
         return self.learner.num_ranks if is_shared and self.rollout.num_actors == self.learner.num_ranks else 0
 
     @property
     def start_limit_s(self) -> float:
-        """How long actors may take to be placed and ready."""
+        """Seconds that actors may take to be placed and ready."""
         if self.cluster.start_timeout_s is not None:
             return self.cluster.start_timeout_s
         return GPU_START_LIMIT_S if self.asks_for_gpus else START_LIMIT_S
@@ -213,7 +213,7 @@ class RunConfig(Section):
     def _proof_is_of_memory_alone(self) -> Self:
         if self.reward.design == "proof" and self.run.name != NAME_OF_PROOF:
             raise ValueError(
-                "reward.design is 'proof', which is no reward of SQL and is for make prove-24gb alone: "
+                "reward.design is 'proof', which does not reward SQL and is for make prove-24gb alone: "
                 "use reward.design=arctic"
             )
         return self

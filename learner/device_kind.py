@@ -1,4 +1,4 @@
-"""For what kind of device a computation decides: how much it does at once, and by which kernels."""
+"""Kind of device that a computation is sized for: how much it does at once, and by which kernels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _asked_for: ContextVar[str | None] = ContextVar("device_kind", default=None)
 
 
 def device_kind(device: torch.device) -> str:
-    """Return CPU or GPU for tensors on `device`; those without data (`meta`) stand for a GPU's."""
+    """Return the kind, CPU or GPU, for tensors on `device`; those without data (`meta`) count as a GPU's."""
     return _asked_for.get() or (CPU if device.type == "cpu" else GPU)
 
 
 @contextmanager
 def decisions_for(kind: str) -> Iterator[None]:
-    """Decide as for a device of this kind, wherever the tensors are: to count and check a GPU's way without one."""
+    """Decide as for a device of this kind, wherever the tensors are, so that a GPU's way is counted and checked without
+    one.
+    """
     token = _asked_for.set(kind)
     try:
         yield

@@ -76,7 +76,7 @@ class GrpoLearner:
             initial=initial,
             with_reference=config.algorithm.kl_coefficient > 0,
             gradient_checkpointing=config.learner.gradient_checkpointing,
-            # Loaded straight to a GPU, they lie in one block of memory, which is given back as a whole or not at all.
+            # Loaded straight to a GPU, they lie in one block of memory, which can only be given back as a whole.
             device=None if offloads else training_device(),
         )
         policy.train()
@@ -86,7 +86,7 @@ class GrpoLearner:
         self._num_steps_done = 0
 
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
-        """One GRPO step over the groups, in `updates_per_batch` optimiser steps.
+        """Make one GRPO step over the groups, in `updates_per_batch` optimiser steps.
 
         Raises FloatingPointError naming the step, the questions and those of the largest losses when loss or gradient
         is not finite.
@@ -98,8 +98,8 @@ class GrpoLearner:
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
         parts = [self._share(part) for part in self._parts(useful)]
-        # Old log-probabilities are those before the first update. With a single update they are the detached
-        # current ones, which saves a forward pass.
+        # Old log-probabilities are those before the first update. With a single update they are the detached current
+        # ones, which saves a forward pass.
         old = None
         if len(parts) > 1:
             old = [[self._old_logprobs(pack, temperature) for pack in part.packs] for part in parts]
@@ -117,28 +117,28 @@ class GrpoLearner:
         return whole.report(step=step, learning_rate=rate, num_groups=len(useful))
 
     def acquire(self) -> None:
-        """The base weights are on the device again."""
+        """Bring the base weights back to the device."""
         if self._base is not None:
             self._base.to_device()
 
     def release(self) -> None:
-        """Where learner and engine take turns in that, the base weights go to the host until `acquire`."""
+        """Move the base weights to the host until `acquire`, where learner and engine take turns with them."""
         if self._base is not None:
             self._base.to_host()
         if self._config.cluster.colocation in TAKE_TURNS:
             give_back_cached_blocks()
 
     def export_adapter(self, version: int) -> AdapterManifest:
-        """The adapter in the object store, and what it must look like when it arrives."""
+        """Put the adapter into the object store; return what it must look like when it arrives."""
         return self._export(adapter_tensors(self._policy), version, self._put_blob)
 
     def export_probe(self, version: int) -> AdapterManifest:
-        """An adapter with large weights, the same each time, in place of the policy's own."""
+        """Export an adapter with large weights, the same each time, in place of the policy's own."""
         return self._export(probe_tensors(adapter_tensors(self._policy)), version, self._put_blob)
 
     @torch.no_grad()
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
-        """[T - 1] of every token but the first, at temperature 1; without the adapter those of the base model."""
+        """Return [T - 1] of every token but the first, at temperature 1; without the adapter that of the base model."""
         if with_adapter:
             return text_logprobs(self._policy, token_ids)
         with self._policy.disable_adapter():
@@ -146,14 +146,14 @@ class GrpoLearner:
 
     @torch.no_grad()
     def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
-        """[answers][tokens] of answers to a prompt, at temperature 1."""
+        """Return [answers][tokens] of answers to a prompt, at temperature 1."""
         return answer_logprobs(self._policy, text.prompt_token_ids, text.answers)
 
     def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
-        """Compare this learner's way with the model's own forward. Raises UserError where they are not the same.
+        """Compare this learner's way with the model's own forward. Raises UserError where they differ.
 
         `texts` are two or more, the longest first. Where the whole would take longer than `limit_s`, the gradients are
-        compared on the shorter ones alone, and the longest is cut to what every window of the model asks for.
+        compared on the shorter texts alone. The longest is then cut to what every window of the model needs.
         """
         config = self._config
         max_pack_tokens = config.learner.max_pack_tokens
@@ -163,11 +163,14 @@ class GrpoLearner:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     def save_state(self, folder: Path) -> None:
-        """Optimiser and position as this rank's file; on a CPU `load_state` goes on bit for bit. Raises OSError."""
+        """Write optimiser and position as this rank's file; on a CPU `load_state` continues bit for bit. Raises
+        OSError.
+        """
         self._engine.save_state(folder, self._num_steps_done)
 
     def load_state(self, folder: Path) -> None:
-        """Into a learner made as the one that saved it: the KL reference is its initial adapter, as at the start.
+        """Read a saved state into a learner made as the one that saved it: the KL reference is its initial adapter, as
+        at the start.
 
         Raises UserError when the state is damaged or another learner's.
         """
@@ -225,7 +228,7 @@ class GrpoLearner:
                     meter.add(pack, done[-1])
             return self._engine.step(rate)
         except FloatingPointError as fault:
-            # Every rank is here: the fault was found by all together.
+            # Every rank is here, because all found the fault together.
             named = self._engine.gather(largest_losses(share.packs[: len(done)], done))
             offenders = ", ".join(filter(None, named))
             raise FloatingPointError(f"{fault}; largest losses of a completion: {offenders}") from fault

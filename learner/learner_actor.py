@@ -1,4 +1,4 @@
-"""The shells that hold a learner in a process of its own; heavy libraries are imported there and nowhere else."""
+"""Shells that hold a learner in its own process; heavy libraries are imported there and nowhere else."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from floe.configs.schema import RunConfig
 
 
 class _Rank:
-    """A process that can wait for the other ranks, or go to where one waits."""
+    """A process that can wait for the other ranks, or join the one that waits."""
 
     def ping(self) -> bool:
         return True
 
     def meeting_point(self, node_address: Callable[[], str]) -> tuple[str, int]:
-        """Host and port at which this process, as rank 0, will wait for the others."""
+        """Return host and port at which this process, as rank 0, will wait for the others."""
         with without_collections():
             from floe.learner.optimizer.deepspeed_engine import free_port
 
@@ -39,7 +39,7 @@ class _Rank:
 
 
 class LearnerActor(_Rank):
-    """Holds a rank of the GRPO learner, from `join` on."""
+    """Holds a rank of the GRPO learner once `join` has returned."""
 
     def __init__(
         self, config: RunConfig, model_dir: Path, initial_adapter: Path | None, put_blob: Callable[[np.ndarray], Any]
@@ -47,7 +47,7 @@ class LearnerActor(_Rank):
         self._made_of = config, model_dir, initial_adapter, put_blob
 
     def join(self, rank: LearnerRank) -> None:
-        """Returns when every rank has joined."""
+        """Return when every rank has joined."""
         with without_collections():
             from floe.learner.grpo_learner import GrpoLearner
 
@@ -88,13 +88,13 @@ class LearnerActor(_Rank):
 
 
 class WarmStartActor(_Rank):
-    """Holds a rank of the supervised learner, from `join` on."""
+    """Holds a rank of the supervised learner once `join` has returned."""
 
     def __init__(self, config: RunConfig, model_dir: Path) -> None:
         self._made_of = config, model_dir
 
     def join(self, rank: LearnerRank) -> None:
-        """Returns when every rank has joined."""
+        """Return when every rank has joined."""
         from floe.learner.supervised import SupervisedLearner
 
         self._learner = SupervisedLearner(*self._made_of, rank)

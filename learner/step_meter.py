@@ -31,7 +31,7 @@ class StepMeter:
 
     @classmethod
     def joined(cls, meters: Iterable[StepMeter]) -> StepMeter:
-        """One of all ranks' micro-batches; the gradient norms are the same on every rank."""
+        """Return one meter of all ranks' micro-batches; the gradient norms are the same on every rank."""
         whole = cls()
         given = tuple(meters)
         whole.peaks = AllocatorPeaks.fullest([meter.peaks for meter in given])
@@ -43,7 +43,10 @@ class StepMeter:
         return whole
 
     def report(self, *, step: int, learning_rate: float, num_groups: int) -> StepReport:
-        """Means are over scored tokens. A step without a useful group reports zeros: nothing was updated."""
+        """Return the step's report. Means are over scored tokens.
+
+        A step without a useful group reports zeros, because nothing was updated.
+        """
         log_importance = self._cat("log_importance")
         known = is_known(torch.cat(self._engine_logprobs)) if self._terms else torch.zeros(0, dtype=torch.bool)
         mismatch = log_importance[known].abs()

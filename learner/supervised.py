@@ -58,10 +58,11 @@ class SupervisedLearner:
     ) -> Iterator[WarmStartBatch | WarmStartReport]:
         """Train until the held-back loss (nats per answer token) stops improving; the best adapter is in `folder`.
 
-        Yields a message per batch, a report per evaluation, and at the end the best one once more. The cosine spans
+        Yields a message per batch, a report per evaluation, and at the end the best report once more. The cosine spans
         `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
         adapter bit for bit on a CPU.
-        Raises FloatingPointError when the loss is not finite, and UserError before anything is learned where the
+
+        Raises FloatingPointError when the loss is not finite. Raises UserError, before anything is learned, where the
         learner does not compute the model as the model does itself.
         """
         settings = self._config.warm_start
@@ -98,12 +99,12 @@ class SupervisedLearner:
         yield progress.best
 
     def _check_equality(self, examples: Sequence[WarmStartExample]) -> None:
-        """Raises UserError for a model that the learner does not compute as the model does itself."""
+        """Raise UserError for a model that the learner does not compute as the model does itself."""
         longest = max(examples, key=lambda one: len(one.prompt_token_ids))
         texts = [
             PromptWithAnswers.doubled(one.prompt_token_ids, one.answer_token_ids) for one in (longest, *examples[:2])
         ]
-        self._policy.train()  # in which alone layers are computed again in the backward pass
+        self._policy.train()  # layers are computed again in the backward pass in this mode only
         for module in self._policy.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.eval()
@@ -118,7 +119,9 @@ class SupervisedLearner:
         return progress
 
     def _keep(self, progress: WarmStartProgress, folder: Path | None, checkpoint_dir: Path) -> None:
-        """The adapter first, the progress last: broken off in between, the evaluation is made again."""
+        """Write the adapter first and the progress last: if that is interrupted in between, the evaluation is made
+        again.
+        """
         is_first = self._engine.rank_index == 0
         if is_first and folder is not None:
             write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
@@ -135,7 +138,8 @@ class SupervisedLearner:
         return self._engine.module  # type: ignore[return-value]
 
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
-        """Epochs of shuffled batches, each from one database so that its schema's tokens are computed once a batch.
+        """Yield epochs of shuffled batches, each from one database so that its schema's tokens are computed once a
+        batch.
 
         The order derives from the warm start's seed and the epoch alone.
         """
@@ -162,7 +166,7 @@ class SupervisedLearner:
 
     def _step(self, batch: Sequence[WarmStartExample], number: int, rate: float) -> float:
         self._policy.train()
-        # The dropout of a batch derives from its number, so that a resumed warm start draws the same.
+        # The dropout of a batch derives from its number, so that a resumed warm start draws the same values.
         stream = f"{self._config.warm_start_seed}/dropout/{number}/{self._engine.rank_index}"
         torch.manual_seed(random.Random(stream).getrandbits(63))
         share = self._share(batch)
@@ -192,7 +196,7 @@ def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExa
 
 
 def _groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
-    """Groups whose weights sum to 1 over all answer tokens of the batch."""
+    """Return groups whose weights sum to 1 over all answer tokens of the batch."""
     num_tokens = sum(len(example.answer_token_ids) for example in examples)
     return [
         share_prefixes(

@@ -1,4 +1,4 @@
-"""How far a supervised warm start is: what a broken-off one continues from."""
+"""Progress of a supervised warm start, from which an interrupted one continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "progress.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStartProgress:
-    """State after an evaluation. The engine's state of the same moment lies beside it, in the folder `tag`."""
+    """State after an evaluation. The engine's state of the same moment is saved with it, in the folder `tag`."""
 
     num_batches: int = 0
     num_worse: int = 0  # evaluations since the best one
@@ -32,7 +32,7 @@ class WarmStartProgress:
         return WarmStartProgress(num_batches=num_batches, num_worse=self.num_worse + 1, best=self.best)
 
     def write(self, folder: Path) -> None:
-        """The file changes whole, and only then do older checkpoints go."""
+        """Replace the file as a whole, and only then remove older checkpoints."""
         draft = folder / f"{FILE}.draft"
         draft.write_text(json.dumps(asdict(self)))
         os.replace(draft, folder / FILE)
@@ -42,7 +42,7 @@ class WarmStartProgress:
 
     @classmethod
     def read(cls, folder: Path) -> WarmStartProgress:
-        """The last one written; the beginning when there is none."""
+        """Return the last progress written; the beginning when there is none."""
         path = folder / FILE
         if not path.is_file():
             return cls()

@@ -51,7 +51,7 @@ class Watch(TorchDispatchMode):
 
 
 def has_mask(packet: Any, args: Any) -> bool:
-    """Whether rows are picked by a mask, whose true values have to be counted first."""
+    """Return whether rows are picked by a mask, whose true values have to be counted first."""
     return packet in INDEXING and any(one is not None and one.dtype in MASKS for one in args[1])
 
 

@@ -58,7 +58,7 @@ class FakeNvml:
 
 
 def card_use(**changes) -> CardUse:
-    """Of a card that both roles have."""
+    """Return the record of a card that both roles have."""
     fields = {
         "card": "GPU-a",
         "roles": tuple(sorted(GPU_ROLES)),

@@ -44,7 +44,7 @@ class PlacedEngine(_Placed):
         return []
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> Any:
-        """In place of log-probabilities what the tests ask of each actor of a pool."""
+        """Return, in place of log-probabilities, what the tests ask of each actor of a pool."""
         return (*self.place(), self._kv_cache_bytes)
 
 
@@ -65,7 +65,7 @@ class PlacedRank(_Placed):
         note(self._model_dir, "rank acquired")
 
     def update(self, step: int, groups: Sequence[Any]) -> None:
-        """As long as a file is missing."""
+        """Run for as long as a file is missing."""
         await_notes(self._model_dir, "may end", 1)
         note(self._model_dir, "updated")
 

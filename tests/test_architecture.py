@@ -68,34 +68,6 @@ PLACE_WORDS = {"Of", "For", "With", "In", "From", "Around", "By", "At", "On", "T
 TIME_WORDS = {"When", "After", "Before", "Until", "Since"}
 HEADLESS = PLACE_WORDS | TIME_WORDS | {"Where", "As", "Else", "Not", "Without", "Both", "None", "Whether"}
 QUESTION_WORDS = frozenset({"What", "Which", "How", "Why", "That"})
-# Folders and files whose docstrings all keep that rule.
-DONE = (
-    "actors/databases/",
-    "actors/demo/",
-    "actors/layouts/",
-    "actors/prompting/",
-    "actors/questions/",
-    "actors/records/",
-    "actors/rollout_actor.py",
-    "cluster/ablation/",
-    "cluster/bench/families/",
-    "cluster/commands/",
-    "cluster/contained/",
-    "cluster/evaluation/",
-    "cluster/exports/",
-    "cluster/graph_training/",
-    "cluster/machine/",
-    "cluster/models/",
-    "cluster/precision/",
-    "cluster/preparation/",
-    "cluster/questions/",
-    "cluster/report_page/",
-    "cluster/run_folder/",
-    "cluster/terminal/",
-    "cluster/time_plan/",
-    "reward_service/",
-    "tests/",
-)
 
 
 def tree_of(source: str) -> ast.Module:
@@ -210,7 +182,7 @@ def size_faults(source: str, tree: ast.AST) -> list[str]:
 
 def docstring_faults(source: str, tree: ast.Module) -> list[str]:
     faults = [f"{source} does not say what it is for"] if tree.body and not ast.get_docstring(tree) else []
-    return faults + headless_docstrings(source, tree) if source.startswith(DONE) else faults
+    return faults + headless_docstrings(source, tree)
 
 
 def headless_docstrings(source: str, tree: ast.Module) -> list[str]:
@@ -320,9 +292,8 @@ def test_the_docstrings_of_tests_stand_alone():
         '"""Fine."""\n\nclass A:\n    async def f(self):\n        """What it is."""',
     ],
 )
-def test_a_headless_docstring_is_found_in_the_folders_that_are_done(code):
+def test_a_headless_docstring_is_found(code):
     assert len(docstring_faults("reward_service/scorer.py", ast.parse(code))) == 1
-    assert not docstring_faults("elsewhere/scorer.py", ast.parse(code))
 
 
 def test_a_docstring_that_stands_alone_is_left_alone():

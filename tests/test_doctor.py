@@ -235,7 +235,7 @@ def test_faults_are_lines_and_what_depends_on_them_is_named(home):
     for name, part in parts.items():
         assert found[name].level is Level.FAULT and part in found[name].what, found[name]
     assert (busy.level, str(port) in busy.what) == (Level.FAULT, True)
-    skipped = [one.name for one in found.values() if one.what.startswith("not looked at")]
+    skipped = [one.name for one in found.values() if one.what.startswith("not checked")]
     assert skipped == ["databases, golds and prompts", "Ray resources, object store and adapter round trip"]
 
 

@@ -133,7 +133,7 @@ def test_what_is_not_known_is_said(run_dir, base, tmp_path):
     export_run(run_dir, merged=tmp_path / "merged")
     card = (tmp_path / "merged" / "README.md").read_text()
     assert "Of the base: not stated." in card and "license" not in head_of(card)
-    assert "no before/after table" in card and "How many questions these are is not known" in card
+    assert "no before/after table" in card and "The number of questions is not known" in card
 
 
 def test_odd_names_leave_the_card_whole(run_dir, tmp_path):

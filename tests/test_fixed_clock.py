@@ -190,7 +190,7 @@ def test_a_clock_may_be_written_as_iso_8601_has_it(given_as, taken):
 
 @pytest.mark.parametrize("value", ["noon", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00", "2024-13-01"])
 def test_a_clock_that_is_none_is_refused(value):
-    with pytest.raises(UserError, match=r"reward\.clock is '.*', which is no instant"):
+    with pytest.raises(UserError, match=r"reward\.clock is '.*', which is not a point in time"):
         load_config(None, [f"reward.clock={value}"])
 
 

@@ -80,7 +80,7 @@ def test_what_was_not_here_is_run_again_once_its_packages_are_installed(tmp_path
 def test_a_record_that_is_none_is_refused_in_a_sentence(tmp_path, text, capsys):
     (tmp_path / "proof.json").write_text(text)
     assert prove(tmp_path, "--out", str(tmp_path / "proof.json")) == 2
-    assert "is no record of a proof" in capsys.readouterr().err
+    assert "is not a record of a proof" in capsys.readouterr().err
 
 
 def test_another_cards_record_is_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_another_cards_record_is_refused(tmp_path):
 
 def test_an_unknown_part_is_refused(tmp_path, capsys):
     assert prove(tmp_path, "--parts", "2,13") == 2
-    assert "--parts has '13', which is no part" in capsys.readouterr().err
+    assert "--parts has '13', which is not a part" in capsys.readouterr().err
 
 
 def test_without_a_card_the_device_is_named(tmp_path, monkeypatch, capsys):

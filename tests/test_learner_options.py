@@ -188,7 +188,7 @@ def test_a_warm_start_keeps_what_its_configuration_lets_it_keep(model_dir, monke
 
 
 class Loaded(Exception):
-    """Where a policy is loaded to."""
+    """Carries the device that a policy is loaded to."""
 
 
 @pytest.mark.parametrize(("colocation", "device"), [("resident", "cuda"), ("learner_offloads", None)])

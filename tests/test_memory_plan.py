@@ -105,7 +105,7 @@ def test_logits_are_counted_by_the_chunk():
 
 
 def test_the_shipped_configuration_fits_24_gb_side_by_side():
-    """With the learner's work as it is counted for packs of 8192 tokens; its bound is half as much again."""
+    """The learner's work is as counted for packs of 8192 tokens; its bound is half as much again."""
     line = WorkLine(
         few=Point(num_tokens=0, kept_bytes=0, peak_bytes=0),
         many=Point(num_tokens=8192, kept_bytes=int(1.22 * GIB), peak_bytes=int(2.89 * GIB)),

@@ -48,7 +48,7 @@ def test_the_nodes_tell_the_memory_of_their_gpus(stand_ins):
 
 
 def test_the_ranks_of_two_pairs_make_the_update_of_one(stand_ins, monkeypatch, tmp_path):
-    """With gloo, where there is no GPU behind the declared ones."""
+    """Uses gloo, because there is no GPU behind the declared ones."""
     monkeypatch.setattr("floe.learner.learner_actor.LearnerActor", REAL_RANK)
     model_dir = save_tiny_llama(tmp_path)
     wanted = ["model.dtype=float32", "rollout.dtype=float32", "lora.rank=8", "learner.max_grad_norm=1000000"]

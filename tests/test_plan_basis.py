@@ -170,7 +170,7 @@ def test_a_warm_start_is_a_phase_without_an_engine_and_the_check_of_the_start_on
 
 
 def test_a_warm_start_without_checkpoints_does_not_fit_24_gb():
-    """Of the learner alone: what its layers keep for the backward pass, and what dropout drew."""
+    """Counts the learner alone: what its layers keep for the backward pass, and what dropout drew."""
     given = config_of("warm_start.enabled=true", "learner.gradient_checkpointing=false")
     option = plan_memory(given, SHAPE_3B, ASSUMED_CARD.usable_bytes).options[0]
     phases = {one.phase: one for one in option.phases}

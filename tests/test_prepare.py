@@ -167,7 +167,7 @@ def test_a_gold_that_asks_for_the_time_is_kept_at_the_clock_that_the_folder_keep
 
 def test_a_manifest_with_another_clock_than_an_instant_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"clock": "tomorrow"}')
-    with pytest.raises(UserError, match=r"manifest\.json is 'tomorrow', which is no instant"):
+    with pytest.raises(UserError, match=r"manifest\.json is 'tomorrow', which is not a point in time"):
         clock_of_prepared(tmp_path)
 
 

@@ -357,7 +357,7 @@ def test_an_engine_that_ignores_an_adapter_is_found():
 
 
 class SleepingPool:
-    """Of two groups the first ends by itself, the second by its length."""
+    """Pool of two groups: the first ends by itself, the second by its length."""
 
     def __init__(self, truncated: tuple[bool, bool] = (False, True)) -> None:
         self.calls: list[str] = []

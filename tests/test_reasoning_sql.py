@@ -202,7 +202,7 @@ def test_variants_of_a_query() -> None:
 
 
 def counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[dict]:
-    """Of 40 questions, by the judge's error."""
+    """Return the counts for 40 questions, by the judge's error."""
     monkeypatch.setattr("floe.cluster.bench.reward.reasoning_bench.NUM_QUESTIONS", 40)
     bench_reasoning(load_config(None, list(overrides)), as_json=True)
     printed = json.loads(capsys.readouterr().out)

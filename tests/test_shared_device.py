@@ -1,4 +1,4 @@
-"""Where engine and learner share a GPU: who starts first, what the engine is told, and which settings are refused."""
+"""Engine and learner on one GPU: who starts first, what the engine is told, and which settings are refused."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_a_replacement_takes_the_same_parameters(dotted):
 
 
 def test_the_workers_extension_hides_nothing_of_the_worker():
-    """Which vLLM refuses when it starts."""
+    """Otherwise vLLM refuses to start."""
     own = attributes_of(own_class("floe.actors.engine.vllm_adapter_slots.AdapterSlots"))
     for dotted in WORKERS:
         assert not own & attributes_of(class_of(dotted)), dotted

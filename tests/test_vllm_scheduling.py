@@ -39,7 +39,7 @@ def wanted(num_tokens: int, ends: dict[str, int]) -> dict[str, list[int]]:
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("ends", [{}, ENDS, {"a0": 1, "b2": 5, "c3": 31}], ids=["limit", "stop", "both"])
 def test_the_cache_can_be_given_up_as_soon_as_all_have_finished(worker, is_async, ends):
-    """As the engine's sleep does, which raises where vLLM still holds blocks of a finished request."""
+    """The engine's sleep does this, and raises where vLLM still holds blocks of a finished request."""
     one = worker(is_async)
     ask(one)
     assert dict(one.run(ends)) == wanted(32, ends)

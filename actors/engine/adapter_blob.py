@@ -1,4 +1,4 @@
-"""An adapter's bytes as tensors, and the digest of what an engine holds of it."""
+"""Reads an adapter's bytes as tensors, and digests what an engine holds of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # A [rank, in] and scaled B [out, rank
 
 
 def tensors_of(blob: memoryview) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors blob, without a copy: views of memory that nobody may write.
+    """Return the tensors of a safetensors blob without a copy: views of memory that nobody may write.
 
     The format: the header's length in 8 bytes, a JSON header of types, shapes and offsets, the data.
     """
@@ -31,7 +31,7 @@ def tensors_of(blob: memoryview) -> dict[str, torch.Tensor]:
     header = parsed_json(data[8:start].tobytes())
     header.pop("__metadata__", None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the memory is read-only
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch's warning that the memory is read-only
         whole = torch.from_numpy(data[start:])
     tensors = {}
     for name, entry in header.items():
@@ -41,13 +41,13 @@ def tensors_of(blob: memoryview) -> dict[str, torch.Tensor]:
 
 
 def module_names(tensors: Iterable[str]) -> set[str]:
-    """The engine's names of the modules that the tensors of these PEFT names belong to."""
+    """Return the engine's names of the modules that the tensors of these PEFT names belong to."""
     return {name.removeprefix(PEFT_PREFIX).rsplit(".", 2)[0] for name in tensors}
 
 
 @contextmanager
 def adapter_folder(blob: memoryview, rank: int, alpha: int, target_modules: Sequence[str]) -> Iterator[Path]:
-    """A PEFT folder of the adapter, in shared memory where the system has it; gone afterwards."""
+    """Make a PEFT folder of the adapter, in shared memory where the system has it, and remove it afterwards."""
     with TemporaryDirectory(prefix="floe-adapter-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as name:
         folder = Path(name)
         (folder / "adapter_model.safetensors").write_bytes(blob)
@@ -57,7 +57,7 @@ def adapter_folder(blob: memoryview, rank: int, alpha: int, target_modules: Sequ
 
 
 def digest_of(pairs: Mapping[str, Pair]) -> str:
-    """By name of the module; the learner's `slots_digest` has to be the same."""
+    """Return the digest over the modules by name; the learner's `slots_digest` has to be the same."""
     state = xxh3_128()
     for name in sorted(pairs):
         state.update(name.encode())

@@ -1,4 +1,4 @@
-"""Adapter slots without a model behind them: takes adapters as an engine does, for measuring their way there."""
+"""Adapter slots without a model: takes adapters as an engine does, to measure their way there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 
 
 class SlotReceiver:
-    """As many slots of each module as an engine has for synchronous training."""
+    """Holds as many slots of each module as an engine has for synchronous training."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
         torch.set_num_threads(1)
@@ -30,7 +30,9 @@ class SlotReceiver:
         return True
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> dict[str, float]:
-        """Seconds of CPU time for the blob's digest, the slots and their digest. Raises ValueError for a wrong one."""
+        """Return seconds of CPU time for the blob's digest, the slots and their digest. Raises ValueError for a
+        wrong one.
+        """
         started_s = time.process_time()
         if xxh3_128_hexdigest(blob.data) != manifest.digest:
             raise ValueError("the blob that arrived is not the exported one")
@@ -45,7 +47,7 @@ class SlotReceiver:
         }
 
     def install_from(self, manifest: AdapterManifest, folder: Path) -> None:
-        """The same by way of a PEFT folder."""
+        """Install from a PEFT folder instead."""
         self._prove(manifest, self._fill(manifest, load_file(folder / "adapter_model.safetensors")))
 
     def _fill(self, manifest: AdapterManifest, tensors: dict[str, torch.Tensor]) -> dict[str, Pair]:

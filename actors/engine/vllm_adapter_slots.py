@@ -50,7 +50,7 @@ class AdapterSlots:
         return self._note_installed(slots, adapter_id, module_names(tensors))
 
     def install_adapter_folder(self, adapter_id: int, folder: str, names: list[str]) -> dict:
-        """The same through vLLM's own way in, of a PEFT folder that holds the modules `names`."""
+        """Install the adapter in a PEFT folder that holds the modules `names`, through vLLM's own loading."""
         lora_manager = self.model_runner.lora_manager  # type: ignore[attr-defined]
         slots = lora_manager._adapter_manager
         self._make_room(slots)
@@ -59,7 +59,7 @@ class AdapterSlots:
         return self._note_installed(slots, adapter_id, set(names))
 
     def _make_room(self, slots) -> None:
-        """Not by vLLM's choice, the least recently used: that may be one that is still to be used."""
+        """Remove the oldest adapter; vLLM would remove the least recently used, which may still be needed."""
         installed_ids = self._installed_ids()
         while len(installed_ids) >= slots.capacity:
             oldest = installed_ids.pop(0)
@@ -78,13 +78,15 @@ class AdapterSlots:
         return {"num_modules": len(installed), "installed": digest_of(installed)}
 
     def _installed_ids(self) -> list[int]:
-        """In the order of their installation; kept on the worker, which this class is mixed into."""
+        """Return the ids in the order of their installation; they are kept on the worker, which this class is mixed
+        into.
+        """
         if not hasattr(self, "floe_installed_ids"):
             self.floe_installed_ids: list[int] = []
         return self.floe_installed_ids
 
     def read_adapters(self) -> dict[int, dict]:
-        """By id, `num_modules` and `installed` of each installed adapter as its active slots hold it now."""
+        """Return, by id, `num_modules` and `installed` of each installed adapter as its active slots hold it now."""
         slots = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
         found = {}
         for adapter_id in self._installed_ids():
@@ -93,7 +95,7 @@ class AdapterSlots:
         return found
 
     def _names_by_id(self) -> dict[int, set[str]]:
-        """Modules that each installed adapter's blob named."""
+        """Return the names of the modules in each installed adapter's blob."""
         if not hasattr(self, "floe_names_by_id"):
             self.floe_names_by_id: dict[int, set[str]] = {}
         return self.floe_names_by_id
@@ -106,7 +108,7 @@ class AdapterSlots:
 
 
 def _active_pairs(slots, adapter_id: int, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """The active slot of every wanted module, packed projections taken apart, padding ranks cut off."""
+    """Yield the active slot of every wanted module, packed projections taken apart, padding ranks cut off."""
     slot = slots.lora_index_to_id.index(adapter_id)
     rank = slots.get_adapter(adapter_id).rank
     for name, module in slots.modules.items():

@@ -119,7 +119,7 @@ class VllmEngine:
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         """Yield each group as soon as its last candidate is finished; None samples the base model.
 
-        A caller that breaks off gives up the groups that it has not got. Raises AdapterProofError when the version is
+        A caller that stops early gives up the groups that it has not got. Raises AdapterProofError when the version is
         not installed: the engine never falls back to the base.
         """
         adapter = self._adapter(adapter_version)
@@ -143,33 +143,37 @@ class VllmEngine:
             raise
 
     def _give_up(self, waiting: dict[str, GroupRequest], adapter_version: int | None) -> None:
-        """Leave nothing of these requests to the next generation: no step, no output, no count of prompt tokens."""
+        """Remove every trace of these requests before the next generation: no step, no output, no count of prompt
+        tokens.
+        """
         if waiting:
             self._engine.abort_request(list(waiting))
         for request in waiting.values():
             self._take_num_computed(request.prompt_token_ids, adapter_version)
 
     def _take_num_computed(self, prompt_token_ids: Sequence[int], adapter_version: int | None) -> int | None:
-        """Return how many tokens of the prompt were computed since it was asked last; None where nobody counts."""
+        """Return how many tokens of the prompt were computed since the last call; None where they are not counted."""
         adapter_id = 0 if adapter_version is None else adapter_version + 1
         return PromptSharing.take_num_computed(adapter_id, tuple(prompt_token_ids)) if self._shares_prompts else None
 
     def _await_batches(self) -> None:
-        """Wait for what is in flight when all groups are finished: on a GPU vLLM schedules ahead of the tokens."""
+        """Wait for what is in flight when all groups are finished, because on a GPU vLLM schedules ahead of the
+        tokens.
+        """
         core = self._engine.engine_core.engine_core
         while core.batch_queue:
             self._engine.step()
 
     def sleep(self) -> None:
-        """Weights, adapters among them, go to the host and the KV cache is given up: vLLM's level 1.
+        """Move the weights, adapters included, to the host and give up the KV cache: vLLM's level 1.
 
-        For when nothing is being generated. On CPU vLLM has nowhere to put them and gives up the cache alone.
+        Call it when nothing is being generated. On CPU vLLM has nowhere to move them and gives up the cache alone.
         """
         self._await_batches()
         self._engine.sleep(level=1)
 
     def wake_up(self) -> list[AdapterReceipt]:
-        """What the active slots of each installed version hold after the way back, the oldest first."""
+        """Wake the engine; return what the active slots of each installed version hold afterwards, the oldest first."""
         started = time.perf_counter()
         self._engine.wake_up()
         found = self._engine.collective_rpc("read_adapters")[0]
@@ -182,11 +186,12 @@ class VllmEngine:
         ]
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
-        """[T - 1] of every token of a text but the first, at temperature 1. Raises AdapterProofError as `generate`.
+        """Return [T - 1] of every token of a text but the first, at temperature 1. Raises AdapterProofError as
+        `generate`.
 
-        For when nothing is being generated.
+        Call it when nothing is being generated.
         """
-        # Prompt log-probabilities of 0 further tokens: those of the text's own tokens alone.
+        # Prompt log-probabilities of 0 further tokens: only those of the text's own tokens.
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         adapter = self._adapter(adapter_version)
         self._engine.add_request("canary", {"prompt_token_ids": list(token_ids)}, sampling, lora_request=adapter)
@@ -195,7 +200,8 @@ class VllmEngine:
                 if isinstance(output, RequestOutput) and output.finished:
                     found = output.prompt_logprobs
                     assert found is not None
-                    self._take_num_computed(token_ids, adapter_version)  # nobody asks for it
+                    # read, so that it is not counted for the next group
+                    self._take_num_computed(token_ids, adapter_version)
                     return [
                         position[token].logprob
                         for token, position in zip(token_ids[1:], found[1:], strict=True)
@@ -203,7 +209,7 @@ class VllmEngine:
                     ]
 
     def _adapter(self, version: int | None) -> LoRARequest | None:
-        """What names it to vLLM. Raises AdapterProofError for one that is not installed."""
+        """Return the adapter's request for vLLM. Raises AdapterProofError for a version that is not installed."""
         if version is None:
             return None
         if version not in self._versions:

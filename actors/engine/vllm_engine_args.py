@@ -1,4 +1,4 @@
-"""What vLLM is started with, on a CPU and on a GPU."""
+"""The arguments that vLLM is started with, on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def engine_args(
         arguments.gpu_memory_utilization = rollout.gpu_memory_share
     else:
         # vLLM takes the cache's size as it is, so that nothing else on the card is charged to this engine while it
-        # measures itself. The share then has no part in the size. It has one in a check before the weights are loaded:
-        # vLLM refuses to start where less than the share of the card is free, which says nothing about this size. What
-        # remains is that one batch is computed before the cache is made, and that too little memory shows when it is.
+        # measures itself. The share then has no part in the size, but in a check before the weights are loaded: vLLM
+        # refuses to start where less than the share of the card is free, which says nothing about this size. One batch
+        # is still computed before the cache is made, and too little memory shows when it is made.
         arguments.kv_cache_memory_bytes = kv_cache_bytes
         arguments.gpu_memory_utilization = LEAST_SHARE
     return arguments
@@ -67,9 +67,9 @@ def engine_args(
 def prompt_sharing() -> KVTransferConfig:
     """Return the connector's configuration.
 
-    A role that receives, "kv_both" too, would have vLLM hold the blocks of a finished request back until every batch in
-    flight has come back, because loads from elsewhere know no order. Copies within the cache do: they run between the
-    steps, on their stream. vLLM asks a connector of any role for what it can give.
+    With a role that receives, "kv_both" included, vLLM would hold the blocks of a finished request until every batch in
+    flight has come back, because loads from elsewhere have no order. Copies within the cache have one: they run between
+    the steps, on their stream. vLLM asks a connector of any role for what it can give.
     """
     return KVTransferConfig(
         kv_connector="PromptSharing",
@@ -79,5 +79,5 @@ def prompt_sharing() -> KVTransferConfig:
 
 
 def vllm_version() -> str:
-    """Return vLLM's, without what kind of build it is."""
+    """Return vLLM's version, without the kind of build."""
     return vllm.__version__.split("+")[0]

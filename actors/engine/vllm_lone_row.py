@@ -1,10 +1,10 @@
 """Gives a candidate the same bits alone as in company, on CPU.
 
 Kernels round a row by how many others there are: MKL's (PyTorch's own products in float32) at most numbers of rows,
-oneDNN's at one row. So the log-probabilities of a candidate would depend on what is being generated beside it: of a
-group that is generated again after the loss of an actor they would not be the same to the bit. Products in float32 are
-oneDNN's therefore, and a lone row is computed as two. (Attention would differ too, if it split few sequences over the
-threads; the engine's environment turns that off.)
+oneDNN's at one row. So the log-probabilities of a candidate would depend on what is generated at the same time. A group
+that is generated again after the loss of an actor would not be the same to the bit. Therefore products in float32 are
+oneDNN's, and a lone row is computed as two. (Attention would differ too, if it split few sequences over the threads;
+the engine's environment turns that off.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def leave_amx_out() -> None:
     """Keep vLLM in this process from its AMX kernels, which round a row by how many others there are.
 
     Those are sgl-kernel's products of small weights (another kernel above four rows) and attention's. oneDNN's AMX
-    products do the same; the engine's environment caps its instruction set. To be called before the engine is made.
+    products do the same; the engine's environment caps its instruction set. Call it before the engine is made.
     """
     torch.cpu._is_amx_tile_supported = lambda: False  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Which models vLLM has code of its own for."""
+"""Names the models that vLLM has its own code for."""
 
 from __future__ import annotations
 

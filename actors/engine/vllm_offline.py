@@ -1,4 +1,4 @@
-"""vLLM's own offline entry point, `LLM.generate`, as a yardstick for the rollout engine; nothing streams here."""
+"""vLLM's offline entry point, `LLM.generate`, as a yardstick for the rollout engine; nothing streams here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from floe.configs.schema import RunConfig
 
 
 class OfflineLlm:
-    """The same model, options and adapter as the engine's, with its LoRA path or with the stock one."""
+    """Runs the same model, options and adapter as the engine, with its LoRA path or with vLLM's own."""
 
     def __init__(self, config: RunConfig, model_dir: Path, stock_lora: bool, is_masked: bool) -> None:
-        """With `is_masked` libraries are kept from AMX, without which vLLM's AMX kernels end the process."""
+        """Start vLLM; with `is_masked` the libraries don't use AMX, as they must where vLLM's AMX kernels end the
+        process.
+        """
         if is_masked:
             leave_amx_out()
         if current_platform.is_cpu() and not stock_lora:
@@ -32,7 +34,7 @@ class OfflineLlm:
         return True
 
     def num_generated_tokens(self, requests: Sequence[GroupRequest], adapter_dir: Path | None) -> int:
-        """Generates every request's group in one call."""
+        """Generate every request's group in one call; return the number of tokens."""
         adapter = None if adapter_dir is None else LoRARequest("bench", 1, str(adapter_dir))
         sampling = [
             SamplingParams(

@@ -1,12 +1,12 @@
 """vLLM KV connector: a group's prompt is computed once to the last token but one.
 
-vLLM's prefix cache shares whole blocks. What a prompt has beyond its last whole block, up to 31 tokens on CPU, would be
-computed again for every candidate: for 16 candidates of 24 tokens that is about as much work as the candidates. Here
-the first request of a prompt computes it, in one step or in several, the others wait until the last of these has been
-scheduled, get copies of the block that the prefix cache lacks, and compute the last prompt token alone, from which they
-sample. A copy is made on the stream of the steps, after the step that computed its source, whether vLLM waits for a
-step's tokens before it schedules the next one or not. Used with the vLLM versions in `KNOWN_VERSIONS`; any other has
-its prefix cache alone.
+vLLM's prefix cache shares whole blocks. The rest of a prompt after its last whole block, up to 31 tokens on CPU, would
+be computed again for every candidate: for 16 candidates of 24 tokens that is about as much work as the candidates. Here
+the first request of a prompt computes it, in one step or in several. The others wait until the last of these steps has
+been scheduled, and get copies of the block that the prefix cache lacks. They compute only the last prompt token, from
+which they sample. A copy is made on the stream of the steps, after the step that computed its source, whether or not
+vLLM waits for a step's tokens before it schedules the next one. Used with the vLLM versions in `KNOWN_VERSIONS`; any
+other uses only its prefix cache.
 """
 
 from __future__ import annotations
@@ -38,40 +38,45 @@ Key = tuple[int, tuple[int, ...]]  # adapter id, prompt tokens
 
 @dataclass
 class BlockCopies(KVConnectorMetadata):
-    """Scheduler to worker: blocks to copy before the step computes anything."""
+    """Message from scheduler to worker: blocks to copy before the step computes anything."""
 
     sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
 
 class PromptSharing(KVConnectorBase_V1):
-    """One object plans in the scheduler, another copies in the worker."""
+    """Connector of which one object plans in the scheduler and another copies in the worker."""
 
-    # Prompt tokens that were computed; of the class, because vLLM makes the objects and has no way to ask them.
+    # Number of computed prompt tokens; kept on the class, because vLLM makes the objects and has no way to ask them.
     _num_computed: ClassVar[Counter[Key]] = Counter()
 
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
         self._leaders: dict[Key, Request] = {}
-        self._prefilling: dict[str, Request] = {}  # of whose prompt a part is still to be scheduled, by request id
+        # requests of whose prompt a part is still to be scheduled, by request id
+        self._prefilling: dict[str, Request] = {}
         self._copies = BlockCopies()
         self._kv_caches: list[torch.Tensor] = []
 
     @classmethod
     def take_num_computed(cls, adapter_id: int, prompt_token_ids: tuple[int, ...]) -> int:
-        """Prompt tokens that the requests of this prompt had computed since it was asked last."""
+        """Return how many tokens of this prompt its requests had computed since the last call."""
         return cls._num_computed.pop((adapter_id, prompt_token_ids), 0)
 
     @property
     def requires_kv_delivery(self) -> bool:
-        """Nobody waits for what a request leaves: one that loses its blocks keeps the token that is under way."""
+        """Return False: a request that loses its blocks keeps the token that is under way, and no one waits for what
+        it leaves.
+        """
         return False
 
     # In the scheduler.
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
-        """Tokens that a copy gives beyond the prefix cache's; None while the leader's prompt is being computed."""
+        """Return how many tokens a copy adds to the prefix cache's; None while the leader's prompt is being
+        computed.
+        """
         leader = self._leaders.get(_key(request))
         if leader is None or leader is request or leader.is_finished() or leader.num_preemptions > 0:
             self._leaders[_key(request)] = request
@@ -85,7 +90,7 @@ class PromptSharing(KVConnectorBase_V1):
         if num_external_tokens > 0:
             first_missing = (request.num_prompt_tokens - 1 - num_external_tokens) // self._block_size
             last_missing = (request.num_prompt_tokens - 2) // self._block_size
-            # Asked for now: a leader whose prompt takes several steps gets its blocks step by step.
+            # Asked for now, because a leader whose prompt takes several steps gets its blocks step by step.
             assert self._kv_cache_manager is not None
             leader_blocks = self._kv_cache_manager.get_block_ids(self._leaders[_key(request)].request_id)[0]
             self._copies.sources += leader_blocks[first_missing : last_missing + 1]
@@ -128,21 +133,22 @@ class PromptSharing(KVConnectorBase_V1):
         if not copies.sources:
             return
         device = self._kv_caches[0].device
-        # Once a step for all layers, and pinned: the way to a GPU holds up nobody.
+        # Once a step for all layers, and pinned, so that the transfer to a GPU blocks nothing.
         indices = torch.tensor([copies.sources, copies.targets], pin_memory=device.type == "cuda")
         sources, targets = indices.to(device, non_blocking=True)
         for cache in self._kv_caches:
-            # Whole blocks: whatever the leader has written behind the prompt, the candidate overwrites before it reads.
+            # Whole blocks are copied: what the leader has written after the prompt, the candidate overwrites before it
+            # reads it.
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """The copies are made before the first layer."""
+        """Make the copies before the first layer."""
 
     def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any) -> None:
-        """Nothing leaves the engine."""
+        """Do nothing: nothing leaves the engine."""
 
     def wait_for_save(self) -> None:
-        """Nothing leaves the engine."""
+        """Do nothing: nothing leaves the engine."""
 
 
 def _key(request: Request) -> Key:

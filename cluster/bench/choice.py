@@ -1,4 +1,4 @@
-"""What a bench is asked to measure (pure): ways, shapes and rounds; by default everything."""
+"""Options of what a bench measures (pure): ways, shapes and rounds; by default everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPE = re.compile(r"(\d+)/(\d+)(?:x(\d+))?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The options `--ways`, `--shapes` and `--rounds`; what is empty or None is the bench's own choice."""
+    """The options `--ways`, `--shapes` and `--rounds`; what is empty or None is chosen by the bench."""
 
     ways: tuple[str, ...] = ()
     shapes: tuple[Case, ...] = ()
@@ -28,7 +28,7 @@ EVERYTHING = Choice()
 
 
 def chosen(names: Mapping[str, str], ways: str | None, shapes: str | None, num_rounds: int | None) -> Choice:
-    """Return the choice from the options' text. `names` are the ways' short names, with their full ones.
+    """Return the choice from the options' text. `names` maps the ways' short names to their full ones.
 
     Raises UserError for a way or a shape that can't be read.
     """

@@ -1,4 +1,4 @@
-"""How long a bench will take, from the rate of matrix products that a moment's measurement finds."""
+"""Estimates how long a bench will take, from the rate of matrix products measured in a moment."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 ROWS = 256
 MEASURED = Work(num_tokens=ROWS, num_scored=ROWS, num_pairs=ROWS * ROWS // 2)
-SHARE_OF_RATE = 0.45  # that an update reaches, of any way
-ENGINE_S_PER_TOKEN = 0.002  # that a generated token takes besides its products
+SHARE_OF_RATE = 0.45  # share of that rate that an update reaches, of any way
+ENGINE_S_PER_TOKEN = 0.002  # time that a generated token takes in addition to its products
 GENERATED_ROWS = 128  # candidates that are generated at a time
-# Seconds of each way for one of the rollout actor: as docs/rollout.md has them.
+# Seconds of each way for one of the rollout actor, as docs/rollout.md has them.
 ROLLOUT_FACTORS = {"actor": 1.0, "base": 0.9, "llm": 1.0, "stock": 3.7, "transformers": 21.0}
 START_S = {"learner": 25.0, "engine": 15.0}  # of each process, with its model
 

@@ -1,7 +1,7 @@
-"""`floe bench memory`: what engine and learner really hold on the CPU, beside what the plan says.
+"""`floe bench memory`: what engine and learner really hold on the CPU, compared with the plan.
 
-One role at a time, each in the actor that a run would have, on random tokens: an engine that fills its batch and its
-KV cache, and a learner that makes two updates of one question.
+One role at a time, each in the actor that a run would have, on random tokens: an engine that fills its batch and its KV
+cache, and a learner that makes two updates of one question.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GROUP_SIZE = 16
 FIRST_TOKEN = 100  # below are special tokens, which could end a completion
 NUM_UPDATES = 2  # the first one makes the optimiser's moments
 BENCH_OVERRIDES = (
-    "model.dtype=bfloat16",  # bytes are what is measured, whatever computes fast
+    "model.dtype=bfloat16",  # bytes are measured here, whichever type computes fast
     "rollout.dtype=bfloat16",
     f"model.max_context_tokens={PROMPT_TOKENS + COMPLETION_TOKENS}",
     f"rollout.max_new_tokens={COMPLETION_TOKENS}",
@@ -79,7 +79,7 @@ def bench_memory(config: RunConfig, shapes: Sequence[str], as_json: bool) -> Non
     """Print the table, or JSON; progress goes to stderr. Raises UserError for a shape that is not in `SHAPES`."""
     unknown = sorted(set(shapes) - set(SHAPES))
     if unknown:
-        raise UserError(f"--shape is '{unknown[0]}', which is none that is measured: use one of {', '.join(SHAPES)}.")
+        raise UserError(f"--shape is '{unknown[0]}', which is not measured: use one of {', '.join(SHAPES)}.")
     progress = Progress(make_console(stderr=True))
     rows: list[Measured] = []
     with redirect_stdout(sys.stderr):
@@ -124,7 +124,7 @@ def _measured(
 
 
 def _engine_peaks(config: RunConfig, folder: Path, vocabulary: int) -> tuple[int, int]:
-    """Bytes at the peaks of start and work."""
+    """Return the bytes at the peaks of start and work."""
     with ResidentPeak.of_children("ray::RolloutActor") as starting:
         pool = start_rollout_pool(config, folder)
     actor = ray.get_actor("rollout-0")
@@ -146,7 +146,7 @@ def _learner_peaks(config: RunConfig, folder: Path, vocabulary: int) -> tuple[in
 
 
 def _fill_cache(actor: Any) -> None:
-    """A page of the cache becomes resident when it is first used, as all of them are in a long run."""
+    """Fill the cache: a page becomes resident when it is first used, as all of them are in a long run."""
     actor._engine._engine.collective_rpc(_fill_cache_of_worker)
 
 
@@ -160,7 +160,7 @@ def _tokens(rng: Random, vocabulary: int, count: int) -> tuple[int, ...]:
 
 
 def _requests(vocabulary: int) -> list[GroupRequest]:
-    """Prompts that fill a batch of the engine, and candidates enough for all its sequences."""
+    """Return prompts that fill a batch of the engine, and enough candidates for all its sequences."""
     rng = Random(0)
     return [
         GroupRequest(

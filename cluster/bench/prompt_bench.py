@@ -31,9 +31,9 @@ from floe.configs.schema import PromptSection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValuesShown:
-    """Texts of golds that some cell of the database is equal to; of a question all have to be in the prompt."""
+    """Texts of golds that some cell of the database is equal to; all of a question's texts have to be in its prompt."""
 
-    num_questions: int  # whose golds have such a text
+    num_questions: int  # questions whose golds have such a text
     num_all_shown: int
     num_named: int  # of these questions, whose texts all stand in the question or its evidence
     num_named_shown: int
@@ -48,7 +48,7 @@ class Trimmed:
     max_tokens: int
     num_questions: int
     num_trimmed: int  # that lost columns and were not refused
-    num_gold_lost: int  # of these, that lost a column that the gold reads
+    num_gold_lost: int  # of these, the ones that lost a column that the gold reads
     num_refused: int
 
 
@@ -112,7 +112,7 @@ def values_shown(
 def trimmed_prompts(
     questions: Sequence[Question], databases_dir: Path, tokenizer_dir: Path, max_tokens: int
 ) -> Trimmed:
-    """As an evaluation makes them, without a look at the golds."""
+    """Return prompts as an evaluation makes them, without looking at the golds."""
     encoder = PromptEncoder(tokenizer_dir, databases_dir, PromptSection(style="arctic"), max_tokens=max_tokens)
     schema = cache(lambda name: read_schema(find_database(databases_dir, name) or databases_dir, 0))
     num_trimmed = num_gold_lost = num_refused = 0

@@ -15,7 +15,7 @@ MAX_SHARD_BYTES = 2 * 10**9  # of the order of the published models' files
 
 
 def write_random_model(folder: Path, name: str) -> None:
-    """`name` is one of `PUBLISHED`. Weights in bfloat16, 2 bytes a parameter on the disk."""
+    """Write the model; `name` is one of `PUBLISHED`. Weights in bfloat16, 2 bytes a parameter on the disk."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(**asdict(PUBLISHED[name]), max_position_embeddings=32_768)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

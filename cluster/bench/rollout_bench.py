@@ -1,4 +1,4 @@
-"""`floe bench rollout`: generated tokens per second of the rollout actor, beside other ways, interleaved."""
+"""`floe bench rollout`: generated tokens per second of the rollout actor, compared with other ways, interleaved."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from floe.learner.adapter.export import export_blob, to_blob
 from floe.learner.adapter.files import write_adapter
 
 NUM_ROUNDS = 4
-WARM_UP = -1  # the round that does not count
+WARM_UP = -1  # the warm-up round, which does not count
 TRANSFORMERS_ROUNDS = 1  # slow enough to be measured on few
 VERSION = 1
 
 ACTOR, BASE = "rollout actor, adapter", "rollout actor, base model"
 OFFLINE, STOCK, TRANSFORMERS = "LLM.generate, adapter", "LLM.generate, stock LoRA path", "transformers generate"
-# As the option --ways takes them.
+# As the option --ways names them.
 WAYS = {"actor": ACTOR, "base": BASE, "llm": OFFLINE, "stock": STOCK, "transformers": TRANSFORMERS}
 
 
@@ -140,7 +140,7 @@ def _time(tally: Tally, generate: Generate, requests: Sequence) -> None:
 
 
 def _targets(tallies: dict[str, Tally]) -> list[Target]:
-    """Ratios over the rounds that both ways ran."""
+    """Return the ratios over the rounds that both ways ran."""
 
     def ratio(other: str) -> float | None:
         if ACTOR not in tallies or other not in tallies:

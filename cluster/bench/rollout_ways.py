@@ -1,4 +1,4 @@
-"""The ways of generating that the rollout bench compares, each an actor of its own that is asked in turn."""
+"""The ways of generating that the rollout bench compares; each is an actor, and they are asked in turn."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def start_engine(config: RunConfig, model_dir: Path, manifest: AdapterManifest) 
 def _start(role: type, config: RunConfig, *arguments: Any) -> Any:
     environment = engine_environment(config)
     if not instruction_set_masks():
-        del environment["ONEDNN_MAX_CPU_ISA"]  # a yardstick may use all that the processor has
+        del environment["ONEDNN_MAX_CPU_ISA"]  # a yardstick may use all cores of the processor
     actor: Any = ray.remote(role).options(num_cpus=0, runtime_env={"env_vars": environment})
     handle = actor.remote(*arguments)
     ray.get(handle.ping.remote(), timeout=config.start_limit_s)

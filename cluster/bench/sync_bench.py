@@ -1,4 +1,4 @@
-"""`floe bench sync`: an adapter's way from the learner to n receivers, beside a copy of its bytes and a disk folder."""
+"""`floe bench sync`: an adapter's way from the learner to n receivers, against a memory copy and a disk folder."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SyncTimes:
     whole_ms: float  # wall time from the weights to the last receiver's proof
     receivers_wall_ms: float  # from the put to the last receiver's proof
     folder_ms: float  # wall time of the way through a folder on disk
-    ray_put_ms: float  # put and get of eight bytes: what no adapter's can be faster than
+    ray_put_ms: float  # put and get of eight bytes: no adapter can be faster
     ray_calls_ms: float  # a call of every receiver without work
 
 
@@ -164,7 +164,7 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _targets(rows: Sequence[SyncTimes]) -> list[Target]:
-    """Each as a ratio of what is allowed to what was measured, so that 1 reaches it."""
+    """Return each as a ratio of what is allowed to what was measured, so that 1 reaches the target."""
     targets = []
     for shape in dict.fromkeys(row.shape for row in rows):
         one, *more = [row for row in rows if row.shape == shape]

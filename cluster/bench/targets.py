@@ -1,4 +1,4 @@
-"""What a bench has to reach, the verdict on it, and the table that shows both."""
+"""Targets of a bench, the verdict on each, and the table that shows both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`floe bench time`: planned against seen seconds of a run that has ended, from its folder."""
+"""`floe bench time`: planned and measured seconds of a run that has ended, from its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ START_FACTOR, LATE_FACTOR = 1.5, 1.3
 
 
 def bench_time(run_dir: Path, as_json: bool) -> None:
-    """Print it, as a table or as JSON. Raises UserError for a folder without a plan or a run without an end."""
+    """Print the comparison, as a table or as JSON.
+
+    Raises UserError for a folder without a plan or a run without an end.
+    """
     try:
         found = compare(read_plan(run_dir), read_marks(run_dir))
     except OSError as fault:

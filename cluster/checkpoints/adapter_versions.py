@@ -1,4 +1,4 @@
-"""The adapter versions that later steps may still ask for, in a checkpoint: blob and manifest, never as tensors."""
+"""Adapter versions that later steps may still ask for, as blob and manifest in a checkpoint, never as tensors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MANIFESTS = TypeAdapter(AdapterManifest)
 
 
 def save_versions(folder: Path, manifests: Sequence[AdapterManifest], fetch: Callable[[Any], np.ndarray]) -> None:
-    """`versions/v000011.safetensors` and `.json` of each; `fetch` gives the uint8 array behind a `blob_ref`.
+    """Write `versions/v000011.safetensors` and `.json` of each; `fetch` gives the uint8 array behind a `blob_ref`.
 
-    Raises OSError, and ValueError when a blob is not the manifest's.
+    Raises OSError, and ValueError when a blob does not fit its manifest.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     for manifest in manifests:
@@ -37,7 +37,7 @@ def save_versions(folder: Path, manifests: Sequence[AdapterManifest], fetch: Cal
 def read_versions(
     folder: Path, versions: Sequence[int], put_blob: Callable[[np.ndarray], Any]
 ) -> list[AdapterManifest]:
-    """The manifests as exported, each blob in the store again under the reference that `put_blob` returns.
+    """Return the manifests as exported, each blob in the store again under the reference that `put_blob` returns.
 
     Raises UserError when one is missing or is not what was saved.
     """

@@ -1,4 +1,4 @@
-"""Digests of files, kept by what the file system says of them, so that a large file is read once for all runs."""
+"""Digests of files, cached by size and times in the file system, so that a large file is read once for all runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from floe.configs.files.whole_files import write_whole
 
 CACHE_FILE = "digests.json"
 CHUNK_BYTES = 2**22
-NUM_READERS = 4  # hashing and reading hold no lock of Python's
+NUM_READERS = 4  # hashing and reading release Python's lock
 SETTLED_AFTER_S = 2.0  # a younger file may change once more within the same tick of its clock
 KNOWN = TypeAdapter(dict[str, str])  # digest by path, inode, size and times
 
 
 def digests_of(paths: Sequence[Path], home_dir: Path) -> list[str]:
-    """Return each file's digest. What is unchanged since it was last read is taken from the cache in `home_dir`.
+    """Return each file's digest; that of a file which is unchanged since it was last read comes from the cache in
+    `home_dir`.
 
-    Raises OSError for a file that can't be read. A cache that can't be written costs time at the next start alone.
+    Raises OSError for a file that can't be read. A cache that can't be written only costs time at the next start.
     """
     cache = home_dir / CACHE_FILE
     known = _read(cache)

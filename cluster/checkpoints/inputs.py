@@ -1,4 +1,4 @@
-"""What a run is made of beside its configuration, as digests: training questions, databases and the base model."""
+"""Digests of a run's inputs other than its configuration: training questions, databases and the base model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")  # of its configura
 
 
 def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInputs:
-    """Read what the run learns from; `sets` are as it uses them. Raises OSError for a file that can't be read."""
+    """Digest what the run learns from; `sets` are as the run uses them. Raises OSError for a file that can't be
+    read.
+    """
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),
@@ -33,7 +35,7 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInpu
 
 
 def model_digest(model_dir: Path, home_dir: Path) -> str:
-    """Return one digest of weights, configuration and tokenizer; where the folder lies counts for nothing.
+    """Return one digest of weights, configuration and tokenizer, whatever the folder's path.
 
     Raises OSError for a file that can't be read.
     """
@@ -42,13 +44,13 @@ def model_digest(model_dir: Path, home_dir: Path) -> str:
         settings = {name: value for name, value in settings.items() if name not in NOT_OF_THE_MODEL}
         weights = weight_files(model_dir)
     except (OSError, ValueError, AttributeError):
-        settings, weights = {}, []  # the examination of the model's folder has a sentence for it
+        settings, weights = {}, []  # the check of the model's folder has a sentence for it
     files = [path for path in (*weights, model_dir / TOKENIZER) if path.is_file()]
     return _digest_of_json([settings, _named_digests(files, model_dir, home_dir)])
 
 
 def _data_files(config: RunConfig, sets: QuestionSets) -> dict[Path, list[Path]]:
-    """The files by the folder that they are named from."""
+    """Return the files by the folder that their names are relative to."""
     names = sorted({question.database_id for question in sets.train})
     databases = [found for name in names if (found := find_database(sets.databases_dir, name)) is not None]
     files = {sets.databases_dir: list(databases)}

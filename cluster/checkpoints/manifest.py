@@ -1,4 +1,4 @@
-"""A folder's files with their sizes and digests: whether it is what was written, whole."""
+"""A folder's files with their sizes and digests, to check that it is whole and as it was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK_BYTES = 2**20
 
 
 class DamagedFolder(Exception):
-    """What is missing or different."""
+    """A file is missing or different."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +26,18 @@ MANIFESTS = TypeAdapter(dict[str, FileEntry])  # by path inside the folder, with
 
 
 def write_manifest(folder: Path) -> None:
-    """Of every file below `folder`. Raises ValueError when one is not a plain file."""
+    """Write the manifest of every file below `folder`. Raises ValueError when one is not a plain file."""
     entries = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ValueError(f"a checkpoint holds plain files, {path} is none")
+            raise ValueError(f"a checkpoint holds plain files, and {path} is not one")
         if path.is_file():
             entries[path.relative_to(folder).as_posix()] = _entry(path)
     (folder / MANIFEST).write_bytes(MANIFESTS.dump_json(entries, indent=2))
 
 
 def verify_folder(folder: Path, required: str) -> None:
-    """Raises DamagedFolder unless every file of the manifest, `required` among them, is there as it was written."""
+    """Raise DamagedFolder unless every file of the manifest, `required` among them, is there as it was written."""
     try:
         entries = MANIFESTS.validate_json((folder / MANIFEST).read_bytes(), strict=True)
     except (OSError, ValueError) as fault:
@@ -54,7 +54,10 @@ def verify_folder(folder: Path, required: str) -> None:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of the folder. Raises DamagedFolder when the name leads out of it, a link on the way included."""
+    """Return the file `name` of the folder.
+
+    Raises DamagedFolder when the name leads out of it, also through a link.
+    """
     parts = PurePosixPath(name).parts
     path = folder.joinpath(*parts)
     if not parts or "\0" in name or PurePosixPath(name).is_absolute() or ".." in parts:

@@ -1,4 +1,4 @@
-"""What may change between a checkpoint and the run that goes on from it: every key of the schema has its rule."""
+"""Rules for what may change between a checkpoint and the run that continues it: every key of the schema has one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ RULES: dict[Rule, dict[str, str]] = {  # by section
         ),
     },
     Rule.MAY_CHANGE_BITS: {
-        # How sequences fall into batches, and what computes them.
+        # Keys that decide how sequences fall into batches, and what computes them.
         "rollout": "num_actors kv_cache_gib gpu_memory_share max_num_seqs num_gpus num_threads",
         "learner": "gradient_checkpointing max_pack_tokens num_gpus num_threads",
     },
@@ -109,17 +109,18 @@ class KeyChange:
 
 
 def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[KeyChange]:
-    """In the schema's order. A key that the checkpoint has not is its default there; one that is gone is refused.
+    """Return the changed keys in the schema's order.
 
-    A precision or a clock that is left open is the checkpoint's.
+    A key that the checkpoint lacks has its default there; one that no longer exists is refused. A precision or a clock
+    that is left open is the checkpoint's.
     """
     given = with_saved_clock(with_saved_precision(given, saved), saved)
     defaults = _flat(RunConfig().model_dump(mode="json"))
     after = _flat(given.model_dump(mode="json"))
     before = defaults | _flat(saved)
-    if "rollout.dtype" not in _flat(saved):  # of a version whose engine computed in the learner's
+    if "rollout.dtype" not in _flat(saved):  # written by a version whose engine computed in the learner's type
         before["rollout.dtype"] = before["model.dtype"]
-    if before["reward.clock"] == AUTO_CLOCK:  # of a version without a clock; the first resume decides it
+    if before["reward.clock"] == AUTO_CLOCK:  # written by a version without a clock; the first resume decides it
         before["reward.clock"] = after["reward.clock"]
     gone = [key for key in before if key not in after]
     return [
@@ -130,7 +131,7 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
 
 
 def check_resume(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[str]:
-    """A line for each key that changed and may. Raises UserError naming all those that may not."""
+    """Return a line for each key that changed and may. Raises UserError naming all those that may not."""
     changes = changed_keys(saved, given)
     refused = [change for change in changes if change.is_refused]
     if refused:
@@ -142,7 +143,7 @@ def check_resume(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
 
 
 def check_inputs(state: RunState, found: RunInputs) -> list[str]:
-    """A line where the checkpoint can't tell. Raises UserError naming all that is other than it was trained with."""
+    """Return a line where the checkpoint can't tell. Raises UserError naming every input that has changed."""
     saved = state.inputs
     if saved is None:
         return [
@@ -164,7 +165,7 @@ def check_inputs(state: RunState, found: RunInputs) -> list[str]:
 
 
 def changed_libraries(saved: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:
-    """A warning for each library whose version is another one than the checkpoint's."""
+    """Return a warning for each library whose version differs from the checkpoint's."""
     return [
         f"{name} was {saved.get(name, 'absent')} and is {installed.get(name, 'absent')} now: results may differ from "
         "those of an undisturbed run"

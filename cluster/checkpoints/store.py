@@ -1,7 +1,7 @@
-"""The checkpoints of a run folder: whole or not there, whatever is killed or full.
+"""The checkpoints of a run folder: each is whole or absent, whatever is killed or full.
 
-One is filled and fsynced under a name that nobody reads, then renamed. A kill before the rename leaves the one before,
-a kill after it the new one; what is removed is renamed out of sight first.
+A checkpoint is filled and fsynced under a name that nobody reads, then renamed. A kill before the rename leaves the
+earlier one, a kill after it the new one. A checkpoint to be removed is first renamed out of sight.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ NAME = re.compile(rf"step-(\d{{6,}})({re.escape(REPLACED)})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A verified one: every file is what was written."""
+    """A verified checkpoint: every file is what was written."""
 
     folder: Path
     state: RunState
 
 
 class CheckpointStore:
-    """Of one run folder, for the one driver that writes there; making it clears what dead drivers left half done."""
+    """Checkpoints of one run folder, for the only driver that writes there; making it removes what dead drivers left
+    unfinished.
+    """
 
     def __init__(self, run_dir: Path, keep: int, note: Callable[[str], None] = print) -> None:
-        """`keep` checkpoints stay, at least 1; `note` takes a line about one that is damaged."""
+        """Keep `keep` checkpoints, at least 1; `note` takes a line about one that is damaged."""
         if keep < 1:
             raise ValueError(f"keep is {keep}, but the newest checkpoint always stays")
         self._run_dir = run_dir
@@ -50,7 +52,7 @@ class CheckpointStore:
                     shutil.rmtree(left)
 
     def write(self, step: int, fill: Callable[[Path], None], state: RunState) -> Path:
-        """`checkpoints/step-000012` with what `fill` puts into the folder that it gets, and the state.
+        """Write `checkpoints/step-000012` with what `fill` puts into the folder that it gets, and the state.
 
         When it returns, the checkpoint survives a loss of power. Raises UserError when the disk is full, and what
         `fill` raises; then the earlier checkpoints are as they were and nothing else is left.
@@ -80,7 +82,7 @@ class CheckpointStore:
         return target
 
     def newest(self) -> Checkpoint | None:
-        """The newest that is whole; each newer one that is not is noted."""
+        """Return the newest that is whole; each newer one that is damaged is noted."""
         for _, path in self._newest_first():
             try:
                 return _read(path)
@@ -97,7 +99,7 @@ class CheckpointStore:
         return [(step, path) for step, _, path in sorted(found, reverse=True)]
 
     def _put_in_place(self, staging: Path, target: Path) -> None:
-        """A run that goes on from an earlier checkpoint comes to the same step again."""
+        """Rename it into place; a run that continues from an earlier checkpoint reaches the same step again."""
         if target.exists():
             replaced = target.with_name(target.name + REPLACED)
             if replaced.exists():
@@ -108,7 +110,7 @@ class CheckpointStore:
         _sync(self._run_dir)  # which holds the folder's name, new with the first checkpoint
 
     def _remove_surplus(self, step: int) -> None:
-        """Those beyond `keep`, and those of later steps: the run has gone back behind them."""
+        """Remove those beyond `keep`, and those of later steps, because the run has gone back."""
         num_kept = 0
         for other, path in self._newest_first():
             stays = other <= step and not path.name.endswith(REPLACED) and num_kept < self._keep
@@ -135,11 +137,14 @@ def _read(folder: Path) -> Checkpoint:
     try:
         return Checkpoint(folder=folder, state=RunState.from_json((folder / STATE).read_bytes()))
     except ValueError as fault:
-        raise DamagedFolder(f"{STATE} is none of this version's") from fault
+        raise DamagedFolder(f"{STATE} was written by another version") from fault
 
 
 def _is_other_driver(left: Path) -> bool:
-    """Whether the process that the name ends in lives; this one is new here, so its number is a dead one's."""
+    """Return whether the process whose number ends the name lives.
+
+    This process is new here, so its own number is a dead one's.
+    """
     number = left.name.rpartition("-")[2]
     if not number.isdecimal() or int(number) == os.getpid():
         return False
@@ -153,7 +158,7 @@ def _is_other_driver(left: Path) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Files first, then the folders that name them, the innermost first."""
+    """Sync the files first, then the folders that name them, the innermost first."""
     for path in _deepest_first(folder):
         _sync(path)
 

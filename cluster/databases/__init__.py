@@ -1,1 +1,1 @@
-"""Where databases lie, what state their files are in, and their SQL dialect."""
+"""Places of databases, the states that their files are in, and their SQL dialect."""

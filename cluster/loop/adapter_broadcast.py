@@ -41,7 +41,7 @@ class InstallingRollouts(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One version's broadcast: what travelled, how far engine and learner differ on the canary, and the seconds."""
+    """One version's broadcast: what was sent, how far engine and learner differ on the canary, and the seconds."""
 
     manifest: AdapterManifest
     canary_kl: float  # nats per token, the largest of the actors
@@ -59,13 +59,13 @@ class CanaryScale:
 
     @property
     def limit(self) -> float:
-        """Halfway, in orders of magnitude."""
+        """The point halfway, in orders of magnitude."""
         return math.sqrt(max(self.noise, MIN_NOISE) * self.effect)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """One version on its way: what travels, and the learner's log-probabilities of the canary."""
+    """One version on its way: what is sent, and the learner's log-probabilities of the canary."""
 
     manifest: AdapterManifest
     canary_logprobs: tuple[float, ...]
@@ -84,7 +84,7 @@ class Broadcast:
         canary_ids: Sequence[int],
         longest: GroupRequest | None = None,
     ) -> None:
-        """Measures the canary's scale with `canary_ids`, a text of 2 tokens at least.
+        """Measure the canary's scale with `canary_ids`, a text of at least 2 tokens.
 
         `longest` asks for a few tokens after the longest prompt of the run, at temperature 1.
         """
@@ -96,14 +96,14 @@ class Broadcast:
         self.scale = self._measure()
 
     def publish(self, version: int) -> Published:
-        """Both halves, with the device handed over to the learner and back."""
+        """Export and install, with the device handed over to the learner and back."""
         self._device.to_learner()
         exported = self.export(version)
         self._device.to_rollouts()
         return self.install(exported)
 
     def export(self, version: int) -> Exported:
-        """In the learner's turn."""
+        """Export the adapter, in the learner's turn."""
         started_s = time.perf_counter()
         manifest = self._learner.export_adapter(version)
         exported_s = time.perf_counter()
@@ -116,7 +116,7 @@ class Broadcast:
         )
 
     def install(self, exported: Exported) -> Published:
-        """Install it everywhere, and see that it acts; in the rollouts' turn."""
+        """Install it on every actor, and check that it acts; in the rollouts' turn."""
         started_s = time.perf_counter()
         self._rollouts.install(exported.manifest)
         installed_s = time.perf_counter()
@@ -132,7 +132,7 @@ class Broadcast:
     def prove_on_longest(self, version: int) -> None:
         """Have every actor answer the longest prompt, and compare with the learner; in the rollouts' turn.
 
-        What a model does differently only beyond some length, the short text of each broadcast does not show.
+        The short text of each broadcast does not show what a model does differently only above some length.
         """
         if self._longest is None:
             return
@@ -157,7 +157,7 @@ class Broadcast:
         self._rollouts.install(probe)
         probed = self._rollouts.canary_logprobs(self._canary_ids, PROBE_VERSION)
         effect = min(_mean_difference(*pair) for pair in zip(probed, base, strict=True))
-        # Negated, so that a NaN fails.
+        # Negated, so that a NaN fails too.
         if not effect >= MIN_EFFECT_TO_NOISE * max(noise, MIN_NOISE):
             raise AdapterProofError(
                 f"the canary can't tell an adapter from none: the probe adapter changes a log-probability by "
@@ -190,6 +190,6 @@ def _mean_difference(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _kl(engine: Sequence[float], learner: Sequence[float]) -> float:
-    """k3 of Schulman, "Approximating KL Divergence" (2020), over the tokens of one text: never negative."""
+    """Return k3 of Schulman, "Approximating KL Divergence" (2020), over the tokens of one text: never negative."""
     ratios = [x - y for x, y in zip(learner, engine, strict=True)]
     return fmean(math.expm1(ratio) - ratio for ratio in ratios)

@@ -41,7 +41,7 @@ class Broadcaster(Protocol):
 
 
 class Device(Protocol):
-    """What rollout engines and learner share, or nothing: each act is for one of them to work undisturbed."""
+    """Device that rollout engines and learner may share: each method lets one of them work undisturbed."""
 
     def to_learner(self) -> None: ...
     def to_rollouts(self) -> None: ...
@@ -61,21 +61,21 @@ class Recorder(Protocol):
 class Checkpoints(Protocol):
     def is_due(self, step: int, *, is_last: bool) -> bool: ...
     def write(self, step: int, *, is_last: bool) -> None:
-        """All of the run up to `step` is safe when it returns, where it is due; the last step's always is."""
+        """Write a checkpoint where it is due; on return the run up to `step` is safe. The last step is always due."""
 
 
 class Health(Protocol):
     def check(self, report: StepReport) -> None:
-        """Raises UserError for a step after which going on makes no sense."""
+        """Raise UserError after a step that makes it pointless to continue."""
 
 
 class Stop(Protocol):
     def end_if_made(self, step: int) -> None:
-        """Raises when the user has asked for the end."""
+        """Raise when the user has asked for the end."""
 
 
 class TooManyDroppedGroups(UserError):
-    """More of a step's groups than allowed had no usable verdict."""
+    """More groups of a step than allowed had no usable verdict."""
 
 
 def train_grpo(
@@ -93,8 +93,9 @@ def train_grpo(
     budget: TokenBudget,
     max_dropped_share: float,
 ) -> int:
-    """Steps `first_step` to `num_steps`, or until the budget is spent; the version before must be installed. Step k
-    publishes version k. Returns the last step done.
+    """Train from `first_step` to `num_steps`, or until the budget is spent; return the last step done.
+
+    The version before `first_step` must be installed. Step k publishes version k.
     """
     for step in range(first_step, num_steps + 1):
         if budget.is_spent:
@@ -135,7 +136,10 @@ def train_grpo(
 
 
 def usable_groups(step: int, groups: Sequence[ScoredGroup], max_dropped_share: float) -> list[ScoredGroup]:
-    """The groups in which some candidate carries a reward. Raises TooManyDroppedGroups above the allowed share."""
+    """Return the groups in which some candidate carries a reward.
+
+    Raises TooManyDroppedGroups above the allowed share.
+    """
     usable = [group for group in groups if group.carries_reward]
     dropped = [group for group in groups if not group.carries_reward]
     if not usable or len(dropped) > max_dropped_share * len(groups):

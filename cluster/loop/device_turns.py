@@ -6,17 +6,17 @@ from typing import Protocol
 
 
 class Holder(Protocol):
-    """What it gives up, if anything, is its own business (`configs/sections/colocation.py`)."""
+    """One role on the device; it decides itself what it gives up (`configs/sections/colocation.py`)."""
 
     def acquire(self) -> None:
-        """Everything it works with is on the device again."""
+        """Bring everything that it works with back to the device."""
 
     def release(self) -> None:
-        """It does not work until the next `acquire`."""
+        """Stop working until the next `acquire`."""
 
 
 class DeviceTurns:
-    """Outside of the learner's turn the rollouts hold the device: they did from the start."""
+    """Turns on the device: outside the learner's turn the rollouts hold it, as from the start."""
 
     def __init__(self, rollouts: Holder, learner: Holder) -> None:
         self._rollouts = rollouts
@@ -27,6 +27,6 @@ class DeviceTurns:
         self._learner.acquire()
 
     def to_rollouts(self) -> None:
-        """Raises AdapterProofError when an engine that was away lacks an adapter."""
+        """Hand the device to the rollouts. Raises AdapterProofError when an engine that was away lacks an adapter."""
         self._learner.release()
         self._rollouts.acquire()

@@ -1,7 +1,7 @@
 """Dynamic sampling: further questions for a step in which too few groups carry a gradient.
 
 From DAPO (arXiv 2503.14476, section 3.2), which samples several times the batch at once and leaves out the surplus.
-Here a round asks exactly as many questions as are missing: no useful group is ever thrown away, at the price of more
+Here a round asks exactly as many questions as are missing: no useful group is ever thrown away, but there are more
 rounds, each as long as its longest completion.
 """
 
@@ -17,12 +17,14 @@ from floe.cluster.messages import GroupRequest, ScoredGroup
 
 class RefillRequests(Protocol):
     def __call__(self, step: int, *, num_before: int, num_wanted: int) -> Sequence[GroupRequest]:
-        """The next `num_wanted` after the `num_before` that the step's earlier rounds took; fewer at their end."""
+        """Return the next `num_wanted` after the `num_before` that the step's earlier rounds took; fewer at their
+        end.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refill:
-    """At most `max_rounds` rounds a step, of the groups that `requests` gives; 0 rounds is off."""
+    """Settings of the rounds: at most `max_rounds` a step, of the groups that `requests` gives; 0 rounds is off."""
 
     max_rounds: int
     carries_gradient: Callable[[ScoredGroup], bool]
@@ -38,7 +40,7 @@ def collect_step(
     answer_start: str,
     refill: Refill,
 ) -> Collected:
-    """The groups of `requests`, then those of the rounds that replace the ones without a gradient.
+    """Return the groups of `requests`, then those of the rounds that replace the ones without a gradient.
 
     Every group stays, useful or not. All come from adapter `version`: rounds don't add to the staleness.
     """

@@ -1,4 +1,4 @@
-"""When a step's groups are generated: in turn with the updates, or ahead of them within a bound."""
+"""Decides when a step's groups are generated: in turn with the updates, or ahead of them within a bound."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CollectStep = Callable[[int, int], Collected]  # the step, and the adapter versi
 
 class Generation(Protocol):
     def take(self, step: int) -> Collected:
-        """The groups of `step`; steps are taken in their order."""
+        """Return the groups of `step`; steps are taken in their order."""
 
     def note_published(self, version: int) -> None: ...
 
     def learners_turn(self) -> AbstractContextManager[None]:
-        """Held while the learner computes."""
+        """Hold this while the learner computes."""
 
 
 class InTurn:
@@ -39,23 +39,23 @@ class InTurn:
         return replace(collected, learner_waited_s=waited_s)
 
     def note_published(self, version: int) -> None:
-        """The next step finds it installed."""
+        """Do nothing: the next step finds the version installed."""
 
     @contextmanager
     def learners_turn(self) -> Iterator[None]:
         yield
 
     def close(self) -> None:
-        """Nothing runs on."""
+        """Do nothing: nothing is running."""
 
 
 class Ahead:
     """Step k is generated with version k - 1 - `max_staleness` (0 at first), as soon as that is published.
 
-    Exactly that version and not the newest: which one it would be hung on the machine's load, and no run would repeat
-    another. So the bound holds by construction, and at most `max_staleness` steps wait to be taken. With `in_turns`,
-    for machines without spare cores, generation and learner don't compute at the same time. `first_step` is above 1 in
-    a run that goes on from a checkpoint; the versions that its first steps need are installed by then.
+    Exactly that version and not the newest: otherwise the version would depend on the machine's load, and no run would
+    repeat another. So the bound holds by construction, and at most `max_staleness` steps wait to be taken. With
+    `in_turns`, for machines without spare cores, generation and learner don't compute at the same time. `first_step` is
+    above 1 in a run that continues from a checkpoint; the versions that its first steps need are installed by then.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Ahead:
         timeout_s: float,
         first_step: int = 1,
     ) -> None:
-        """`timeout_s` is for what the other side does without any of its own waits ending meanwhile."""
+        """Start the thread. `timeout_s` limits what the other side does while none of its own waits ends."""
         self._collect = collect
         self._timeout_s = timeout_s
         self._num_steps = num_steps
@@ -84,7 +84,7 @@ class Ahead:
         self._thread.start()
 
     def take(self, step: int) -> Collected:
-        """Raises what generating raised, and WaitTooLong."""
+        """Return the groups. Raises what generating raised, and WaitTooLong."""
         started_s = time.perf_counter()
         with self._changed:
             self._await("learner", f"the groups of step {step}", lambda: self._ready or self._fault is not None)
@@ -112,7 +112,7 @@ class Ahead:
             yield
 
     def close(self) -> None:
-        """No further step is begun; one that is being generated is given up with the process."""
+        """Begin no further step; one that is being generated is given up with the process."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -130,7 +130,7 @@ class Ahead:
             self._turn.release()
 
     def _await(self, owner: str, what: str, is_there: Callable[[], object]) -> None:
-        """With `_changed` held."""
+        """Wait until the condition holds; the caller holds `_changed`."""
         with waits.behind(owner, what, self._timeout_s) as wait:
             while not self._changed.wait_for(is_there, wait.left_s):
                 if wait.left_s == 0:

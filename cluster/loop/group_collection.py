@@ -34,14 +34,14 @@ class Collected:
     groups: tuple[ScoredGroup, ...]  # in the order of the requests, not of arrival
     rollout_s: float  # until the last group was generated, less the time that scoring held it up
     reward_s: float  # that time, and from the last group until the last score: what scoring adds to the step
-    adapter_version: int | None = None  # which all of them come from; None: the base model
+    adapter_version: int | None = None  # the adapter version of all groups; None: the base model
     num_rounds: int = 1  # of generating and scoring, one after the other
     learner_waited_s: float = 0.0  # until the groups were there
     rollouts_waited_s: float = 0.0  # for a version that is not too old, or for their turn
-    ready_steps: int = 0  # generated ones that wait behind this one
+    ready_steps: int = 0  # generated steps that wait behind this one
 
     def __add__(self, later: Collected) -> Collected:
-        """Both one after the other: groups in that order, seconds and rounds added up."""
+        """Join both, one after the other: groups in that order, seconds and rounds added up."""
         return Collected(
             groups=self.groups + later.groups,
             rollout_s=self.rollout_s + later.rollout_s,
@@ -53,7 +53,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
-    """Has results profiled, and each match of a greedy group timed so often."""
+    """Asks for profiles of the results, and for so many timings of each match of a greedy group."""
 
     num_timings: int
 
@@ -69,10 +69,10 @@ def collect(
     correctness_only: bool = False,
     note_answers: Callable[[int], object] = lambda _: None,
 ) -> Collected:
-    """Every request's group with its scores; `answer_start` is glued back in front of each completion.
+    """Return every request's group with its scores; `answer_start` is put back in front of each completion.
 
-    With `correctness_only` scores are of correctness, whatever the run's reward design. `note_answers` is told how many
-    completions are there, after each group.
+    With `correctness_only` scores are of correctness, whatever the run's reward design. `note_answers` gets the number
+    of completions so far, after each group.
     """
     started = time.perf_counter()
     waiting = []

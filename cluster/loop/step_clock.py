@@ -1,4 +1,4 @@
-"""How long the phases of a step take."""
+"""Measures how long the phases of a step take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class StepClock:
-    """Starts when it is made."""
+    """Clock that starts when it is made."""
 
     def __init__(self) -> None:
         self.laps_s: dict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""Looks at each step's report: what is odd is said, and what is past explaining stops the run (pure)."""
+"""Checks each step's report: an odd value gives a warning, one that nothing explains stops the run (pure)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class UnhealthyStep(UserError):
 
 
 class StepHealth:
-    """The mismatch between the engine's log-probabilities and the learner's, against the limits of `health`."""
+    """Compares the mismatch between the engine's log-probabilities and the learner's with the limits of `health`."""
 
     def __init__(self, limits: HealthSection, note: Callable[[str], object]) -> None:
         self._limits = limits
         self._note = note
 
     def check(self, report: StepReport) -> None:
-        """Note what is above a warning's limit. Raises UnhealthyStep above a stop's."""
+        """Note what is above a warning's limit. Raises UnhealthyStep above a stop's limit."""
         if report.trained_tokens == 0:
             return
         limits, mean = self._limits, report.logprob_mismatch_mean
-        # Negated, so that a NaN stops.
+        # Negated, so that a NaN stops too.
         if not mean <= limits.mismatch_stop_nats:
             raise UnhealthyStep(
                 f"step {report.step}: engine and learner differ by {mean:.3g} nats per token on average, "

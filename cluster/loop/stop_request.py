@@ -12,19 +12,19 @@ from typing import Any, Self
 
 from floe.configs.errors import EXIT_CODE_INTERRUPTED, Interrupted, LostError, UserError
 
-TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)  # what schedulers send, and a terminal that closes
+TERMINATIONS = (signal.SIGTERM, signal.SIGHUP)  # sent by schedulers, and by a terminal that closes
 STOP_LIMIT_S = 20.0
-CLEAN_UP_LIMIT_S = 8.0  # after that: where other processes were ended too, a library may wait for them for minutes
+CLEAN_UP_LIMIT_S = 8.0  # after this time: where other processes were ended too, a library may wait for them for minutes
 _last_acts: list[Callable[[], object]] = []
-_commands: list[list[threading.Timer]] = []  # those at work in this process, each with what would end it
+_commands: list[list[threading.Timer]] = []  # commands at work in this process, each with what would end it
 
 
 @contextmanager
 def terminations_as_ctrl_c() -> Iterator[None]:
-    """Within the block the first SIGTERM or SIGHUP does what Ctrl-C does, and further ones do nothing.
+    """Let the first SIGTERM or SIGHUP within the block do what Ctrl-C does, and further ones nothing.
 
-    A scheduler sends it to every process of a job, and a supervisor hands it on: one wish that comes several times.
-    Only a process's main thread can take signals; in another thread nothing changes.
+    A scheduler sends it to every process of a job, and a supervisor passes it on: one request that arrives several
+    times. Only a process's main thread can take signals; in another thread nothing changes.
     """
     if not _is_main_thread():
         yield
@@ -50,10 +50,10 @@ def terminations_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Around the start of a library with processes and a handler of its own.
+    """Keep floe's signal handlers while a library starts that has processes and a handler itself.
 
-    The handler of SIGTERM that was there is there again. The processes ignore a hangup, which a terminal that closes
-    sends to all of them: the step is to end.
+    Afterwards the handler of SIGTERM is the earlier one again. The library's processes ignore the hangup that a closing
+    terminal sends to all of them, so that the step can end.
     """
     if not _is_main_thread():
         yield
@@ -68,7 +68,7 @@ def own_signals() -> Iterator[None]:
 
 @contextmanager
 def last_act(act: Callable[[], object]) -> Iterator[None]:
-    """Within the block, `act` is done before a process that can't be brought to its end in order ends all the same."""
+    """Do `act`, within the block, before a process that can't be ended in order ends all the same."""
     _last_acts.append(act)
     try:
         yield
@@ -77,7 +77,7 @@ def last_act(act: Callable[[], object]) -> Iterator[None]:
 
 
 class StopRequest:
-    """Within the block a signal asks for the end of the step; outside of it the process's own way holds.
+    """Let a signal within the block ask for the end of the step; elsewhere the process's own handling applies.
 
     Ctrl-C a second time leaves at once, and so does a step that takes longer than `limit_s` after SIGTERM or SIGHUP.
     Only a process's main thread can take signals; in another thread nothing changes.
@@ -92,7 +92,7 @@ class StopRequest:
         self._limit: threading.Timer | None = None
 
     def end_if_made(self, step: int) -> None:
-        """Call it after `step` is safe. Raises Interrupted."""
+        """Raise Interrupted if the end was asked for; call it after `step` is safe."""
         if self.is_made:
             raise Interrupted(f"stopped after step {step}")
 
@@ -103,7 +103,7 @@ class StopRequest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
-        """Raises Interrupted in place of a loss: who stops a run often stops its other processes with it."""
+        """Raise Interrupted in place of a loss: who stops a run often stops its other processes with it."""
         if self._limit is not None:
             self._limit.cancel()
             self._before |= {number: _nothing for number in self._before if number in TERMINATIONS}
@@ -138,14 +138,14 @@ def _press_ctrl_c() -> None:
 
 
 def _end_within(limit_s: float) -> None:
-    """End the command's process when it is still at work then; who calls parts of it has a process of his own."""
+    """End the command's process if it is still at work then; a caller of parts of it has its own process."""
     if _commands:
         _commands[-1].append(_start_timer(limit_s, _end_now))
 
 
 def _end_now() -> None:
-    """The last resort, in a thread: nothing of this process can be relied on any more."""
-    import psutil  # which the command line need not load
+    """End the process from a thread, as the last resort: nothing else in it can be relied on any more."""
+    import psutil  # not needed by the command line otherwise
 
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -165,17 +165,17 @@ def _start_timer(limit_s: float, act: Callable[[], None]) -> threading.Timer:
 
 
 def _heard() -> list[int]:
-    """A hangup that is ignored, as under nohup, stays so."""
+    """Return the signals to take; a hangup that is ignored, as under nohup, stays ignored."""
     return [number for number in TERMINATIONS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _set(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Return those that were there. One that no Python code has set can't be set again, and stays."""
+    """Set the handlers and return the earlier ones. One that no Python code has set can't be restored, and stays."""
     return {number: signal.signal(number, handler) for number, handler in handlers.items() if handler is not None}
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The end is on its way."""
+    """Ignore the signal, because the end is on its way."""
 
 
 def _is_main_thread() -> bool:
@@ -183,12 +183,12 @@ def _is_main_thread() -> bool:
 
 
 def _terminals() -> list[int]:
-    """The standard streams that are terminals; of one that has closed that can't be told any more."""
+    """Return the standard streams that are terminals; a stream that has closed can't tell any more."""
     return [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
 
 
 def _leave(terminals: Sequence[int]) -> None:
-    """Turn the streams of a terminal that has closed to nowhere: each line to it would be an error."""
+    """Redirect the streams of a closed terminal to nowhere, because each line to it would be an error."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)

@@ -1,4 +1,4 @@
-"""How many tokens a run may generate (pure)."""
+"""Limits how many tokens a run may generate (pure)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from floe.configs.files.foreign_files import parsed_json
 
 
 class TokenBudget:
-    """A step that begins within the budget is finished."""
+    """Budget in tokens; a step that begins within it is finished."""
 
     def __init__(self, max_tokens: int | None = None, num_spent: int = 0) -> None:
-        """No limit without `max_tokens`."""
+        """Start with `num_spent` tokens; without `max_tokens` there is no limit."""
         self._max_tokens = max_tokens
         self.num_spent = num_spent
 
@@ -27,7 +27,7 @@ class TokenBudget:
 
 
 def tokens_generated(run_dir: Path) -> int:
-    """In the steps that the run's metrics record."""
+    """Return the tokens generated in the steps that the run's metrics record."""
     path = run_dir / METRICS_FILE
     if not path.is_file():
         return 0

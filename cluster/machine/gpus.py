@@ -1,4 +1,4 @@
-"""NVIDIA GPUs of this machine, as NVML and PyTorch tell; no CUDA context is made. It has not run on a GPU."""
+"""NVIDIA GPUs of this machine, as NVML and PyTorch report them; no CUDA context is made. It has not run on a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from floe.cluster.environment import visible_devices
 
 BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere
-RESERVED_SHARE = 0.014  # where NVML does not say it: of an A10's 22.49 GiB CUDA shows 22.18
+RESERVED_SHARE = 0.014  # used where NVML does not report it: of an A10's 22.49 GiB CUDA shows 22.18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Gpu:
 
     @property
     def usable_bytes(self) -> int:
-        """What CUDA shows as the card's memory."""
+        """The card's memory as CUDA shows it."""
         return self.total_bytes - self.reserved_bytes
 
 
@@ -37,7 +37,7 @@ AnyGpu = TypeVar("AnyGpu", bound=HasUuid)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """What NVML and PyTorch say; `fault` is NVML's own word where it could not be asked."""
+    """Report of NVML and PyTorch; `fault` is NVML's own error where it could not be asked."""
 
     gpus: tuple[Gpu, ...] = ()
     driver: str = ""
@@ -48,7 +48,7 @@ class GpuReading:
 
 
 def read_gpus() -> GpuReading:
-    """Of this machine, without those that CUDA_VISIBLE_DEVICES hides."""
+    """Read the GPUs of this machine, without those that CUDA_VISIBLE_DEVICES hides."""
     import torch
 
     torch_cuda, sees = torch.version.cuda, torch.cuda.is_available()
@@ -98,9 +98,9 @@ def _memory(nvml: Any, handle: Any) -> tuple[int, int, int]:
 
 
 def visible(found: Sequence[AnyGpu], devices: str | None) -> tuple[AnyGpu, ...]:
-    """Those of all that CUDA_VISIBLE_DEVICES names by number or by the beginning of a UUID, in its order.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names by number or by the beginning of a UUID, in its order.
 
-    As CUDA reads it, what comes after a name of no GPU counts for nothing. Numbers are NVML's, which are CUDA's with
+    As in CUDA, everything after a name of no GPU is ignored. Numbers are NVML's. They are also CUDA's with
     CUDA_DEVICE_ORDER=PCI_BUS_ID or where all GPUs are alike. Parts of a GPU (MIG) can't be told apart here: with one
     named, all GPUs are returned.
     """

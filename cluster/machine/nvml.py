@@ -21,7 +21,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardReading:
-    """What one card says at one moment."""
+    """Values of one card at one moment."""
 
     total_bytes: int
     used_bytes: int  # by all processes, and by the driver
@@ -67,7 +67,7 @@ class Nvml:
         return CardReading(total_bytes=memory.total, used_bytes=memory.used, busy_share=busy_share)
 
     def close(self) -> None:
-        """Close NVML; a fault of it changes nothing any more."""
+        """Close NVML; an error of it has no effect any more."""
         try:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError:

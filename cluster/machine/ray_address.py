@@ -1,4 +1,4 @@
-"""Which Ray cluster a run joins, whether it answers, and the port of an own one's dashboard."""
+"""The Ray cluster that a run joins, whether it answers, and the port of an own one's dashboard."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def passed_over(cluster: ClusterSection) -> str:
 
 
 def check_answers(address: str) -> None:
-    """Raises UserError. Ray itself would try for many minutes."""
+    """Raise UserError when nothing answers. Ray itself would try for many minutes."""
     source = VARIABLE if address == ray_address() else KEY
     remedy = f"unset {VARIABLE}" if source == VARIABLE else f"set {KEY}=local"
     if "://" in address:
@@ -69,7 +69,7 @@ def check_answers(address: str) -> None:
 
 
 def check_dashboard_port(cluster: ClusterSection) -> None:
-    """Raises UserError."""
+    """Raise UserError when the port is in use."""
     port = cluster.dashboard_port
     if port is not None and not _is_free(port):
         raise UserError(f"cluster.dashboard_port {port} is in use by another program: choose another, or leave it out.")

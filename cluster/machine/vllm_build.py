@@ -1,4 +1,4 @@
-"""Which build of vLLM is installed: that for CUDA can't compute on a processor."""
+"""Tells which build of vLLM is installed: the one for CUDA can't compute on a processor."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NEEDS_A_GPU = (
 
 
 def needs_gpu(installed: Mapping[str, str]) -> bool:
-    """Whether an engine of these distributions, by name with their versions, runs on GPUs alone."""
+    """Return whether an engine of these distributions (versions by name) runs on GPUs alone."""
     return CPU not in installed and "cpu" not in installed.get(CUDA, "cpu")
 
 
 def check_engine(num_gpus: float) -> None:
-    """Raise UserError for an engine without a GPU where vLLM has no other way."""
+    """Raise UserError for an engine without a GPU where the installed vLLM needs one."""
     if num_gpus == 0 and needs_gpu(installed_builds()):
         what, remedy = NEEDS_A_GPU
         raise UserError(f"{what}: {remedy}.")
 
 
 def installed_builds() -> dict[str, str]:
-    """Return the versions of vLLM's distributions that are here, by name."""
+    """Return the versions of vLLM's installed distributions, by name."""
     found = {}
     for name in (CPU, CUDA):
         try:

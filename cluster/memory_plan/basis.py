@@ -1,4 +1,4 @@
-"""What a plan is made from beside the configuration and the model's shape (pure)."""
+"""Sources that a plan is made from, besides the configuration and the model's shape (pure)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floe.cluster.memory_plan.overheads import Overheads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanBasis:
-    """Sources of the figures; a basis without any takes bounds and assumptions."""
+    """Sources of the figures; without any, bounds and assumptions are used."""
 
     work: WorkSource | None = None  # None: bounds
     overheads: Overheads = field(default_factory=Overheads)

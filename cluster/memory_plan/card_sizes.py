@@ -1,4 +1,4 @@
-"""GPUs by what is printed on the box, with what CUDA says of the smallest card of each size (pure)."""
+"""GPUs by the size printed on the box, with CUDA's figure for the smallest card of each size (pure)."""
 
 from __future__ import annotations
 

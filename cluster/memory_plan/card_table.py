@@ -1,4 +1,4 @@
-"""What a plan comes to on the usual sizes of GPUs."""
+"""Table of a plan's result on the usual sizes of GPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardRow:
-    """One size of card. Without a placement that fits, the figures are of the one that takes least."""
+    """One size of card. If no placement fits, the figures are of the one that takes least."""
 
     card: str
     usable_bytes: int
@@ -29,12 +29,12 @@ class CardRow:
     fullest_phase: str
     max_pack_tokens: int
     kv_cache_bytes: int
-    changes: dict[str, object] | None  # that make it fit; None where it does, empty where none would
-    needed_bytes: int | None  # of a card, where no changes would do
+    changes: dict[str, object] | None  # settings that make it fit; None where it does already, empty where none would
+    needed_bytes: int | None  # size of a card that fits, where no changes would do
 
 
 def card_rows(config: RunConfig, shape: ModelShape, basis: PlanBasis) -> Iterator[CardRow]:
-    """Yield a row for each size; the host's memory is not asked, since the cards are elsewhere."""
+    """Yield a row for each size; the host's memory is not checked, because the cards are elsewhere."""
     for size in CARD_SIZES:
         yield _row(size.name, plan_memory(config, shape, size.usable_bytes, replace(basis, host_bytes=None)))
 

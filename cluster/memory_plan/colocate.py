@@ -1,4 +1,4 @@
-"""How engine and learner share a device: as the configuration says, or what the memory plan says fits."""
+"""Decides how engine and learner share a device: as configured, or as the memory plan says that it fits."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Colocated:
     """A configuration with `cluster.colocation` decided."""
 
     config: RunConfig
-    line: str  # says why
-    kv_cache_bytes: int | None  # of each engine; None where an engine has its device alone and finds out itself
+    line: str  # sentence that says why
+    kv_cache_bytes: int | None  # of each engine; None where an engine has its device alone and measures it itself
 
 
 def shares_gpu(config: RunConfig) -> bool:
-    """Whether an engine and a learner rank use the same GPU."""
+    """Return whether an engine and a learner rank use the same GPU."""
     return Sharing.of(config).device is Device.SHARED_GPU
 
 
@@ -35,9 +35,9 @@ def with_colocation(
     budget_bytes: Callable[[], int],
     plan_of: Callable[[RunConfig, ModelShape, int], MemoryPlan] = plan_memory,
 ) -> Colocated:
-    """Decide `cluster.colocation`: `auto` is `resident` unless a GPU is shared, since there is nothing to hand over.
+    """Decide `cluster.colocation`: `auto` is `resident` unless a GPU is shared, because there is nothing to hand over.
 
-    Raises UserError when the plan knows no placement that fits; a placement that is configured is taken as it is.
+    Raises UserError when the plan knows no placement that fits; a configured placement is taken as it is.
     """
     asked, device = config.cluster.colocation, Sharing.of(config).device
     is_open = asked == "auto"

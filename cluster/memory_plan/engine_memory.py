@@ -1,4 +1,4 @@
-"""What the rollout engine holds: weights, adapter slots, KV cache, and the working memory of one batch (pure)."""
+"""Memory of the rollout engine: weights, adapter slots, KV cache, and the working memory of one batch (pure)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.engine_batch import num_batched_tokens
 
 KV_BLOCK_TOKENS = {True: 32, False: 16}  # on CPU or not
-# Float32 logits, their log-softmax and a copy for sampling, of each sequence.
+# Float32 logits, their log-softmax and a copy for sampling, for each sequence.
 SAMPLER_COPIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
-    """All but the KV cache."""
+    """The engine's memory except the KV cache."""
 
     base_weights: int
     packed_embeddings: int  # on a CPU
@@ -34,12 +34,13 @@ def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineSt
     # vLLM wraps the LM head too, whatever the adapter has.
     slot = shape.num_adapter_parameters(rank, config.lora.target_modules) + rank * (shape.hidden + shape.vocabulary)
     batched = num_batched_tokens(config.model.max_context_tokens, config.rollout.max_num_seqs, on_cpu)
-    # Hidden state, residual, norm and attention beside the MLP's two factors and their product.
+    # Hidden state, residual, norm and attention, in addition to the MLP's two factors and their product.
     per_token = width * (4 * shape.hidden + 3 * shape.intermediate)
     return EngineState(
         base_weights=shape.weight_bytes(config.rollout.dtype),
-        # On a CPU vLLM packs every matrix for oneDNN in the place of the original, but those of embedding and LM head
-        # beside it, and both even where they are tied (`UnquantizedEmbeddingMethod.process_weights_after_loading`).
+        # On a CPU vLLM packs every matrix for oneDNN in place of the original. Embedding and LM head are packed in
+        # addition to the original, and both even where they are tied
+        # (`UnquantizedEmbeddingMethod.process_weights_after_loading`).
         packed_embeddings=2 * shape.vocabulary * shape.hidden * width if on_cpu else 0,
         adapter_slots=config.rollout.num_live_adapters * slot * width,
         activations=batched * per_token,
@@ -48,12 +49,12 @@ def engine_state(config: RunConfig, shape: ModelShape, on_cpu: bool) -> EngineSt
 
 
 def kv_bytes(config: RunConfig, shape: ModelShape, num_tokens: int, on_cpu: bool) -> int:
-    """Of one sequence, in whole blocks (arXiv 2309.06180, section 4.1)."""
+    """Return the bytes of one sequence, in whole blocks (arXiv 2309.06180, section 4.1)."""
     block = KV_BLOCK_TOKENS[on_cpu]
     return -(-num_tokens // block) * block * shape.kv_bytes_per_token(config.rollout.dtype)
 
 
 def group_kv_bytes(config: RunConfig, shape: ModelShape, on_cpu: bool) -> int:
-    """Of the longest prompt once and `rollout.group_size` of the longest completions."""
+    """Return the bytes of the longest prompt once and `rollout.group_size` of the longest completions."""
     completions = config.rollout.group_size * kv_bytes(config, shape, config.rollout.max_new_tokens, on_cpu)
     return kv_bytes(config, shape, config.max_prompt_tokens, on_cpu) + completions

@@ -1,4 +1,4 @@
-"""What a GPU's processes keep pinned on the host while they sleep or are offloaded (pure)."""
+"""Memory that a GPU's processes keep pinned on the host while they sleep or are offloaded (pure)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from floe.cluster.memory_plan.shapes.model_shape import DTYPE_BYTES, ModelShape
 
 MIB = 2**20
-# PyTorch's allocator makes a block of its own, in steps of 2 MiB, of what is at least so large; smaller ones share
-# blocks of 20 MiB (c10 `CUDACachingAllocator`), which pinned are 32 MiB.
+# PyTorch's allocator gives a request of at least this size its own block, in steps of 2 MiB; smaller ones share blocks
+# of 20 MiB (c10 `CUDACachingAllocator`), which take 32 MiB when pinned.
 OWN_BLOCK_BYTES = 10 * MIB
 BLOCK_STEP_BYTES = 2 * MIB
 SHARED_BLOCK_GROWTH = 32 / 20
-# vLLM computes these in one product each.
+# vLLM computes each of these groups in one product.
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 

@@ -1,4 +1,4 @@
-"""What was measured on a card, as a JSON file of the home folder, for the memory plan in place of its constants."""
+"""Measurements on a card, as a JSON file of the home folder, for the memory plan in place of its constants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARE = "allocator_slack_share"
 
 
 def read_measured(home_dir: Path, card_name: str) -> Overheads | None:
-    """Return the overheads with the figures that were measured on such a card; None when none were.
+    """Return the overheads with the figures that were measured on such a card; None when there are none.
 
     Raises UserError for a file that holds something else.
     """

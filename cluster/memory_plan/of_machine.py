@@ -1,4 +1,4 @@
-"""What a memory plan of this machine is made from: the card, what was measured on it, the host, the learner's work."""
+"""Sources of a memory plan for this machine: the card, what was measured on it, the host, the learner's work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """The smallest GPU of this machine, by NVML's word alone: no process but the roles' own opens a CUDA context."""
+    """The smallest GPU of this machine, read through NVML only, so that no process but the roles' opens a CUDA
+    context.
+    """
 
     name: str
     usable_bytes: int
@@ -59,7 +61,7 @@ def basis_of(config: RunConfig, overheads: Overheads, host_bytes: int | None) ->
 def plan_at_start(config: RunConfig, shape: ModelShape, budget_bytes: int) -> MemoryPlan:
     """Return the plan of a run that is about to start, within what the host has free.
 
-    The hosts of a cluster that is joined are others, whose memory is not known here.
+    The hosts of a joined cluster are others, whose memory is not known here.
     """
     host_bytes = None if cluster_address(config.cluster) is not None else int(free_memory_bytes())
     overheads = card_of(config, read_gpus()).overheads
@@ -67,20 +69,20 @@ def plan_at_start(config: RunConfig, shape: ModelShape, budget_bytes: int) -> Me
 
 
 def host_total_bytes(config: RunConfig, card: Card) -> int | None:
-    """Return this host's memory; None for a run that is meant for another: there is no card, or a cluster is joined."""
+    """Return this host's memory; None for a run on another host: there is no card, or a cluster is joined."""
     is_elsewhere = card.is_assumed or cluster_address(config.cluster) is not None
     return None if is_elsewhere else total_memory_bytes()
 
 
 def _counted_work(config: RunConfig) -> WorkSource | None:
-    # Takes seconds to import, and a run without GPUs needs none of it.
+    # Imported late: it takes seconds, and a run without GPUs does not need it.
     from floe.cluster.memory_plan.learner.learner_on_meta import measured_work
 
     return measured_work(config, model_config_of(config))
 
 
 def budget_bytes(config: RunConfig, given: str | None) -> int:
-    """As given, else of the smallest GPU, else 24 GB; of this machine for a configuration without GPUs."""
+    """Return the given bytes, else those of the smallest GPU, else 24 GB; without GPUs those of this machine."""
     if given is not None:
         return _bytes_of(given)
     if config.rollout.num_gpus == 0:
@@ -94,5 +96,5 @@ def _bytes_of(given: str) -> int:
     except ValidationError:
         found = 0
     if found <= 0:
-        raise UserError(f"--gpu-memory is '{given}', which is no amount of memory: give one like 24GB or 24GiB.")
+        raise UserError(f"--gpu-memory is '{given}', which is not an amount of memory: give one like 24GB or 24GiB.")
     return found

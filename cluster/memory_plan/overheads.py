@@ -1,4 +1,4 @@
-"""What no formula gives, in bytes, each with its source. No default of a GPU was measured by floe itself."""
+"""Overheads that no formula gives, in bytes, each with its source. No default of a GPU was measured by floe itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overheads:
-    """What processes hold on a GPU beside their tensors; a proof on a card replaces what it measured."""
+    """Memory that processes hold on a GPU in addition to their tensors; a proof on a card replaces what it measured."""
 
     # vLLM's own report of one engine on one GPU, "non_torch_memory takes 0.39GiB" (vllm-project/vllm issue 11251),
     # rounded up. Every process that uses the GPU has a context of its own. The engine's lies outside of its share: vLLM

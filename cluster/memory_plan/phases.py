@@ -1,4 +1,4 @@
-"""The plan's parts: what a role holds in a phase of a step, and what a placement comes to."""
+"""Parts of a plan: what a role holds in a phase of a step, and the result of a placement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 class Device(StrEnum):
     SHARED_GPU = "shared_gpu"
-    OWN_GPUS = "own_gpus"  # engine and learner never meet on one
+    OWN_GPUS = "own_gpus"  # on one that engine and learner never both use
     HOST = "host"
 
 
@@ -46,24 +46,25 @@ class PhasePlan:
 
     @property
     def num_bytes(self) -> int:
-        """On the device that holds most."""
+        """Bytes on the device that holds most."""
         by_role = [self.role_bytes(role) for role in Role]
         return max(by_role) if self.device is Device.OWN_GPUS else sum(by_role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementPlan:
-    """One placement with its configuration as it is, and the largest pack and cache that it would have room for."""
+    """One placement of the unchanged configuration, with the largest pack and cache that it would have room for."""
 
     colocation: Colocation
     phases: tuple[PhasePlan, ...]
     budget_bytes: int
     pack_tokens: int  # of the largest pack that the configuration makes
     kv_bytes: int  # of one engine's cache
-    min_kv_bytes: int  # for one sequence of the whole context, without which vLLM refuses to start
+    min_kv_bytes: int  # needed for one sequence of the whole context, without which vLLM refuses to start
     max_pack_tokens: int
     max_kv_bytes: int
-    host_bytes: int  # pinned, beside the GPU: weights of who sleeps or is offloaded, an offloaded optimiser
+    # pinned on the host, in addition to the GPU: weights that sleep or are offloaded, an offloaded optimiser
+    host_bytes: int
     host_limit_bytes: int | None  # what the host has; None where it was not asked
 
     @property
@@ -80,7 +81,7 @@ class PlacementPlan:
 
     @property
     def margin_bytes(self) -> int:
-        """What is left of the device at the peak; below 0 what is missing."""
+        """Bytes left of the device at the peak; a negative value is what is missing."""
         return self.budget_bytes - self.peak_bytes
 
     @property

@@ -1,4 +1,4 @@
-"""What each placement holds in each phase of a step, and how much larger pack and KV cache could be (pure)."""
+"""Memory of each placement in each phase of a step, and how much larger pack and KV cache could be (pure)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.colocation import Colocation
 
 MAX_SEARCHED_TOKENS = 2**24
-ROUNDING = 1e-9  # of sums of Ray's fractions
+ROUNDING = 1e-9  # tolerance for sums of Ray's fractions
 LEARNERS_TURN = (Phase.LEARNING, Phase.WARM_START, Phase.EQUALITY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """What one device, the fullest, has to hold."""
+    """Number of processes that one device, the fullest, has to hold."""
 
     device: Device
     num_engines: int
@@ -46,7 +46,9 @@ class Sharing:
 
 
 def _as_many(count: int, each: float, room: float) -> int:
-    """How many that ask Ray for `each` of a GPU come to lie in what is left of one; 1 that asks for several whole."""
+    """Return how many that ask Ray for `each` of a GPU fit into the rest of one; 1 for a process that asks for
+    several.
+    """
     if each <= 0:
         return count
     return min(count, int(min(room, 1.0) / min(each, 1.0) + ROUNDING))
@@ -68,12 +70,12 @@ class Placements:
         self.min_kv_bytes = kv_bytes(config, shape, config.model.max_context_tokens, self._on_host)
 
     def options(self) -> tuple[PlacementPlan, ...]:
-        """In the order of preference. Without a shared GPU there is nothing to take turns for."""
+        """Return them in the order of preference. Without a shared GPU no turns are needed."""
         return tuple(map(self.plan, self._asked))
 
     @property
     def fit(self) -> bool:
-        """Whether one of the options does."""
+        """Return whether one of the options fits."""
         return any(
             max(phase.num_bytes for phase in self._phases_of(one, largest_pack_tokens(self._config)))
             <= self._budget_bytes
@@ -111,21 +113,23 @@ class Placements:
 
     @property
     def engine_share_overhead_bytes(self) -> int:
-        """What vLLM counts into the engine's share beside weights, work and cache; the context is not of it."""
+        """Bytes that vLLM counts into the engine's share after weights, work and cache; the context is not one of
+        them.
+        """
         if self._on_host:
             return overheads.ENGINE_PROCESS
         return self._basis.overheads.cuda_graphs_bytes + self._basis.overheads.cublas_workspace_bytes
 
     @property
     def kv_bytes(self) -> int:
-        """Given on the CPU; on a GPU what its share leaves, as vLLM does it."""
+        """Bytes of the KV cache: as given on the CPU; on a GPU what its share leaves, computed as vLLM does."""
         if self._on_host:
             return self._config.rollout.kv_cache_gib * overheads.GIB
         share_bytes = int(self._config.rollout.gpu_memory_share * self._budget_bytes)
         return max(0, share_bytes - self.engine.num_bytes - self.engine_share_overhead_bytes)
 
     def work_bytes(self, num_tokens: int) -> int:
-        """Of a learner's pack, with what the allocator can't use."""
+        """Return the bytes of a learner's pack, with what the allocator can't use."""
         return self._with_slack(self.work.learning(self._config, num_tokens))
 
     def _phases_of(self, colocation: Colocation, pack_tokens: int) -> tuple[PhasePlan, ...]:
@@ -209,7 +213,7 @@ class Placements:
 
     @property
     def _compared_bytes(self) -> int:
-        """The learner's gradient, the model's own in float32, and the weights of B that give way to the probe's."""
+        """Return the learner's gradient, the model's own in float32, and the weights of B that the probe's replace."""
         num_trained = self._shape.num_adapter_parameters(self._config.lora.rank, self._config.lora.target_modules)
         return num_trained * (2 * DTYPE_BYTES[self._config.model.dtype] + FLOAT32_BYTES)
 
@@ -223,7 +227,9 @@ class Placements:
         return (Item(role=Role.OTHERS, name="driver, Ray, reward workers", num_bytes=overheads.REST_OF_RUN),)
 
     def _max_pack_tokens(self, phases: tuple[PhasePlan, ...], pack_tokens: int) -> int:
-        """Tokens of the largest pack that leaves every phase which works on one within the budget; 0 for none."""
+        """Return the tokens of the largest pack with which every phase that works on one fits the budget; 0 for
+        none.
+        """
         rooms: dict[Phase, int] = {}  # for the work of one learner
         for one in phases:
             if one.phase in LEARNERS_TURN or self._on_host:
@@ -237,7 +243,7 @@ class Placements:
         )
 
     def _max_kv_bytes(self, phases: tuple[PhasePlan, ...]) -> int:
-        """Of one engine, in whole tokens' worth; 0 when there is no room for one."""
+        """Return the largest KV cache of one engine, in whole tokens' worth; 0 when there is no room for one."""
         awake = [one for one in phases if any(item.name == "KV cache" for item in one.items)]
         beside = max(one.role_bytes(Role.ENGINE) if one.device is Device.OWN_GPUS else one.num_bytes for one in awake)
         room = (self._budget_bytes - beside) // self.sharing.num_engines + self.kv_bytes
@@ -254,7 +260,7 @@ class Placements:
         of_device = self.sharing.num_engines * asleep + self.sharing.num_learners * (
             offloaded + self.learner.optimizer_on_host
         )
-        return of_device * max(1, self._config.num_pairs)  # should all be on one host
+        return of_device * max(1, self._config.num_pairs)  # assumes that all are on one host
 
 
 def _items(role: Role, parts: dict[str, int], count: int) -> tuple[Item, ...]:
@@ -262,7 +268,7 @@ def _items(role: Role, parts: dict[str, int], count: int) -> tuple[Item, ...]:
 
 
 def _largest(fits: Callable[[int], bool]) -> int:
-    """The largest number up to a limit for which the monotone condition holds; 0 when it does for none."""
+    """Return the largest number up to a limit for which the monotone condition holds; 0 when it holds for none."""
     low, high = 0, MAX_SEARCHED_TOKENS
     while low < high:
         middle = (low + high + 1) // 2

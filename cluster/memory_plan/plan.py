@@ -1,4 +1,4 @@
-"""The memory plan of a run: its placements, the one that would be taken, and what to change when none fits (pure)."""
+"""The memory plan of a run: its placements, the one that would be taken, and changes when none fits (pure)."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class MemoryPlan:
 
     @property
     def colocation(self) -> Colocation | None:
-        """The first placement that fits; None when nothing does."""
+        """The first placement that fits; None when none does."""
         return None if self.chosen is None else self.chosen.colocation
 
     @property
     def lacks_host(self) -> bool:
-        """Whether the device would do, with some settings, and the host's memory is what does not."""
+        """True when some settings would do for the device, and only the host's memory is too small."""
         return self.remedy is not None and not self.remedy.changes and self.remedy.needed_bytes <= self.budget_bytes
 
     @property
     def larger(self) -> str:
-        """What would do where no settings do."""
+        """A larger machine that would do, where no settings do."""
         if self.lacks_host:
             return f"a host with {max(option.host_bytes for option in self.options) / GIB:.0f} GiB for pinned memory"
         return "a larger device" + ("" if self.remedy is None else f" of {self.remedy.needed_bytes / GIB:.0f} GiB")
@@ -50,7 +50,7 @@ class MemoryPlan:
 def plan_memory(
     config: RunConfig, model_shape: ModelShape, budget_bytes: int, basis: PlanBasis = ASSUMED
 ) -> MemoryPlan:
-    """`budget_bytes` is the memory of the GPU that engine and learner share, of each GPU, or of a host without one."""
+    """Plan the memory. `budget_bytes` is that of the GPU which engine and learner share, of each GPU, or of a host."""
     placements = Placements(config, model_shape, budget_bytes, basis)
     options = placements.options()
     return MemoryPlan(

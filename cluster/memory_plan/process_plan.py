@@ -1,4 +1,4 @@
-"""The plan of one process on the CPU with one group as its pack, to be held against a measurement (pure)."""
+"""The plan of one process on the CPU with one group as its pack, to be compared with a measurement (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to change when nothing fits: the fewest of a list of concrete settings, or a larger device (pure)."""
+"""Changes for a run that does not fit: the fewest of a list of concrete settings, or a larger device (pure)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Changes = dict[str, Any]  # by `section.field`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """`changes` that make the run fit, by dotted key; none when only a device of `needed_bytes` would."""
+    """Settings `changes`, by dotted key, that make the run fit; empty when only a device of `needed_bytes` would."""
 
     changes: Changes
-    needed_bytes: int  # of the device, for the configuration as it is but for these or all changes
+    needed_bytes: int  # of the device, for the configuration with these changes or with all of them
 
 
 def remedy_for(config: RunConfig, shape: ModelShape, budget_bytes: int, basis: PlanBasis) -> Remedy:
@@ -42,7 +42,7 @@ def remedy_for(config: RunConfig, shape: ModelShape, budget_bytes: int, basis: P
 
 
 def _steps(config: RunConfig) -> Iterator[Changes]:
-    """From what costs nothing to what costs most; each is added to those before it."""
+    """Yield the changes from what costs nothing to what costs most; each is added to those before it."""
     yield {}
     if config.cluster.colocation != "auto":
         yield {"cluster.colocation": "auto"}
@@ -66,7 +66,7 @@ def _steps(config: RunConfig) -> Iterator[Changes]:
 
 
 def _engine_share(config: RunConfig, shape: ModelShape, budget_bytes: int, basis: PlanBasis) -> Changes:
-    """The least that lets the engine hold one whole group, if it is not the one that is set."""
+    """Return the least share that lets the engine hold one whole group, unless it is set already."""
     placements = Placements(config, shape, budget_bytes, basis)
     on_host = placements.sharing.device is Device.HOST
     wanted = max(placements.min_kv_bytes, group_kv_bytes(config, shape, on_host))
@@ -79,7 +79,7 @@ def _engine_share(config: RunConfig, shape: ModelShape, budget_bytes: int, basis
 
 
 def _changed(config: RunConfig, changes: Changes) -> RunConfig:
-    """Checked by the schema again."""
+    """Return the changed configuration, checked by the schema again."""
     values = config.model_dump()
     for key, value in changes.items():
         section, _, field = key.partition(".")
@@ -97,7 +97,7 @@ def _without_needless(
     kept = dict(changes)
     for key in reversed(changes):
         fewer = {name: value for name, value in kept.items() if name != key}
-        # Context and completion go together: the schema leaves the prompt what is between them.
+        # Context and completion are lowered together, because the schema leaves the prompt the tokens between them.
         if fewer.get("rollout.max_new_tokens") is None and "model.max_context_tokens" in fewer:
             continue
         if _fits(config, fewer, shape, budget_bytes, basis):
@@ -106,7 +106,9 @@ def _without_needless(
 
 
 def _needed(config: RunConfig, shape: ModelShape, basis: PlanBasis) -> int:
-    """The smallest whole number of GiB that fits, with the engine's share set for it and a host that has enough."""
+    """Return the smallest whole number of GiB that fits, with the engine's share set for it and a host that has
+    enough.
+    """
     num_gib, basis = 1, replace(basis, host_bytes=None)
     while not _fits(config, _engine_share(config, shape, num_gib * GIB, basis), shape, num_gib * GIB, basis):
         num_gib += 1

@@ -1,4 +1,4 @@
-"""What a memory plan comes to, in one sentence (pure)."""
+"""Verdict on a memory plan in one sentence (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def verdict(made: MemoryPlan) -> str:
-    """One sentence."""
+    """Return the verdict in one sentence."""
     chosen = made.chosen
     if chosen is not None:
         how = f" with {chosen.colocation}" if made.device is Device.SHARED_GPU else ""
@@ -26,7 +26,7 @@ def verdict(made: MemoryPlan) -> str:
 
 
 def lack(made: MemoryPlan) -> str:
-    """Of what there is too little, for a plan that does not fit."""
+    """Return what there is too little of, for a plan that does not fit."""
     budget = f"{made.budget_bytes / GIB:.2f} GiB"
     least = min(made.options, key=lambda option: option.peak_bytes)
     if least.peak_bytes > made.budget_bytes and not made.lacks_host:
@@ -45,7 +45,7 @@ def lack(made: MemoryPlan) -> str:
 
 
 def changes_that_fit(made: MemoryPlan) -> str:
-    """As on a command line; empty where no settings would do."""
+    """Return the changes as on a command line; empty where no settings would do."""
     changes = {} if made.remedy is None else made.remedy.changes
     return " ".join(f"{key}={_shown(value)}" for key, value in changes.items())
 

@@ -60,11 +60,11 @@ def is_of_hub(model: ModelSection) -> bool:
 
 
 def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> Path:
-    """Return the folder, made by `write` where there is none, or one of another recipe.
+    """Return the folder; `write` makes it where it is missing or was made by another recipe.
 
-    It is written under a temporary name and renamed, so that an interrupted conversion is never taken for a model. Of
-    two processes that make it at the same time, the one that is ready first gives the folder; the other may be read
-    already.
+    It is written under a temporary name and renamed, so that an interrupted conversion is never taken for a model. When
+    two processes make it at the same time, the one that is ready first gives the folder, because the other may already
+    have been read from.
     """
     if _is_made(folder, recipe):
         return folder
@@ -84,7 +84,7 @@ def made_once(folder: Path, write: Callable[[Path], None], recipe: str = "") -> 
 
 
 def _takes_its_place(beside: Path, folder: Path) -> bool:
-    """Rename the folder, where there is none of that name."""
+    """Rename the folder, unless one of that name exists."""
     try:
         beside.rename(folder)
     except OSError as fault:
@@ -137,7 +137,7 @@ def _convert_gguf(package: Path, gguf: Path, folder: Path) -> None:
 
 
 def _shared_cache(config: RunConfig) -> Path | None:
-    """Where models of the hub go that other machines load: the hub's own cache is this machine's alone."""
+    """Return the folder for models of the hub that other machines load too; None where the hub's own cache will do."""
     return None if cluster_address(config.cluster) is None else config.run.home_dir / "models" / "hub"
 
 

@@ -1,1 +1,1 @@
-"""What each command does, once its arguments are read."""
+"""The work of each command, once its arguments are read."""

@@ -30,7 +30,7 @@ QUESTION_ID = "asked"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskOptions:
-    """`adapter` is a PEFT folder, None for the base model."""
+    """Options of the command; `adapter` is a PEFT folder, None for the base model."""
 
     question: str
     database: Path
@@ -72,7 +72,7 @@ def ask(config: RunConfig, options: AskOptions) -> int:
 
 
 def _of_one_engine(config: RunConfig) -> RunConfig:
-    """Nothing but an engine is started: the machine need not have room for what training needs."""
+    """Return the configuration for an engine alone: the machine need not have room for what training needs."""
     changes = {
         "rollout": config.rollout.model_copy(update={"num_actors": 1}),
         "reward": config.reward.model_copy(update={"num_workers": 1, "num_cpus": 0.0}),
@@ -84,7 +84,9 @@ def _of_one_engine(config: RunConfig) -> RunConfig:
 def _complete(
     config: RunConfig, database: SingleDatabase, options: AskOptions, progress: Progress
 ) -> tuple[str, Completion]:
-    """Return the answer's start and its greedy rest, to the prompt that training would have made of the question."""
+    """Return the answer's start and its greedy continuation, for the prompt that training would have made of the
+    question.
+    """
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):
@@ -129,7 +131,7 @@ def _complete(
 
 
 def _run(config: RunConfig, database: SingleDatabase, sql: str | None) -> QueryResult:
-    """Under the limits of judging, and read-only as there."""
+    """Run the SQL under the limits of judging, and read-only as there."""
     if sql is None:
         return QueryResult(outcome=Outcome.NO_SQL, message="the completion holds no SQL")
     with closing(ResultReader(database.databases_dir, config.reward, MAX_ROWS)) as reader:

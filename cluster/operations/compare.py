@@ -24,7 +24,9 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
 
 
 def evaluation_path(folder: Path) -> Path:
-    """Of a folder of `floe evaluate --out`, of a training run (its trained policy), or the file itself."""
+    """Return the evaluation of a folder of `floe evaluate --out` or of a training run (its trained policy), or the
+    file.
+    """
     choices = (folder, folder / EVALUATION_FILE, folder / EVALUATIONS_FOLDER / TRAINED / EVALUATION_FILE)
     found = next((path for path in choices if path.is_file()), None)
     if found is None:

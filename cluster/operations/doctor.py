@@ -24,7 +24,7 @@ def doctor(config: RunConfig, as_json: bool) -> int:
     """Print the findings, each as it is known, or all of them as JSON. The exit code is 2 when one is a fault."""
     console, found = make_console(), []
     stdout = sys.stdout
-    with redirect_stdout(sys.stderr):  # what libraries have to say
+    with redirect_stdout(sys.stderr):  # the libraries' own messages
         for finding in examine(config):
             found.append(finding)
             if not as_json:

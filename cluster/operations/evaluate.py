@@ -30,7 +30,7 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """`data` takes the place of the configuration's split; `predictions` needs it."""
+    """Options of the command; `data` takes the place of the configuration's split; `predictions` needs it."""
 
     adapter: Path | None = None
     data: Path | None = None
@@ -87,7 +87,7 @@ def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | No
 
 
 def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Path | None) -> Evaluation:
-    """Its records are in the order of the questions, those that did not fit among them."""
+    """Return the evaluation, with its records in the order of the questions, those that did not fit included."""
     is_timed = config.evaluation.num_timings > 0
     known = {record.question_id: record for record in question_records(answered, is_timed=is_timed)}
     for question in asked.too_long:

@@ -66,7 +66,7 @@ def _pairs(tensors: Tensors, folder: Path, config: RunConfig) -> dict[str, LoraP
 
 
 class _Card:
-    """Reads what a card says, once for both folders."""
+    """Reads the content of a card once for both folders."""
 
     def __init__(self, config: RunConfig, run_dir: Path, found: FoundAdapter, model_dir: Path) -> None:
         self._config = config
@@ -106,7 +106,7 @@ class _Card:
 
 
 def data_sentences(config: RunConfig) -> list[str]:
-    """Where the questions came from, and how many there are now."""
+    """Return sentences on where the questions came from, and how many there are now."""
     data = config.data
     origin = {
         "demo": "floe's demo: questions, SQL and databases made by a program.",
@@ -117,7 +117,7 @@ def data_sentences(config: RunConfig) -> list[str]:
     try:
         sets = load_question_sets(data, config.run.home_dir / "demo")
     except (UserError, OSError):
-        return [origin, "How many questions these are is not known: they are no longer where the run had them."]
+        return [origin, "The number of questions is not known: they are no longer where the run had them."]
     counts = ", ".join(f"{len(sets.split(split)):,} {split}" for split in SPLITS)
     databases = {question.database_id for split in SPLITS for question in sets.split(split)}
     return [

@@ -1,4 +1,6 @@
-"""`floe prepare … --measure-pass-rate CONFIG`: how often the starting policy answers each training question right."""
+"""`floe prepare … --measure-pass-rate CONFIG`: the share of right answers of the starting policy per training
+question.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from floe.configs.schema import RunConfig
 
 
 def measure_pass_rate(config: RunConfig) -> Path:
-    """Writes `pass_rates.json` into the prepared folder of `config.data`, and prints a summary on stderr.
+    """Write `pass_rates.json` into the prepared folder of `config.data`, and print a summary on stderr.
 
     Samples `evaluation.num_samples` answers at `rollout.temperature` from the policy that training would start with.
     Raises UserError when nothing could be judged.

@@ -31,7 +31,7 @@ DEVICES = {
 
 
 def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
-    """Print the plan, as tables or as JSON; returns the exit code. Raises UserError for an amount that is none."""
+    """Print the plan, as tables or as JSON; return the exit code. Raises UserError for an amount that can't be read."""
     shape = shape_of(config)
     decided = with_precision(config, lambda: shape)
     config = decided.config
@@ -51,7 +51,7 @@ def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
 
 
 def time_of(config: RunConfig) -> TimePlan | str:
-    """The plan of a run's time on this machine, or the sentence that says why there is none."""
+    """Return the plan of a run's time on this machine, or the sentence that says why there is none."""
     if needs_gpus(config):
         return ONLY_CPU
     try:
@@ -61,7 +61,7 @@ def time_of(config: RunConfig) -> TimePlan | str:
 
 
 def record(made: MemoryPlan, config: RunConfig) -> dict:
-    """What `--json` prints: bytes and tokens throughout."""
+    """Return the record that `--json` prints: bytes and tokens throughout."""
     shape, engine_dtype = made.shape, config.rollout.dtype
     options = [
         {

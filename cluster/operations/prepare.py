@@ -1,4 +1,4 @@
-"""`floe prepare`: checks every gold by running it, drops what can't train or judge, and writes a prepared folder."""
+"""`floe prepare`: checks every gold by running it, drops what cannot be used, and writes a prepared folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PrepareOptions:
 
 
 def prepare(destination: Path, sources: Sequence[Source], options: PrepareOptions) -> Path:
-    """Makes, continues or brings up to date the prepared folder, prints its table, and returns its path.
+    """Make, continue or update the prepared folder, print its table, and return its path.
 
     Raises UserError for bad inputs, and for a folder that holds something else.
     """
@@ -111,7 +111,7 @@ def _open_folder(folder: Path) -> Path:
 
 
 def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: FoundDatabases) -> dict[str, Any]:
-    """The part of the manifest that says what a folder was made of; the rest follows from it."""
+    """Return the part of the manifest that says what a folder was made of; the rest follows from it."""
     return {
         "version": MANIFEST_VERSION,
         "sources": [
@@ -138,7 +138,7 @@ def _inputs(sources: Sequence[Source], options: PrepareOptions, databases: Found
 
 
 def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
-    """A folder of other inputs counts as unfinished until it is made again; its verdicts hold where they still fit."""
+    """Mark a folder of other inputs as unfinished until it is made again; its verdicts count where they still fit."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         return
@@ -156,7 +156,7 @@ def _leave_earlier_inputs(folder: Path, inputs: Mapping[str, Any]) -> None:
 
 
 def _earlier_manifest(path: Path) -> dict[str, Any]:
-    """Empty for a file that was damaged, which counts as one of other inputs."""
+    """Return the earlier manifest; empty for a damaged file, which counts as one of other inputs."""
     try:
         earlier = parsed_json(path.read_bytes())
     except ValueError:
@@ -171,7 +171,9 @@ def _select(
     overlap: Overlap,
     options: PrepareOptions,
 ) -> dict[str, Selection]:
-    """By split of the sources. The test split comes first: of two equal questions it keeps its own."""
+    """Return the questions by split of the sources. The test split comes first: of two equal questions it keeps its
+    own.
+    """
     seen: dict[tuple[str, str], str] = {}
     selections: dict[str, Selection] = {}
     for name in sorted({source.split for source, _ in questions}, key=("test", "train", ALL).index):
@@ -190,7 +192,7 @@ def _write(
     warnings: list[str],
     bad_records: Sequence[dict[str, str]],
 ) -> PreparationReport:
-    """The manifest comes last: a folder that has one is whole."""
+    """Write the folder; the manifest comes last, so that a folder with one is whole."""
     splits: dict[str, tuple[Question, ...]] = dict.fromkeys(SPLITS, ())
     dropped = list(bad_records)
     for name, selection in selections.items():
@@ -233,7 +235,7 @@ def _warnings(
     selections: Mapping[str, Selection],
 ) -> list[str]:
     lines = [
-        f"{databases.files[database_id]}, table {table}, row {row}: text that is no UTF-8; it is read losslessly"
+        f"{databases.files[database_id]}, table {table}, row {row}: text that is not UTF-8; it is read losslessly"
         for database_id, rows in broken.items()
         for table, row in rows.items()
     ]

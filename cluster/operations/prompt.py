@@ -1,4 +1,4 @@
-"""`floe prompt`: what the model sees of a question, or how long the prompts of all questions are."""
+"""`floe prompt`: the text that the model sees of a question, or the lengths of the prompts of all questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from floe.configs.schema import RunConfig
 
 
 def show_prompt(config: RunConfig, question_id: str) -> None:
-    """Print the prompt's text on stdout, as its tokens read, and its facts on stderr. Raises UserError."""
+    """Print the prompt's text, decoded from its tokens, on stdout, and its facts on stderr. Raises UserError."""
     sets, encoder = _set_up(config)
     split, question = _find(sets, question_id)
     prompt = encoding_of_split(encoder, split)(question)
@@ -27,7 +27,7 @@ def show_prompt(config: RunConfig, question_id: str) -> None:
 
 
 def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
-    """Print a table of the prompts' lengths by split, on stdout where not said otherwise. Raises UserError."""
+    """Print a table of the prompts' lengths by split, on stdout unless told otherwise. Raises UserError."""
     sets, encoder = _set_up(config)
     encoded = {split: [encoding_of_split(encoder, split)(one) for one in sets.split(split)] for split in SPLITS}
     rows = {split: budget_of(prompts) for split, prompts in encoded.items()}

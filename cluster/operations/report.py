@@ -1,4 +1,4 @@
-"""`floe report`: one HTML page of a run, from what its folder holds."""
+"""`floe report`: one HTML page of a run, from the files of its folder."""
 
 from __future__ import annotations
 

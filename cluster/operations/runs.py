@@ -18,7 +18,9 @@ from floe.configs.schema import RunConfig
 
 
 def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
-    """Print those of the folders, else of `home_runs`. Raises UserError for a given folder that is not there."""
+    """Print the runs of the folders, or of `home_runs` without any. Raises UserError for a given folder that is
+    missing.
+    """
     default = [home_runs] if home_runs.is_dir() else []
     found = [summary_of(run_dir) for run_dir in run_dirs(folders or default)]
     found.sort(key=lambda run: (-run.started, run.name))
@@ -31,8 +33,10 @@ def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
 
 
 def run_dirs(folders: Iterable[Path]) -> list[Path]:
-    """Each folder that holds a run's configuration, or its subfolders that do. Raises UserError for one that is no
-    folder."""
+    """Return each folder that holds a run's configuration, or its subfolders that do.
+
+    Raises UserError for a path that is not a folder.
+    """
     found = []
     for folder in folders:
         path = folder.expanduser().resolve()
@@ -44,7 +48,9 @@ def run_dirs(folders: Iterable[Path]) -> list[Path]:
 
 
 def summary_of(run_dir: Path) -> RunSummary:
-    """What can't be read is left open: a list of runs is no place to stop at one."""
+    """Return a run's summary. Values that can't be read are left empty, because a list of runs should not stop at
+    one.
+    """
     status, config = found_status(run_dir), _config(run_dir)
     num_steps = None if config is None else config.run.num_steps
     return RunSummary(
@@ -67,7 +73,7 @@ def _config(run_dir: Path) -> RunConfig | None:
 
 
 def _best(run_dir: Path, config: RunConfig | None) -> Accuracy | None:
-    """While training where the run looked, else the table's last greedy row."""
+    """Return the best accuracy: while training where the run evaluated, else the table's last greedy row."""
     best = read_best(run_dir)
     if best is not None and math.isfinite(best.greedy):
         return Accuracy(

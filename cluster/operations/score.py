@@ -31,7 +31,7 @@ ScoreAll = Callable[[Iterable[ScoreRequest]], Iterator[tuple[Score, ...]]]
 
 
 class ReaderGone(Exception):
-    """Nobody reads what this prints any more, as after `| head -1`."""
+    """The reader of the output has gone, as after `| head -1`."""
 
 
 def score(
@@ -44,8 +44,8 @@ def score(
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
-    JSON lines come as soon as they and all before them are known, the table at the end. The exit code is 0; 3 when
-    a prediction carries no reward (its gold query failed, or scoring did); 141 when nobody reads on. Uses
+    JSON lines appear as soon as they and all before them are known, the table at the end. The exit code is 0; 3 when a
+    prediction carries no reward (its gold query failed, or scoring did); 141 when the reader is gone. Uses
     `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
     """
     reward = decided_reward(reward)
@@ -57,7 +57,7 @@ def score(
     known: list[Score] = []
     try:
         with (
-            # Lines of JSON on the same terminal are progress enough, and a bar would be drawn into them.
+            # JSON lines on the same terminal are progress enough, and a bar would be drawn into them.
             progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
             closing(score_predictions(predictions, asked, databases_dir, reward, advance)) as scores,
         ):
@@ -80,9 +80,10 @@ def score_predictions(
     reward: RewardSection,
     advance: Advance = show_nothing,
 ) -> Generator[Score, None, None]:
-    """Yields one score per prediction, in order; `advance` is told of every few that are known, yielded or not.
+    """Yield one score per prediction, in order; `advance` gets the number of newly known ones, yielded or not.
 
-    Predictions of one question go together, so that its gold runs once. Close what is not read to its end.
+    Predictions of one question go together, so that its gold runs once. Close the iterator if it is not read to its
+    end.
     """
     positions: dict[str, list[int]] = {question.question_id: [] for question in asked}
     for position, prediction in enumerate(predictions):
@@ -112,7 +113,7 @@ def score_predictions(
 
 @contextmanager
 def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[ScoreAll]:
-    """A `map` over score requests; a scorer owns executor children, so every thread has one of its own."""
+    """Yield a `map` over score requests; a scorer owns executor children, so every thread has its own."""
     own = threading.local()
     every: list[Scorer] = []
     with ExitStack() as scorers:
@@ -126,7 +127,7 @@ def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[Scor
         pool = ThreadPoolExecutor(reward.num_workers)
         try:
             yield lambda requests: pool.map(score_one, requests)
-        except BaseException:  # as by Ctrl-C: what runs need not come to its end
+        except BaseException:  # as by Ctrl-C: running work need not finish
             pool.shutdown(wait=False, cancel_futures=True)
             for scorer in every:
                 scorer.abandon()
@@ -149,7 +150,7 @@ def _write(text: str, stream: TextIO) -> None:
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError as error:
-        # Else Python would meet the broken pipe again, when it flushes the rest at its end.
+        # Otherwise Python would meet the broken pipe again when it flushes the rest at its end.
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
         raise ReaderGone from error
@@ -201,5 +202,7 @@ def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, clock:
 
 
 def _printable(text: str) -> str:
-    """SQL and its error messages may hold control characters and lone surrogates, which a terminal must not get."""
+    """Return text without the control characters and lone surrogates of SQL and its errors, which a terminal must
+    not get.
+    """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

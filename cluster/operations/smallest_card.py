@@ -1,4 +1,4 @@
-"""The memory of the smallest GPU that a run may come to: this machine's, or a joined cluster's."""
+"""The memory of the smallest GPU that a run may use: this machine's, or a joined cluster's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REMEDY = "see 'ray status' for what holds the GPUs, or raise cluster.start_timeo
 
 
 def smallest_card_bytes(config: RunConfig) -> int:
-    """Return the memory that one GPU has for the run; the driver of a cluster that is joined may have none itself.
+    """Return the memory that one GPU has for the run; the driver of a joined cluster may itself have none.
 
     Raises WaitTooLong when a node does not answer in time, and UserError for a cluster that can't be joined.
     """

@@ -13,7 +13,7 @@ from floe.cluster.terminal.shown_text import say
 
 
 def status(run_dir: Path, as_json: bool) -> None:
-    """Print it, as text or as JSON. Raises UserError for a folder without a run."""
+    """Print the status, as text or as JSON. Raises UserError for a folder without a run."""
     run_dir = run_dir.expanduser().resolve()
     written = read_status(run_dir)
     is_alive = is_driver_alive(written)

@@ -1,4 +1,4 @@
-"""Measures the machine, plans a run's time, and gives its limits the machine's speed."""
+"""Measures the machine, plans a run's time, and adapts its limits to the machine's speed."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def limited_run(
     num_steps_done: int,
     measure: Measure = measured,
 ) -> RunConfig:
-    """Say and record how long the rest of a run takes; return its configuration with this machine's limits.
+    """Print and record how long the rest of a run takes; return its configuration with this machine's limits.
 
-    A run on GPUs has no plan, and the limits that it was given.
+    A run on GPUs has no plan, and keeps the limits that it was given.
     """
     if needs_gpus(config):
         progress.note(ONLY_CPU)
@@ -70,7 +70,7 @@ def limited_run(
 
 
 def limited_to_machine(config: RunConfig, progress: Progress, measure: Measure = measured) -> RunConfig:
-    """Return the configuration with limits that fit this machine, for what asks and learns nothing and has no plan."""
+    """Return the configuration with limits that fit this machine, for a command that trains nothing and has no plan."""
     if needs_gpus(config):
         return config
     slowness = slowdown(measure(shape_of(config), config))

@@ -40,7 +40,7 @@ MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 
 
 def train(config: RunConfig, run_dir: Path) -> None:
-    """Run the whole of it into a folder that is there. Raises UserError for what the user can mend."""
+    """Train the whole run into an existing folder. Raises UserError for what the user can fix."""
     progress = Progress(make_console(), config.run.num_steps)
     with run_lock(run_dir):
         dump_config(config, run_dir / CONFIG_FILE)
@@ -50,7 +50,7 @@ def train(config: RunConfig, run_dir: Path) -> None:
 
 
 def resume(config: RunConfig, run_dir: Path) -> None:
-    """Go on from the run's newest checkpoint, or from its beginning when it has none.
+    """Continue from the run's newest checkpoint, or from its beginning when it has none.
 
     Raises UserError when the configuration would make it another run.
     """
@@ -70,7 +70,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
 
 
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:
-    """Everything between the configuration and the table."""
+    """Do everything between the configuration and the table."""
     progress.phase("set-up")
     check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
@@ -124,7 +124,9 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
 
 
 def _trained(run: Run, store: CheckpointStore) -> EvaluationReport | None:
-    """As often as actors with state are lost it goes on from the newest checkpoint, while there is progress between."""
+    """Train; after a loss of actors with state, continue from the newest checkpoint while there is progress between
+    losses.
+    """
     losses = Losses()
     while True:
         checkpoint = store.newest()
@@ -140,7 +142,7 @@ def _trained(run: Run, store: CheckpointStore) -> EvaluationReport | None:
 
 
 def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:
-    """The last thing on the screen."""
+    """Show the table and the folder, as the last thing on the screen."""
     if report is not None:
         report.render(progress.console)
     progress.note(f"files of the run: {run_dir}")
@@ -148,14 +150,14 @@ def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) ->
 
 @dataclass(slots=True)
 class Losses:
-    """Of the actors; those at one and the same step come to an end."""
+    """Counts actor losses; fails when one step loses too many."""
 
     num_all: int = 0
     num_at_step: int = 0
     step: int = -1
 
     def count(self, step: int, fault: ActorsLost) -> None:
-        """Raises the fault when nothing was learnt since so many others."""
+        """Count one loss; raises the fault when nothing was learnt since so many others."""
         self.num_all += 1
         self.num_at_step = self.num_at_step + 1 if step == self.step else 1
         self.step = step

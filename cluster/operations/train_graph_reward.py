@@ -89,7 +89,7 @@ Graphs = dict[tuple[str, str], OperatorGraph]
 
 
 def graphs_of(sets: PairSets) -> Graphs:
-    """Of every query of the pairs, by database and SQL."""
+    """Return the graphs of every query of the pairs, by database and SQL."""
     pairs = (*sets.train, *sets.held_out)
     with closing(ContainedReader.for_schemas(sets.databases_dir)) as reader:
         tables = {name: schema_of(reader.schema(name)) for name in {pair.database_id for pair in pairs}}
@@ -100,7 +100,7 @@ def graphs_of(sets: PairSets) -> Graphs:
 def fitted(
     pairs: Sequence[Pair], graphs: Graphs, plan: FitPlan, progress: Progress
 ) -> tuple[GraphMatchingNetwork, Encoder, Vocabulary]:
-    """The network after training on the pairs; its vocabulary is theirs."""
+    """Return the network after training on the pairs; its vocabulary is theirs."""
     known = {(pair.database_id, sql) for pair in pairs for sql in (pair.gold, pair.other)}
     vocabulary = Vocabulary.of(graphs[key] for key in known)
     encoder = Encoder(vocabulary)
@@ -113,7 +113,7 @@ def fitted(
 
 
 def encoded_by(graphs: Graphs, encoder: Encoder):
-    """A function from database and SQL to the encoded graph, each encoded once."""
+    """Return a function from database and SQL to the encoded graph, which encodes each once."""
     known: dict[tuple[str, str], EncodedGraph] = {}
 
     def encoded(database_id: str, sql: str) -> EncodedGraph:
@@ -128,7 +128,7 @@ def encoded_by(graphs: Graphs, encoder: Encoder):
 def scores_of(
     pairs: Sequence[Pair], graphs: Graphs, network: GraphMatchingNetwork, encoder: Encoder
 ) -> dict[str, np.ndarray]:
-    """One value per pair of each method, higher for more alike."""
+    """Return one value per pair for each method, higher for more alike."""
     encoded = encoded_by(graphs, encoder)
     encodings = [(encoded(one.database_id, one.gold), encoded(one.database_id, one.other)) for one in pairs]
     same = [graphs[one.database_id, one.gold] == graphs[one.database_id, one.other] for one in pairs]

@@ -15,12 +15,12 @@ from floe.cluster.preflight.finding import Finding, fault, ok, warning
 from floe.configs.schema import RewardSection
 from floe.reward_service.sandbox.gold_inspector import GoldInspector
 
-MIN_SHARE_SAMPLE = 10  # of fewer golds a share says little
-FIND_ALL = "mend it or leave the question out; 'floe prepare' finds them all"
+MIN_SHARE_SAMPLE = 10  # with fewer golds a share says little
+FIND_ALL = "fix it or leave the question out; 'floe prepare' finds them all"
 
 
 def databases(sets: QuestionSets) -> Finding:
-    """Every file that a question names, by its first bytes."""
+    """Check every file that a question names, by its first bytes."""
     ids = sorted({question.database_id for name in SPLITS for question in sets.split(name)})
     found = {one: fault_of_file(database_path(sets.databases_dir, one)) for one in ids}
     faults = [why for why in found.values() if why]
@@ -32,7 +32,7 @@ def databases(sets: QuestionSets) -> Finding:
 def golds(
     sets: QuestionSets, reward: RewardSection, max_dropped_share: float, num_golds: int, time_limit_s: float
 ) -> Finding:
-    """As many gold queries, of as many databases as there are, run twice each by the reward service's executor.
+    """Run so many gold queries, of as many databases as there are, twice each by the reward service's executor.
 
     One that takes longer than `time_limit_s` is no fault where that is less than the run's own limit.
     """
@@ -69,7 +69,7 @@ def prompt_lengths(sets: QuestionSets, encoder: PromptEncoder, max_tokens: int, 
 
 
 def sample_of(questions: Sequence[Question], number: int) -> list[Question]:
-    """The first of each database, then the second of each, and so on."""
+    """Return the first of each database, then the second of each, and so on."""
     place: dict[str, int] = {}
     ranked = []
     for order, question in enumerate(questions):

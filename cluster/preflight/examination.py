@@ -1,4 +1,4 @@
-"""Which checks there are, in their order: all of them for `floe doctor`, the quick ones for `floe train`."""
+"""The checks in their order: all of them for `floe doctor`, the quick ones for `floe train`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Named = tuple[str, Check]
 
 
 def examine(config: RunConfig) -> Iterator[Finding]:
-    """Every check's finding, as it is known. Starts a Ray of its own, or joins the configured one, and leaves it."""
+    """Yield every check's finding, as it is known. Starts its own Ray, or joins the configured one, and leaves it."""
     logs_dir = config.run.home_dir / "logs"
     ask = partial(outcome, logs_dir=logs_dir)
     yield from (ask(*one) for one in machine_checks(config))
@@ -71,7 +71,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
 
 
 def machine_checks(config: RunConfig) -> tuple[Named, ...]:
-    """Ones that need nothing but the configuration; quick, but where a judge is slow."""
+    """Yield the checks that need nothing but the configuration; quick, except where a judge is slow."""
     installed = versions.installed_versions()
     needs_operators = config.learner.num_gpus == 0 or config.learner.offload_optimizer
     return (
@@ -110,7 +110,7 @@ def data_checks_of(config: RunConfig, sets: QuestionSets, num_golds: int, time_l
 
 
 class Preflight:
-    """The quick checks of a run: warnings are told, a fault ends it."""
+    """Quick checks of a run: warnings are printed, a fault ends it."""
 
     def __init__(self, config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> None:
         self._config = config
@@ -118,12 +118,14 @@ class Preflight:
         self._note = note
 
     def machine(self) -> None:
-        """Raises UserError."""
+        """Check the machine. Raises UserError at a fault."""
         self._stop_at_fault(machine_checks(self._config))
 
     @contextmanager
     def files(self, model_dir: Path, sets: QuestionSets) -> Iterator[None]:
-        """Around the reading of the prompts, beside which a few golds run. Raises UserError."""
+        """Check the files while the prompts are read within the block, and run a few golds at the same time. Raises
+        UserError.
+        """
         config = self._config
         databases, golds = data_checks_of(config, sets, NUM_QUICK_GOLDS, QUICK_LIMIT_S)
         self._stop_at_fault((*model_checks(config, model_dir), databases))
@@ -139,7 +141,7 @@ class Preflight:
 
 
 def _cluster_findings(config: RunConfig, num_adapter_weights: int, logs_dir: Path) -> Iterator[Finding]:
-    # Memory and port have their own lines.
+    # Memory and port have separate lines.
     section = config.cluster.model_copy(update={"min_free_memory_gib": 0.0, "dashboard_port": None})
     with ExitStack() as stack:
         found, line = _made("Ray", lambda: stack.enter_context(ray_session(section, "floe-doctor")), str, logs_dir)
@@ -157,7 +159,7 @@ def _cluster_findings(config: RunConfig, num_adapter_weights: int, logs_dir: Pat
 
 
 def _made(name: str, make: Callable[[], T], said: Callable[[T], str], logs_dir: Path) -> tuple[Finding, T | None]:
-    """What later checks need, and how the making of it went."""
+    """Return what later checks need, and the finding of making it."""
     made: list[T] = []
 
     def check() -> Finding:
@@ -169,7 +171,7 @@ def _made(name: str, make: Callable[[], T], said: Callable[[T], str], logs_dir: 
 
 def _not_looked_at(what: str, why: str) -> Finding:
     return Finding(
-        name=what, level=Level.WARNING, what=f"not looked at, since {why}", remedy="fix that, and run it again"
+        name=what, level=Level.WARNING, what=f"not checked, because {why}", remedy="fix that, and run it again"
     )
 
 
@@ -183,7 +185,7 @@ def _prompt_lengths(config: RunConfig, model_dir: Path, sets: QuestionSets) -> F
 
 
 def _dashboard_port(config: RunConfig) -> Finding:
-    """Raises UserError."""
+    """Check the port. Raises UserError."""
     port = config.cluster.dashboard_port
     if cluster_address(config.cluster) is not None:
         return ok("the joined cluster's own")

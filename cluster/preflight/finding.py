@@ -1,4 +1,4 @@
-"""What a check found: fine, a warning or a fault, and what to do about it."""
+"""Result of a check: fine, a warning or a fault, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from floe.configs.errors import UserError
 
 class Level(StrEnum):
     OK = "ok"
-    WARNING = "warning"  # the run goes, but slower or closer to a limit than it could
+    WARNING = "warning"  # the run works, but slower or closer to a limit than it could
     FAULT = "fault"  # the run would fail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """`name` is the check's, which `outcome` fills in; `remedy` is empty where nothing is to be done."""
+    """One finding; `name` is the check's, which `outcome` fills in; `remedy` is empty where nothing is to be done."""
 
     name: str = ""
     level: Level
@@ -47,7 +47,8 @@ def fault(what: str, remedy: str) -> Finding:
 
 
 def outcome(name: str, check: Check, logs_dir: Path) -> Finding:
-    """What the check found. A UserError is a fault in its own words; any other error one that names the check.
+    """Return the check's finding. A UserError is a fault with its own sentence; any other error one that names the
+    check.
 
     The trace of the latter goes to `logs_dir`.
     """
@@ -64,12 +65,12 @@ def outcome(name: str, check: Check, logs_dir: Path) -> Finding:
             name=name,
             level=Level.FAULT,
             what=f"the check '{name}' itself failed ({said})",
-            remedy=f"{logs_dir / FAILURE_LOG} has its trace; mostly a package is damaged, which 'make setup' mends",
+            remedy=f"{logs_dir / FAILURE_LOG} has its trace; mostly a package is damaged, which 'make setup' fixes",
         )
 
 
 def stop_at_fault(findings: Iterable[Finding], note: Callable[[str], None]) -> None:
-    """Tell `note` of every warning; the first fault is a UserError, and the others are told before it."""
+    """Pass every warning to `note`; the first fault is a UserError, and the others are noted before it."""
     found = list(findings)
     faults = [one for one in found if one.level is Level.FAULT]
     for one in found:

@@ -8,7 +8,7 @@ from floe.configs.schema import RunConfig
 
 
 def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
-    """On a cluster that is joined the GPUs may be another machine's, so what is wrong here is a warning there."""
+    """Check the GPUs. On a joined cluster they may be another machine's, so a fault here is a warning there."""
     asks = config.rollout.num_gpus > 0 or config.learner.num_gpus > 0
     shown = ", ".join(f"{one.name} ({one.total_bytes / 2**30:.0f} GiB)" for one in found.gpus)
     if not asks:
@@ -21,7 +21,7 @@ def gpus(config: RunConfig, found: GpuReading, joins_cluster: bool) -> Finding:
 
 
 def _fault(config: RunConfig, found: GpuReading) -> tuple[str, str]:
-    """What keeps the run from the GPUs that it asks for, and the remedy; both empty for nothing."""
+    """Return what keeps the run from the GPUs that it asks for, and the remedy; both empty for nothing."""
     on_cpu = "set rollout.num_gpus=0 learner.num_gpus=0"
     if found.torch_cuda is not None:  # vLLM for CUDA has no CPU mode
         on_cpu = f"'pip install -e .[cpu]' in a new virtual environment and {on_cpu}"

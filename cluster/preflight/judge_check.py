@@ -8,16 +8,16 @@ from contextlib import closing
 from floe.cluster.preflight.finding import Check, Finding, fault, ok
 from floe.configs.schema import RunConfig
 
-SQL = ("SELECT 1", "SELECT 2")  # right and to be graded
+SQL = ("SELECT 1", "SELECT 2")  # a right query, to be graded
 
 
 def judge_checks(config: RunConfig) -> tuple[tuple[str, Check], ...]:
-    """None where no judge is asked."""
+    """Return the judge's check; None where no judge is asked."""
     return (("judge", lambda: judge_answers(config)),) if config.reward.asks_judge else ()
 
 
 def judge_answers(config: RunConfig) -> Finding:
-    """One question, with the time limit and the retries of a run. Raises UserError for a key that isn't there."""
+    """Ask one question, with the time limit and the retries of a run. Raises UserError for a key that is missing."""
     from floe.reward_service.judge.judge import Judge, JudgeUnavailable
     from floe.reward_service.judge.judge_protocol import JudgedQuery
 

@@ -15,15 +15,15 @@ from floe.cluster.ray_actors.own_ray import LOCAL_OBJECT_STORE_BYTES
 from floe.configs.schema import RunConfig
 
 SHARED_MEMORY = Path("/dev/shm")
-MIN_SHARED_BYTES = 32 * 2**20  # below Docker's default of 64 MiB, with which a small run still goes
+MIN_SHARED_BYTES = 32 * 2**20  # below Docker's default of 64 MiB, with which a small run still works
 
 
 def processor(config: RunConfig, architecture: str | None = None, flags: frozenset[str] | None = None) -> Finding:
-    """vLLM's CPU engine is compiled for AVX2 and for AVX-512; bfloat16 is fast with AVX-512 BF16 or AMX alone."""
+    """Check the processor: vLLM's CPU engine needs AVX2 or AVX-512; bfloat16 is fast only with AVX-512 BF16 or AMX."""
     architecture = platform.machine() if architecture is None else architecture
     flags = processor_flags() if flags is None else flags
     if architecture not in ("x86_64", "AMD64"):
-        return ok(f"{architecture}, whose vector instructions are not looked at")
+        return ok(f"{architecture}, whose vector instructions are not checked")
     if "avx2" not in flags:
         return fault("this processor has no AVX2, which vLLM's CPU engine needs", "use another machine, or a GPU")
     widest = "AVX-512" if "avx512f" in flags else "AVX2"
@@ -39,7 +39,7 @@ def processor(config: RunConfig, architecture: str | None = None, flags: frozens
 
 
 def threads(config: RunConfig, num_allowed: float | None = None) -> Finding:
-    """More threads than cores that this process may use wait for each other in every parallel loop."""
+    """Check the threads: more than the cores that this process may use wait for each other in every parallel loop."""
     num_allowed = num_allowed_cores() if num_allowed is None else num_allowed
     asked = {"rollout": config.rollout.num_threads, "learner": config.learner.num_threads}
     fitting = max(1, int(num_allowed))
@@ -59,12 +59,12 @@ def memory(config: RunConfig, free_bytes: float | None = None) -> Finding:
 
 
 def needed_memory_gib(config: RunConfig) -> float:
-    """What must be free before a run starts."""
+    """Return the GiB that must be free before a run starts."""
     return config.cluster.min_free_memory_gib
 
 
 def shared_memory(free_bytes: int | None = None, *, folder: Path = SHARED_MEMORY) -> Finding:
-    """Ray's object store, adapters as folders and the learner's ranks lie there."""
+    """Check shared memory, where Ray's object store, adapters as folders and the learner's ranks keep data."""
     if free_bytes is None:
         if not folder.is_dir():
             return warning(f"there is no {folder}, so Ray's object store lies on disk", "mount a tmpfs there")
@@ -81,7 +81,7 @@ def shared_memory(free_bytes: int | None = None, *, folder: Path = SHARED_MEMORY
 
 
 def disk(config: RunConfig, folder: Path, num_adapter_weights: int, free_bytes: int | None = None) -> Finding:
-    """Of the file system that a run's folder, which need not be there yet, would lie on."""
+    """Check the file system of the run's folder, which may not exist yet."""
     place = next(one for one in (folder, *folder.parents) if one.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return fault(f"{place} can't be written", "choose another --run-dir or run.home, or change its permissions")
@@ -103,7 +103,7 @@ def disk(config: RunConfig, folder: Path, num_adapter_weights: int, free_bytes: 
 
 
 def checkpoint_bytes(config: RunConfig, num_adapter_weights: int) -> int:
-    """Of all checkpoints with the one that is being written, and of the adapters beside them.
+    """Return the bytes of all checkpoints, the one that is being written included, and of the adapters next to them.
 
     A checkpoint holds the adapter, the optimiser's float32 master and two moments, and every adapter version that later
     steps may ask for.

@@ -33,7 +33,7 @@ def load_tokenizer(model_dir: Path) -> Any:
 
 
 def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True) -> Finding:
-    """Whether the learner can compute it, and whether it was made for texts as long as the run's."""
+    """Check whether the learner can compute the model, and whether it was made for texts as long as the run's."""
     if not (model_dir / "config.json").is_file():
         return fault(f"{model_dir} has no config.json", WHOLE_MODEL)
     try:
@@ -56,9 +56,9 @@ def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool =
 
 
 def longest_text(config: Any) -> int | None:
-    """Tokens that the engine takes at most, as it counts them itself (vLLM 0.32, `ModelConfig`); None for no limit.
+    """Return the most tokens that the engine takes, as it counts them (vLLM 0.32, `ModelConfig`); None for no limit.
 
-    A factor of YaRN, longrope or llama3 counts for nothing: the configuration has the extended length already.
+    A factor of YaRN, longrope or llama3 is ignored, because the configuration has the extended length already.
     """
     limit = getattr(config, "max_position_embeddings", None)
     scaling = getattr(config, "rope_parameters", None) or {}
@@ -68,7 +68,7 @@ def longest_text(config: Any) -> int | None:
 
 
 def weights(model_dir: Path, config: RunConfig) -> Finding:
-    """Every file is there and as long as its header says, and has the modules that the adapter belongs to."""
+    """Check that every file exists, is as long as its header says, and has the modules that the adapter belongs to."""
     try:
         paths = weight_files(model_dir)
     except ValueError as error:
@@ -97,7 +97,7 @@ def weights(model_dir: Path, config: RunConfig) -> Finding:
 
 
 def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
-    """It loads, has an end token, and no token that the model has no row for."""
+    """Check that it loads, has an end token, and has no token that the model has no row for."""
     try:
         loaded = load(model_dir)
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -115,7 +115,9 @@ def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
 
 
 def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
-    """It takes the run's messages, shows the question, and ends a turn with the token that the warm start teaches."""
+    """Check that it takes the run's messages, shows the question, and ends a turn with the token that the warm start
+    teaches.
+    """
     loaded = load(model_dir)
     if loaded.chat_template is None:
         return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")
@@ -124,7 +126,7 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
     try:
         shown = str(loaded.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         answered = str(loaded.apply_chat_template([*chat, {"role": "assistant", "content": "A"}], tokenize=False))
-    except Exception as error:  # Jinja's, or whatever the template raises itself
+    except Exception as error:  # Jinja's error, or whatever the template raises itself
         return fault(f"the chat template in {model_dir} refuses the run's messages ({first_line(error)})", WHOLE_MODEL)
     if question not in shown:
         return fault(f"the chat template in {model_dir} leaves out the question", "use another instruct model")
@@ -137,7 +139,7 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
 
 
 def num_adapter_weights(model_dir: Path, lora: LoraSection) -> int:
-    """A [rank, in] and B [out, rank] of every target module of every layer."""
+    """Return the size of A [rank, in] and B [out, rank] of every target module of every layer."""
     config = text_part(read_model_config(model_dir))
     sizes = adapter_sizes(config)
     return config.num_hidden_layers * sum(lora.rank * sum(sizes[name]) for name in lora.target_modules)
@@ -150,7 +152,7 @@ def read_model_config(model_dir: Path) -> Any:
 
 
 def _read_header(path: Path) -> tuple[str, list[str]]:
-    """What is wrong with the file, empty for nothing, and the names of its tensors."""
+    """Return what is wrong with the file, empty for nothing, and the names of its tensors."""
     if not path.is_file():
         return "is missing", []
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from floe.configs.schema import RunConfig
 
 
 def planned_memory(config: RunConfig, found: GpuReading) -> Finding:
-    """Raises UserError for a model that the plan doesn't know."""
+    """Check the plan. Raises UserError for a model that the plan doesn't know."""
     if config.rollout.num_gpus == 0:
         return judge(plan_memory(config, shape_of(config), budget_bytes(config, None)), free_memory_bytes(), False)
     card = card_of(config, found)
@@ -24,7 +24,7 @@ def planned_memory(config: RunConfig, found: GpuReading) -> Finding:
 
 
 def judge(made: MemoryPlan, host_free_bytes: float, is_assumed: bool) -> Finding:
-    """`is_assumed` says that the GPU's size is, because this machine has none: the run may be meant for another."""
+    """Judge the plan. `is_assumed` says that the GPU's size is assumed, because this machine has none."""
     chosen = made.chosen
     where = ", on an assumed GPU" if is_assumed else ""
     if chosen is None:

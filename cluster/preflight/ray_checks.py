@@ -1,4 +1,4 @@
-"""Checks of the Ray cluster that is joined: what placement asks for against what it has, and its object store."""
+"""Checks of the joined Ray cluster: what placement asks for against what it has, and its object store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from floe.cluster.preflight.finding import Finding, fault, ok, warning
 from floe.cluster.ray_actors.placement import check_resources, needed_resources
 from floe.configs.schema import RunConfig
 
-RUNS_BESIDE = 4  # blobs: what the store is asked to hold beside the adapters is a few candidates' texts
+RUNS_BESIDE = 4  # blobs: room for other data; apart from adapters the store holds the texts of a few candidates
 
 
 def resources(config: RunConfig) -> Finding:
-    """Raises UserError for what the cluster never has: an actor would wait for it for ever."""
+    """Check the cluster's total. Raises UserError for what it never has: an actor would wait for it for ever."""
     check_resources(config)
     found = ray.cluster_resources()
     parts = [f"{amount:g} of {found.get(name, 0.0):g} {name}s" for name, amount in needed_resources(config).items()]
@@ -20,7 +20,7 @@ def resources(config: RunConfig) -> Finding:
 
 
 def free_resources(config: RunConfig) -> Finding:
-    """What others hold may get free while the run waits for its actors."""
+    """Check what is free; what others hold may become free while the run waits for its actors."""
     free = ray.available_resources()
     short = [
         f"{free.get(name, 0.0):g} of the {amount:g} {name}s"
@@ -37,7 +37,7 @@ def free_resources(config: RunConfig) -> Finding:
 
 
 def object_store(config: RunConfig, num_adapter_weights: int) -> Finding:
-    """Each node has a copy of every adapter version that may still be asked for."""
+    """Check the store: each node has a copy of every adapter version that may still be asked for."""
     weight_bytes = 2 if config.model.dtype == "bfloat16" else 4
     needed_bytes = num_adapter_weights * weight_bytes * (config.rollout.num_live_adapters + RUNS_BESIDE)
     smallest = min(node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"])

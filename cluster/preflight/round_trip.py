@@ -1,4 +1,4 @@
-"""Checks an adapter's way: exported as the learner does, through Ray's object store, into slots in another process."""
+"""Checks an adapter's way: exported as by the learner, through Ray's object store, into slots in another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = SimpleNamespace(
 
 
 def adapter_round_trip(config: RunConfig, receiver_class: type = SlotReceiver, timeout_s: float = TIMEOUT_S) -> Finding:
-    """The digest of the slots, which the receiver computes from what it holds, must be the exporter's."""
+    """Check that the digest of the slots, computed by the receiver, is the exporter's."""
     tensors = random_adapter(SMALL, config.lora)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     manifest = export_blob(tensors, config.lora, VERSION, put_blob, config.rollout.dtype)

@@ -1,4 +1,4 @@
-"""A LoRA adapter of random weights for a model's shape: what the benches of rollout and broadcast send around."""
+"""A LoRA adapter of random weights for a model's shape, which the benches of rollout and broadcast send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OF_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def random_adapter(model: Any, lora: LoraSection, seed: int = 0) -> dict[str, torch.Tensor]:
-    """bfloat16 under plain PEFT names; `model` is the configuration of a Llama- or Qwen2-like architecture."""
+    """Return tensors in bfloat16 under plain PEFT names; `model` is a Llama- or Qwen2-like configuration."""
     sizes = adapter_sizes(model)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}

@@ -1,4 +1,4 @@
-"""Checks of what is installed: Python, the libraries' versions, builds that clash, engine, DeepSpeed's operators."""
+"""Checks of installed software: Python, the libraries' versions, builds that clash, engine, DeepSpeed's operators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILD_OPERATORS = "python -m floe.learner.optimizer.deepspeed_operators"
 
 
 def installed_versions() -> dict[str, str]:
-    """By distribution, in lower case with dashes."""
+    """Return the versions by distribution, in lower case with dashes."""
     return {one.name.lower().replace("_", "-"): one.version for one in importlib.metadata.distributions() if one.name}
 
 
@@ -48,14 +48,14 @@ def engine(installed: Mapping[str, str]) -> Finding:
 
 
 def engine_device(installed: Mapping[str, str], num_gpus: float) -> Finding:
-    """vLLM's build for CUDA has no CPU mode: its engine fails at its start."""
+    """Check that vLLM's build fits the device: the one for CUDA has no CPU mode, and its engine fails at its start."""
     if num_gpus == 0 and needs_gpu(installed):
         return fault(*NEEDS_A_GPU)
     return ok("the engine computes on a GPU" if num_gpus > 0 else "the engine computes on the processor")
 
 
 def libraries(installed: Mapping[str, str], required: Sequence[str] | None = None) -> Finding:
-    """The versions that floe's own metadata names are those known to work together."""
+    """Check the libraries against the versions in floe's metadata, which are known to work together."""
     try:
         required = importlib.metadata.requires(PACKAGE) or [] if required is None else required
     except importlib.metadata.PackageNotFoundError:
@@ -71,17 +71,17 @@ def libraries(installed: Mapping[str, str], required: Sequence[str] | None = Non
         if one.name.lower() in installed and not one.specifier.contains(installed[one.name.lower()], prereleases=True)
     ]
     if others:
-        return warning(f"{', '.join(others)}, and nobody has tried that with floe", "run 'make setup'")
+        return warning(f"{', '.join(others)}, and these have not been tried with floe", "run 'make setup'")
     return ok(f"{len(asked)} libraries have versions that are known to work together")
 
 
 def builds_beside_torch(
     installed: Mapping[str, str], requirements_of: Mapping[str, Sequence[str]] | None = None
 ) -> Finding:
-    """Packages with compiled code against another build of torch than the one that is here.
+    """Check packages with compiled code that were built for another torch than the installed one.
 
-    torchvision's makes every import of a transformers model die with `operator torchvision::nms does not exist`, shown
-    as "Could not import module 'LlamaConfig'".
+    With such a torchvision every import of a transformers model fails with `operator torchvision::nms does not exist`,
+    shown as "Could not import module 'LlamaConfig'".
     """
     torch = installed.get("torch")
     if torch is None:
@@ -103,7 +103,9 @@ def builds_beside_torch(
 
 
 def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None = None) -> Finding:
-    """`built_dir` is where PyTorch keeps compiled extensions; a GPU run without offloading needs none."""
+    """Check that they are built in `built_dir`, PyTorch's folder of extensions; a GPU run without offloading needs
+    none.
+    """
     left = abandoned_locks(built_dir) if needs_them else []
     if left:
         return warning(
@@ -127,7 +129,7 @@ def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None 
 
 
 def _fits(torch: str, version: str, requirements: Sequence[str]) -> bool:
-    """A build for the CPU beside one for the CPU, and of the release that it asks for."""
+    """Return whether it fits: both are builds for the CPU or neither, and it asks for this release of torch."""
     if _is_cpu_build(version) != _is_cpu_build(torch):
         return False
     asked = [one for one in map(Requirement, requirements) if one.name == "torch"]

@@ -1,7 +1,7 @@
 """One GRPO step of Qwen2.5-Coder-3B's shape, random weights, bfloat16, engine and learner within 24 GB; on CPU.
 
-Forward, backward, optimiser step, broadcast and its proofs all really run; only the reward stands for itself
-(`reward.design: proof`), because random weights answer nothing right and a group needs variance to be learnt from.
+Forward, backward, optimiser step, broadcast and its proofs all really run. Only the reward is a stand-in
+(`reward.design: proof`), because random weights answer nothing right and a group needs variance to learn from.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def main(
     tokenizer: Annotated[
         Path, typer.Option(parser=given_path, help="Folder of the tokenizer and config-<size>-instruct.json.")
     ] = TOKENIZERS,
-    size: Annotated[str, typer.Option(help="Of the shape: 0.5b, 1.5b or 3b.")] = "3b",
+    size: Annotated[str, typer.Option(help="Size of the shape: 0.5b, 1.5b or 3b.")] = "3b",
     limit_gb: Annotated[float, typer.Option(help="The run is ended when its processes hold more.")] = LIMIT_GB,
     run_dir: Annotated[Path | None, typer.Option(parser=given_path, help="Where the run's files go.")] = None,
 ) -> None:
-    """Ends with 1 when the run passes the limit or does not learn."""
+    """Run the proof; return 1 when the run passes the limit or does not learn."""
     console, progress = make_console(), Progress(make_console(stderr=True))
     config_file = tokenizer / f"config-{size}-instruct.json"
     if not config_file.is_file():

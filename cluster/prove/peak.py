@@ -1,4 +1,4 @@
-"""The most memory that a run's processes hold at one time, by role."""
+"""Measures the most memory that a run's processes hold at one time, by role."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DRIVER, REST = "driver", "Ray and the rest"
 
 @dataclass(slots=True)
 class Peak:
-    """Proportional set sizes: a page that several processes share is counted once, the object store among them."""
+    """Proportional set sizes: a page that several processes share is counted once, also in the object store."""
 
     whole_bytes: int = 0
     by_role_bytes: dict[str, int] = field(default_factory=dict)  # each role's own most
@@ -26,7 +26,7 @@ class Peak:
 
 
 class PeakWatch:
-    """A thread that samples a process and its descendants, and ends them when they pass the limit."""
+    """Thread that samples a process and its descendants, and ends them when they pass the limit."""
 
     def __init__(self, pid: int, limit_bytes: int, every_s: float = 0.5) -> None:
         self.peak = Peak()
@@ -54,7 +54,7 @@ class PeakWatch:
 
 
 def sample(root: psutil.Process) -> dict[str, int]:
-    """Bytes by role, now."""
+    """Return the present bytes by role."""
     found: dict[str, int] = defaultdict(int)
     try:
         family = [root, *root.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""A model folder of a given shape with random weights, written once."""
+"""Writes a model folder of a given shape with random weights, once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOKENIZER_FILES = ("*.json", "*.txt", "*.jinja")
 
 
 def random_model(folder: Path, config_file: Path, tokenizer_dir: Path) -> Path:
-    """`config_file` is the model's config.json; the tokenizer's files are copied."""
+    """Return the folder; `config_file` is the model's config.json, and the tokenizer's files are copied."""
 
     def write(beside: Path) -> None:
         import torch

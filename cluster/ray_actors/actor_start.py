@@ -14,19 +14,19 @@ from floe.configs.errors import UserError
 
 
 def over_nodes(num_actors: int) -> dict[str, Any]:
-    """Several of a role go to different nodes as far as there are such with room."""
+    """Return options that put several actors of a role on different nodes, as far as nodes have room."""
     return {"scheduling_strategy": "SPREAD"} if num_actors > 1 else {}
 
 
 def await_start(handles: Sequence[Any], role: str, asked: Mapping[str, float], limit_s: float) -> None:
-    """Returns when every actor answers. `role` and `asked` are of one actor; raises UserError."""
+    """Return when every actor answers. `role` and `asked` are of one actor. Raises UserError."""
     with starting(handles, role, asked, limit_s) as wait:
         ray.get([handle.ping.remote() for handle in handles], timeout=wait.left_s)
 
 
 @contextmanager
 def starting(handles: Sequence[Any], role: str, asked: Mapping[str, float], limit_s: float) -> Iterator[Wait]:
-    """Around calls to actors that start: what goes wrong is a UserError that names the role and what it asks for."""
+    """Turn errors of actors that start within the block into a UserError that names the role and what it asks for."""
     with waits.on("driver", f"the {role} to start", limit_s) as wait:
         try:
             yield wait
@@ -38,7 +38,7 @@ def starting(handles: Sequence[Any], role: str, asked: Mapping[str, float], limi
                     "raise it, or see what occupies the machine."
                 ) from fault
             for handle in handles:
-                ray.kill(handle)  # else they would take what gets free
+                ray.kill(handle)  # otherwise they would take what becomes free
             raise UserError(_unplaced(role, num_unplaced, len(handles), asked, limit_s)) from fault
         except (RayActorError, RayTaskError) as fault:
             raise UserError(
@@ -47,7 +47,7 @@ def starting(handles: Sequence[Any], role: str, asked: Mapping[str, float], limi
 
 
 def last_cause(fault: RayError) -> str:
-    """The last line of a remote trace that names an error."""
+    """Return the last line of a remote trace that names an error."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line or "Exception" in line]
     return (named or lines)[-1].rstrip(".")
@@ -56,7 +56,7 @@ def last_cause(fault: RayError) -> str:
 def resource_sentence(
     role: str, asked: Mapping[str, float], free: Mapping[str, float], total: Mapping[str, float]
 ) -> str:
-    """What one actor asks for, and what there is of it."""
+    """Return a sentence on what one actor asks for, and what there is of it."""
     parts = [
         f"{amount:g} {name} ({free.get(name, 0.0):g} of the cluster's {total.get(name, 0.0):g} are free)"
         for name, amount in asked.items()
@@ -74,7 +74,7 @@ def _unplaced(role: str, num_unplaced: int, num_asked: int, asked: Mapping[str, 
 
 
 def _is_placed(handle: Any) -> bool:
-    """Whether a node has taken the actor; Ray's public calls that tell need its dashboard."""
+    """Return whether a node has taken the actor; Ray's public calls for that need its dashboard."""
     from ray._private.state import actors
 
     return bool(actors(handle._actor_id.hex())["Address"]["IPAddress"])

@@ -23,15 +23,15 @@ from floe.cluster.messages import (
 from floe.cluster.waits import waits
 from floe.configs.errors import ActorsLost, UserError
 
-LOST_RANK_WAIT_S = 5.0  # for the death of a rank to be known, whose peers have failed
+LOST_RANK_WAIT_S = 5.0  # seconds until the death of a rank is known whose peers have failed
 
 
 class LearnerLost(ActorsLost):
-    """A rank's process died, and with it the learner's state since the last checkpoint."""
+    """The process of a rank died, and with it the learner's state since the last checkpoint."""
 
 
 class LearnerHandle:
-    """`ranks` are the actors, by rank. All of them update; rank 0 speaks for them."""
+    """The learner; `ranks` are its actors, by rank. All of them update; rank 0 answers for them."""
 
     def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
         self._ranks = list(ranks)
@@ -43,7 +43,7 @@ class LearnerHandle:
         return self._wait(refs, f"the learner's update of step {step}")
 
     def await_idle(self) -> None:
-        """Return when no rank is at anything any more."""
+        """Return when no rank is working any more."""
         self._wait([rank.ping.remote() for rank in self._ranks], "the learner to stand still")
 
     def acquire(self) -> None:
@@ -63,11 +63,11 @@ class LearnerHandle:
         return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
 
     def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
-        """[answers][tokens] under the present adapter, at temperature 1."""
+        """Return [answers][tokens] under the present adapter, at temperature 1."""
         return self._wait([self._ranks[0].answer_logprobs.remote(text)], "the learner's canary")
 
     def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
-        """Raises UserError when the learner computes another model than the one that it was given."""
+        """Compare the two. Raises UserError when the learner computes another model than the given one."""
         what = "the learner to compare its way with the model's own"
         return self._wait([self._ranks[0].check_equality.remote(texts, limit_s)], what)
 
@@ -75,18 +75,18 @@ class LearnerHandle:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"the learner to save its adapter to {folder}")
 
     def save_state(self, folder: Path) -> None:
-        """Every rank's file. Raises OSError when there is no room."""
+        """Write every rank's file. Raises OSError when there is no room."""
         self._wait([rank.save_state.remote(folder) for rank in self._ranks], f"saving the optimiser to {folder}")
 
     def load_state(self, folder: Path) -> None:
-        """Raises UserError when a rank's file is damaged or another learner's."""
+        """Read every rank's file. Raises UserError when one is damaged or another learner's."""
         self._wait([rank.load_state.remote(folder) for rank in self._ranks], f"loading the optimiser from {folder}")
 
     def stop(self) -> None:
         _kill(self._ranks)
 
     def _wait(self, refs: Sequence[Any], what: str) -> Any:
-        """Raises WaitTooLong, and LearnerLost when a rank has died."""
+        """Return the answers. Raises WaitTooLong, and LearnerLost when a rank has died."""
         try:
             with waits.on("driver", what, self._timeout_s) as wait:
                 try:
@@ -118,7 +118,7 @@ class SupervisedHandle:
     """The warm start's ranks."""
 
     def __init__(self, ranks: Sequence[Any], timeout_s: float) -> None:
-        """`timeout_s` is for each batch, and for each evaluation."""
+        """Keep the ranks; `timeout_s` limits each batch, and each evaluation."""
         self._ranks = list(ranks)
         self._timeout_s = timeout_s
 
@@ -129,7 +129,10 @@ class SupervisedHandle:
         folder: Path,
         checkpoint_dir: Path,
     ) -> Iterator[WarmStartBatch | WarmStartReport]:
-        """Rank 0's messages as they come. Raises what any rank raised, WaitTooLong, and LearnerLost for a dead one."""
+        """Yield rank 0's messages as they come.
+
+        Raises what any rank raised, WaitTooLong, and LearnerLost for a dead rank.
+        """
         stored = ray.put(list(examples)), ray.put(list(held_back))
         streams: list[Any] = [
             rank.train.options(num_returns="streaming").remote(*stored, folder, checkpoint_dir) for rank in self._ranks
@@ -160,7 +163,9 @@ class SupervisedHandle:
 
 
 def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
-    """Every reference's value. Raises the first fault there is: the other ranks would wait for that one for ever."""
+    """Return every reference's value. Raises the first fault, because the other ranks would wait for that one for
+    ever.
+    """
     deadline = time.monotonic() + timeout_s
     waiting = list(refs)
     while waiting:

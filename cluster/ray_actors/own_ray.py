@@ -1,4 +1,4 @@
-"""Starts a Ray of the run's own, for this machine alone, and says what in its surroundings would stop that."""
+"""Starts a Ray of the run's own, for this machine alone, and reports what would prevent that."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def start_own_ray(cluster: ClusterSection, shared: dict[str, Any]) -> str:
             dashboard_host=LOOPBACK,
             dashboard_port=port,
             object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            # Ray lowers its workers' priority, so that anything else on a laptop would stall their OpenMP barriers.
+            # Ray lowers its workers' priority, so that any other work on a laptop would stall their OpenMP barriers.
             _system_config={"worker_niceness": 0},
             **shared,
         )
@@ -44,7 +44,7 @@ def start_own_ray(cluster: ClusterSection, shared: dict[str, Any]) -> str:
 
 
 def check_temp_folder() -> None:
-    """Raises UserError where Ray's own sockets can't lie: in a folder with a long name, or that can't be written."""
+    """Raise UserError where Ray's sockets can't be made: the folder's name is too long, or it can't be written."""
     variable, folder = ray_temp_folder()
     said = f"{variable} is {folder}" if variable else f"Ray's folder is in {folder}"
     excess_bytes = len(os.fsencode(folder / SESSION.format(pid=os.getpid()))) - MAX_SOCKET_PATH_BYTES
@@ -58,7 +58,7 @@ def check_temp_folder() -> None:
 
 
 def provide_token() -> None:
-    """Give this process's Ray a token of its own where the user has none and Ray could not keep one in HOME."""
+    """Give this process's Ray a token where the user has none and Ray could not keep one in HOME."""
     if has_ray_token():
         return
     try:
@@ -71,9 +71,9 @@ def provide_token() -> None:
 
 @contextmanager
 def _loopback_only() -> Iterator[None]:
-    """Has the servers of a Ray that starts listen at the loopback interface: its own way on a Mac.
+    """Make the servers of a starting Ray listen at the loopback interface, as Ray itself does on a Mac.
 
-    On Linux it takes the host's address in place of 127.0.0.1, and listens on every interface.
+    On Linux Ray replaces 127.0.0.1 by the host's address, and listens on every interface.
     """
     from ray._private import ray_constants
 

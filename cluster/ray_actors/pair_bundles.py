@@ -14,13 +14,13 @@ from floe.cluster.waits import waits
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 
-GROUP = "engine-learner-pairs"  # its name, in the run's namespace
+GROUP = "engine-learner-pairs"  # name of the placement group, in the run's namespace
 
 PlaceOf = Callable[[int], dict[str, Any]]  # from an actor's number to Ray's options
 
 
 def places_of(config: RunConfig, num_actors: int) -> PlaceOf:
-    """Return where each actor of a role goes: of pairs to the bundle of its number, else over the nodes.
+    """Return where each actor of a role goes: actors of pairs to the bundle of their number, others over the nodes.
 
     A successor has its predecessor's number, and so its GPU. Raises UserError when there is no room for all pairs.
     """
@@ -33,7 +33,7 @@ def places_of(config: RunConfig, num_actors: int) -> PlaceOf:
 
 
 def bundle_of(config: RunConfig) -> dict[str, float]:
-    """Return Ray's resources of one pair: whole GPUs, for of two halves Ray would put both ranks' onto one."""
+    """Return Ray's resources of one pair: whole GPUs, because Ray would put the two halves of both ranks onto one."""
     num_cpus = config.rollout.num_cpus + config.learner.num_cpus
     return {"GPU": 1.0} | ({"CPU": num_cpus} if num_cpus > 0 else {})
 
@@ -62,7 +62,7 @@ def _group(config: RunConfig) -> PlacementGroup:
     with waits.on("driver", "GPUs for the pairs of engine and learner", limit_s) as wait:
         if group.wait(wait.left_s):
             return group
-    remove_placement_group(group)  # else it would take what gets free
+    remove_placement_group(group)  # otherwise it would take what becomes free
     free = ray.available_resources()
     raise UserError(
         f"Ray found no place for the run's {config.num_pairs} pairs of engine and learner, {_shown(bundle_of(config))} "

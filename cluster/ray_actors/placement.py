@@ -1,4 +1,4 @@
-"""Ray: joins or starts a cluster, and makes the roles' processes on it, each with a name of its own."""
+"""Ray: joins or starts a cluster, and starts the roles' processes on it, each with its own name."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_resources(config: RunConfig) -> None:
 
 
 def needed_resources(config: RunConfig) -> dict[str, float]:
-    """Ray resources of all actors of a run."""
+    """Return the Ray resources of all actors of a run."""
     counts = {
         "rollout": config.rollout.num_actors,
         "reward": config.reward.num_workers,
@@ -100,7 +100,7 @@ def needed_resources(config: RunConfig) -> dict[str, float]:
 
 
 def _asked_by_role(config: RunConfig) -> dict[str, dict[str, float]]:
-    """Ray resources of one actor."""
+    """Return the Ray resources of one actor of each role."""
     return {
         "rollout": {"CPU": config.rollout.num_cpus, "GPU": config.rollout.num_gpus},
         "reward": {"CPU": config.reward.num_cpus},
@@ -116,10 +116,10 @@ def start_rollout_pool(
     kv_cache_bytes: int | None = None,
     await_device: Callable[[], None] | None = None,
 ) -> RolloutPool:
-    """One engine per actor, ready to install adapters. Raises UserError when one can't start.
+    """Start one engine per actor, ready to install adapters. Raises UserError when one can't start.
 
     `kv_cache_bytes` is what the memory plan leaves for the KV cache, where the engine is not to measure that itself.
-    `await_device` returns when who shares the device stands still: a successor's start waits for it.
+    `await_device` returns when the other user of the device has stopped: a successor's start waits for it.
     """
     from floe.actors.rollout_actor import RolloutActor
 
@@ -128,7 +128,9 @@ def start_rollout_pool(
     place_of = places_of(config, config.rollout.num_actors)
 
     def create(number: int, num_before: int) -> Any:
-        """A successor's name says how many were lost: its predecessor's own may still be taken."""
+        """Start an actor; a successor's name says how many were lost, because its predecessor's own may still be
+        taken.
+        """
         options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], **place_of(number)}
         full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
         actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)
@@ -150,7 +152,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
     return _process_environment(config.rollout.num_threads or num_cores(), config.rollout.num_gpus) | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor: no processes beside Ray's
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_ATTN_SPLIT_KV": "0",  # split, few sequences would be summed up in another order than many
+        "VLLM_CPU_ATTN_SPLIT_KV": "0",  # otherwise few sequences would be summed up in another order than many
         # Its AMX kernels round a row by how many others there are; a cap that is set already is lower.
         "ONEDNN_MAX_CPU_ISA": instruction_set_masks().get("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"),
         "VLLM_LOGGING_LEVEL": "WARNING",
@@ -159,7 +161,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
 
 
 def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "reward") -> RewardPool:
-    """Workers that Ray restarts when they die."""
+    """Start workers that Ray restarts when they die."""
     from floe.reward_service.judge.judge_protocol import longest_s
     from floe.reward_service.scorer import Scorer
 
@@ -181,7 +183,7 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:
-    """The GRPO learner, its ranks joined. Raises UserError when it can't start."""
+    """Start the GRPO learner, with its ranks joined. Raises UserError when it can't start."""
     from floe.learner.learner_actor import LearnerActor
 
     ranks = _start_ranks(LearnerActor, "learner", config, model_dir, initial_adapter, put_blob)
@@ -196,7 +198,7 @@ def start_supervised_learner(config: RunConfig, model_dir: Path) -> SupervisedHa
 
 
 def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
-    """A PEFT folder's adapter in the object store, as version 0. Raises UserError when it can't be served."""
+    """Put a PEFT folder's adapter into the object store, as version 0. Raises UserError when it can't be served."""
     from floe.learner.adapter.export import export_blob
     from floe.learner.adapter.files import read_adapter
 
@@ -204,19 +206,19 @@ def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
 
 
 def put_blob(blob: np.ndarray) -> list:
-    """One `ray.put`; the reference travels inside a list, so that nobody on the way resolves it."""
+    """Store it with one `ray.put`; the reference is sent inside a list, so that nothing on the way resolves it."""
     return [ray.put(blob)]
 
 
 def fetch_blob(reference: list) -> np.ndarray:
-    """What `put_blob` stored, read-only."""
+    """Return what `put_blob` stored, read-only."""
     return ray.get(reference[0])
 
 
 def has_spare_cores(config: RunConfig) -> bool:
-    """Whether engines and learner can compute at the same time without taking cores from each other.
+    """Return whether engines and learner can compute at the same time without taking cores from each other.
 
-    The cores are counted of the whole cluster; with GPUs they are not what is scarce, and the answer is yes.
+    The cores of the whole cluster are counted. With GPUs cores are not what is scarce, and the answer is yes.
     """
     if config.rollout.num_gpus > 0 or config.learner.num_gpus > 0:
         return True
@@ -226,7 +228,7 @@ def has_spare_cores(config: RunConfig) -> bool:
 
 
 def node_address() -> str:
-    """Of the process that calls it."""
+    """Return the address of this process's node."""
     return ray.util.get_node_ip_address()
 
 
@@ -256,7 +258,7 @@ def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
 
 def _process_environment(num_threads: int, num_gpus: float) -> dict[str, str]:
     return {
-        # To a process that asks for none Ray leaves every GPU of the node in sight.
+        # Ray lets a process that asks for no GPU see every GPU of the node.
         **({} if num_gpus > 0 else {"CUDA_VISIBLE_DEVICES": ""}),
         # Ray would set it to floor(num_cpus), which is 1 for a fraction.
         "OMP_NUM_THREADS": str(num_threads),

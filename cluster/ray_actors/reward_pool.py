@@ -1,4 +1,4 @@
-"""The reward workers as one: a bounded queue that every idle worker takes from, and what a lost worker costs."""
+"""The reward workers as one: a bounded queue that every idle worker takes from, and the handling of lost workers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from floe.cluster.ray_actors.reward_queue import MAX_BATCH, GroupQueue, Job
 from floe.cluster.tracking.reward_metrics import RewardMeter, RewardMetrics
 from floe.cluster.waits import waits
 
-MAX_ATTEMPTS = 3  # of a group whose worker was lost
-PATIENCE = 4.0  # the next limit in the last one's, of a group whose worker gave no answer: the machine may be that slow
-RESTART_LIMIT_S = 300.0  # a worker's start on a machine that is busy with much else
+MAX_ATTEMPTS = 3  # attempts at a group whose worker was lost
+# factor from one limit to the next for a group whose worker gave no answer: the machine may be that slow
+PATIENCE = 4.0
+RESTART_LIMIT_S = 300.0  # a worker's start on a machine that is busy with other work
 RESTART_POLL_S = 0.2
 BUSY_FACTOR = 2.0  # seconds per CPU second of a statement
 
 
 class RewardPool:
-    """One thread per worker: no worker idles while a group waits; a slow one holds others back for `OVERDUE_S` at most.
+    """One thread per worker: no worker idles while a group waits; a slow one delays others for `OVERDUE_S` at most.
 
     Ray restarts a worker that died (`max_restarts`) or was ended for being stuck, and its group is scored again.
     """
@@ -39,10 +40,10 @@ class RewardPool:
         judging_limit_s: Callable[[int], float] = lambda num_candidates: 0.0,
         restart_limit_s: float = RESTART_LIMIT_S,
     ) -> None:
-        """A worker is stuck `stuck_after_s` after what its candidates' CPU-time limit, `time_limit_s`, may come to.
+        """Start the threads. A worker is stuck `stuck_after_s` after the time that its candidates' CPU limit allows.
 
-        `judging_limit_s` is what a group of so many candidates may take beside being run, in seconds. A lost worker has
-        `restart_limit_s` to be back.
+        `time_limit_s` is that limit. `judging_limit_s` is what a group of so many candidates may take in addition to
+        being run, in seconds. A lost worker has `restart_limit_s` to be back.
         """
         self._restart_limit_s = restart_limit_s
         self._handles = list(handles)
@@ -60,14 +61,14 @@ class RewardPool:
             thread.start()
 
     def submit(self, request: ScoreRequest) -> Future[tuple[Score, ...]]:
-        """Start scoring a group; the ticket is for `result`. Waits while the queue is full. Raises WaitTooLong."""
+        """Start scoring a group; return the ticket for `result`. Waits while the queue is full. Raises WaitTooLong."""
         job = Job(request, Future(), time.perf_counter())
         self._longest_limit_s = max(self._longest_limit_s, self._limit_s([request] * MAX_BATCH))
         self._meter.note_waiting(self._queue.put(job, self._limit_behind_s))
         return job.scores
 
     def result(self, ticket: Future[tuple[Score, ...]]) -> tuple[Score, ...]:
-        """One score per candidate. A worker lost again and again makes them `infrastructure`, never a reward.
+        """Return one score per candidate; `infrastructure`, never a reward, where workers are lost again and again.
 
         Raises WaitTooLong.
         """
@@ -78,13 +79,16 @@ class RewardPool:
         return ticket.result()
 
     def warm(self, requests: Sequence[ScoreRequest]) -> None:
-        """Has every worker score them, so that each knows their golds. Raises RayError for a worker that is lost."""
+        """Have every worker score them, so that each knows their golds. Raises RayError for a worker that is lost."""
         limit_s = sum(self._limit_s([request]) for request in requests)
         with waits.on("driver", "the reward workers to know their golds", limit_s):
             ray.get([handle.score_all.remote(requests) for handle in self._handles], timeout=limit_s)
 
     def metrics(self) -> RewardMetrics:
-        """Of what was scored since the last call. For when nothing is being scored: it asks the workers."""
+        """Return the numbers of what was scored since the last call.
+
+        Call it when nothing is being scored, because it asks the workers.
+        """
         stats: list[RewardWorkerStats | None] = []
         for number, handle in enumerate(self._handles):
             try:
@@ -110,7 +114,7 @@ class RewardPool:
             started_s = time.perf_counter()
             try:
                 outcomes = list(self._score_all(number, handle, [job.request for job in jobs]))
-            except BaseException as fault:  # of this program: it must not leave anyone waiting
+            except BaseException as fault:  # a fault of this program: it must not leave anyone waiting
                 outcomes = [fault] * len(jobs)
             took_s = time.perf_counter() - started_s
             self._queue.note_batch(len(jobs), took_s)
@@ -132,13 +136,13 @@ class RewardPool:
     def _score_all(
         self, number: int, handle: Any, requests: Sequence[ScoreRequest]
     ) -> Iterator[tuple[Score, ...] | BaseException]:
-        """Each request's scores, or the fault to raise for it."""
+        """Return each request's scores, or the fault to raise for it."""
         if len(requests) > 1:
             try:
                 what = f"{len(requests)} groups, the first of question {requests[0].question_id}"
                 yield from self._ask(number, handle.score_all.remote(requests), what, self._limit_s(requests))
                 return
-            except RayError as fault:  # whoever is at fault, each is then asked for alone
+            except RayError as fault:  # whichever is at fault, each is then scored alone
                 if not isinstance(fault, RayTaskError):
                     self._replace(number, handle, fault)
         for request in requests:
@@ -176,7 +180,7 @@ class RewardPool:
             return ray.get(ref, timeout=limit_s)
 
     def _limit_s(self, requests: Sequence[ScoreRequest]) -> float:
-        """Of a call: several groups go together only where they are expected to be short."""
+        """Return a call's limit: several groups are sent together only where they are expected to be short."""
         num_statements = max(len(request.candidates) + len(request.gold_sql) for request in requests)
         # The groups of a call are judged one after the other.
         judging_s = sum(self._judging_limit_s(len(request.candidates)) for request in requests)
@@ -184,11 +188,11 @@ class RewardPool:
 
     @property
     def _limit_behind_s(self) -> float:
-        """Of what waits while the workers' threads wait: longer than each wait of theirs."""
+        """Limit of a wait for the workers' threads: longer than each wait of theirs."""
         return PATIENCE * self._longest_limit_s + self._restart_limit_s
 
     def _replace(self, number: int, handle: Any, fault: RayError) -> bool:
-        """Whether the lost worker is back; one that only gave no answer is ended first."""
+        """Replace the lost worker; return whether it is back. One that only gave no answer is ended first."""
         self._meter.note_lost_worker()
         if isinstance(fault, GetTimeoutError):
             ray.kill(handle, no_restart=False)
@@ -197,7 +201,7 @@ class RewardPool:
 
 
 def _is_back(handle: Any, limit_s: float) -> bool:
-    """Waits for the worker that Ray restarts: a call made meanwhile would fail at once."""
+    """Wait for the worker that Ray restarts: a call made meanwhile would fail at once."""
     deadline_s = time.monotonic() + limit_s
     while (left_s := deadline_s - time.monotonic()) > 0:
         try:

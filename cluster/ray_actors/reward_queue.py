@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from floe.cluster.messages import Score, ScoreRequest
 from floe.cluster.waits import waits
 
-WAITING_PER_WORKER = 16  # groups that wait before `put` holds the caller back
+WAITING_PER_WORKER = 16  # groups that wait before `put` blocks the caller
 BATCH_S = 0.1  # work per call: a call costs Ray some ms of CPU time on both sides together
 MAX_BATCH = 16
 OVERDUE_S = 4 * BATCH_S
@@ -26,19 +26,21 @@ class Job:
 
 
 class GroupQueue:
-    """For as many threads as there are workers. A worker without work takes over what waits behind a slow group: the
-    group is then scored twice, to the same scores, and the first ones count."""
+    """Queue for as many threads as there are workers. An idle worker takes over what waits behind a slow group.
+
+    The group is then scored twice, to the same scores, and the first ones count.
+    """
 
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
-        self._taken: dict[int, tuple[list[Job], float]] = {}  # by worker, and since when
-        self._group_s = BATCH_S  # running mean; at first one group a call
+        self._taken: dict[int, tuple[list[Job], float]] = {}  # groups by worker, and since when
+        self._group_s = BATCH_S  # running mean; it starts at one group a call
         self._is_closed = False
 
     def put(self, job: Job, limit_s: float) -> int:
-        """How many groups wait now, this one included.
+        """Put a group into the queue; return how many groups wait now, this one included.
 
         Waits while the queue is full. Raises WaitTooLong when no worker gives an answer for `limit_s`.
         """
@@ -50,14 +52,14 @@ class GroupQueue:
                     if wait.left_s == 0:
                         raise wait.too_long()
             if self._is_closed:
-                job.scores.cancel()  # nobody would take it
+                job.scores.cancel()  # no thread would take it
                 return 0
             self._waiting.append(job)
             self._changed.notify_all()
             return len(self._waiting)
 
     def take(self, worker: int) -> list[Job] | None:
-        """The worker's next groups; what it took before is done. None when the queue was closed."""
+        """Return the worker's next groups; what it took before is done. None when the queue was closed."""
         with self._changed:
             self._taken.pop(worker, None)
             while not self._is_closed:
@@ -75,7 +77,7 @@ class GroupQueue:
             self._group_s += NEW_SHARE * (took_s / num_groups - self._group_s)
 
     def close(self) -> list[Job]:
-        """Ends every `take`; returns the groups that nobody took."""
+        """End every `take`; return the groups that nobody took."""
         with self._changed:
             self._is_closed = True
             left = list(self._waiting)

@@ -11,7 +11,7 @@ from floe.cluster.tracking.step_metrics import RoleMemory
 
 
 def role_memory() -> RoleMemory:
-    """Of the run whose driver calls it. Ray itself measures whole nodes, the others' too."""
+    """Return the memory of the run whose driver calls it. Ray itself measures whole nodes, other runs included."""
     here = own_node_id()
     pids: dict[str, list[int]] = {}
     for actor in living_actors():

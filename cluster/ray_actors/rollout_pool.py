@@ -1,5 +1,4 @@
-"""The rollout actors as one: spreads requests, yields each group as soon as it is finished, installs adapters, and
-replaces an actor that is lost."""
+"""The rollout actors as one: spreads requests, yields finished groups, installs adapters, replaces lost actors."""
 
 from __future__ import annotations
 
@@ -18,15 +17,15 @@ from floe.cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest,
 from floe.cluster.waits import acquire, waits
 from floe.configs.errors import ActorsLost, AdapterProofError, LostError
 
-MAX_LOSSES_IN_A_ROW = 3  # of one actor, without a finished group or an installed adapter between them
+MAX_LOSSES_IN_A_ROW = 3  # losses of one actor, without a finished group or an installed adapter between them
 MAX_NAMED_QUESTIONS = 5
-REPLACEMENT_LIMIT_S = 3600.0  # for another thread's, while nothing of it comes to an end
+REPLACEMENT_LIMIT_S = 3600.0  # for another thread's replacement, while nothing of it ends
 
 StartActor = Callable[[int, int], Any]  # number of the actor, and how many it had before; returns one that is ready
 
 
 class AdapterBlobLost(ActorsLost):
-    """What the object store held for the rollout actors died with its owner."""
+    """The object store's data for the rollout actors died with its owner."""
 
 
 class RolloutActorLost(LostError):
@@ -35,15 +34,15 @@ class RolloutActorLost(LostError):
 
 @dataclass(slots=True)
 class _Source:
-    """Of a stream of groups."""
+    """The source of a stream of groups."""
 
     number: int
     handle: Any
-    idle_s: float = 0.0  # waited for it since its last group; time that the consumer took is not its fault
+    idle_s: float = 0.0  # waited for it since its last group; time that the consumer took is not counted
 
 
 class RolloutPool:
-    """A lost actor's unfinished groups are generated again by its successor, under the same random streams.
+    """Pool in which a successor generates a lost actor's unfinished groups again, under the same random streams.
 
     Lost is what died, and what is stuck: it has finished no group and given no other answer for `stuck_after_s`.
     """
@@ -53,16 +52,16 @@ class RolloutPool:
     ) -> None:
         self._handles = list(handles)
         self._stuck_after_s = stuck_after_s
-        self._last_group_s = [-math.inf] * len(self._handles)  # by number, when it last finished one
+        self._last_group_s = [-math.inf] * len(self._handles)  # by number, the time of its last finished group
         self._start_actor = start_actor
-        self._live: deque[AdapterManifest] = deque(maxlen=num_live_adapters)  # what a successor has to hold
+        self._live: deque[AdapterManifest] = deque(maxlen=num_live_adapters)  # adapters that a successor has to hold
         self._newest_receipts: dict[int, AdapterReceipt] = {}  # of successors, by number
         self._replacing = threading.Lock()  # one thread may generate while another installs
         self._num_losses_in_a_row: Counter[int] = Counter()  # by number
         self.num_replaced = 0
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
-        """Groups in the order they finish, each once. Raises AdapterProofError and RolloutActorLost."""
+        """Yield groups in the order they finish, each once. Raises AdapterProofError and RolloutActorLost."""
         unfinished = [
             {request.group_id: request for request in requests[number :: len(self._handles)]}
             for number in range(len(self._handles))
@@ -105,7 +104,7 @@ class RolloutPool:
             yield group
 
     def install(self, manifest: AdapterManifest) -> list[AdapterReceipt]:
-        """Every actor fetches, installs and proves the adapter. Raises AdapterProofError and RolloutActorLost."""
+        """Have every actor fetch, install and prove the adapter. Raises AdapterProofError and RolloutActorLost."""
         self._live.append(manifest)
         handles = list(self._handles)
         refs = [_install(handle, manifest) for handle in handles]
@@ -122,11 +121,11 @@ class RolloutPool:
         return proved
 
     def release(self) -> None:
-        """No engine works until `acquire`."""
+        """Release every engine: none works until `acquire`."""
         self._each(lambda handle: handle.release.remote(), "leave its device")
 
     def acquire(self) -> None:
-        """Raises AdapterProofError when an engine that was away doesn't hold what was installed."""
+        """Wake every engine. Raises AdapterProofError when one that was away doesn't hold what was installed."""
         live = {manifest.version: manifest for manifest in self._live}
         for receipts in self._each(lambda handle: handle.acquire.remote(), "come back to its device"):
             for receipt in receipts:
@@ -134,17 +133,17 @@ class RolloutPool:
                     _check_receipt(live[receipt.version], receipt)
 
     def live_manifests(self) -> tuple[AdapterManifest, ...]:
-        """Of the installed versions, the oldest first."""
+        """Return the manifests of the installed versions, the oldest first."""
         return tuple(self._live)
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[list[float]]:
-        """Every actor's, of a text's tokens but the first; for when nothing is being generated."""
+        """Return every actor's, of a text's tokens but the first. Call it when nothing is being generated."""
         return self._each(
             lambda handle: handle.canary_logprobs.remote(token_ids, adapter_version), "compute the canary"
         )
 
     def canary_groups(self, request: GroupRequest, adapter_version: int | None) -> list[RolloutGroup]:
-        """Every actor's group of one request; for when nothing is being generated."""
+        """Return every actor's group of one request. Call it when nothing is being generated."""
         return self._each(lambda handle: handle.canary_group.remote(request, adapter_version), "generate the canary")
 
     def stop(self) -> None:
@@ -152,7 +151,7 @@ class RolloutPool:
             ray.kill(handle)
 
     def _each(self, call: Callable[[Any], Any], what: str) -> list:
-        """Every actor's answer to a call that all get at once, a successor's in the place of one that is lost."""
+        """Return every actor's answer to a call that all get at once; a successor answers for a lost actor."""
         asked = [(handle, call(handle)) for handle in self._handles]
         results = []
         for number, (handle, ref) in enumerate(asked):
@@ -167,10 +166,10 @@ class RolloutPool:
         return results
 
     def _await_one(self, streams: Mapping[Any, _Source]) -> Any:
-        """A stream that has something, or one that is stuck."""
+        """Return a stream that has something, or one that is stuck."""
         numbers = ", ".join(str(number) for number in sorted(source.number for source in streams.values()))
         while True:
-            # One that seems stuck is asked for alone: the others may always have something.
+            # One that seems stuck is asked alone, because the others may always have something.
             seem_stuck = [stream for stream, source in streams.items() if source.idle_s >= self._stuck_after_s]
             left_s = self._stuck_after_s - max(source.idle_s for source in streams.values())
             started_s = time.monotonic()
@@ -186,7 +185,7 @@ class RolloutPool:
                 return seem_stuck[0]
 
     def _answer(self, number: int, ref: Any, what: str) -> Any:
-        """Raises RayError. An actor that is at its groups meanwhile is not stuck."""
+        """Return the answer. Raises RayError. An actor that is generating groups meanwhile is not stuck."""
         started_s = time.monotonic()
         with waits.on("driver", f"rollout actor {number} to {what}", self._stuck_after_s):
             while True:
@@ -198,12 +197,15 @@ class RolloutPool:
                         raise GetTimeoutError(f"it did not {what} in {self._stuck_after_s:g} s") from None
 
     def _replace(self, number: int, lost: Any, fault: RayError) -> AdapterReceipt | None:
-        """Has a successor, which holds the live adapters, in the place of `lost`; the receipt is the newest one's."""
+        """Put a successor, which holds the live adapters, in the place of `lost`; return the newest version's
+        receipt.
+        """
         _raise_unless_lost(fault)
         with waits.behind("driver", f"a successor of rollout actor {number}", REPLACEMENT_LIMIT_S) as wait:
             acquire(self._replacing, wait)
         try:
-            while self._handles[number] is lost:  # else another thread has met the loss too, and was here before
+            # otherwise another thread has met the loss too, and has replaced it already
+            while self._handles[number] is lost:
                 ray.kill(lost)  # an engine that failed or is stuck holds its memory
                 self._count_loss(number, fault)
                 self._handles[number] = handle = self._start_actor(number, self.num_replaced)
@@ -229,14 +231,14 @@ class RolloutPool:
 
 
 def _names(requests: Sequence[GroupRequest]) -> str:
-    """Of the questions that a lost actor had in hand."""
+    """Return the names of the questions that a lost actor was working on."""
     shown = ", ".join(request.question.question_id for request in requests[:MAX_NAMED_QUESTIONS])
     more = len(requests) - MAX_NAMED_QUESTIONS
     return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _install(handle: Any, manifest: AdapterManifest) -> Any:
-    # Without the reference in the manifest: Ray keeps books on every reference that travels inside a value.
+    # Without the reference in the manifest, because Ray counts every reference that is sent inside a value.
     return handle.install.remote(replace(manifest, blob_ref=None), manifest.blob_ref[0])
 
 
@@ -252,7 +254,7 @@ def _check_receipt(manifest: AdapterManifest, receipt: AdapterReceipt) -> None:
 
 
 def _raise_unless_lost(fault: RayError) -> None:
-    """A proof that failed would fail again, and so would a blob's fetch; any other fault of an engine ends with it."""
+    """Raise a failed proof, which would fail again, and a lost blob; any other fault ends with the engine."""
     cause = getattr(fault, "cause", None)
     if isinstance(cause, ObjectLostError):
         raise AdapterBlobLost(
@@ -263,6 +265,6 @@ def _raise_unless_lost(fault: RayError) -> None:
 
 
 def _cause(fault: RayError) -> str:
-    """Its last line that says something."""
+    """Return the last line of the fault that says something."""
     lines = [line.strip() for line in str(getattr(fault, "cause", None) or fault).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(fault).__name__

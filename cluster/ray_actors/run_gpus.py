@@ -19,7 +19,7 @@ from floe.cluster.waits import waits
 from floe.configs.schema import RunConfig
 
 PLACES_S = 30.0  # for all actors to say which cards they have, before the first step
-READINGS_S = 10.0  # for the nodes' watches to answer
+READINGS_S = 10.0  # for the watches of the nodes to answer
 
 Places = Mapping[str, tuple[str | None, ...]]  # CUDA_VISIBLE_DEVICES of a node's actors, by role
 
@@ -28,7 +28,7 @@ class GpuReadings(Protocol):
     def enter(self, phase: GpuPhase) -> None: ...
 
     def take(self) -> GpuStep | None:
-        """Return what was read since the call before; None where there is nothing to read."""
+        """Return what was read since the previous call; None where there is nothing to read."""
 
 
 class NoGpus:
@@ -43,7 +43,7 @@ class NoGpus:
 
 @contextmanager
 def run_gpus(config: RunConfig, note: Callable[[str], object]) -> Iterator[GpuReadings]:
-    """While the main loop runs, read the cards that its actors have. `note` gets what can't be read, once."""
+    """Read the cards of the actors while the main loop runs. `note` gets what can't be read, once."""
     asked = {"rollout": config.rollout.num_gpus, "learner": config.learner.num_gpus}
     roles = tuple(role for role in GPU_ROLES if asked[role] > 0)
     if not roles:
@@ -57,7 +57,7 @@ def run_gpus(config: RunConfig, note: Callable[[str], object]) -> Iterator[GpuRe
 
 
 class RunGpus:
-    """Readings of a run's cards; it is made when the actors are there and have nothing to do.
+    """Readings of a run's cards; make it when the actors exist and have nothing to do.
 
     A reading that fails is never an error of the run.
     """
@@ -101,7 +101,7 @@ class RunGpus:
                 with waits.on("driver", "the GPU readings of another node", READINGS_S) as wait:
                     found = ray.get(reference, timeout=wait.left_s)
                 yield node_id, found
-            except RayError as fault:  # it is late, or its node is gone
+            except RayError as fault:  # it is late, or its node has gone
                 self._say(node_id, f"the watch does not answer ({type(fault).__name__})")
 
     def _find_cards(self, timeout_s: float) -> None:
@@ -110,7 +110,7 @@ class RunGpus:
         for name in actors.keys() - self._asked.keys():
             try:
                 self._asked[name] = ray.get_actor(name).__ray_call__.remote(_devices_of_actor)
-            except ValueError:  # it is gone since
+            except ValueError:  # it has gone meanwhile
                 continue
         waiting = [self._asked[name] for name in actors.keys() & self._asked.keys() - self._devices.keys()]
         answered: list[Any] = []
@@ -150,7 +150,7 @@ class RunGpus:
 
 
 class WatchedDevice:
-    """The shared device whose handovers the readings are told of."""
+    """Tells the readings of each handover of the shared device."""
 
     def __init__(self, device: Device, gpus: GpuReadings) -> None:
         self._device, self._gpus = device, gpus

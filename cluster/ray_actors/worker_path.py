@@ -1,4 +1,4 @@
-"""What Ray's workers search for modules: floe where the driver took it from, never the driver's working folder."""
+"""Module search path of Ray's workers: floe from where the driver took it, never the driver's working folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from floe.cluster.contained.own_code import needed_roots
 
 
 class _OwnRoots(list[str]):
-    """A list that Ray extends in vain: in `ray.init` it adds the working folder, and there is no switch for that."""
+    """List that Ray extends without effect: in `ray.init` it adds the working folder, and there is no switch for
+    that.
+    """
 
     def extend(self, _: Iterable[str]) -> None:
         return None

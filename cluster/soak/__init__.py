@@ -1,1 +1,1 @@
-"""Long runs that are hurt on purpose, or watched for what grows."""
+"""Long runs that are disturbed on purpose, or watched for what grows."""

@@ -1,4 +1,4 @@
-"""`make soak`: a run that is hurt every few seconds ends as the undisturbed one, and a long run stays flat."""
+"""`make soak`: a run that is disturbed every few seconds ends as the undisturbed one, and a long run stays flat."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from floe.cluster.terminal.progress import Progress, make_console
 CONFIG = "configs/smoke.yaml"
 KILL_WAIT_S = (3.0, 9.0)
 MAX_RUN_S = 3600.0
-MAX_GROWTH = 1.1  # of what must stay flat; the run folder may grow by its records
+MAX_GROWTH = 1.1  # roles that must stay flat; the run folder may grow by its records
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Of the run that is hurt.")] = 30,
-    flat_steps: Annotated[int, typer.Option(help="Of the run that is watched.")] = 300,
-    seed: Annotated[int, typer.Option(help="Of the killer.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps of the run that is disturbed.")] = 30,
+    flat_steps: Annotated[int, typer.Option(help="Steps of the run that is watched.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the killer.")] = 1,
 ) -> None:
-    """Ends with 1 when something differs or grows."""
+    """Run the soak; return 1 when something differs or grows."""
     console = make_console()
     progress = Progress(make_console(stderr=True))
     with TemporaryDirectory(prefix="floe-soak-") as name:
@@ -64,7 +64,7 @@ def main(
 
 
 class _Started:
-    """A `floe train` in a process group of its own."""
+    """A running `floe train` in its own process group."""
 
     def __init__(self, run_dir: Path, arguments: list[str]) -> None:
         self._log = run_dir.with_suffix(".log")
@@ -79,7 +79,7 @@ class _Started:
         self.pid = self._process.pid
 
     def check(self) -> None:
-        """Waits for its end. Raises RuntimeError when it was a bad one, and TimeoutExpired."""
+        """Wait for its end. Raises RuntimeError when it ended badly, and TimeoutExpired."""
         try:
             code = self._process.wait(timeout=MAX_RUN_S)
         finally:
@@ -91,7 +91,7 @@ class _Started:
 
 
 def _precision_of(run_dir: Path) -> tuple[str, ...]:
-    """What that run decided: measured anew on a busy machine, another might be taken."""
+    """Return the precision that the run decided: measured again on a busy machine, it might be another."""
     decided = config_of_run(run_dir, ())
     return f"model.dtype={decided.model.dtype}", f"rollout.dtype={decided.rollout.dtype}"
 

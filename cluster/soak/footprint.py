@@ -1,4 +1,4 @@
-"""How much memory and disk a run holds, sampled while it runs."""
+"""Samples how much memory and disk a run holds while it runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Growth:
 
 
 class Footprint:
-    """A thread that samples resident memory by role, the object store's files and the run folder, each second or so."""
+    """Thread that samples resident memory by role, the object store's files and the run folder, each second or so."""
 
     def __init__(self, driver_pid: int, run_dir: Path, every_s: float = 1.0) -> None:
         self._driver = psutil.Process(driver_pid)
@@ -75,6 +75,6 @@ class Footprint:
 
 
 def growth(values: list[int]) -> Growth:
-    """Of at least 12 samples in their order."""
+    """Return the growth over at least 12 samples in their order."""
     sixth = len(values) // 6
     return Growth(early_bytes=median(values[sixth : 2 * sixth]), late_bytes=median(values[-sixth:]))

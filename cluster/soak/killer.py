@@ -1,4 +1,4 @@
-"""Kills a run's processes, of a kind and at times that a seed fixes."""
+"""Kills a run's processes, of kinds and at times that a seed fixes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-MAX_NAME_CHARS = 15  # that the system keeps of a process's name
+MAX_NAME_CHARS = 15  # bytes that the system keeps of a process's name
 EXECUTOR_PROGRAM = "executor_child"
 
 
@@ -18,7 +18,7 @@ def _titled(title: str) -> Callable[[psutil.Process], bool]:
 
 
 def _is_executor_child(process: psutil.Process) -> bool:
-    """Forked by the executor's server, which runs the same program."""
+    """Return whether the process was forked by the executor's server, which runs the same program."""
     parent = process.parent()
     return EXECUTOR_PROGRAM in _command(process) and parent is not None and EXECUTOR_PROGRAM in _command(parent)
 
@@ -36,17 +36,17 @@ KINDS: Mapping[str, Callable[[psutil.Process], bool]] = {
 }
 
 
-COSTLY = frozenset({"rollout actor", "learner", "driver"})  # whose end costs the start of an engine
+COSTLY = frozenset({"rollout actor", "learner", "driver"})  # kinds whose end costs the start of an engine
 
 
 class Killer:
-    """A thread that kills one process every so many seconds until it is stopped.
+    """Thread that kills one process every so many seconds until it is stopped.
 
-    A costly kind has its turn again only after a further step, or the run would start for ever.
+    A costly kind is killed again only after a further step, because otherwise the run would start for ever.
     """
 
     def __init__(self, root_pid: int, seed: int, wait_s: tuple[float, float], num_steps: Callable[[], int]) -> None:
-        """Among the descendants of `root_pid`, from the first step on. `wait_s` are the shortest and longest waits."""
+        """Kill descendants of `root_pid`, from the first step on. `wait_s` are the shortest and longest waits."""
         self.num_killed: Counter[str] = Counter()
         self._root = psutil.Process(root_pid)
         self._rng = random.Random(seed)
@@ -73,7 +73,7 @@ class Killer:
 
 
 def kill_one(root: psutil.Process, kind: str, rng: random.Random) -> bool:
-    """One process of the kind among the descendants of `root`; whether there was any."""
+    """Kill one process of the kind among the descendants of `root`; return whether there was one."""
     try:
         found = [process for process in root.children(recursive=True) if _is_of(kind, process)]
         if found:

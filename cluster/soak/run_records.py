@@ -1,4 +1,4 @@
-"""What two runs must have in common when one was disturbed (pure but for reading their folders)."""
+"""Compares what two runs must have in common when one was disturbed (pure but for reading their folders)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from floe.cluster.run_folder.file_names import LATEST_ADAPTER, METRICS_FILE, ROLLOUTS_FILE
 
-TIMED = ("_s", "_seconds")  # how a metric ends that is a time or a rate
+TIMED = ("_s", "_seconds")  # endings of the names of metrics that are times or rates
 # Counted since a process's start, or of losses, or of what a process still knew.
 OF_THE_PROCESSES = (
     "reward_num_", "reward_cached_", "reward_lost_", "reward_replaced_", "replaced_actors", "cached_prompt_share",
@@ -25,16 +25,16 @@ MAX_EXAMPLE_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Of a disturbed run to the undisturbed one."""
+    """Difference of a disturbed run to the undisturbed one."""
 
     num_steps: int
     num_questions: int  # groups of the undisturbed run
-    num_lost: int  # candidates that the undisturbed run has and the disturbed one has not
+    num_lost: int  # candidates of the undisturbed run that the disturbed one lacks
     num_doubled: int  # candidates that are there more than once
     num_metrics: int  # values that differ, times and counts of processes aside
     metric_names: tuple[str, ...]  # of those, each once
     adapter: float  # largest absolute difference of a weight
-    examples: tuple[str, ...] = ()  # the first candidates and metrics that differ, for whoever looks for the cause
+    examples: tuple[str, ...] = ()  # the first candidates and metrics that differ, to help find the cause
 
     @property
     def is_none(self) -> bool:
@@ -42,7 +42,7 @@ class Difference:
 
 
 def difference(undisturbed: Path, disturbed: Path) -> Difference:
-    """Of two run folders that have ended."""
+    """Return the difference of two run folders that have ended."""
     before, after = (_candidates(run_dir) for run_dir in (undisturbed, disturbed))
     steps, other_steps = (_metrics(run_dir) for run_dir in (undisturbed, disturbed))
     unequal = [

@@ -1,4 +1,4 @@
-"""What a run's cards did in one step, by role and by phase of the main loop (pure)."""
+"""Use of a run's cards in one step, by role and by phase of the main loop (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from floe.cluster.messages import StepReport
 
 
 class GpuPhase(StrEnum):
-    """Whose turn it is in the main loop; with generation ahead of the updates the engines work in all of them."""
+    """Turn in the main loop; with generation ahead of the updates the engines work in all phases."""
 
     GENERATE = "generate"
     HANDOVER = "handover"
@@ -23,19 +23,19 @@ GPU_ROLES = ("rollout", "learner")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardUse:
-    """Node's watch to driver: readings of one card in one phase, since the watch was asked before."""
+    """Node's watch to driver: readings of one card in one phase, since the previous request."""
 
     card: str  # its UUID
     roles: tuple[str, ...]  # of the actors that have it
     phase: GpuPhase
     total_bytes: int
-    peak_bytes: int  # the most that was in use, by all processes
+    peak_bytes: int  # the most in use at one time, by all processes
     busy_shares: tuple[float, ...]  # of each reading; empty where the card doesn't tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuUse:
-    """Some cards in a step: memory is the fullest one's, the share busy is the mean and the largest over all."""
+    """Some cards in a step: memory is the fullest card's, the share busy is the mean and the largest over all."""
 
     memory_bytes: int
     total_bytes: int
@@ -57,7 +57,7 @@ class GpuUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuStep:
-    """The cards of a step; one that both roles have counts for both, and what was not read is not in it."""
+    """The cards of a step; one that both roles have counts for both, and what was not read is missing."""
 
     by_role: dict[str, GpuUse] = field(default_factory=dict)
     by_phase: dict[GpuPhase, GpuUse] = field(default_factory=dict)

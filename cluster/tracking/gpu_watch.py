@@ -15,7 +15,7 @@ PERIOD_S = 1.0  # NVML's own share of the time busy is over up to a second
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReadings:
-    """Node's watch to driver: what was read since it was asked before, and why something could not be."""
+    """Node's watch to driver: what was read since the previous request, and why something could not be read."""
 
     uses: tuple[CardUse, ...]
     faults: tuple[str, ...]
@@ -23,7 +23,7 @@ class NodeReadings:
 
 @dataclass(slots=True)
 class _Readings:
-    """What was read of one card in one phase."""
+    """Readings of one card in one phase."""
 
     total_bytes: int = 0
     peak_bytes: int = 0
@@ -60,13 +60,13 @@ class NodeWatch:
                 self._thread.start()
 
     def enter(self, phase: GpuPhase) -> None:
-        """A phase begins; the one before is read once more, as its end may be its peak."""
+        """Begin a phase; the earlier one is read once more, because its end may be its peak."""
         self.read()
         with self._lock:
             self._phase = phase
 
     def read(self) -> None:
-        """Read every card once, for the phase that it is now."""
+        """Read every card once, for the current phase."""
         with self._lock:
             if self._nvml is None:
                 return
@@ -83,7 +83,7 @@ class NodeWatch:
                 kept.busy_shares += [] if found.busy_share is None else [found.busy_share]
 
     def take(self) -> NodeReadings:
-        """Read once more, and return all that was read since the call before."""
+        """Read once more, and return all that was read since the previous call."""
         self.read()
         with self._lock:
             readings, self._readings = self._readings, defaultdict(_Readings)
@@ -101,7 +101,7 @@ class NodeWatch:
             self._nvml, self._cards = None, {}
 
     def _named(self, devices: str | None) -> tuple[Card, ...]:
-        """Return those that NVML finds; why it can't say is a fault."""
+        """Return the cards that NVML finds; a reason why it can't say is noted as a fault."""
         try:
             self._nvml = self._nvml or Nvml()
             return self._nvml.cards(devices)

@@ -1,4 +1,4 @@
-"""Writes each step's record to `metrics.jsonl`, and hands it on to the other places that show it."""
+"""Writes each step's record to `metrics.jsonl`, and passes it on to the other sinks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MetricsLog:
     """Appends to a run folder, which it makes; a record is on disk when `write` returns."""
 
     def __init__(self, run_dir: Path, sinks: Sequence[RecordSink] = ()) -> None:
-        """Closes the sinks with itself."""
+        """Open the file; closing it closes the sinks too."""
         run_dir.mkdir(parents=True, exist_ok=True)
         self._run_dir = run_dir
         self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
@@ -39,12 +39,11 @@ class MetricsLog:
         memory: RoleMemory | None = None,
         gpus: GpuStep | None = None,
     ) -> None:
-        """One JSON line, where a value that is not finite is null. The sinks get the same numbers, but in place of
-        `groups_by_staleness` one for each staleness.
+        """Write one JSON line, where a value that is not finite is null.
 
-        The reward workers' numbers stand under `reward_...`, their counts of outcomes under `outcome_...`, the roles'
-        memory under `memory_...`, the cards' readings under `gpu_...`, and after a step with an evaluation its numbers
-        under `eval_...`.
+        The sinks get the same numbers, but in place of `groups_by_staleness` one for each staleness. The reward
+        workers' numbers have the prefix `reward_`, their counts of outcomes `outcome_`, the roles' memory `memory_`,
+        the cards' readings `gpu_`, and after a step with an evaluation its numbers `eval_`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
@@ -62,7 +61,7 @@ class MetricsLog:
             sink.write(record.step, values)
 
     def check_in_place(self) -> None:
-        """Raises UserError when the folder is gone: a deleted file still takes what is written to it."""
+        """Raise UserError when the folder is gone: a deleted file still takes what is written to it."""
         try:
             is_there = os.path.samestat(os.fstat(self._file.fileno()), (self._run_dir / METRICS_FILE).stat())
         except OSError:
@@ -72,7 +71,7 @@ class MetricsLog:
 
     @property
     def position(self) -> int:
-        """Bytes of the file up to the last record's end."""
+        """Return the bytes of the file up to the last record's end."""
         return self._file.tell()
 
     def close(self, end: RunEnd = RunEnd.FINISHED) -> None:
@@ -80,7 +79,7 @@ class MetricsLog:
         if self._file.closed:
             return
         try:
-            self._file.close()  # on a full disk it fails once more
+            self._file.close()  # on a full disk it fails again
         finally:
             for sink in self._sinks:
                 sink.close(end)
@@ -95,7 +94,7 @@ class MetricsLog:
 def forget_metrics_after(run_dir: Path, step: int, position: int) -> str:
     """Drop what a run recorded of steps after `step`, whose records end at byte `position`; nobody may be writing.
 
-    Returns a sentence when a crash of the machine took records from before; the torn one goes too.
+    Returns a sentence when a crash of the machine lost earlier records; a half-written record goes too.
     """
     path, lost = run_dir / METRICS_FILE, ""
     size = path.stat().st_size if path.is_file() else 0

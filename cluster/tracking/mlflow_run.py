@@ -1,4 +1,4 @@
-"""MLflow: one run there for one run folder, however often it goes on."""
+"""MLflow: one run there for each run folder, however often it is resumed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ MAX_METRICS_PER_CALL = 1000  # MLflow's own limit
 
 
 class MlflowRun:
-    """A thread sends the records, so that a slow server holds no step up. What the server refuses is said and sent
-    again with the next record. A step that is made again after a resume is sent again."""
+    """Sends the records from a thread, so that a slow server delays no step.
+
+    What the server refuses is reported and sent again with the next record. A step that is made again after a resume is
+    sent again.
+    """
 
     def __init__(self, config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> None:
-        """Raises UserError when nothing answers at `run.mlflow_uri`."""
+        """Start the run. Raises UserError when nothing answers at `run.mlflow_uri`."""
         uri = config.run.mlflow_uri
         assert uri is not None
         uri = _store_of_run(run_dir, uri)
@@ -64,7 +67,7 @@ class MlflowRun:
         )
 
     def close(self, end: RunEnd) -> None:
-        """Waits for a slow server, within a limit."""
+        """Close the run; wait for a slow server, within a limit."""
         if self._is_closed:
             return
         self._is_closed, self._end = True, end
@@ -113,7 +116,7 @@ class MlflowRun:
 
 
 def _store_of_run(run_dir: Path, uri: str) -> str:
-    """A run that began with a folder goes on there, wherever a relative path leads today."""
+    """Return the store: a run that began with a folder stays there, whatever a relative path means today."""
     if not uri.startswith("/"):
         return uri
     known = tracker_id(run_dir, STORE)
@@ -124,10 +127,10 @@ def _store_of_run(run_dir: Path, uri: str) -> str:
 
 
 def check_answers(uri: str) -> None:
-    """Raises UserError when no server answers at an http address: MLflow itself would try for minutes.
+    """Raise UserError when no server answers at an http address: MLflow itself would try for minutes.
 
-    It is asked as MLflow does, by a proxy that the environment names. A certificate that is refused is an answer, about
-    which MLflow's own settings decide.
+    It is asked as MLflow does, by a proxy that the environment names. A refused certificate counts as an answer,
+    because MLflow's own settings decide about it.
     """
     import requests
 
@@ -148,7 +151,7 @@ def check_answers(uri: str) -> None:
 
 
 def _reason(fault: BaseException) -> str:
-    """Return what the connection itself met, which the library wraps several times."""
+    """Return the connection's own error, which the library wraps several times."""
     while (inner := fault.__cause__ or fault.__context__) is not None:
         fault = inner
     return getattr(fault, "strerror", None) or first_line(fault)

@@ -157,7 +157,7 @@ METRICS = (
 
 
 class RayMetrics:
-    """For a driver that is connected to Ray, until `close`. A value of None is not shown."""
+    """Shows records as gauges; for a driver that is connected to Ray, until `close`. A value of None is not shown."""
 
     def __init__(self, run_name: str, run_folder: str) -> None:
         self._run_tags = {
@@ -203,7 +203,7 @@ class RayMetrics:
 
 
 def prometheus_endpoint() -> str:
-    """Of the node that the driver is on, which shows the driver's gauges."""
+    """Return the endpoint of the driver's node, which shows the driver's gauges."""
     own = ray.get_runtime_context().get_node_id()
     node = next(node for node in ray.nodes() if node["NodeID"] == own)
     return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"

@@ -1,4 +1,4 @@
-"""Where the record of a step goes beside `metrics.jsonl`, which defines it."""
+"""The interface of a place that takes a step's record, in addition to `metrics.jsonl`, which defines it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunEnd(Enum):
 
     @classmethod
     def of(cls, fault: BaseException | None) -> RunEnd:
-        """Of a block that this left, or that was left without."""
+        """Return the ending of a block that was left with this error, or without one."""
         if fault is None:
             return cls.FINISHED
         return cls.INTERRUPTED if is_stop(fault) else cls.FAILED
@@ -28,4 +28,4 @@ class RecordSink(Protocol):
     def write(self, step: int, values: Values) -> None: ...
 
     def close(self, end: RunEnd) -> None:
-        """A second call does nothing."""
+        """Close the sink; a second call does nothing."""

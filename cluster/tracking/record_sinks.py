@@ -1,4 +1,4 @@
-"""Where a run's records go beside `metrics.jsonl`."""
+"""Makes the sinks of a run's records, in addition to `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from floe.configs.schema import RunConfig
 
 
 def record_sinks(config: RunConfig, run_dir: Path, note: Callable[[str], None]) -> tuple[RecordSink, ...]:
-    """For a driver that is connected to Ray. Raises UserError when a tracker of the configuration can't start."""
+    """Return the sinks for a driver that is connected to Ray.
+
+    Raises UserError when a tracker of the configuration can't start.
+    """
     sinks: list[RecordSink] = []
     if config.run.wandb_project is not None:
         from floe.cluster.tracking.wandb_run import WandbRun

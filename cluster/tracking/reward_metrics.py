@@ -1,4 +1,4 @@
-"""What the reward workers did, as numbers for the record of a step."""
+"""Numbers of the reward workers for the record of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from floe.cluster.messages import Outcome, RewardWorkerStats, Score, ScoredGroup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardMetrics:
-    """Of the groups scored since the record before; percentiles are 0 when there were none."""
+    """Numbers of the groups scored since the previous record; percentiles are 0 when there were none."""
 
     num_scores: int
     outcomes: dict[str, int]
@@ -37,12 +37,12 @@ class RewardMetrics:
 
 
 def outcomes_of(groups: Sequence[ScoredGroup]) -> dict[str, int]:
-    """Candidates by outcome."""
+    """Return the number of candidates by outcome."""
     return dict(Counter(score.outcome.value for group in groups for score in group.scores))
 
 
 def terms_of(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Mean of each term over the candidates that have it."""
+    """Return the mean of each term over the candidates that have it."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for group in groups:
         for score in group.scores:
@@ -52,7 +52,7 @@ def terms_of(groups: Sequence[ScoredGroup]) -> dict[str, float]:
 
 
 class RewardMeter:
-    """Collects from the pool's threads."""
+    """Collects numbers from the pool's threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,11 +65,11 @@ class RewardMeter:
         self._num_scores = 0
         self._max_waiting = 0
         self._outcomes: Counter[Outcome] = Counter()
-        self._busy: list[tuple[float, float]] = []  # from when until when, for each group
+        self._busy: list[tuple[float, float]] = []  # start and end, for each group
         self._num_lost_workers = 0
 
     def add(self, scores: Sequence[Score], *, submitted_s: float, started_s: float, finished_s: float) -> None:
-        """One group's scores; the times are on one clock, and those of the groups of one call follow each other."""
+        """Add one group's scores; the times are on one clock, and those of the groups of one call follow each other."""
         with self._lock:
             self._waits_s.append(started_s - submitted_s)
             self._busy.append((started_s, finished_s))
@@ -86,7 +86,9 @@ class RewardMeter:
             self._num_lost_workers += 1
 
     def take(self, stats: Sequence[RewardWorkerStats | None]) -> RewardMetrics:
-        """The record, and a fresh start. `stats` are each worker's counts since it started, None where it is away."""
+        """Return the record and start anew. `stats` are each worker's counts since it started, None where it is
+        away.
+        """
         with self._lock:
             busy_s = sum(until_s - since_s for since_s, until_s in self._busy)
             metrics = RewardMetrics(
@@ -119,7 +121,7 @@ class RewardMeter:
 
 
 def covered_s(intervals: Sequence[tuple[float, float]]) -> float:
-    """Seconds that at least one of the intervals covers."""
+    """Return the seconds that at least one of the intervals covers."""
     total_s, end_s = 0.0, -math.inf
     for since_s, until_s in sorted(intervals):
         total_s += max(0.0, until_s - max(since_s, end_s))

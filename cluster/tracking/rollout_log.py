@@ -39,7 +39,7 @@ rollouts = sa.Table(
     # Finds a step's rows, and alone holds what counts of outcomes over a whole run need.
     sa.Index("ix_rollouts_step_outcome", "step", "outcome"),
 )
-dropped = sa.Table(  # of steps whose rollouts made room: the pass rates of the run need them
+dropped = sa.Table(  # counts of steps whose rollouts made room: the pass rates of the run need them
     "dropped_rollouts",
     _metadata,
     sa.Column("question_id", sa.Text, nullable=False),
@@ -52,12 +52,14 @@ dropped = sa.Table(  # of steps whose rollouts made room: the pass rates of the 
 class RolloutLog:
     """The table `rollouts` of one file, made when missing. A step is written whole or not at all.
 
-    Where the file would pass its limit, the oldest steps' rows make room. One file with the latest steps is queried
-    as it is; of a row of files, a query would have to attach each.
+    Where the file would pass its limit, the oldest steps' rows make room. One file with the latest steps can be queried
+    directly; with several files, a query would have to attach each.
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None) -> None:
-        """The file passes `max_bytes` by one step's rows at most, and never lacks the latest step; None: no limit."""
+        """Open the file. It passes `max_bytes` by at most one step's rows, and always has the latest step; None: no
+        limit.
+        """
         self._max_bytes = max_bytes
         path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 60})
@@ -88,7 +90,7 @@ class RolloutLog:
                 self._make_room(connection, step)
 
     def _make_room(self, connection: sa.Connection, newest: int) -> None:
-        """Pages that rows leave are taken by later ones. Of a step that goes its counts stay."""
+        """Remove the oldest steps' rows, whose pages later ones take; the counts of a removed step stay."""
         if self._max_bytes is None:
             return
         oldest = sa.select(sa.func.min(rollouts.c.step)).where(rollouts.c.step < newest)
@@ -104,7 +106,7 @@ class RolloutLog:
                 connection.execute(sa.delete(table).where(table.c.step > step))
 
     def pass_rates(self) -> dict[str, PassRate]:
-        """By question id, of the candidates that carry a reward."""
+        """Return the pass rates by question id, over the candidates that carry a reward."""
         with self._engine.connect() as connection:
             rows = [*connection.execute(_counts()), *connection.execute(sa.select(*dropped.c[:3]))]
         rates: dict[str, PassRate] = {}
@@ -125,7 +127,7 @@ class RolloutLog:
 
 
 def rewarded_groups(path: Path) -> list[list[Any]]:
-    """Rows of the candidates with a reward, group by group in the order of the steps."""
+    """Yield the rows of the candidates with a reward, group by group in the order of the steps."""
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
     order = (rollouts.c.step, rollouts.c.group_index, rollouts.c.sample_index)
     with engine.connect() as connection:
@@ -138,7 +140,7 @@ def rewarded_groups(path: Path) -> list[list[Any]]:
 
 
 def _add_missing_columns(engine: sa.Engine) -> None:
-    """A run may go on that an earlier floe began."""
+    """Add missing columns, because a run that an earlier version began may continue."""
     present = {column["name"] for column in sa.inspect(engine).get_columns(rollouts.name)}
     with engine.begin() as connection:
         for column in rollouts.columns:
@@ -148,7 +150,7 @@ def _add_missing_columns(engine: sa.Engine) -> None:
 
 
 def _counts(*more: sa.ColumnElement) -> sa.Select:
-    """Question id, candidates that carry a reward, right ones; `more` are columns to group by."""
+    """Select question id, candidates that carry a reward, right ones; `more` are columns to group by."""
     num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
     counts = sa.select(rollouts.c.question_id, sa.func.count(), num_correct, *more)
     return counts.where(rollouts.c.reward.is_not(None)).group_by(rollouts.c.question_id, *more)
@@ -194,5 +196,5 @@ def _row(
 
 
 def _storable(text: str) -> str:
-    """A lone surrogate has no UTF-8 form; it is kept as its escape."""
+    """Return text that can be stored: a lone surrogate has no UTF-8 form and is kept as its escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""How often each question has been answered right so far in a run."""
+"""Pass rate of each question so far in a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floe.cluster.messages import Outcome, ScoredGroup
 
 
 def with_groups(rates: Mapping[str, PassRate], groups: Sequence[ScoredGroup]) -> dict[str, PassRate]:
-    """`rates` by question id with the candidates of `groups`, those that nobody judged left out."""
+    """Return `rates` by question id with the candidates of `groups` added, except those without a verdict."""
     result = dict(rates)
     for group in groups:
         outcomes = [score.outcome for score in group.scores if score.outcome.says_correctness]
@@ -25,7 +25,7 @@ class RunningPassRates:
     """The file `pass_rates.json` of a run's folder, in the form of a prepared folder's, after every step."""
 
     def __init__(self, run_dir: Path, rates: Mapping[str, PassRate]) -> None:
-        """`rates` are those of the steps before, in a run that goes on."""
+        """Start with `rates` of the steps before, in a run that continues."""
         self._path = run_dir / PASS_RATES_FILE
         self._rates = dict(rates)
 

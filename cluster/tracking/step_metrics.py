@@ -1,4 +1,4 @@
-"""What one training step did, as one flat record (pure)."""
+"""Metrics of one training step, as one flat record (pure)."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterimResult:
-    """How an adapter does on the held-back sample: shares of the questions that have a verdict, NaN when none has."""
+    """Result of an adapter on the held-back sample: shares of the questions that have a verdict, NaN when none has."""
 
     adapter_version: int
     greedy: float
     executes: float
     num_questions: int
     seconds: float
-    is_best: bool  # of the versions so far; of equal ones the earlier is
+    is_best: bool  # among the versions so far; of equal ones the earlier is the best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +101,15 @@ def step_metrics(
     ready_steps: int,
     published: Published,
 ) -> StepMetrics:
-    """The record of a step that rolled out `groups`, of which `num_dropped_groups` went unused for want of a verdict.
+    """Return the record of a step that rolled out `groups`; `num_dropped_groups` had no verdict and were not used.
 
-    `groups` are all that were sampled: those of refill rounds too, and those without a gradient.
-    Shares of rewards, correct and executing ones are over the candidates that carry a reward. `correct` is the outcome
-    `match`, never a reward; NaN under a reward design that runs nothing. `adapter_version` is the one that `published`
-    brought, `sync_bytes` its blob. A prompt is counted once per group; `cached_prompt_share` is over all candidates'
-    prompt tokens. `replaced_actors` are the rollout actors lost since the record before, `ready_steps` the generated
-    steps that waited behind this one.
+    `groups` are all that were sampled: those of refill rounds too, and those without a gradient. Shares of rewards,
+    correct and executing ones are over the candidates that carry a reward. `correct` is the outcome `match`, never a
+    reward; NaN under a reward design that runs nothing. `adapter_version` is the one that `published` brought,
+    `sync_bytes` its blob. A prompt is counted once per group; `cached_prompt_share` is over all candidates' prompt
+    tokens. `replaced_actors` are the rollout actors lost since the previous record, `ready_steps` the generated steps
+    that waited behind this one.
+
     `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
     that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`.
     """
@@ -151,8 +152,11 @@ _SHARED_FIELDS = tuple({f.name for f in fields(StepReport)} & {f.name for f in f
 
 
 def entropy_estimate(groups: tuple[ScoredGroup, ...]) -> float:
-    """Nats per token at the sampling temperature: the mean of `-log p` over the sampled tokens, whose expectation the
-    entropy is. Tokens for which the engine gave no number are left out; NaN when there are none."""
+    """Return nats per token at the sampling temperature: the mean of `-log p` over the sampled tokens.
+
+    The expectation of that mean is the entropy. Tokens for which the engine gave no number are left out; NaN when there
+    are none.
+    """
     logprobs = [x for group in groups for completion in group.rollout.completions for x in completion.logprobs]
     return -_mean([x for x in logprobs if math.isfinite(x)])
 
@@ -162,13 +166,13 @@ def _usable(group: ScoredGroup) -> list[Score]:
 
 
 def _zero_variance_share(groups: tuple[ScoredGroup, ...]) -> float:
-    """Share of the groups with rewards whose rewards are all equal: such a group has no advantage to learn from."""
+    """Return the share of the groups with rewards whose rewards are all equal: they have no advantage to learn from."""
     rewards = [{score.reward for score in _usable(group)} for group in groups]
     return _mean([len(different) == 1 for different in rewards if different])
 
 
 def _cached_prompt_share(groups: tuple[ScoredGroup, ...]) -> float:
-    """Of the prompt tokens of all candidates, those that an engine did not have to compute; NaN where none counts."""
+    """Return the share of all candidates' prompt tokens that no engine had to compute; NaN where none counts."""
     counted = [group.rollout for group in groups if group.rollout.num_computed_prompt_tokens is not None]
     num_tokens = sum(len(rollout.prompt_token_ids) * len(rollout.completions) for rollout in counted)
     num_computed = sum(rollout.num_computed_prompt_tokens or 0 for rollout in counted)
@@ -176,7 +180,7 @@ def _cached_prompt_share(groups: tuple[ScoredGroup, ...]) -> float:
 
 
 def _groups_by_staleness(groups: tuple[ScoredGroup, ...], step: int) -> tuple[int, ...]:
-    """[largest staleness + 1] groups that lagged 0, 1, ... steps behind, by the oldest adapter of each."""
+    """Return the groups that lagged 0, 1, ... steps, [largest staleness + 1], by the oldest adapter of each."""
     lags = Counter(
         step - 1 - min(completion.oldest_adapter_version for completion in group.rollout.completions)
         for group in groups

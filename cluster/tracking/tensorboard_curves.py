@@ -31,7 +31,7 @@ class TensorBoardCurves:
 
 
 def forget_curves_after(run_dir: Path, step: int) -> None:
-    """TensorBoard's files can only grow: a mark in a new one has it drop the later points of those before."""
+    """Add a file with a mark that drops the later points: TensorBoard's files can only grow."""
     if (run_dir / TENSORBOARD_FOLDER).is_dir():
         _mark_restart(str(run_dir / TENSORBOARD_FOLDER), step + 1)
 

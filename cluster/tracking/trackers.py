@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow: which of them a run uses, and the ids under which it goes on there."""
+"""Weights & Biases and MLflow: which of them a run uses, and the run's ids there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floe.configs.schema import RunSection
 
 
 def check_trackers(run: RunSection) -> None:
-    """Raises UserError for one whose package is not installed."""
+    """Raise UserError for a tracker whose package is not installed."""
     for key, value, package in (
         ("run.wandb_project", run.wandb_project, "wandb"),
         ("run.mlflow_uri", run.mlflow_uri, "mlflow"),
@@ -27,7 +27,7 @@ def check_trackers(run: RunSection) -> None:
 
 
 def tracker_id(run_dir: Path, tracker: str) -> str | None:
-    """The id that the run has there, None before its first start."""
+    """Return the id that the run has there, None before its first start."""
     return _ids(run_dir).get(tracker)
 
 

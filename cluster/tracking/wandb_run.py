@@ -1,4 +1,4 @@
-"""Weights & Biases: one run there for one run folder, however often it goes on."""
+"""Weights & Biases: one run there for each run folder, however often it is resumed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ EXIT_CODES = {RunEnd.FINISHED: 0, RunEnd.INTERRUPTED: 255, RunEnd.FAILED: 1}
 
 
 class WandbRun:
-    """Its own process sends the records, so that a slow network holds no step up. WANDB_MODE=offline keeps them in
-    the run folder, for `wandb sync`. A step that is made again after a resume is sent again."""
+    """Sends the records from a process, so that a slow network delays no step.
+
+    WANDB_MODE=offline keeps them in the run folder, for `wandb sync`. A step that is made again after a resume is sent
+    again.
+    """
 
     def __init__(self, config: RunConfig, run_dir: Path) -> None:
-        """Raises UserError when there is no login."""
+        """Start the run. Raises UserError when there is no login."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -37,7 +40,7 @@ class WandbRun:
                 resume="allow",
                 dir=str(run_dir),
                 config=config.model_dump(mode="json"),
-                # Neither the terminal's text nor the command line, user and repository.
+                # Send neither the terminal's text nor the command line, user and repository.
                 settings=wandb.Settings(
                     console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True
                 ),

@@ -1,4 +1,4 @@
-"""One attempt at a run: starts the actors, brings them to where the run is, and trains."""
+"""One attempt at a run: starts the actors, restores them to the run's state, and trains."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ EQUALITY_SHARE = 0.05  # of the run's time, where that is more than the check's 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What every attempt of a run shares."""
+    """State that every attempt of a run shares."""
 
     config: RunConfig  # with the limits of this machine's speed
-    given: RunConfig  # with those that the user gave: what is recorded
+    given: RunConfig  # the limits that the user gave: what is recorded
     inputs: RunInputs
     warm_start: WarmStart | None
     run_dir: Path
@@ -72,8 +72,8 @@ class Run:
     encoder: PromptEncoder
     sets: QuestionSets
     progress: Progress
-    longest: Question  # of the training questions, the one with the longest prompt
-    kv_cache_bytes: int | None  # of each engine, as planned; None: the engine finds out what there is
+    longest: Question  # one of the training questions, that with the longest prompt
+    kv_cache_bytes: int | None  # of each engine, as planned; None: the engine measures what there is
 
 
 def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | None) -> EvaluationReport | None:
@@ -144,7 +144,7 @@ def _interim(run: Run, harness: Harness, generation: InTurn | Ahead, last_step: 
 
 
 def _forget_later_steps(run: Run, checkpoint: Checkpoint | None) -> None:
-    """Raises UserError when the run's folder is gone, which would be made again."""
+    """Forget the records of later steps. Raises UserError when the run's folder is gone, which would be made again."""
     if not is_run(run.run_dir):
         raise gone(run.run_dir)
     state = None if checkpoint is None else checkpoint.state
@@ -155,7 +155,7 @@ def _forget_later_steps(run: Run, checkpoint: Checkpoint | None) -> None:
 def _install_versions(
     run: Run, checkpoint: Checkpoint | None, learner: LearnerHandle, rollouts: RolloutPool, broadcast: Broadcast
 ) -> AdapterManifest:
-    """Every adapter that the next steps are generated with; returns the one of the run's start."""
+    """Install every adapter that the next steps are generated with; return the one of the run's start."""
     if checkpoint is None:
         start = broadcast.publish(0).manifest
         learner.save_adapter(run.run_dir / START_ADAPTER)
@@ -166,7 +166,7 @@ def _install_versions(
 
 
 def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
-    """The warm start's: also the reference of the KL term."""
+    """Return the warm start's adapter, which is also the reference of the KL term."""
     if run.warm_start is None:
         return None
     if checkpoint is not None:
@@ -176,10 +176,12 @@ def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:
-    """On a shared GPU no engine starts while the learner moves: what is free there decides whether it can."""
+    """Start the actors; on a shared GPU no engine starts while the learner moves, because free memory decides
+    whether it can.
+    """
     config, await_device = run.config, None
     run.progress.phase("start of the actors")
-    with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in a process of its own
+    with ThreadPoolExecutor() as starts:  # each is mostly one thread's work, in its own process
         rewards_start = starts.submit(start_reward_pool, config, run.sets.databases_dir)
         learner_start = starts.submit(start_learner, config, run.model_dir, initial)
         if shares_gpu(config):
@@ -197,7 +199,7 @@ def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPo
 
 
 def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
-    """What the table is about."""
+    """Return the questions that the table is about."""
     return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
 
 
@@ -230,12 +232,12 @@ def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int)
 
 
 def _canary_ids(encoder: PromptEncoder, question: Question) -> tuple[int, ...]:
-    """The end of its prompt, with its answer: text of the kind that the run generates."""
+    """Return the end of the prompt with its answer: text of the kind that the run generates."""
     return (encoder.prompt(question) + encoder.answer(question.gold_sql[0]))[-MAX_CANARY_TOKENS:]
 
 
 def _long_canary(run: Run) -> GroupRequest:
-    """What an engine is asked after the longest prompt; the learner has to find the same probabilities."""
+    """Return what an engine is asked after the longest prompt; the learner has to find the same probabilities."""
     return GroupRequest(
         group_id="the longest prompt",
         question=run.longest,
@@ -248,7 +250,9 @@ def _long_canary(run: Run) -> GroupRequest:
 
 
 def _check_equality(run: Run, device: DeviceTurns, learner: LearnerHandle) -> None:
-    """Before anything is learned: the learner's packed way against the model's own forward, on the run's own texts."""
+    """Compare the learner's packed way with the model's own forward, on the run's own texts, before anything is
+    learned.
+    """
     others = [one for one in run.sets.train if one != run.longest][:2]
     texts = [_with_answers(run.encoder, one) for one in (run.longest, *others)]
     limit_s = max(EQUALITY_LIMIT_S, EQUALITY_SHARE * (run.progress.left_s or 0.0))

@@ -1,4 +1,4 @@
-"""What a run leaves behind at every step: metrics, rollouts, the latest adapter, a line for the person who watches."""
+"""Records every step of a run: metrics, rollouts, the latest adapter, and a line for the person who watches."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RewardMeasures(Protocol):
 
 
 class RolloutLosses(Protocol):
-    num_replaced: int  # actors, since the pool started
+    num_replaced: int  # lost actors, counted since the pool started
 
 
 def forget_after(run_dir: Path, step: int, metrics_position: int) -> str:
-    """Take out of a run's records what it wrote after `step`: it goes on from there, and would write it again.
+    """Remove from a run's records what it wrote after `step`: it continues there, and would write it again.
 
-    Returns a sentence when records from before are lost, else nothing.
+    Returns a sentence when earlier records are lost, else nothing.
     """
     lost = forget_metrics_after(run_dir, step, metrics_position)
     with RolloutLog(run_dir / ROLLOUTS_FILE) as rollouts:
@@ -49,7 +49,7 @@ def forget_after(run_dir: Path, step: int, metrics_position: int) -> str:
 
 
 def best_accuracy(run_dir: Path, step: int) -> float:
-    """Greedy accuracy of the best adapter so far, minus infinity when there is none up to `step`."""
+    """Return the greedy accuracy of the best adapter so far, minus infinity when there is none up to `step`."""
     path = run_dir / BEST_RESULT
     if not path.is_file():
         return -math.inf
@@ -73,7 +73,9 @@ class RunRecorder:
         memory: Callable[[], RoleMemory | None] = lambda: None,
         gpus: Callable[[], GpuStep | None] = lambda: None,
     ) -> None:
-        """`max_log_bytes` is about what rollouts.sqlite may grow to; `sinks` get each record, and are closed."""
+        """Open the records. `max_log_bytes` is the approximate limit of rollouts.sqlite; `sinks` get each record,
+        and are closed.
+        """
         self._run_dir = run_dir
         self._losses = rollouts
         self._num_lost_before = rollouts.num_replaced
@@ -107,7 +109,7 @@ class RunRecorder:
             published=published,
         )
         self._num_lost_before = self._losses.num_replaced
-        # The pool may have scored the next step's groups already: outcomes are of this step's own.
+        # The pool may have scored the next step's groups already; outcomes are counted for this step alone.
         groups = taken.groups
         rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
@@ -119,7 +121,7 @@ class RunRecorder:
         self._progress.step(record, self._num_steps, gpus)
 
     def _evaluate(self, step: int) -> InterimResult | None:
-        """Also keeps the best adapter, and takes what it scored out of the next step's numbers."""
+        """Evaluate; keep the best adapter, and leave what was scored for it out of the next step's numbers."""
         result = self._interim.after(step)
         if result is None:
             return None
@@ -131,16 +133,16 @@ class RunRecorder:
         return result
 
     def note_start(self) -> None:
-        """What there is to record of version 0."""
+        """Record version 0."""
         self._evaluate(0)
 
     @property
     def metrics_position(self) -> int:
-        """Bytes of `metrics.jsonl` that are written."""
+        """Return the number of written bytes of `metrics.jsonl`."""
         return self._metrics.position
 
     def __enter__(self) -> Self:
-        self._rewards.metrics()  # what was scored before the first step is not the first step's
+        self._rewards.metrics()  # what was scored before the first step does not count to it
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:

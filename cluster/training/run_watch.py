@@ -1,4 +1,4 @@
-"""One thread beside the run that writes its status file and says which waits last."""
+"""One thread next to the run that writes its status file and prints waits that last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PERIOD_S = 1.0
 def run_watch(
     run_dir: Path, num_steps: int, progress: Progress, waits: Waits = waits, period_s: float = PERIOD_S
 ) -> Iterator[None]:
-    """Around the whole of a run: its end, good or bad, is in the status file too."""
+    """Watch the run within the block; its end, good or bad, is in the status file too."""
     watch = _RunWatch(run_dir, num_steps, progress, waits)
     watch.write(None)
     stop = threading.Event()
@@ -66,11 +66,11 @@ class _RunWatch:
         self._progress = progress
         self._waits = waits
         self._started = psutil.Process().create_time()
-        self._fault = ""  # of the last write
+        self._fault = ""  # time of the last write
 
     @property
     def place(self) -> str:
-        """Where the run is, for a person."""
+        """Return, for a person, where the run is."""
         status = self._status(None, "")
         step = f"step {status.step} of {status.num_steps}" if status.state is RunState.TRAINING else ""
         waiting = f"waiting for {status.waits[0].what}" if status.waits else ""
@@ -83,7 +83,7 @@ class _RunWatch:
             self.write(None)
 
     def write(self, end: RunState | None, error: str = "") -> None:
-        """Replaces the file; a disk that is full is for those to report who write what can't be missed."""
+        """Replace the file. A full disk is only noted here, because it is reported by what must not be lost."""
         try:
             write_whole(self._path, self._status(end, error).to_json())
             self._fault = ""

@@ -1,4 +1,4 @@
-"""Starts a run's driver again when it dies: it goes on from the last checkpoint."""
+"""Starts a run's driver again when it dies; it continues from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FINAL_CODES = (0, EXIT_CODE_USER_ERROR, EXIT_CODE_INTERRUPTED)
 def supervise(first: Sequence[str], run_dir: Path, retries: int, note: Callable[[str], None]) -> int:
     """Run `floe` with the arguments `first`, then up to `retries` times `floe train --resume run_dir`.
 
-    Returns the last driver's exit code. What the user caused or asked for is not tried again: it would end the same.
-    SIGTERM and SIGHUP go on to the driver, which a terminal's Ctrl-C reaches by itself.
+    Returns the last driver's exit code. An error by the user, or an end that was asked for, is not retried: it would
+    end the same. SIGTERM and SIGHUP are passed on to the driver, which a terminal's Ctrl-C reaches by itself.
     """
     arguments = [*first, DRIVER_ITSELF]
     for attempt in range(retries + 1):
@@ -34,7 +34,7 @@ def supervise(first: Sequence[str], run_dir: Path, retries: int, note: Callable[
 
 
 def _run(arguments: Sequence[str]) -> tuple[int, bool]:
-    """The driver's exit code, and whether a signal has asked for its end."""
+    """Return the driver's exit code, and whether a signal has asked for its end."""
     ended: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -17,13 +17,13 @@ from floe.cluster.terminal.progress import Progress
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
-GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # of `learner`
-RECIPE_VERSION = 2  # raised when the supervised code changes what it computes
+GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # fields of `learner`
+RECIPE_VERSION = 2  # increased when the supervised code changes what it computes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStart:
-    """What a warm start learns from, and the folder of the cache that it fills."""
+    """Inputs of a warm start, and the folder of the cache that it fills."""
 
     examples: tuple[WarmStartExample, ...]
     held_back: tuple[WarmStartExample, ...]
@@ -46,7 +46,7 @@ def warm_start_of(
 
 
 def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:
-    """Folder of the warm-start adapter."""
+    """Return the folder of the warm-start adapter."""
     folder = wanted.folder
     if wanted.is_made:
         report = WarmStartReport(**parsed_json((folder / "report.json").read_text()))
@@ -54,7 +54,7 @@ def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, pr
         return folder / "adapter"
     checkpoint_dir = folder / "checkpoint"
     if checkpoint_dir.is_dir():
-        progress.note(f"continues the one that was broken off in {folder}")
+        progress.note(f"continues the interrupted one in {folder}")
     learner, noted = start_supervised_learner(config, model_dir), set[WarmStartReport]()
     try:
         for message in learner.train(wanted.examples, wanted.held_back, folder / "adapter", checkpoint_dir):

@@ -42,18 +42,18 @@ RULES = {
 
 
 def dotted_keys() -> tuple[str, ...]:
-    """Every `section.field` of the schema, in its order."""
+    """Return every `section.field` of the schema, in its order."""
     return tuple(f"{section}.{field}" for section in RunConfig.model_fields for field in fields_of(section))
 
 
 def fields_of(section: str) -> Mapping[str, Any]:
-    """The schema's fields of one section by name; empty for a section that there is not."""
+    """Return the schema's fields of one section by name; empty for an unknown section."""
     info = RunConfig.model_fields.get(section)
     return {} if info is None or info.annotation is None else info.annotation.model_fields  # type: ignore[attr-defined]
 
 
 def unknown_key(key: str, origin: str) -> str:
-    """The sentence for a `section.field` or a lone word that the schema has not."""
+    """Return the sentence for a `section.field` or a lone word that is not in the schema."""
     section, dot, field = key.partition(".")
     if (field or section) in TRUNCATED_SAMPLING:
         return (
@@ -65,10 +65,10 @@ def unknown_key(key: str, origin: str) -> str:
 
 
 def wrong_value(error: ValidationError, origins: Mapping[str, str], default_origin: str) -> str:
-    """The sentence for pydantic's first error, and how many more there are. `origins` says where a key was set."""
+    """Return the sentence for pydantic's first error and the number of others. `origins` says where a key was set."""
     first, *others = error.errors(include_url=False)
     of_union = [one for one in (first, *others) if one["loc"][:2] == first["loc"][:2] and one["type"] in CHOICES]
-    if first in of_union and len(of_union) > 1:  # a field of several types has an error of each
+    if first in of_union and len(of_union) > 1:  # a field of several types has an error for each
         choices = " or ".join(one["ctx"]["expected"] for one in of_union)
         first = {**first, "loc": first["loc"][:2], "ctx": {"expected": choices}}
         others = [one for one in others if one not in of_union]
@@ -84,14 +84,16 @@ def wrong_value(error: ValidationError, origins: Mapping[str, str], default_orig
 
 
 def value_sentence(location: Sequence[str | int], received: Any, origin: str, rule: str, more: str = "") -> str:
-    """`key is value in origin, but must be rule: remedy.`; a location longer than two points into a list."""
+    """Return `key is value in origin, but must be rule: remedy.`; a location of more than two parts points into a
+    list.
+    """
     key = ".".join(str(part) for part in location[:2])
     entry = "".join(f" (entry {part})" for part in location[2:])
     return f"{key}{entry} is {shown(received)} in {origin}, but must be {rule}: {_remedy(key)}{more}."
 
 
 def shown(value: Any) -> str:
-    """A value as a person would recognise it, cut to a length that fits a sentence."""
+    """Return a value as a person would recognise it, cut to a length that fits a sentence."""
     text = "empty" if value is None else " ".join(repr(value).split())
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
@@ -108,14 +110,16 @@ def _remedy(key: str) -> str:
 
 
 def _nearest_to_word(word: str) -> str:
-    """A section, or the field of that name wherever it is."""
+    """Return a section, or the field of that name in any section."""
     section = max(RunConfig.model_fields, key=lambda known: _likeness(word, known))
     dotted = max(dotted_keys(), key=lambda known: _likeness(word, known.partition(".")[2]))
     return section if _likeness(word, section) >= _likeness(word, dotted.partition(".")[2]) else dotted
 
 
 def _closeness(section: str, field: str, known: str) -> float:
-    """A field counts twice as much as its section: the right field in the wrong section is the commoner slip."""
+    """Return how close a key is; a field counts twice as much as its section, because a wrong section is the
+    commoner slip.
+    """
     known_section, _, known_field = known.partition(".")
     return _likeness(field, known_field) + 0.5 * _likeness(section, known_section)
 

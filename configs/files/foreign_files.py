@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have made: a pipe doesn't block, and deep JSON is an error like any other."""
+"""Reads files of unknown origin: a pipe doesn't block, and deep JSON is an error like any other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def read_regular_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """Return the text of a regular file, its line ends as they are read from any text. Raises OSError, ValueError."""
+    """Return the text of a regular file, with line ends converted as for any text. Raises OSError, ValueError."""
     text = read_regular(path).decode(encoding, errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

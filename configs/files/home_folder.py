@@ -1,4 +1,4 @@
-"""Whether a folder that floe keeps things in can be written, said before anything is made for it."""
+"""Checks that a folder of floe's can be written, before anything is made for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def make_writable(folder: Path) -> None:
 
 
 def why_not_writable(folder: Path) -> str:
-    """Make the folder where there is none, and return why nothing can be written in it; empty where that can be."""
+    """Make the folder if it is missing; return why nothing can be written in it, or an empty text where that is
+    possible.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -24,11 +24,11 @@ DEFAULTS = "the defaults"
 HOME_OF_ANCHORS = "x-"
 MAX_SHOWN_OVERRIDE = 160
 NULLS = ("", "null", "Null", "NULL", "~")
-PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # beside every field of a path
+PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # for every field of a path
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration of the file at `path` (None: the defaults alone), with `section.field=value` overrides on top.
+    """Return the configuration of the file at `path` (None: the defaults), with `section.field=value` overrides on top.
 
     In place of a path, the name of a configuration that floe ships is taken too. A value is YAML; for a text or path
     field it is taken as it stands. The last of several overrides of a key holds. Relative paths become absolute: those
@@ -65,7 +65,7 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 
 def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
-    """The file as sections of fields, every key known to the schema."""
+    """Return the file as sections of fields, every key known to the schema."""
     document = _read_yaml(path)
     if document is None:
         return {}
@@ -118,7 +118,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _without_credentials(override: str) -> str:
-    """What stands before the @ of an address is for nobody's screen or log; a long value is cut."""
+    """Return the override for a message: without what stands before the @ of an address, and cut where it is long."""
     text = re.sub(r"://[^/@\s]*@", "://...@", override)
     return text if len(text) <= MAX_SHOWN_OVERRIDE else text[: MAX_SHOWN_OVERRIDE - 1] + "…"
 
@@ -128,7 +128,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     origin = f"the override {_without_credentials(override)}"
     if not equals or not key.strip():
         raise ConfigError(
-            f"'{_without_credentials(override)}' is no override: write section.field=value, as in "
+            f"'{_without_credentials(override)}' is not a valid override: write section.field=value, as in "
             "rollout.group_size=16."
         )
     key = key.strip()
@@ -150,7 +150,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def _text_value(text: str, *, is_path: bool) -> str | None:
-    """A text as it stands, so that a run may be named 7 and a folder may hold a #; without the quotes around it."""
+    """Return a text as written, without the quotes around it, so that a run may be named 7 and a folder may hold a
+    #.
+    """
     if text in NULLS and not (text == "~" and is_path):
         return None
     if text[0] in "'\"":
@@ -171,7 +173,7 @@ def _takes_text(annotation: Any) -> bool:
 
 
 def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
-    """Pydantic takes `yes` for the number 1; here that is a slip."""
+    """Refuse true and false for a number: pydantic takes `yes` for 1, and here that is a slip."""
     for key, value in _leaves(values):
         section, _, field = key.partition(".")
         if isinstance(value, bool) and fields_of(section)[field].annotation not in (bool, bool | None):
@@ -180,7 +182,7 @@ def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str],
 
 
 def _refuse_odd_text(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:
-    """No field means a control character or what UTF-8 can't write, and Python's None is no null."""
+    """Refuse control characters, text that UTF-8 can't write, and Python's None in place of null."""
     for key, value in _leaves(values):
         section, _, field = key.partition(".")
         if not isinstance(value, str):
@@ -212,7 +214,7 @@ def _place(values: dict[str, dict[str, Any]], origins: dict[str, str], source: s
 
 
 def _leaves(values: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Every scalar with its `section.field`, those in lists included."""
+    """Yield every scalar with its `section.field`, those in lists included."""
     for section, fields in values.items():
         for field, value in fields.items():
             for entry in value if isinstance(value, list | tuple) else [value]:

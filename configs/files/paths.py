@@ -16,7 +16,7 @@ SERVERS_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")  # what MLflow kn
 
 
 def placed_path(text: str, folder: Path) -> Path:
-    """Return the path as an absolute one, `~` as the home folder. Raises ValueError saying what no path is."""
+    """Return the path as an absolute one, `~` as the home folder. Raises ValueError that says what is not a path."""
     if not text.strip():
         raise ValueError("a path and not empty")
     if "://" in text:
@@ -38,14 +38,14 @@ def placed_path(text: str, folder: Path) -> Path:
 
 
 def placed_model(name: str, folder: Path) -> str:
-    """Return what is a folder as an absolute path; other names, a hub's and embedded ones, as they are."""
+    """Return a folder as an absolute path; other names (a hub's, embedded ones) as they are."""
     if not name.startswith(PATHLIKE) and name not in (".", "..") and not os.path.isdir(folder / name):
         return name
     return str(placed_path(name, folder))
 
 
 def local_model(path: str) -> Path | None:
-    """Return the folder of a `model.path` that is one, as `placed_model` gave it; None for a name."""
+    """Return the folder of a `model.path` that names one, as `placed_model` gave it; None for a name."""
     return Path(path) if os.path.isabs(path) and os.path.isdir(path) else None
 
 

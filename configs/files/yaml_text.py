@@ -1,4 +1,4 @@
-"""YAML as it looks: the numbers and switches of YAML 1.2, no key twice, and aliases that stay small."""
+"""Reads YAML as it looks: numbers and switches of YAML 1.2, no key twice, and aliases that stay small."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CORE_SCHEMA = {
 class PlainLoader(yaml.SafeLoader):
     """Reads 010 as ten, and 1:30, yes and 2026-11-30 as text.
 
-    A repeated key is refused, of which YAML would keep the last in silence. So are aliases that written out would be
-    larger than any configuration: aliases of aliases stand for gigabytes.
+    A repeated key is refused, where YAML would silently keep the last. Aliases are refused too when, written out, they
+    would be larger than any configuration: aliases of aliases can stand for gigabytes.
     """
 
     def __init__(self, stream: str) -> None:
@@ -70,7 +70,7 @@ class PlainLoader(yaml.SafeLoader):
 
 
 def _whole_number(loader: PlainLoader, node: yaml.ScalarNode) -> int | str:
-    """Leaves what has more digits than any field takes to the schema, as text."""
+    """Return a number; one with more digits than any field takes stays text, for the schema to refuse."""
     text = str(loader.construct_scalar(node))
     if len(text) > MAX_DIGITS:
         return text
@@ -102,7 +102,7 @@ def read_yaml(text: str) -> Any:
 
 
 def yaml_reason(error: Exception) -> str:
-    """What is wrong with a document, and in which line."""
+    """Return what is wrong with a document, and in which line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     reason = " ".join(str(problem or error).split())
     return reason if mark is None or reason.startswith("line ") else f"line {mark.line + 1}: {reason}"

@@ -1,4 +1,4 @@
-"""Addresses of servers as text: whether they are whole, and hold nothing secret."""
+"""Checks addresses of servers as text: whether they are whole, and hold nothing secret."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from floe.configs.sections.bounds import MAX_PORT
 
 
 def is_address(url: str) -> bool:
-    """Return whether it has a scheme and a host, and of a port a possible one."""
+    """Return whether it has a scheme and a host, and a possible port if any."""
     try:
         parts = urlsplit(url)
         return bool(parts.scheme and parts.hostname) and parts.port != 0

@@ -1,4 +1,4 @@
-"""How rollout engine and learner share a GPU; light to import."""
+"""The ways in which rollout engine and learner share a GPU; light to import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Colocation(StrEnum):
-    """From the fastest to the one that needs the least memory."""
+    """The ways, from the fastest to the one that needs the least memory."""
 
     RESIDENT = "resident"  # both keep all they have on the device
     ENGINE_SLEEPS = "engine_sleeps"  # while the learner works: weights on the host, KV cache given up (level 1)

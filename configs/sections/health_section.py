@@ -1,4 +1,4 @@
-"""What a run watches of itself: when it warns, and when it stops."""
+"""Limits of what a run watches of itself: when it warns, and when it stops."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pydantic import Field, model_validator
 from floe.configs.sections.bounds import MAX_FACTOR
 from floe.configs.sections.learning_sections import Section
 
-EQUALITY_LIMIT_S = 60.0  # of comparing the learner's way with the model's own, where the run is short
+EQUALITY_LIMIT_S = 60.0  # tokens for comparing the learner's way with the model's own, where the run is short
 
 
 class HealthSection(Section):
-    """Engine and learner compute the same log-probabilities but for rounding and, with staleness, for later updates."""
+    """Limits on the difference of engine and learner, which compute the same log-probabilities.
+
+    Rounding is the exception and, with staleness, later updates.
+    """
 
     mismatch_warn_nats: float = Field(
         0.2,
@@ -21,15 +24,15 @@ class HealthSection(Section):
         le=MAX_FACTOR,
         description="Warns when a step's mean difference of engine and learner is above, per token.",
     )
-    mismatch_stop_nats: float = Field(1.0, gt=0, le=MAX_FACTOR, description="Stops the run above it.")
+    mismatch_stop_nats: float = Field(1.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
     largest_mismatch_warn_nats: float = Field(
-        10.0, gt=0, le=MAX_FACTOR, description="Warns above it, of the worst single token."
+        10.0, gt=0, le=MAX_FACTOR, description="Warns when the worst single token's difference is above."
     )
-    largest_mismatch_stop_nats: float = Field(30.0, gt=0, le=MAX_FACTOR, description="Stops the run above it.")
+    largest_mismatch_stop_nats: float = Field(30.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
     sample_size_warn_share: float = Field(
         0.5, ge=0, le=1, description="Warns when the importance weights leave less than this share of the tokens."
     )
-    sample_size_stop_share: float = Field(0.05, ge=0, le=1, description="Stops the run below it.")
+    sample_size_stop_share: float = Field(0.05, ge=0, le=1, description="Stops the run below this.")
 
     @model_validator(mode="after")
     def _warns_before_it_stops(self) -> Self:

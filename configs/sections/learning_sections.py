@@ -1,4 +1,4 @@
-"""What is learnt and how: adapter, optimiser, algorithm, warm start."""
+"""Sections for learning: adapter, optimiser, algorithm, warm start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floe.configs.sections.bounds import (
 )
 
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, beside o_proj and down_proj
+FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, in addition to o_proj and down_proj
 ADAPTABLE = SEVEN_PROJECTIONS + FUSED_PROJECTIONS
 VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -30,7 +30,7 @@ class Section(BaseModel):
 class LoraSection(Section):
     rank: int = 16
     alpha: int = Field(32, ge=1, le=MAX_PARALLEL)
-    dropout: float = Field(0.0, description="Of GRPO's updates; only 0 is taken.")
+    dropout: float = Field(0.0, description="Dropout of GRPO's updates; only 0 is allowed.")
     target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
 
     @field_validator("target_modules")
@@ -87,7 +87,7 @@ class LearnerSection(Section):
         description="Share of a GPU reserved per rank; several ranks with less than 1 form pairs with the engines.",
     )
     num_threads: int = Field(
-        0, ge=0, le=MAX_PARALLEL, description="Of a rank; 0 divides every core that the process may use."
+        0, ge=0, le=MAX_PARALLEL, description="Threads of a rank; 0 divides every core that the process may use."
     )
 
     @model_validator(mode="after")
@@ -97,7 +97,7 @@ class LearnerSection(Section):
         return self
 
     def decided_zero_stage(self, dtype: str) -> int:
-        """Return ZeRO's stage for weights of `dtype`; each copies and flattens gradients more than the one below.
+        """Return ZeRO's stage for weights of `dtype`; each stage copies and flattens gradients more than the one below.
 
         One rank has nothing to split. On a GPU stage 2 stays, for its smaller bucket.
         """
@@ -163,7 +163,10 @@ class AlgorithmSection(Section):
 class WarmStartSection(Section):
     enabled: bool = True
     seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="Its random streams'; None: run.seed, which runs then differ by."
+        None,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of its random streams; None: run.seed, so that runs of other seeds differ.",
     )
     learning_rate: float = Field(5e-4, gt=0, le=1)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
@@ -176,5 +179,5 @@ class WarmStartSection(Section):
     )
     max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
     max_held_back_questions: int = Field(
-        200, ge=1, le=MAX_COUNT, description="Of the split `tune`, for the held-back loss."
+        200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
     )

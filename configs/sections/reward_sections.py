@@ -1,4 +1,4 @@
-"""What a candidate is worth: the comparator, its limits, and the four reward designs' own settings."""
+"""Sections that say what a candidate is worth: the comparator, its limits, and the settings of the reward designs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def instant_of(value: object) -> str:
         return in_utc.replace(tzinfo=None).isoformat(" ", "seconds")
     except (ValueError, OverflowError):
         raise ValueError(
-            f"is {str(value)[:80]!r}, which is no instant: give one as '2026-11-30 12:00:00' (UTC)"
+            f"is {str(value)[:80]!r}, which is not a point in time: give one as '2026-11-30 12:00:00' (UTC)"
         ) from None
 
 
@@ -42,7 +42,10 @@ class RewardSection(Section):
         "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
     )
     empty_gold_weight: float = Field(
-        0.5, ge=0.1, le=1, description="Of a match where every gold is empty, for `down_weight`; 0.1 is a mismatch's."
+        0.5,
+        ge=0.1,
+        le=1,
+        description="Reward of a match where every gold is empty, for `down_weight`; a mismatch gets 0.1.",
     )
     num_workers: int = Field(2, ge=1, le=MAX_PARALLEL)
     time_limit_s: float = Field(5.0, gt=0, le=MAX_S, description="CPU seconds of one candidate.")
@@ -52,7 +55,10 @@ class RewardSection(Section):
         256 * 2**20, ge=2**20, le=MAX_BYTES, description="SQLite heap of one executor child, and its temporary files."
     )
     max_cell_bytes: int = Field(
-        64 * 2**20, ge=1024, le=2**31 - 1, description="One value, also of those that a statement computes on its way."
+        64 * 2**20,
+        ge=1024,
+        le=2**31 - 1,
+        description="Largest value, those that a statement computes on its way included.",
     )
     max_sql_bytes: int = Field(1_000_000, ge=100, le=10**9, description="SQLite's default, as the three below.")
     max_expression_depth: int = Field(1000, ge=10, le=1000, description="A chain of n ANDs or ORs is n deep.")
@@ -74,7 +80,7 @@ class RewardSection(Section):
         120.0,
         gt=0,
         le=MAX_S,
-        description="A worker that gives no answer for so long, beside twice what its groups' time limits allow, is "
+        description="A worker that gives no answer for so long, in addition to twice its groups' time limits, is "
         "replaced.",
     )
 
@@ -105,16 +111,18 @@ class RewardSection(Section):
     judge_url: str | None = Field(None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8000/v1.")
     judge_model: str = Field("", description="The name that the endpoint serves the judge under.")
     judge_key_variable: str = Field("", description="Environment variable with the key; empty: no key is sent.")
-    judge_time_limit_s: float = Field(30.0, gt=0, le=MAX_S, description="Of one request.")
-    judge_num_retries: int = Field(2, ge=0, le=1000, description="After an attempt that failed.")
+    judge_time_limit_s: float = Field(30.0, gt=0, le=MAX_S, description="Seconds of one request.")
+    judge_num_retries: int = Field(2, ge=0, le=1000, description="Attempts after the first one has failed.")
     judge_num_parallel: int = Field(8, ge=1, le=MAX_PARALLEL, description="Requests at a time of each reward worker.")
     judge_max_cached: int = Field(
         100_000, ge=0, le=MAX_COUNT, description="Judgements that each reward worker remembers."
     )
     graph_network: Path | None = Field(None, description="Folder that `floe train-graph-reward` wrote.")
-    graph_outcome_weight: float = Field(1.0, ge=0, le=MAX_FACTOR, description="Of the graph matching network's score.")
+    graph_outcome_weight: float = Field(
+        1.0, ge=0, le=MAX_FACTOR, description="Weight of the graph matching network's score."
+    )
     graph_stepwise_weight: float = Field(
-        0.0, ge=0, le=MAX_FACTOR, description="Of the stepwise CTE matching; needs no network."
+        0.0, ge=0, le=MAX_FACTOR, description="Weight of the stepwise CTE matching; needs no network."
     )
     graph_stepwise_variant: Literal["precise", "published"] = Field(
         "precise", description="`precise` takes off for what the gold lacks, `published` does not."
@@ -123,7 +131,7 @@ class RewardSection(Section):
     @field_validator("clock", mode="before")
     @classmethod
     def _an_instant(cls, value: object) -> object:
-        """YAML reads an instant without quotes as a date."""
+        """Return the instant as text: YAML reads one without quotes as a date."""
         try:
             return value if value == AUTO_CLOCK else instant_of(value)
         except ValueError as fault:
@@ -158,7 +166,7 @@ class RewardSection(Section):
             )
         if value is not None and (not is_address(value) or urlsplit(value).scheme not in ("http", "https")):
             raise ValueError(
-                f"reward.judge_url is {value!r}, which is no address of an endpoint: give one as http://127.0.0.1:8000/v1"
+                f"reward.judge_url is {value!r}, which is not the address of an endpoint: give one as http://127.0.0.1:8000/v1"
             )
         return value
 
@@ -167,7 +175,7 @@ class RewardSection(Section):
     def _names_a_variable(cls, value: str) -> str:
         if value and not (value.isascii() and value.isidentifier()):
             raise ValueError(
-                f"reward.judge_key_variable is {value!r}, which is no variable's name: name the variable that "
+                f"reward.judge_key_variable is {value!r}, which is not the name of a variable: name the variable that "
                 "holds the key, not the key itself"
             )
         return value

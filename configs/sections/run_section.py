@@ -1,4 +1,4 @@
-"""What a run is called, how long it goes, where it keeps what it makes, and who gets its records."""
+"""Section of the run: its name, its length, where it keeps its files, and who gets its records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RunSection(Section):
     name: str = "run"
     seed: int = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
     num_steps: int = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
-    home: Path = Field(Path("~/.floe"), description="Holds runs, models, demo data and the warm-start cache.")
+    home: Path = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")
     max_generated_tokens: int | None = Field(
         None,
         ge=1,
@@ -42,7 +42,10 @@ class RunSection(Section):
         description="After SIGTERM or SIGHUP: a step that takes longer is left, and a resume makes it again.",
     )
     max_rollout_log_bytes: int = Field(
-        2 * 2**30, ge=2**20, le=MAX_BYTES, description="Of rollouts.sqlite; beyond it the oldest steps' rows make room."
+        2 * 2**30,
+        ge=2**20,
+        le=MAX_BYTES,
+        description="Size of rollouts.sqlite; beyond it the oldest steps' rows make room.",
     )
     wandb_project: str | None = Field(None, description="Records go to this project of Weights & Biases too.")
     mlflow_uri: str | None = Field(None, description="Records go to this MLflow server, or folder, too.")
@@ -57,7 +60,7 @@ class RunSection(Section):
             )
         if value is not None and value.startswith(("http://", "https://")) and not is_address(value):
             raise ValueError(
-                f"run.mlflow_uri is {value!r}, which is no address: give one as http://127.0.0.1:5000, or a folder"
+                f"run.mlflow_uri is {value!r}, which is not an address: give one as http://127.0.0.1:5000, or a folder"
             )
         return value
 
@@ -69,8 +72,8 @@ class RunSection(Section):
         )
         if not is_plain:
             raise ValueError(
-                f"run.wandb_project is {value!r}, which W&B takes for no project's name: use at most 128 letters, "
-                f"digits, '-' and '_', and none of {NO_PROJECT_CHARACTERS}"
+                f"run.wandb_project is {value!r}, which W&B does not take as a project's name: use at most 128 "
+                f"letters, digits, '-' and '_', and none of {NO_PROJECT_CHARACTERS}"
             )
         return value
 

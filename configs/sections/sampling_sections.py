@@ -1,4 +1,4 @@
-"""How candidates are sampled: in training, and to be counted in an evaluation."""
+"""Sections that say how candidates are sampled: in training, and in an evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class RolloutSection(Section):
     max_new_tokens: int = Field(64, ge=1, le=MAX_TOKENS)
     max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
     adapter_transport: Literal["auto", "memory", "folder"] = Field(
-        "auto", description="Into the engine: from memory where the vLLM version is known, else by folders in /dev/shm."
+        "auto",
+        description="Way into the engine: from memory where the vLLM version is known, else by folders in /dev/shm.",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="The engine computes in it; `auto` is the learner's, unless another is clearly faster."
@@ -55,7 +56,7 @@ class RolloutSection(Section):
 
     @property
     def num_live_adapters(self) -> int:
-        """Versions that may still be asked for, and the one being installed."""
+        """Number of versions that may still be asked for, the one being installed included."""
         return self.max_staleness + 2
 
 
@@ -72,11 +73,11 @@ class EvaluationSection(Section):
         10,
         ge=0,
         le=1000,
-        description="Of each right greedy answer and its gold in `floe evaluate`, for R-VES; 0 leaves it out.",
+        description="Timings of each right greedy answer and its gold in `floe evaluate`, for R-VES; 0 leaves it out.",
     )
     every_steps: int = Field(
         0, ge=0, le=MAX_COUNT, description="Steps between greedy evaluations during training; 0 is none."
     )
     num_interim_questions: int = Field(
-        50, ge=1, le=MAX_COUNT, description="Of the split `tune`, asked at each of them."
+        50, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, asked at each of them."
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PEFT_PREFIX = "base_model.model."
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-ALIGNMENT_BYTES = 8  # of the header in the format, whose length comes first in as many bytes
+ALIGNMENT_BYTES = 8  # of the header; its length comes first, in a number of as many bytes
 _TYPE_NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16"}
 
 Tensors = dict[str, torch.Tensor]  # under plain PEFT names
@@ -26,12 +26,12 @@ Tensors = dict[str, torch.Tensor]  # under plain PEFT names
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """One module's part of the export's memory: what the blob has of it, and what a slot must have."""
+    """One module's part of the export's memory: its tensors in the blob, and what an engine's slot must hold."""
 
     name: bytes
     lora_a: torch.Tensor  # [rank, in], in the blob
     lora_b: torch.Tensor  # [out, rank], in the blob
-    slot_a: torch.Tensor  # of the engine's type; the blob's own where that has it
+    slot_a: torch.Tensor  # in the engine's type; the blob's own memory where the types are the same
     slot_b: torch.Tensor
     slot_bytes: tuple[memoryview, ...]  # of slot_a and slot_b
 
@@ -74,7 +74,7 @@ class AdapterExport:
         )
 
     def blob(self, tensors: Tensors) -> bytes:
-        """The same bytes, without the store."""
+        """Return the same bytes without the store."""
         self._write(tensors)
         return self._blob.tobytes()
 
@@ -85,7 +85,9 @@ class AdapterExport:
             view.copy_(tensors[name])
 
     def _slots_digest(self) -> str:
-        """Of A [rank, in] and scaled B [out, rank] of every module, by name: what an engine's slots must hold."""
+        """Return the digest of A [rank, in] and scaled B [out, rank] of every module, by name, as an engine's slots
+        must hold them.
+        """
         scaling = self._lora.alpha / self._lora.rank
         state = xxh3_128()
         for module in self._modules:
@@ -99,8 +101,8 @@ class AdapterExport:
 
 
 def to_blob(tensors: Tensors) -> bytes:
-    """One safetensors blob."""
-    from floe.configs.schema import LoraSection  # takes pydantic, which the rest here does without
+    """Return one safetensors blob."""
+    from floe.configs.schema import LoraSection  # needs pydantic, which the rest of this file does without
 
     return AdapterExport(LoraSection(), "float32", tensors).blob(tensors)
 
@@ -108,13 +110,13 @@ def to_blob(tensors: Tensors) -> bytes:
 def export_blob(
     tensors: Tensors, lora: LoraSection, version: int, put_blob: Callable[[np.ndarray], Any], engine_dtype: str
 ) -> AdapterManifest:
-    """The export of a single adapter."""
+    """Export a single adapter."""
     return AdapterExport(lora, engine_dtype, tensors)(tensors, version, put_blob)
 
 
 def _layout(tensors: Tensors) -> tuple[list[str], bytes]:
-    """The tensors' order in the blob, and its beginning: the header's length and the header."""
-    # Wider types first and by name, as the library orders them: so every tensor is aligned.
+    """Return the tensors' order in the blob, and its beginning: the header's length and the header."""
+    # Wider types first and then by name, as the library orders them, so that every tensor is aligned.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     ends = np.cumsum([tensors[name].nbytes for name in names]).tolist()
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -128,7 +130,10 @@ def _layout(tensors: Tensors) -> tuple[list[str], bytes]:
 
 
 def _modules(views: Tensors, dtype: torch.dtype) -> list[_Module]:
-    """By name. All share one module's worth of memory for what is not in the blob: it stays in the cache."""
+    """Return the modules by name.
+
+    All share one module's worth of memory for what is not in the blob, so that it stays in the cache.
+    """
     memory = [torch.empty(max((view.numel() for view in views.values()), default=0), dtype=dtype) for _ in range(2)]
     modules = []
     for name in sorted(views):

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-# What PEFT's options are in plain LoRA where that is not false, empty or unset.
+# Values of PEFT's options in plain LoRA, where that is not false, empty or unset.
 PLAIN_OPTIONS = {"peft_type": "LORA", "bias": "none", "task_type": "CAUSAL_LM"}
-# How the matrices began, where the base's own weights stayed as they were.
+# Ways to initialise the matrices that leave the base's own weights as they were.
 PLAIN_INITIALS = (True, False, "gaussian", "eva", "orthogonal")
-# Options that say nothing of what the adapter computes; shapes and modules are looked at in the tensors.
+# Options that do not change what the adapter computes; shapes and modules are checked in the tensors.
 FREE_OPTIONS = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -63,7 +63,10 @@ def write_adapter(folder: Path, blob: bytes, lora: LoraSection, base_model: Path
 
 
 def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
-    """Tensors of a PEFT folder. Raises UserError when it is not a plain LoRA adapter of the configured shape."""
+    """Return the tensors of a PEFT folder.
+
+    Raises UserError when it is not a plain LoRA adapter of the configured shape.
+    """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"'{folder}' is not an adapter folder: it has no {name}.")
@@ -100,7 +103,7 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
 
 
 def named_base(folder: Path) -> str | None:
-    """Return the base model that an adapter folder names, where it can be read and names one."""
+    """Return the base model that an adapter folder names; None where it can't be read or names none."""
     try:
         base = parsed_json((folder / CONFIG).read_text()).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError):
@@ -109,7 +112,7 @@ def named_base(folder: Path) -> str | None:
 
 
 def _more_than_plain(config: dict) -> list[str]:
-    """Return the options that make an adapter more than plain LoRA; one that is not known counts where it is set."""
+    """Return the options that make an adapter more than plain LoRA; an unknown option counts where it is set."""
     odd = [
         name
         for name, value in sorted(config.items())

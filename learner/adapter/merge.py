@@ -1,4 +1,4 @@
-"""A LoRA adapter folded into the weights that it adapts (pure)."""
+"""Folds a LoRA adapter into the weights that it adapts (pure)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class LoraPair:
 
 
 def pairs_by_weight(tensors: Mapping[str, torch.Tensor], rank: int, alpha: int) -> dict[str, LoraPair]:
-    """An adapter's tensors under PEFT's names, by the name of the base's weight that each pair adapts.
+    """Return an adapter's tensors, under PEFT's names, by the name of the base's weight that each pair adapts.
 
-    Raises ValueError for a tensor that is not half of a pair, is of another rank, or holds no plain finite numbers.
+    Raises ValueError for a tensor that is not half of a pair, is of another rank, or does not hold plain finite
+    numbers.
     """
     stems = {name.removesuffix(LORA_A).removesuffix(LORA_B) for name in tensors}
     wanted = {stem + half for stem in stems for half in (LORA_A, LORA_B)}
@@ -44,10 +45,10 @@ def pairs_by_weight(tensors: Mapping[str, torch.Tensor], rank: int, alpha: int) 
 
 
 def merged_weight(weight: torch.Tensor, pair: LoraPair) -> torch.Tensor:
-    """`weight + scaling * B @ A` (Hu et al. 2021, arXiv 2106.09685, section 4.1), [out, in].
+    """Return `weight + scaling * B @ A` (Hu et al. 2021, arXiv 2106.09685, section 4.1), [out, in].
 
-    Computed in float32 and rounded once, to bfloat16. Raises ValueError for a weight of another shape, for one that
-    is quantized, and for a sum that is not finite.
+    Computed in float32 and rounded once, to bfloat16. Raises ValueError for a weight of another shape, for one that is
+    quantized, and for a sum that is not finite.
     """
     adapted = (pair.lora_b.shape[0], pair.lora_a.shape[1])
     if weight.shape != adapted:

@@ -1,4 +1,4 @@
-"""Writes a base model's folder anew with an adapter merged into its weights, one safetensors file at a time."""
+"""Writes a copy of a base model's folder with an adapter merged into its weights, one safetensors file at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BESIDE_WEIGHTS = (
 
 
 def write_merged(model_dir: Path, pairs: Mapping[str, LoraPair], folder: Path) -> None:
-    """Fill `folder` with the merged model in bfloat16, beside it tokenizer, chat template and licence of the base.
+    """Fill `folder` with the merged model in bfloat16, and with the base's tokenizer, chat template and licence.
 
     Needs memory for one of the base's files at a time. Raises UserError for a base that the adapter does not fit.
     """
@@ -59,7 +59,7 @@ def write_merged(model_dir: Path, pairs: Mapping[str, LoraPair], folder: Path) -
 
 
 def weight_files(model_dir: Path) -> tuple[str, ...]:
-    """Names of the base's safetensors files. Raises UserError when there are none, or one is missing."""
+    """Return the names of the base's safetensors files. Raises UserError when there are none, or one is missing."""
     if (model_dir / INDEX).is_file():
         files = _files_of_index(model_dir / INDEX)
     elif (model_dir / SINGLE).is_file():
@@ -103,7 +103,7 @@ def _check_fits(model_dir: Path, files: Iterable[str], pairs: Mapping[str, LoraP
 
 
 def _merged_tensors(path: Path, pairs: Mapping[str, LoraPair]) -> dict[str, torch.Tensor]:
-    """Tensors that stay as they are still lie in the file."""
+    """Return the file's tensors by name; those that stay as they are still lie in the file."""
     tensors = {}
     with _opened(path) as weights:
         for name in weights.keys():  # noqa: SIM118 - it is no mapping
@@ -137,7 +137,7 @@ def _opened(path: Path) -> Any:
 
 
 def _beside_weights(model_dir: Path) -> list[Path]:
-    """Relative to the folder."""
+    """Return the names, relative to the folder, of the files to copy with the weights."""
     found = {path for pattern in BESIDE_WEIGHTS for path in model_dir.glob(pattern) if path.is_file()}
     kept = (path for path in found if path.name != CONFIG and not path.name.endswith(".index.json"))
     return sorted(path.relative_to(model_dir) for path in kept)

@@ -1,1 +1,1 @@
-"""The check that the learner computes the model's own log-probabilities, layer by layer where it does not."""
+"""Checks that the learner computes the model's own log-probabilities; where not, layer by layer."""

@@ -1,7 +1,7 @@
-"""Whether the learner computes the model that it was given: its packed way against the model's own forward.
+"""Checks that the learner computes the model that it was given: its packed way against the model's own forward.
 
-The learner replaces attention, the head and the LoRA products. A family for which one of these is not what the model
-does would train on other log-probabilities than it samples from, and no step would fail.
+The learner replaces attention, the head and the LoRA products. For a family where one of these is not what the model
+does, it would train on other log-probabilities than it samples from, and no step would fail.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from floe.learner.policy.lora_linear import stock_lora_products
 from floe.learner.policy.policy import packed_logprobs
 from floe.learner.policy.shared_prefix_attention import NAME
 
-PROBE_DEVIATION = 0.02  # of the probe's B: about what training makes of it; A stays as it is
-MAX_EAGER_BYTES = 2**29  # float32 scores of a layer; above it PyTorch's own attention is the model's
-# Mean absolute difference of a token's log-probability in nats, and of the gradient relative to its norm, that rounding
-# explains; docs/families.md has what was measured.
+PROBE_DEVIATION = 0.02  # standard deviation of the probe's B, about what training makes of it; A stays as it is
+MAX_EAGER_BYTES = 2**29  # float32 scores of a layer; above this size PyTorch's own attention is used for the model
+# Differences that rounding explains: the mean absolute one of a token's log-probability in nats, and that of the
+# gradient relative to its norm; docs/families.md has what was measured.
 MAX_LOGPROB_DIFFERENCE = {torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 MAX_GRADIENT_DIFFERENCE = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.2}
 
 
 def check_equality(policy: PeftModel, groups: Sequence[PrefixGroup], *, with_gradients: bool) -> EqualityReport:
-    """Compare log-probabilities, and the gradients of A and B, over one pack of `groups`, with random weights of B.
+    """Compare log-probabilities, and the gradients of A and B, over one pack of `groups`, with random weights in B.
 
     The adapter is afterwards what it was. The model's own forward runs one sequence at a time, with the head over the
-    answers alone. Raises UserError, naming the model and where it differs, where the difference is beyond rounding.
+    answers alone. Raises UserError that names the model and the place where the difference is more than rounding.
     """
     started_s = time.perf_counter()
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -60,7 +60,7 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
     dtype = next(policy.parameters()).dtype
     causal_lm: Any = policy.get_base_model()
     name = f"'{causal_lm.config._name_or_path}' ({causal_lm.config.model_type})"
-    # Negated, so that a NaN fails.
+    # Negated, so that a NaN fails too.
     if not report.mean_difference <= MAX_LOGPROB_DIFFERENCE[dtype]:
         longest = max(groups, key=_longest)
         place = first_difference(
@@ -85,18 +85,18 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
 
 
 def _packed(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
-    """[S] log-probabilities, and the gradients of their mean with respect to `trained`."""
+    """Return the log-probabilities [S], and the gradients of their mean with respect to `trained`."""
     (pack,) = make_packs(groups, sum(group.num_tokens for group in groups))
     pack = pack.to(policy.device)
     with torch.set_grad_enabled(with_gradients):
         logprobs = packed_logprobs(policy, pack, 1.0)
-        # autograd.grad: DeepSpeed's hooks on the parameters take no notice.
+        # autograd.grad, because it does not trigger DeepSpeed's hooks on the parameters.
         gradient = torch.autograd.grad(logprobs.mean(), trained, allow_unused=True) if with_gradients else ()
     return logprobs.detach(), gradient
 
 
 def own_logprobs(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
-    """[S] log-probabilities and their gradients by the model's own forward, in the order of the pack."""
+    """Return the log-probabilities [S] and their gradients by the model's own forward, in the order of the pack."""
     pieces: list[torch.Tensor] = []
     total: list[torch.Tensor | None] = [None] * len(trained)
     num_scored = sum(len(branch.token_ids) for group in groups for branch in group.branches)
@@ -115,7 +115,7 @@ def own_logprobs(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list
 
 
 def _logits_of_answer(policy: PeftModel, ids: torch.Tensor, num_answer: int) -> torch.Tensor:
-    """[A, V] float32 logits that predict the last A of the tokens `ids` [1, T]."""
+    """Return the float32 logits [A, V] that predict the last A of the tokens `ids` [1, T]."""
     logits = policy.get_base_model()(input_ids=ids, use_cache=False, logits_to_keep=num_answer + 1).logits[0]
     return logits[-num_answer - 1 : -1].float()
 
@@ -127,7 +127,7 @@ def _added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor
 
 
 def _relative(ours: Sequence[torch.Tensor | None], theirs: Sequence[torch.Tensor | None]) -> float:
-    """Norm of the difference over the norm of the model's own gradient."""
+    """Return the norm of the difference over the norm of the model's own gradient."""
     squares = distance = 0.0
     for one, other in zip(ours, theirs, strict=True):
         if one is None and other is None:
@@ -145,7 +145,7 @@ def _longest(group: PrefixGroup) -> int:
 
 @contextmanager
 def _probe_weights(policy: PeftModel) -> Iterator[None]:
-    """B is 0 in a new adapter: nothing would reach A's gradient."""
+    """Give B random weights: it is 0 in a new adapter, and no gradient would reach A."""
     generator = torch.Generator().manual_seed(0)
     kept = []
     for name, parameter in policy.named_parameters():
@@ -162,7 +162,7 @@ def _probe_weights(policy: PeftModel) -> Iterator[None]:
 
 @contextmanager
 def own_way(policy: PeftModel, num_tokens: int) -> Iterator[None]:
-    """The model with transformers' attention and PEFT's products."""
+    """Run the model with transformers' attention and PEFT's products."""
     causal_lm: Any = policy.get_base_model()
     heads = causal_lm.config.get_text_config().num_attention_heads
     is_short = 4 * heads * num_tokens**2 <= MAX_EAGER_BYTES

@@ -1,4 +1,4 @@
-"""Where the learner's way leaves the model's own: the first decoder layer whose output is another."""
+"""Finds where the learner's way differs from the model's own: the first decoder layer with another output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def first_difference(
     ids = torch.tensor([group.prefix_ids + answer], device=causal_lm.device)
     with own_way(), _outputs(causal_lm) as theirs:
         causal_lm(input_ids=ids, use_cache=False)
-    num_tokens = num_prompt + len(answer)  # the first branch lies behind the prefix
+    num_tokens = num_prompt + len(answer)  # the first branch follows the prefix
     for name, own in theirs.items():
         difference = (ours[name][:num_tokens] - own).norm() / own.norm().clamp_min(1e-9)
         if not difference <= MAX_DIFFERENCE[own.dtype]:
@@ -39,7 +39,7 @@ def first_difference(
 
 @contextmanager
 def _outputs(causal_lm: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """By name, the [T, H] that each decoder layer puts out, in their order."""
+    """Collect the output [T, H] of each decoder layer by name, in their order."""
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:

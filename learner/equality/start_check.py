@@ -1,4 +1,4 @@
-"""The equality check of a start: which texts, how long, and within how much time."""
+"""The equality check at a start: which texts, how long, and within how much time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from floe.learner.equality.equality_check import check_equality
 from floe.learner.packing.packs import Branch, PrefixGroup
 
 WINDOW_NAMES = ("sliding_window", "attention_chunk_size", "window_size", "local_attention_window")
-BEYOND_WINDOW_TOKENS = 8  # of the prompt, so that its answers lie beyond the window too
-GRADIENT_SHARE = 2 / 3  # of a forward and a backward pass
+BEYOND_WINDOW_TOKENS = 8  # tokens of the prompt, so that its answers lie beyond the window too
+GRADIENT_SHARE = 2 / 3  # of the work of a forward and a backward pass
 MIN_PROMPT_TOKENS = 16
 
 
@@ -25,10 +25,10 @@ def check_policy(
     limit_s: float,
     max_pack_tokens: int | None = None,
 ) -> EqualityReport:
-    """Check the shorter texts, with gradients, then all of them in one pack; see `GrpoLearner.check_equality`.
+    """Check the shorter texts with gradients, then all of them in one pack; see `GrpoLearner.check_equality`.
 
-    The pack is no longer than those of the updates, `max_pack_tokens` or the context: the shorter texts lose the
-    beginning of their prompts where it would be.
+    The pack is no longer than those of the updates, `max_pack_tokens` or the context. Where it would be, the shorter
+    texts lose the beginning of their prompts.
     """
     window = longest_window(policy.get_base_model().config, max_context_tokens)
     groups = [_group(text) for text in texts]
@@ -58,13 +58,13 @@ def longest_window(config: Any, max_context_tokens: int) -> int:
 
 
 def lengthened(group: PrefixGroup, num_tokens: int) -> PrefixGroup:
-    """Return the group with a prompt of at least `num_tokens`: the prompt again and again, its end at the end."""
+    """Return the group with a prompt of at least `num_tokens`: the prompt repeated, with its end at the end."""
     times = -(-num_tokens // len(group.prefix_ids))
     return replace(group, prefix_ids=(group.prefix_ids * max(1, times))[-max(num_tokens, len(group.prefix_ids)) :])
 
 
 def within(groups: list[PrefixGroup], max_tokens: int) -> list[PrefixGroup]:
-    """Return the groups with all but the first shortened alike where they have more tokens together."""
+    """Return the groups; all but the first are shortened alike where they have more tokens together."""
     too_many = sum(group.num_tokens for group in groups) - max_tokens
     if too_many <= 0:
         return groups
@@ -75,7 +75,7 @@ def within(groups: list[PrefixGroup], max_tokens: int) -> list[PrefixGroup]:
 
 
 def shortened(group: PrefixGroup, num_tokens: int) -> PrefixGroup:
-    """Return the group with the end of its prompt."""
+    """Return the group with only the end of its prompt."""
     return replace(group, prefix_ids=group.prefix_ids[-max(num_tokens, MIN_PROMPT_TOKENS) :])
 
 

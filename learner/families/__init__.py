@@ -1,1 +1,1 @@
-"""What differs between model families: rules of attention, the output head, and what is refused."""
+"""Differences between model families: rules of attention, the output head, and what is refused."""

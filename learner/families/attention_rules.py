@@ -1,4 +1,4 @@
-"""What a model's attention has beyond a softmax over all earlier tokens: windows, capped scores, sinks."""
+"""Rules that a model's attention adds to a softmax over all earlier tokens: windows, capped scores, sinks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class AttentionRules:
 
     @property
     def has_plain_scores(self) -> bool:
-        """Whether PyTorch's kernels can compute it, with a mask where there is a window."""
+        """Return whether PyTorch's kernels can compute it, with a mask where there is a window."""
         return self.score_cap is None and self.sinks is None
 
     def are_idle(self, num_positions: int) -> bool:
-        """Whether a text of so many tokens is computed as without any rule."""
+        """Return whether a text of so many tokens is computed as without any rule."""
         return self.has_plain_scores and (self.window is None or self.window >= num_positions)
 
     def first_key(self, query: int) -> int:
@@ -37,13 +37,15 @@ class AttentionRules:
         return torch.tanh(scores / self.score_cap) * self.score_cap
 
     def sees(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """[Q, S] bool of query positions [Q] and key positions [S]."""
+        """Return [Q, S] bool: which key positions [S] each query position [Q] sees."""
         distance = queries[:, None] - keys[None, :]
         seen = distance >= 0
         return seen if self.window is None else seen & (distance < self.window)
 
     def shares(self, scores: torch.Tensor) -> torch.Tensor:
-        """Softmax over the last dimension of scores [H, ..., S] in float32, in their own type; sinks take part."""
+        """Return the softmax over the last dimension of scores [H, ..., S], in float32, in the type of the scores;
+        sinks take part.
+        """
         if self.sinks is None:
             return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
         sinks = self.sinks.view(-1, *(1,) * (scores.dim() - 1)).expand(*scores.shape[:-1], 1)
@@ -52,7 +54,7 @@ class AttentionRules:
 
 
 class HiddenKeys:
-    """Which keys the queries of a pack don't see; made once for each window, on the pack's device."""
+    """The keys that the queries of a pack don't see; made once for each window, on the pack's device."""
 
     def __init__(self, longest_prefix: int, widest_branch: int, device: torch.device) -> None:
         """Take the lengths, in tokens, of the pack's longest span and of its longest branch."""
@@ -63,8 +65,10 @@ class HiddenKeys:
         return HiddenKeys(self._longest, self._widest, device)
 
     def of(self, rules: AttentionRules, queries: range, keys: range) -> torch.Tensor:
-        """[Q, S] bool of text positions, at most a block or a branch of queries, and no key behind the last of them."""
-        # What is seen depends on the distance alone: all masks are parts of one band.
+        """Return [Q, S] bool for text positions: at most a block or a branch of queries, and no key after the last of
+        them.
+        """
+        # Whether a key is seen depends on the distance alone, so all masks are parts of one band.
         first = keys.start - queries.start + self._longest
         return self._band(rules)[: len(queries), first : first + len(keys)]
 

@@ -1,4 +1,4 @@
-"""From hidden states to log-probabilities, as the model itself does it: some scale, cap or shift the product."""
+"""Turns hidden states into log-probabilities as the model itself does: some scale, cap or shift the product."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from floe.learner.families.target_logprob import logprobs_by, target_logprobs
 
 PROBE_ROWS = 4
 PROBE_LOGIT = 100.0  # standard deviation of the probe's logits: caps are at 15 to 50
-MAX_PLAIN_DIFFERENCE = 1e-2  # of the largest logit, from a plain product: rounding in bfloat16 is below a third of it
+# difference to a plain product, of the largest logit: rounding in bfloat16 is below a third of it
+MAX_PLAIN_DIFFERENCE = 1e-2
 
 Logits = Callable[[torch.Tensor], torch.Tensor]  # [R, hidden] to [R, vocabulary]
 
 
 @dataclass
 class _Hidden(ModelOutput):
-    """A decoder's output that has hidden states and nothing else, whatever a family's own output may have."""
+    """Decoder output that has hidden states and nothing else, whatever a family's own output may have."""
 
     last_hidden_state: torch.Tensor | None = None
 
@@ -34,15 +35,15 @@ class OutputHead:
     """The LM head of a causal language model, whose weight gets no gradient."""
 
     def __init__(self, causal_lm: Any, is_plain: bool | None = None) -> None:
-        """Finds out by a few rows of noise whether the model's logits are a plain product with the head's weight.
+        """Find out by a few rows of noise whether the model's logits are a plain product with the head's weight.
 
-        `is_plain` says so of a model without values, as on the meta device.
+        `is_plain` gives the answer for a model without values, as on the meta device.
         """
         self._causal_lm = causal_lm
         self.is_plain = _is_plain(causal_lm) if is_plain is None else is_plain
 
     def logprobs(self, hidden: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
-        """[S] float32 log-probability of the tokens `target` [S] after the hidden states [S, H]."""
+        """Return the float32 log-probabilities [S] of the tokens `target` [S] after the hidden states [S, H]."""
         if self.is_plain:
             return target_logprobs(hidden, _weight(self._causal_lm), target, temperature)
         return logprobs_by(self._logits, hidden, target, temperature)
@@ -52,7 +53,7 @@ class OutputHead:
 
 
 def own_logits(causal_lm: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """[R, V] what the model's own forward makes of hidden states [R, H]."""
+    """Return the logits [R, V] that the model's own forward makes of hidden states [R, H]."""
     with _decoder_gives(causal_lm, hidden[None]):
         ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
         return causal_lm(input_ids=ids, use_cache=False).logits[0]
@@ -74,8 +75,8 @@ def _is_plain(causal_lm: Any) -> bool:
     weight = _weight(causal_lm)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(PROBE_ROWS, weight.shape[1], generator=generator)
-    noise[0] = 0.0  # a bias shows where nothing else is
-    # Long, so that a cap shows.
+    noise[0] = 0.0  # a bias shows where the hidden state is 0
+    # Long vectors, so that a cap shows.
     scale = PROBE_LOGIT / weight[: weight.shape[1]].float().std().cpu().clamp_min(1e-6) / weight.shape[1] ** 0.5
     hidden = (scale * noise).to(weight)
     found = own_logits(causal_lm, hidden).float()

@@ -1,4 +1,4 @@
-"""Which model families the learner computes: told from the configuration and the class, before a weight is read."""
+"""Tells which model families the learner computes, from the configuration and the class, before a weight is read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-# What transformers calls the kinds of layers whose tokens see earlier tokens by attention alone, with or without a
-# window; in others a state flows through the pack, from one group's tokens into the next one's.
+# Names in transformers of the layers whose tokens see earlier tokens by attention alone, with or without a window. In
+# other layers a state flows through the pack, from one group's tokens into the next one's.
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-# Their layers do not hand on to the attention what the learner needs to know of a pack.
+# The layers of these families do not pass on to the attention what the learner needs to know of a pack.
 NOT_HANDED_ON = frozenset({"opt", "nemotron"})
 NOISE_SUFFIXES = ("dropout", "dropout_prob", "dropout_rate", "pdrop", "layerdrop", "jitter_noise")
 

@@ -8,8 +8,8 @@ import torch
 
 from floe.learner.device_kind import CPU, device_kind
 
-# Rows whose float32 logits, rows x vocabulary, are held at a time. A chunk's product reads the whole head: a GPU that
-# can make some 300 operations in the time of reading a byte waits for memory below as many rows in half precision.
+# Rows whose float32 logits (rows x vocabulary) are held at a time. A chunk's product reads the whole head. A GPU that
+# does some 300 operations in the time of reading a byte waits for memory with fewer rows than that in half precision.
 CHUNK_TOKENS_ON_CPU, CHUNK_TOKENS_ON_GPU = 128, 512
 
 
@@ -19,11 +19,11 @@ def chunk_tokens(kind: str) -> int:
 
 
 def target_logprobs(hidden: torch.Tensor, head: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
-    """[S] float32 log softmax(hidden @ head.T / temperature) at `target`.
+    """Return the float32 log softmax(hidden @ head.T / temperature) at `target`, [S].
 
     hidden [S, H], head [V, H] (frozen: it gets no gradient), target [S]. Each output's gradient with respect to its
     hidden state, (head[target] - softmax @ head) / temperature, is computed in the forward pass while the chunk's
-    logits are at hand, so nothing of vocabulary size survives it.
+    logits are at hand, so nothing of vocabulary size is kept.
     """
     return _TargetLogprob.apply(hidden, head, target, temperature)
 
@@ -31,7 +31,7 @@ def target_logprobs(hidden: torch.Tensor, head: torch.Tensor, target: torch.Tens
 def logprobs_by(
     logits_of: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, target: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """[S] the same for logits `logits_of(hidden)` [S, V] of any kind, each row's of its own hidden state alone."""
+    """Return the same [S] for logits `logits_of(hidden)` [S, V] of any kind, each row from its own hidden state."""
     return _LogprobBy.apply(hidden, target, temperature, logits_of)
 
 
@@ -41,7 +41,7 @@ def _chunks(hidden: torch.Tensor) -> list[slice]:
 
 
 class _KnownDirection(torch.autograd.Function):
-    """The forward pass has kept each output's gradient with respect to its hidden state, the first of four inputs."""
+    """Uses the gradients for the hidden states, the first of four inputs, which the forward pass has kept."""
 
     @staticmethod
     def backward(ctx, gradient):

@@ -12,11 +12,11 @@ STD_FLOOR = 1e-6
 
 
 def group_advantages(rewards: Sequence[Sequence[float | None]], scale: Scale) -> list[np.ndarray]:
-    """Advantages of each group's candidates; NaN where the reward is None (masked from mean, std and loss).
+    """Return the advantages of each group's candidates; NaN where the reward is None (masked from mean, std and loss).
 
-    `none`: r - mean (Dr. GRPO, arXiv 2503.20783, section 3.2). `std`: (r - mean) / std of the group (GRPO,
-    arXiv 2402.03300, section 4.1.2; std with N, so that N = 1 is defined). `batch`: (r - mean) / std of all centred
-    rewards of the batch. A group whose rewards are all equal gets exactly 0: max and min are compared, because the
+    `none`: r - mean (Dr. GRPO, arXiv 2503.20783, section 3.2). `std`: (r - mean) / std of the group (GRPO, arXiv
+    2402.03300, section 4.1.2; std with N, so that N = 1 is defined). `batch`: (r - mean) / std of all centred rewards
+    of the batch. A group whose rewards are all equal gets exactly 0: max and min are compared, because the
     floating-point mean of equal numbers can differ from them.
     """
     centred = [_centred(np.array([np.nan if r is None else r for r in group], dtype=np.float64)) for group in rewards]
@@ -29,7 +29,7 @@ def group_advantages(rewards: Sequence[Sequence[float | None]], scale: Scale) ->
 
 
 def is_zero_variance(rewards: Sequence[float | None]) -> bool:
-    """True when no two usable rewards differ, so that the group carries no gradient."""
+    """Return whether no two usable rewards differ, so that the group carries no gradient."""
     usable = [r for r in rewards if r is not None]
     return not usable or max(usable) == min(usable)
 

@@ -1,4 +1,4 @@
-"""Which groups carry a gradient: one rule, for what the learner trains on and for what a step refills (pure)."""
+"""The rule for which groups carry a gradient, for what the learner trains on and for what a step refills (pure)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class LossTerms:
 
     @property
     def importance(self) -> torch.Tensor:
-        """[S] pi_learner_old / pi_engine, uncapped."""
+        """Return pi_learner_old / pi_engine [S], uncapped."""
         return self.log_importance.exp()
 
 

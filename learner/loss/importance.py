@@ -15,25 +15,27 @@ Importance = Literal["truncate", "mask_sequence", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What brings the loss of each token to the policy that sampled it; [S] each, without gradient."""
+    """Correction of each token's loss to the policy that sampled it; [S] each, without gradient."""
 
     weight: torch.Tensor  # factor of the surrogate
     log_ratio: torch.Tensor  # nats, log pi_learner_old - log pi_engine as it is; 0 where the engine gave no number
-    cut: torch.Tensor  # bool: the weight is not the ratio because that lies beyond the cap
+    cut: torch.Tensor  # bool: the weight is not the ratio, because the ratio lies beyond the cap
 
 
 def is_known(engine_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] bool: the engine gave a number. An infinite one is none: no token of probability 0 is ever sampled."""
+    """Return [S] bool: the engine gave a number. An infinite one does not count: no token of probability 0 is ever
+    sampled.
+    """
     return torch.isfinite(engine_logprob)
 
 
 def log_importance(old_logprob: torch.Tensor, engine_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] nats, log pi_learner_old - log pi_engine per token; 0 where the engine gave no number."""
+    """Return log pi_learner_old - log pi_engine per token, [S] nats; 0 where the engine gave no number."""
     return torch.where(is_known(engine_logprob), old_logprob - engine_logprob, torch.zeros_like(old_logprob))
 
 
 def importance_weights(old_logprob: torch.Tensor, engine_logprob: torch.Tensor) -> torch.Tensor:
-    """[S] pi_learner_old / pi_engine per token, uncapped; 1 where the engine gave no number."""
+    """Return pi_learner_old / pi_engine per token, [S], uncapped; 1 where the engine gave no number."""
     return log_importance(old_logprob, engine_logprob).exp()
 
 
@@ -73,9 +75,9 @@ def importance_correction(
 
 
 def effective_sample_share(log_weights: torch.Tensor) -> float:
-    """(sum w)^2 / (n sum w^2) of n weights w given by their logarithms [n], in (0, 1]; 0 for none (Kish 1965).
+    """Return (sum w)^2 / (n sum w^2) of n weights w given by their logarithms [n], in (0, 1]; 0 for none (Kish 1965).
 
-    Relative to the largest weight and in float64, because the square of a ratio of e^45 overflows float32.
+    Computed relative to the largest weight and in float64, because the square of a ratio of e^45 overflows float32.
     """
     if not len(log_weights):
         return 0.0

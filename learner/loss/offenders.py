@@ -11,9 +11,9 @@ from floe.learner.packing.packs import Pack
 
 
 def largest_losses(packs: Sequence[Pack], terms: Sequence[LossTerms], limit: int = 3) -> str:
-    """`q7 nan, q2 -0.31`: the questions with the largest loss of one completion, of either sign, and that loss.
+    """Return the questions with the largest loss of one completion, of either sign, and that loss: `q7 nan, q2 -0.31`.
 
-    What is not finite comes first; a completion's loss is the sum over its tokens, in shares of the update's.
+    Losses that are not finite come first. A completion's loss is the sum over its tokens, in shares of the update's.
     """
     worst: dict[str, float] = {}
     for pack, term in zip(packs, terms, strict=True):

@@ -7,17 +7,17 @@ from floe.configs.schema import AlgorithmSection
 
 
 def shaped_rewards(group: ScoredGroup, algorithm: AlgorithmSection, max_new_tokens: int) -> list[float | None]:
-    """The rewards that the advantages are made of, one per completion; None carries none.
+    """Return the rewards that the advantages are made of, one per completion; None stands for no reward.
 
-    `keep`: as scored. `mask`: None for a truncated completion, so that it is left out of mean, std and loss
-    (arXiv 2503.14476, section 3.4, "overlong filtering"). `punish`: plus `soft_overlong_penalty`.
+    `keep`: as scored. `mask`: None for a truncated completion, so that it is left out of mean, std and loss (arXiv
+    2503.14476, section 3.4, "overlong filtering"). `punish`: plus `soft_overlong_penalty`.
     """
     pairs = zip(group.rollout.completions, group.scores, strict=True)
     return [_shaped(completion, score.reward, algorithm, max_new_tokens) for completion, score in pairs]
 
 
 def soft_overlong_penalty(num_tokens: int, max_new_tokens: int, buffer_tokens: int) -> float:
-    """0 up to `buffer_tokens` before the limit, from there linearly down to -1 at it (arXiv 2503.14476, eq. 13).
+    """Return 0 up to `buffer_tokens` before the limit, from there linearly down to -1 at it (arXiv 2503.14476, eq. 13).
 
     Raises ValueError when the buffer is not between 1 and the limit.
     """

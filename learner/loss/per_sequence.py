@@ -1,4 +1,4 @@
-"""Quantities of whole sequences from those of their tokens (pure)."""
+"""Computes quantities of whole sequences from those of their tokens (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 
 
 def sequence_sums(values: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
-    """[Q] sums of `values` [S] over the tokens of each sequence; `sequence` [S] int64 numbers them from 0 to Q - 1.
+    """Return the sums [Q] of `values` [S] over the tokens of each sequence; `sequence` [S] int64 numbers them from 0 to
+    Q - 1.
 
     A number that no token has gets 0. `sequence_sums(...)[sequence]` gives each token the sum of its sequence.
     """
@@ -15,5 +16,5 @@ def sequence_sums(values: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
 
 
 def sequence_means(values: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
-    """[Q] means of `values` [S] over the tokens of each sequence; NaN for a number that no token has."""
+    """Return the means [Q] of `values` [S] over the tokens of each sequence; NaN for a number that no token has."""
     return sequence_sums(values, sequence) / sequence_sums(torch.ones_like(values), sequence)

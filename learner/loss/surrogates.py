@@ -1,4 +1,4 @@
-"""What each token contributes to the objective before importance and KL: GRPO, GSPO and CISPO (pure)."""
+"""Each token's contribution to the objective before importance and KL: GRPO, GSPO and CISPO (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Surrogate:
     """[S] each; the value alone carries a gradient."""
 
     value: torch.Tensor
-    ratio: torch.Tensor  # what the clip looked at: of the token, or of its sequence
+    ratio: torch.Tensor  # the ratio that the clip looked at: of the token, or of its sequence
     clipped: torch.Tensor  # bool: the clip, not the ratio, decided
 
 

@@ -1,4 +1,4 @@
-"""From scored groups to what the loss needs: advantages, weights, filters (pure)."""
+"""Turns scored groups into what the loss needs: advantages, weights, filters (pure)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class AllocatorPeaks:
     """Largest figures since `forget_peaks`. The context, NCCL and what other processes have are not in them."""
 
     allocated_bytes: int  # in tensors
-    reserved_bytes: int  # with the blocks that are kept for later ones
+    reserved_bytes: int  # and with the blocks that are kept for later tensors
 
     @classmethod
     def of(cls, device: torch.device) -> Self | None:
@@ -28,7 +28,7 @@ class AllocatorPeaks:
 
     @classmethod
     def fullest(cls, ranks: Iterable[AllocatorPeaks | None]) -> Self | None:
-        """Each figure's largest over the ranks."""
+        """Return the largest of each figure over the ranks."""
         known = [one for one in ranks if one is not None]
         if not known:
             return None

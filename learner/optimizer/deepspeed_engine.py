@@ -53,17 +53,19 @@ class DeepSpeedEngine:
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         """Add the gradient of one micro-batch; `last` closes the update, whose loss is the sum over all ranks."""
         if isinstance(self._optimizer, BF16_Optimizer):
-            # DeepSpeed's own forward would ask for it; without, the gradients of earlier micro-batches count again.
+            # DeepSpeed's own forward would ask for it; without it, the gradients of earlier micro-batches count again.
             self._optimizer.clear_lp_grads()
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self.num_ranks)  # DeepSpeed takes the mean over ranks
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, clear the gradients. Returns the norm before clipping; FloatingPointError if not finite."""
+        """Clip, update, and clear the gradients; return the norm before clipping. Raises FloatingPointError if it is
+        not finite.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         gradients = [parameter.grad for parameter in self._engine.module.parameters() if parameter.grad is not None]
-        # At stage 0 DeepSpeed clips but does not tell the norm; at the others it keeps the gradients to itself.
+        # At stage 0 DeepSpeed clips but does not return the norm; at the others it does not show the gradients.
         own_norm = torch.nn.utils.get_total_norm(gradients) if self._optimizer is self._adam else None
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm() if own_norm is None else own_norm)
@@ -72,12 +74,12 @@ class DeepSpeedEngine:
         return norm
 
     def save_state(self, folder: Path, num_steps_done: int) -> None:
-        """Everything that changes, as each rank's own file; returns when all are written. Raises OSError."""
+        """Write everything that changes, each rank to its own file; return when all are written. Raises OSError."""
         write_state(folder, self._layout, self._adam, num_steps_done)
         self.gather(None)
 
     def load_state(self, folder: Path) -> int:
-        """Set what `save_state` wrote with as many ranks; returns its `num_steps_done`.
+        """Restore what `save_state` wrote with as many ranks; return its `num_steps_done`.
 
         Raises UserError on every rank, and changes nothing, when one rank's file is damaged or another learner's.
         """
@@ -100,7 +102,7 @@ class DeepSpeedEngine:
         return state.num_steps_done
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, by rank."""
+        """Return every rank's value, by rank."""
         if self.num_ranks == 1:
             return [value]
         values: list = [None] * self.num_ranks
@@ -114,7 +116,9 @@ def training_device() -> torch.device:
 
 
 def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
-    """Its C++ side keeps running products of the betas, which differ in the last bits from a power: count them up."""
+    """Count the updates up: DeepSpeed's C++ side keeps running products of the betas, which differ in the last bits
+    from a power.
+    """
     parameter, gradient, *moments = (torch.zeros(1) for _ in range(4))
     group = adam.param_groups[0]
     settings = group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["bias_correction"]
@@ -137,10 +141,10 @@ def _join_process_group(rank: LearnerRank | None) -> None:
         MASTER_ADDR=rank.host,
         MASTER_PORT=str(rank.port),
         RANK=str(rank.index),
-        LOCAL_RANK="0",  # Ray shows each actor its own GPU alone
+        LOCAL_RANK="0",  # Ray shows each actor only its own GPU
         WORLD_SIZE=str(rank.count),
     )
-    if rank.host == LOOPBACK:  # else the libraries listen at every address of the machine
+    if rank.host == LOOPBACK:  # otherwise the libraries listen at every address of the machine
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
     backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -149,7 +153,7 @@ def _join_process_group(rank: LearnerRank | None) -> None:
 
 
 def _store(rank: LearnerRank) -> torch.distributed.Store:
-    """Where the ranks meet; PyTorch's own way to it would listen on every interface."""
+    """Return the store where the ranks meet; PyTorch's default would listen on every interface."""
     if rank.count == 1:
         return torch.distributed.HashStore()
     if rank.index > 0:
@@ -162,7 +166,7 @@ def _store(rank: LearnerRank) -> torch.distributed.Store:
 
 def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) -> dict:
     optimizer = {"lr": settings.learning_rate, "betas": settings.adam_betas, "weight_decay": settings.weight_decay}
-    # torch_adam: off the GPU DeepSpeed's fused Adam has no kernel; with offload it brings its own CPU Adam.
+    # torch_adam, because off the GPU DeepSpeed's fused Adam has no kernel; with offload it brings its own CPU Adam.
     optimizer["torch_adam"] = not settings.offload_optimizer
     if not settings.offload_optimizer:
         optimizer["fused"] = True  # one pass over the weights in place of one for each operation of Adam

@@ -1,4 +1,6 @@
-"""Imports DeepSpeed without MLflow, which its tuner would load where it is installed, for seconds of each start."""
+"""Imports DeepSpeed without MLflow: where that is installed, DeepSpeed's tuner would load it, for seconds of each
+start.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _absent(name: str) -> Iterator[None]:
-    """Make an import of the module fail, as where it is not installed, unless it is loaded already."""
+    """Make an import of the module fail as if it were not installed, unless it is loaded already."""
     is_loaded = name in sys.modules
     if not is_loaded:
         sys.modules[name] = None  # type: ignore[assignment]

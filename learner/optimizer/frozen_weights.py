@@ -1,4 +1,4 @@
-"""The weights that training leaves as they are, on the device or on the host."""
+"""Weights that training leaves as they are, on the device or on the host."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 
 from floe.configs.errors import UserError
 
-ALIGNMENT_BYTES = 256  # of each tensor in the buffer
+ALIGNMENT_BYTES = 256  # start of each tensor in the buffer
 
 
 class FrozenWeights:
-    """Since nothing writes to them, the host's copy is made once and the way there costs no copying.
+    """Moves the frozen weights between device and host; nothing changes them, so the host's copy is made only once.
 
-    The copy is one buffer, pinned where there is a GPU so that the way back overlaps with other work. It is pinned
-    where it lies: PyTorch's own allocator of pinned memory rounds each block up to a power of two.
+    The copy is one buffer, pinned where there is a GPU so that the way back overlaps with other work. It is pinned in
+    place, because PyTorch's own allocator of pinned memory rounds each block up to a power of two.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -43,12 +43,12 @@ class FrozenWeights:
 
 
 def buffer_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Return what one buffer for the tensors takes."""
+    """Return the size of one buffer for the tensors."""
     return sum(_aligned_bytes(one) for one in tensors)
 
 
 def pin(buffer: torch.Tensor) -> None:
-    """Lock a buffer of the host's memory in place, for as long as the process lives, so that a GPU reads it by itself.
+    """Lock a buffer of the host's memory in place until the process ends, so that a GPU can read it directly.
 
     Raises UserError where the host doesn't allow that.
     """
@@ -61,13 +61,13 @@ def pin(buffer: torch.Tensor) -> None:
 
 
 def give_back_cached_blocks() -> None:
-    """Else PyTorch keeps for itself what the engine is to have."""
+    """Give back PyTorch's cached blocks. Otherwise its cache keeps memory that the engine needs."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def _place(tensor: torch.Tensor) -> tuple:
-    """What two parameters that share their memory have in common."""
+    """Return a key that is equal for parameters that share their memory."""
     return tensor.data_ptr(), tensor.dtype, tensor.shape
 
 

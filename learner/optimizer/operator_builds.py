@@ -1,7 +1,7 @@
-"""What PyTorch needs before it builds or loads DeepSpeed's C++ operators.
+"""Prepares the building or loading of DeepSpeed's C++ operators by PyTorch.
 
-A killed build leaves its lock behind, and PyTorch would wait for that lock's end for ever. And two versions of ninja
-can't read each other's logs, so each of them would build anew what the other has built.
+A killed build leaves its lock behind, and PyTorch would wait for that lock for ever. And two versions of ninja can't
+read each other's logs, so each would repeat the other's builds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 OPERATORS = {"cpu_adam": "CPU Adam", "deepspeed_shm_comm": "shared-memory communication"}
-# A build takes minutes; one by another machine, on a network disk, or by another user can't be seen from here.
+# A build takes minutes; a build by another machine, on a network disk, or by another user can't be seen from here.
 UNSEEN_BUILD_LIMIT_S = 600.0
 _POLL_S = 2.0
 _SECOND_LOOK_S = 1.0
@@ -29,7 +29,7 @@ _NETWORK_DISKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glu
 
 
 def prepare_to_build() -> list[Path]:
-    """Have PyTorch build in this environment's folder, by its ninja; remove and return the locks of killed builds.
+    """Have PyTorch build in this environment's folder, with its ninja; remove and return the locks of killed builds.
 
     Raises OSError.
     """
@@ -42,11 +42,11 @@ def prepare_to_build() -> list[Path]:
 
 
 def compiled_extensions_dir() -> Path:
-    """Return where the C++ extensions of this environment and this kind of processor are kept for this user.
+    """Return the folder of this user's C++ extensions for this environment and this kind of processor.
 
-    Where `TORCH_EXTENSIONS_DIR` is set it is that. In one folder for all, each environment would build anew, for
-    minutes, what another has built, because the commands of a build name its environment; and of two nodes with one
-    home, the one would run what was built for the other's instructions.
+    `TORCH_EXTENSIONS_DIR` is that folder where it is set. With one folder for all, each environment would repeat for
+    minutes what another has built, because the commands of a build name its environment. And of two nodes with one
+    home, one would run what was built for the other's instructions.
     """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
     if given:
@@ -56,7 +56,7 @@ def compiled_extensions_dir() -> Path:
 
 
 def _instruction_set() -> str:
-    """What the first processor can do, as Linux says it."""
+    """Return the instructions that the first processor supports, as Linux reports them."""
     with suppress(OSError), Path("/proc/cpuinfo").open() as lines:
         return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
     return platform.machine()
@@ -65,7 +65,7 @@ def _instruction_set() -> str:
 def abandoned_locks(built_dir: Path) -> list[Path]:
     """Return the locks of DeepSpeed's operators that no process of this machine holds.
 
-    PyTorch's builder keeps its lock file open; when it is killed, the file stays and nobody has it open.
+    PyTorch's builder keeps its lock file open; when it is killed, the file stays and no process has it open.
     """
     locks = [lock for name in OPERATORS for lock in built_dir.glob(f"**/{name}/lock")]
     held = _open_files() if locks else set()
@@ -75,12 +75,12 @@ def abandoned_locks(built_dir: Path) -> list[Path]:
 def remove_abandoned_locks(built_dir: Path, wait: Callable[[float], None] = time.sleep) -> list[Path]:
     """Remove the locks that no process holds, and return them.
 
-    One whose builder this process could not see, on a network disk or of another user, must be
-    `UNSEEN_BUILD_LIMIT_S` old first. Raises OSError where the folder can't be written.
+    A lock whose builder this process could not see, on a network disk or of another user, must first be
+    `UNSEEN_BUILD_LIMIT_S` old. Raises OSError where the folder can't be written.
     """
     removed: list[Path] = []
     while left := abandoned_locks(built_dir):
-        # A builder closes its lock a moment before it removes it: what is abandoned is so at a second look.
+        # A builder closes its lock a moment before it removes it, so an abandoned one must be so at a second look.
         wait(_SECOND_LOOK_S)
         left = [lock for lock in left if lock in abandoned_locks(built_dir)]
         if not left:
@@ -89,7 +89,7 @@ def remove_abandoned_locks(built_dir: Path, wait: Callable[[float], None] = time
             wait(_POLL_S)
             continue
         with (built_dir / "floe-abandoned-locks").open("w") as turn:
-            # Two ranks must not both judge: the second could remove the lock that the first one's builder just made.
+            # Two ranks must not both decide: the second could remove the lock that the first one's builder just made.
             fcntl.flock(turn, fcntl.LOCK_EX)
             for lock in set(left) & set(abandoned_locks(built_dir)):
                 lock.unlink(missing_ok=True)

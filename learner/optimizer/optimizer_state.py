@@ -1,7 +1,7 @@
 """The optimiser's state as one safetensors file per rank: float32 master, moments, counts. Nothing is unpickled.
 
-DeepSpeed's own loader unpickles with `weights_only=False`, so it is not used. The file's metadata hold what a reader
-must agree in, as JSON, and a digest of the tensors.
+DeepSpeed's own loader unpickles with `weights_only=False`, so it is not used. The file's metadata hold, as JSON, what
+must be the same in the learner that reads it, and a digest of the tensors.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from xxhash import xxh3_128
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json
 
-ABOUT = "floe"  # the metadata's one key
+ABOUT = "floe"  # the metadata's only key
 MASTER, MOMENTS = "master", ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateLayout:
-    """What a state and the learner that reads it must agree in: partitions hang on all of it."""
+    """Properties that must be the same in a state and in the learner that reads it, because the partitions depend on
+    them.
+    """
 
     rank: int
     num_ranks: int
@@ -39,11 +41,11 @@ class StateLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerState:
-    """What a file holds, checked against the layout."""
+    """Content of a file, checked against the layout."""
 
     tensors: dict[str, torch.Tensor]  # `<number>.master`, `<number>.exp_avg`, `<number>.exp_avg_sq`, on the CPU
-    num_updates: int  # of Adam; 0: it has no moments yet
-    num_steps_done: int  # of the learner: the position in the learning rate's schedule
+    num_updates: int  # of Adam; 0 while it has no moments yet
+    num_steps_done: int  # of the learner, as the position in the learning rate's schedule
 
 
 def layout_of(module: torch.nn.Module, rank: int, num_ranks: int, zero_stage: int) -> StateLayout:
@@ -56,7 +58,9 @@ def layout_of(module: torch.nn.Module, rank: int, num_ranks: int, zero_stage: in
 
 
 def write_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimizer, num_steps_done: int) -> None:
-    """One file in `folder`. `optimizer` is the Adam of this rank, which holds the float32 partition. Raises OSError."""
+    """Write one file in `folder`. `optimizer` is the Adam of this rank, which holds the float32 partition. Raises
+    OSError.
+    """
     tensors: dict[str, torch.Tensor] = {}
     num_updates = 0
     for number, master in enumerate(_masters(optimizer)):
@@ -68,12 +72,14 @@ def write_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimi
     about = _shape_of_run(layout) | {"num_updates": num_updates, "num_steps_done": num_steps_done}
     about["digest"] = _digest(about, tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    # In memory first: the library's own file writing reports a full disk as an error of the format.
+    # Serialised in memory first: the library's own file writing reports a full disk as an error of the format.
     layout.path_in(folder).write_bytes(save(tensors, metadata={ABOUT: json.dumps(about)}))
 
 
 def read_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimizer) -> OptimizerState:
-    """The state that `write_state` left for this layout; changes nothing. Raises UserError when it is not that."""
+    """Return the state that `write_state` left for this layout. Raises UserError when it does not fit; changes
+    nothing.
+    """
     path = layout.path_in(folder)
     if not path.is_file():
         others = ", ".join(sorted(other.name for other in folder.glob("optimizer-rank-*"))) or "none of any"

@@ -1,4 +1,4 @@
-"""What attention over a whole pack needs to know of its layout: made once per pack, for all layers and passes."""
+"""Index of a pack's layout for attention over the whole pack: made once per pack, for all layers and passes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """Rows cut into segments that follow each other, as the kernels for sequences of any length take them."""
+    """Rows cut into consecutive segments, in the form that the kernels for sequences of any length take."""
 
-    bounds: torch.Tensor  # [segments + 1] int32: where each begins, and the end of the last
+    bounds: torch.Tensor  # [segments + 1] int32: the start of each, and the end of the last
     longest: int
 
     @classmethod

@@ -19,7 +19,8 @@ class Branch:
     loss_from: int = 0
     weight: float
     advantage: float = 0.0
-    engine_logprobs: tuple[float, ...] = ()  # of the scored tokens; empty when there are none to compare with
+    # log-probabilities of the scored tokens; empty when there are none to compare with
+    engine_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class PrefixGroup:
 
     prefix_ids: tuple[int, ...]  # at least one token
     branches: tuple[Branch, ...]
-    name: str = ""  # for messages to people: the question's
+    name: str = ""  # the question's, for messages to people
 
     @property
     def num_tokens(self) -> int:
@@ -37,7 +38,7 @@ class PrefixGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLayout:
-    """Where one group lies in a pack of T tokens: a causal span, and N branches padded to C tokens for attention only.
+    """Place of one group in a pack of T tokens: a causal span, and N branches padded to C tokens for attention only.
 
     A group of one branch has nothing to share: the branch lies in the span, behind its prefix, and N is 0.
     """
@@ -46,7 +47,7 @@ class GroupLayout:
     prefix_end: int
     branch_index: torch.Tensor  # [N, C] int64 positions in the pack; padding repeats the branch's last token
     branch_is_real: torch.Tensor  # [N, C] bool
-    real_rows: torch.Tensor  # [R] int64, where that is true in the flattened [N C]
+    real_rows: torch.Tensor  # [R] int64, the true positions in the flattened [N C]
     branch_lengths: tuple[int, ...]  # [N], C is the largest
 
     @property
@@ -75,7 +76,7 @@ class Pack:
     sequence_names: tuple[str, ...]  # of each branch in the pack, its group's
 
     def to(self, device: torch.device) -> Pack:
-        """The same pack on the device where the policy computes."""
+        """Return the same pack on the device where the policy computes."""
         if self.input_ids.device == device:
             return self
         layout = tuple(replace(group, **_moved_tensors(group, device)) for group in self.layout)
@@ -105,12 +106,12 @@ def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack
 
 
 def empty_pack() -> Pack:
-    """The smallest pack that runs through the whole policy; its one scored token has weight 0."""
+    """Return the smallest pack that runs through the whole policy; its one scored token has weight 0."""
     return _pack([PrefixGroup(prefix_ids=(0,), branches=(Branch(token_ids=(0,), weight=0.0),))])
 
 
 def share_prefixes(sequences: Sequence[tuple[tuple[int, ...], Branch]]) -> PrefixGroup:
-    """One group from (prompt, answer) pairs: their longest common prompt prefix becomes the group's prefix.
+    """Return one group from (prompt, answer) pairs: their longest common prompt prefix becomes the group's prefix.
 
     The rest of each prompt goes in front of its answer, unscored. Raises ValueError when the prompts differ in their
     first token, because a prefix has at least one.

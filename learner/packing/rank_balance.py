@@ -24,7 +24,7 @@ def rank_share(groups: Sequence[PrefixGroup], max_pack_tokens: int, rank: int, n
 
 
 def packs_of_ranks(num_tokens: Sequence[int], num_ranks: int) -> list[list[int]]:
-    """For each rank the indices of its packs, ascending; `num_tokens` is each pack's length.
+    """Return for each rank the indices of its packs, ascending; `num_tokens` is each pack's length.
 
     The longest pack goes first, to the rank with the fewest tokens (longest processing time, Graham 1969: the fullest
     rank has at most 4/3 of the best split's). Ranks may differ in their number of packs, and have none.

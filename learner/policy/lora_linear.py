@@ -1,4 +1,4 @@
-"""A linear layer with LoRA whose products add into each other, where PEFT makes a tensor for each operation.
+"""Linear layer with LoRA whose products add into each other, where PEFT makes a tensor for each operation.
 
 PEFT computes `base + B(A(x)) * scaling`: a product, a scaling and a sum of the whole output's size, and the same again
 backward. Here the scaling is applied to the [T, rank] part, and the second product adds into the first.
@@ -16,7 +16,7 @@ from peft.tuners.lora import Linear
 
 
 def join_lora_products(module: torch.nn.Module) -> int:
-    """Give every LoRA layer of `module` the joined products; returns the number of layers."""
+    """Give every LoRA layer of `module` the joined products; return the number of layers."""
     layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
@@ -29,7 +29,7 @@ def _is_joined(layer: torch.nn.Module) -> bool:
 
 @contextmanager
 def stock_lora_products(module: torch.nn.Module) -> Iterator[None]:
-    """PEFT's own products again, for as long as this lasts."""
+    """Use PEFT's own products again within the block."""
     joined = [(layer, layer.__dict__.pop("forward")) for layer in module.modules() if _is_joined(layer)]
     try:
         yield
@@ -40,7 +40,7 @@ def stock_lora_products(module: torch.nn.Module) -> Iterator[None]:
 
 def _forward(layer: Any, stock: Any, x: torch.Tensor) -> torch.Tensor:
     names = [name for name in layer.active_adapters if name in layer.lora_A]
-    # The base model's own output, merged weights and kinds of LoRA that are not plain are PEFT's to compute.
+    # PEFT still computes the base model's own output, merged weights, and kinds of LoRA that are not plain.
     if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] in layer.lora_variant:
         return stock(x)
     (name,) = names
@@ -56,7 +56,7 @@ def _forward(layer: Any, stock: Any, x: torch.Tensor) -> torch.Tensor:
 class _LoraLinear(torch.autograd.Function):
     """x W^T + s d A^T B^T for a frozen W [out, in] and trained A [rank, in] and B [out, rank].
 
-    d is x where `is_dropped` is false; its gradient is then part of that of x.
+    d is x where `is_dropped` is false; the gradient of d is then added to that of x.
     """
 
     @staticmethod

@@ -16,7 +16,7 @@ def merged_attention(
     prefix_values: torch.Tensor,
     scaling: float,
 ) -> torch.Tensor:
-    """[N, H, C, D]: each of the C queries of a branch sees the whole prefix and its own branch up to itself.
+    """Return [N, H, C, D]: each of the C queries of a branch sees the whole prefix and its own branch up to itself.
 
     queries [N, H, C, D], keys and values [N, K, C, D], prefix_keys and prefix_values [K, P, D], H a multiple of K. One
     softmax over both sets: the parts are merged by their log-sum-exp (arXiv 2205.14135, section 3.1), and each part's
@@ -63,14 +63,14 @@ class _MergedAttention(torch.autograd.Function):
 
 
 def _fold(tensor: torch.Tensor, num_kv: int) -> torch.Tensor:
-    """[N, H, C, X] as [1, K, (H / K) N C, X]: the query heads of a key head lie together, so no key is repeated."""
+    """Return [N, H, C, X] as [1, K, (H / K) N C, X]: the query heads of a key head lie together, no key is repeated."""
     num_branches, num_heads, width, size = tensor.shape
     grouped = tensor.reshape(num_branches, num_kv, num_heads // num_kv, width, size)
     return grouped.permute(1, 2, 0, 3, 4).reshape(1, num_kv, -1, size)
 
 
 def _unfold(tensor: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-    """The inverse of `_fold`, to the shape of `queries` but for the last dimension."""
+    """Return the inverse of `_fold`, in the shape of `queries` but for the last dimension."""
     num_branches, num_heads, width, _ = queries.shape
     num_kv = tensor.shape[1]
     grouped = tensor.reshape(num_kv, num_heads // num_kv, num_branches, width, -1)

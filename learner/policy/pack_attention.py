@@ -1,9 +1,9 @@
 """Attention over all groups of a pack at once, by PyTorch's flash kernel for sequences of any length.
 
-However many groups there are, a layer takes two calls of the kernel: one causal over every prefix and every branch as a
-sequence of its own, and one of each group's branches over its prefix. Nothing is padded, no score is in memory, and the
-kernel shares a key head among its query heads by itself. It is a kernel for GPUs and half precision, which has never
-run here; on a CPU its arithmetic is computed sequence by sequence, for tests and proofs.
+However many groups there are, a layer takes two calls of the kernel. One is causal over every prefix and every branch
+as separate sequences; the other computes each group's branches over its prefix. Nothing is padded, no score is in
+memory, and the kernel shares a key head among its query heads by itself. It is a kernel for GPUs and half precision,
+which has never run here; on a CPU its arithmetic is computed sequence by sequence, for tests and proofs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _on_cpu_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 KERNEL_TYPES = torch.bfloat16, torch.float16
-MAX_HEAD_SIZE = 192  # forward it takes 256, backward not on every GPU
+MAX_HEAD_SIZE = 192  # the forward pass takes 256, the backward pass not on every GPU
 HEAD_SIZE_STEP = 8
-MIN_CAPABILITY = 8, 0  # of the GPU: Ampere
+MIN_CAPABILITY = 8, 0  # compute capability: Ampere
 
 
 def takes(query: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether the kernel for GPUs takes heads of this size and type, on this GPU."""
+    """Return whether the kernel for GPUs takes heads of this size and type, on this GPU."""
     size = query.shape[-1]
     if size != value.shape[-1] or size % HEAD_SIZE_STEP or size > MAX_HEAD_SIZE or query.dtype not in KERNEL_TYPES:
         return False
@@ -37,7 +37,7 @@ def takes(query: torch.Tensor, value: torch.Tensor) -> bool:
 def pack_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, index: PackIndex, scaling: float
 ) -> torch.Tensor:
-    """[T, H, D]: each token sees its own prefix or branch up to itself, and that of a branch its whole prefix.
+    """Return [T, H, D]: each token sees its own prefix or branch up to itself, and a branch's token its whole prefix.
 
     query [T, H, D], key and value [T, K, D], H a multiple of K. One softmax over both: the parts are merged by their
     log-sum-exp (arXiv 2205.14135, section 3.1), and each part's gradient is the kernel's own, given the merged output
@@ -95,7 +95,7 @@ def _backward(gradient, query, key, value, out, lse, of_queries: Segments, of_ke
     if query.device.type == "cpu":
         return _backward_by_segment(gradient, query, key, value, out, lse, of_queries, of_keys, is_causal, scaling)
     segments = of_queries.bounds, of_keys.bounds, of_queries.longest, of_keys.longest
-    # Without dropout nobody reads the random state.
+    # Without dropout the random state is never read.
     state = torch.zeros(2, dtype=torch.uint64, device=query.device), torch.empty(0, device=query.device)
     given = gradient, query, key, value, out, lse
     return _flash_backward(*given, *segments, 0.0, is_causal, *state, scale=scaling)
@@ -108,7 +108,7 @@ def _pairs(of_queries: Segments, of_keys: Segments) -> Iterator[tuple[slice, sli
 
 
 def _by_head(tensor: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """[1, H, S, D] of [S, K, D], each key head as often as there are query heads to it."""
+    """Return [S, K, D] as [1, H, S, D], each key head as often as it has query heads."""
     return tensor.transpose(0, 1).repeat_interleave(num_heads // tensor.shape[1], dim=0)[None]
 
 

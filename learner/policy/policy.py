@@ -37,7 +37,7 @@ def build_policy(
     gradient_checkpointing: bool = False,
     device: torch.device | None = None,
 ) -> PeftModel:
-    """Base model with the trainable adapter, set to `initial` when given (PEFT names).
+    """Return the base model with the trainable adapter, set to `initial` when given (PEFT names).
 
     With `with_reference` and `initial`, a frozen copy of `initial` is the second adapter; without `initial` the
     reference is the base model itself, so no copy is made. The weights go to `device` tensor by tensor, by default to
@@ -98,13 +98,13 @@ def with_adapter(
 
 
 def adapter_tensors(policy: PeftModel) -> dict[str, torch.Tensor]:
-    """The trainable adapter under plain PEFT names, bfloat16 or float32 as the model holds it, on the CPU."""
+    """Return the trainable adapter under plain PEFT names, bfloat16 or float32 as the model holds it, on the CPU."""
     state = get_peft_model_state_dict(policy, adapter_name=POLICY)
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def probe_tensors(adapter: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Random weights of the adapter's names, shapes and types, large enough to change every token's probability."""
+    """Return random weights of the adapter's names, shapes and types, large enough to change every token's odds."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: (PROBE_DEVIATION * torch.randn(tensor.shape, generator=generator)).to(tensor.dtype)
@@ -113,7 +113,7 @@ def probe_tensors(adapter: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def text_logprobs(policy: PeftModel, token_ids: Sequence[int]) -> list[float]:
-    """[T - 1] of every token but the first, given those before it, at temperature 1."""
+    """Return [T - 1] of every token but the first, given those before it, at temperature 1."""
     later = tuple(token_ids[1:])
     branch = Branch(token_ids=later, weight=0.0, advantage=0.0, engine_logprobs=(0.0,) * len(later))
     (pack,) = make_packs([PrefixGroup(prefix_ids=tuple(token_ids[:1]), branches=(branch,))], len(token_ids))
@@ -123,7 +123,7 @@ def text_logprobs(policy: PeftModel, token_ids: Sequence[int]) -> list[float]:
 def answer_logprobs(
     policy: PeftModel, prompt_ids: Sequence[int], answers: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """[answers][tokens] of answers to one prompt, at temperature 1."""
+    """Return [answers][tokens] of answers to one prompt, at temperature 1."""
     branches = tuple(
         Branch(token_ids=tuple(answer), weight=0.0, engine_logprobs=(0.0,) * len(answer)) for answer in answers
     )
@@ -134,7 +134,10 @@ def answer_logprobs(
 
 
 def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
-    """[S] float32 log-probability of each scored token after temperature; the LM head sees scored positions only."""
+    """Return [S] float32: the log-probability of each scored token after temperature.
+
+    The LM head is computed at scored positions only.
+    """
     causal_lm: Any = policy.get_base_model()
     hidden = causal_lm.base_model(
         input_ids=pack.input_ids,
@@ -148,7 +151,7 @@ def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.
 
 @torch.no_grad()
 def reference_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.Tensor:
-    """[S] the same under the policy before RL: the frozen adapter if there is one, else the base model."""
+    """Return the same [S] under the policy before RL: the frozen adapter if there is one, else the base model."""
     if REFERENCE in policy.peft_config:
         policy.set_adapter(REFERENCE)
         try:

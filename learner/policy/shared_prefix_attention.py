@@ -1,8 +1,8 @@
 """Attention over a pack without a T x T mask: prefixes attend causally, branches to their prefix and themselves.
 
 On a GPU a layer without rules computes all groups at once (`pack_attention`). Everything else goes group by group: on a
-CPU by its own kernels, on a GPU by blocks of scores that are computed again in the backward pass, because the kernels
-there take neither float32 nor a window with shared key heads.
+CPU by its own kernels, on a GPU by blocks of scores that the backward pass computes again. The kernels there take
+neither float32 nor a window with shared key heads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from floe.learner.policy import pack_attention
 from floe.learner.policy.merged_attention import merged_attention
 
 NAME = "floe_shared_prefix"
-# Scores up to this size are computed at once, which is faster below it and slower above.
+# Scores up to this size are computed at once: faster below it, slower above.
 MAX_SCORES_BYTES = 24 * 2**20
 FLOAT32_BYTES = 4
 
@@ -70,7 +70,7 @@ def shared_prefix_attention(
 
 
 def _prefix_attention(query, key, value, scaling: float, rules: AttentionRules, hidden: HiddenKeys) -> torch.Tensor:
-    """[P, H, E] of one causal span; query [H, P, D], key [K, P, D], value [K, P, E]."""
+    """Return [P, H, E] of one causal span; query [H, P, D], key [K, P, D], value [K, P, E]."""
     num_tokens = query.shape[1]
     has_kernel = rules.has_plain_scores and device_kind(query.device) == CPU
     if has_kernel and rules.are_idle(num_tokens):
@@ -93,12 +93,12 @@ def _prefix_attention(query, key, value, scaling: float, rules: AttentionRules, 
 
 
 def _computed_again(way: Callable[..., torch.Tensor], *given: Any) -> torch.Tensor:
-    """Return `way(*given)`, of which nothing but what it is given is kept for the backward pass."""
+    """Return `way(*given)`; only `given` is kept for the backward pass."""
     return checkpoint(way, *given, use_reentrant=False, preserve_rng_state=False)
 
 
 def _ruled_span(query, key, value, unseen, scaling: float, rules: AttentionRules) -> torch.Tensor:
-    """[H, Q, E] of queries [H, Q, D] over keys [K, S, D], of which `unseen` [Q, S] says what each does not see."""
+    """Return [H, Q, E] of queries [H, Q, D] over keys [K, S, D]; `unseen` [Q, S] marks what each query does not see."""
     num_heads, num_queries, size = query.shape
     num_kv = key.shape[0]
     scores = torch.matmul(query.reshape(num_kv, -1, size) * scaling, key.transpose(1, 2))
@@ -110,7 +110,7 @@ def _ruled_span(query, key, value, unseen, scaling: float, rules: AttentionRules
 def _branches(
     query, key, value, group: GroupLayout, scaling: float, rules: AttentionRules, hidden: HiddenKeys
 ) -> torch.Tensor:
-    """[N, C, H, E] of the branches of one group; query [H, T, D], key [K, T, D], value [K, T, E]."""
+    """Return [N, C, H, E] of the branches of one group; query [H, T, D], key [K, T, D], value [K, T, E]."""
     num_branches, width = group.branch_index.shape
     is_on_cpu = device_kind(query.device) == CPU
     is_large = _scores_bytes(query, group) > MAX_SCORES_BYTES
@@ -118,7 +118,7 @@ def _branches(
         if is_large and query.shape[-1] == value.shape[-1]:
             return _merged_branch_attention(query, key, value, group, scaling)
         return _branch_attention(query, key, value, group.branch_index, _span(group, 0), scaling, hidden)
-    # The first token of a branch sees the most of its prefix.
+    # The first token of a branch sees the largest part of its prefix.
     span = _span(group, rules.first_key(group.num_prefix))
     if is_on_cpu and not is_large:
         return _branch_attention(query, key, value, group.branch_index, span, scaling, hidden, rules)
@@ -142,7 +142,7 @@ def _scores_bytes(query, group: GroupLayout) -> int:
 
 
 def _merged_branch_attention(query, key, value, group: GroupLayout, scaling: float) -> torch.Tensor:
-    """The same as `_branch_attention`, without the scores in memory."""
+    """Return the same as `_branch_attention`, without the scores in memory."""
     # [N, heads, C, D]
     queries, keys, values = (one[:, group.branch_index].transpose(0, 1).contiguous() for one in (query, key, value))
     span = slice(group.prefix_start, group.prefix_end)
@@ -159,7 +159,7 @@ def _branch_attention(
     hidden: HiddenKeys,
     rules: AttentionRules | None = None,
 ) -> torch.Tensor:
-    """[N, C, H, E] of branches whose tokens are `branch_index` [N, C], after the part `span` of their prefix."""
+    """Return [N, C, H, E] of branches whose tokens are `branch_index` [N, C], after the part `span` of their prefix."""
     num_branches, width = branch_index.shape
     num_kv, _, size = key.shape
     per_kv = query.shape[0] // num_kv
@@ -185,7 +185,7 @@ def _branch_attention(
 
 
 def _shares_of_branches(to_prefix, to_own, hidden: HiddenKeys, rules: AttentionRules | None) -> torch.Tensor:
-    """[K, G, N, C, P + C] from the scores [K, G, N, C, P] and [K, G, N, C, C]."""
+    """Return [K, G, N, C, P + C] from the scores [K, G, N, C, P] and [K, G, N, C, C]."""
     num_prefix, width = to_prefix.shape[-1], to_own.shape[-1]
     if rules is None:
         later = hidden.of(AttentionRules(), range(width), range(width))

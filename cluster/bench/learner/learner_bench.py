@@ -1,4 +1,4 @@
-"""`floe bench learner`: completion tokens trained per second, beside unshared sequences and trl, interleaved."""
+"""`floe bench learner`: completion tokens trained per second, compared with unshared sequences and trl, interleaved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from floe.cluster.time_plan.update_flops import ModelSizes, update_flops, work_o
 from floe.configs.schema import RunConfig
 from floe.learner.packing.packs import Pack
 
-MAX_TRL_SWEEP_SIZE = 16  # beyond it trl's part of the sweep would take minutes and say nothing new
+MAX_TRL_SWEEP_SIZE = 16  # above this size trl's part of the sweep would take minutes and show nothing new
 FIRST = Case(prompt_tokens=8, completion_tokens=4, group_size=2)
 
 
@@ -91,13 +91,13 @@ class LearnerBench:
     def set_up(self, scratch_dir: Path) -> None:
         """Build the ways that are wanted."""
         config = self._config
-        # trl first: DeepSpeed's process group would have it train as one of several.
+        # trl first, because DeepSpeed's process group would make it train as one of several.
         wants_trl = self._choice.wants(TRL) or self._choice.wants(TRL_AS_SHIPPED)
         trl = trl_ways(config, self._model_dir, scratch_dir) if wants_trl else None
         self._shared, self._unshared = packed_ways(config, self._model_dir)
         self._ways: dict[str, Way] = {way.name: way for way in (self._shared, self._unshared, *(trl or ()))}
         for way in (self._shared, *(trl or ())):
-            # The first update makes the optimiser's state, which is none of a case's memory.
+            # The first update makes the optimiser's state, which does not belong to a case's memory.
             way.load(random_group(FIRST, self._sizes.vocabulary, config.run.seed))
             way.update()
         torch.set_num_threads(config.learner.num_threads or torch.get_num_threads())
@@ -142,7 +142,7 @@ class LearnerBench:
         return result
 
     def _names_for(self, case: Case) -> list[str]:
-        """Return the ways that a case is measured in: those asked for, or all that say something new."""
+        """Return the ways that a case is measured in: those asked for, or all that show something new."""
         if self._choice.ways:
             return [SHARED, *(way for way in self._choice.ways if way != SHARED)]
         names = [SHARED, UNSHARED]

@@ -1,4 +1,4 @@
-"""What the learner bench trains on: groups of random tokens, and how often each is measured (pure)."""
+"""Cases of the learner bench: groups of random tokens, and how often each is measured (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MAX_PACK_TOKENS = 4096  # of both of this learner's ways
 MIN_ROUNDS, MAX_ROUNDS = 2, 5
-# Unshared tokens of a case's rounds together; what keeps the bench at a quarter of an hour on two cores.
+# Unshared tokens of a case's rounds together; the limit keeps the bench at a quarter of an hour on two cores.
 ROUND_TOKENS = 14_000
 GROUP_SIZE = 16
 
@@ -51,7 +51,7 @@ SWEEP = tuple(Case(prompt_tokens=150, completion_tokens=24, group_size=size) for
 
 
 def cases() -> Iterator[Case]:
-    """Every case once: a shape that is also part of the sweep is measured for both."""
+    """Return every case once: a shape that is also part of the sweep is measured for both."""
     yield from dict.fromkeys((*SHAPES, *SWEEP))
 
 
@@ -71,6 +71,6 @@ def random_group(case: Case, vocabulary: int, seed: int) -> TokenGroup:
     return TokenGroup(
         prompt=tokens(case.prompt_tokens),
         completions=tuple(tokens(case.completion_tokens) for _ in range(case.group_size)),
-        # Alternating, but of one sign: the losses that the ways must agree on would else be small by cancellation.
+        # Alternating, but of one sign: otherwise the losses that the ways must agree on would be small by cancellation.
         advantages=tuple(0.5 if number % 2 else 1.0 for number in range(case.group_size)),
     )

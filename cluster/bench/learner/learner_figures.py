@@ -1,4 +1,4 @@
-"""What the learner bench found for each case, and what follows from it: ratios, targets, the fit (pure)."""
+"""Results of the learner bench for each case, and what follows from them: ratios, targets, the fit (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floe.cluster.time_plan.update_flops import Flops, Work
 
 SHARED, UNSHARED = "floe, prompt shared", "floe, unshared"
 TRL, TRL_AS_SHIPPED = "trl, head over completions", "trl, as shipped"
-# As the option --ways takes them; the shared way is always measured.
+# As the option --ways names them; the shared way is always measured.
 WAYS = {"shared": SHARED, "unshared": UNSHARED, "trl": TRL, "trl-as-shipped": TRL_AS_SHIPPED}
 SHARE_OF_FLOP_RATIO = 0.85
 SHARE_OF_LIMIT = 0.45  # of the matmul limit, for groups that have something to share
@@ -27,7 +27,7 @@ NUM_AVERAGED_TOKENS = 384
 
 @dataclass
 class Tally:
-    """What one way took for one case."""
+    """Measurements of one way for one case."""
 
     peak_gib: float  # of its first micro-batch with the optimiser's step, beyond models and optimisers
     seconds: list[float] = field(default_factory=list)  # by round
@@ -40,7 +40,9 @@ class Tally:
 
 @dataclass
 class Result:
-    """`limits_s`, by round: the time that the shared way's matmuls need alone; none where it was not asked for."""
+    """Figures of one case. `limits_s`, by round, is the time that the shared way's matmuls need alone; empty if not
+    wanted.
+    """
 
     case: Case
     shared: Work
@@ -66,7 +68,7 @@ class Result:
         return self.limit_s / self.ways[SHARED].median_s
 
     def speedup(self, over: str) -> float | None:
-        """Of the shared way; None where the other was not measured."""
+        """Return how many times as fast as `over` the shared way is; None where the other was not measured."""
         return self.ways[over].median_s / self.ways[SHARED].median_s if over in self.ways else None
 
     def trained_per_s(self, way: str) -> float:
@@ -74,7 +76,7 @@ class Result:
 
 
 def check_agreement(result: Result) -> None:
-    """Raises RuntimeError when the ways' losses of one case differ: their times would be of different work."""
+    """Raise RuntimeError when the ways' losses of one case differ: their times would be of different work."""
     shared = statistics.median(result.ways[SHARED].losses)
     room = max(1.0, math.sqrt(NUM_AVERAGED_TOKENS / result.case.num_trained))
     for name, tally in result.ways.items():
@@ -108,7 +110,7 @@ def linear_fit(sweep: Sequence[Result]) -> Fit:
 
 
 def targets(shapes: Sequence[Result], sweep: Sequence[Result], fit: Fit | None) -> list[Target]:
-    """Return the ratios and what they have to be; `fit` is None where no sweep was asked for."""
+    """Return the ratios and their targets; `fit` is None where no sweep was asked for."""
     found = [
         Target(
             name=f"shared / unshared, {result.case.name} (FLOP ratio {result.flop_ratio:.2f})",

@@ -1,4 +1,4 @@
-"""The learner's own two ways of one update over a group: its prompt shared, and every completion with its prompt."""
+"""The learner's two ways of one update over a group: its prompt shared, and every completion with its own prompt."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Way(Protocol):
     def load(self, group: TokenGroup) -> None: ...
 
     def warm_up(self) -> None:
-        """The group's first micro-batch, as an update of its own."""
+        """Make an update of the group's first micro-batch."""
 
     def update(self) -> float:
-        """The whole group; its loss."""
+        """Make an update of the whole group; return its loss."""
 
 
 class PackedWay:
@@ -101,7 +101,7 @@ class PackedWay:
 
 
 def packed_ways(config: RunConfig, model_dir: Path) -> tuple[PackedWay, PackedWay]:
-    """Shared and unshared, over one policy and one optimiser."""
+    """Return shared and unshared, over one policy and one optimiser."""
     policy = build_policy(
         model_dir,
         config.model,

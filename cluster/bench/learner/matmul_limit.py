@@ -1,4 +1,4 @@
-"""How fast the machine multiplies matrices of the model's shapes, and the time an update would need at that rate."""
+"""Measures how fast the machine multiplies matrices of the model's shapes: the time an update needs at that rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 
 class MatmulLimit:
-    """Of one pack with `num_tokens` tokens and `num_scored` scored ones; the matmuls run alone and back to back."""
+    """Limit for one pack with `num_tokens` tokens and `num_scored` scored ones; the matmuls run alone and back to
+    back.
+    """
 
     def __init__(
         self, model: ModelSizes, num_tokens: int, num_scored: int, dtype: torch.dtype, device: torch.device
@@ -29,7 +31,7 @@ class MatmulLimit:
             self._matmuls += [(activations, weight.t()), (gradients, weight)]
 
     def update_s(self, work: Work) -> float:
-        """Measure once; seconds that the matmuls of `work` would take.
+        """Measure once; return the seconds that the matmuls of `work` would take.
 
         Projections and head at the rates of their own shapes, LoRA and attention at the mean rate of those.
         """
@@ -42,7 +44,7 @@ class MatmulLimit:
         return projections_s + head_s + (flops.lora + flops.attention) / rate
 
     def _seconds(self, left: torch.Tensor, right: torch.Tensor) -> float:
-        """The faster of two: what else the machine does is not its limit."""
+        """Return the faster of two runs: what else the machine does is not its limit."""
         return min(self._once_s(left, right) for _ in range(2))
 
     def _once_s(self, left: torch.Tensor, right: torch.Tensor) -> float:
@@ -54,6 +56,6 @@ class MatmulLimit:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what was asked of the device, so that the clock sees it."""
+    """Wait until the device has finished, so that the clock sees its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""The most memory that a piece of work takes beyond what is held when it starts."""
+"""Measures the most memory that a piece of work takes beyond what is held when it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLE_EVERY_S = 0.02
 
 
 def peak_growth_gib(work: Callable[[], None], device: torch.device) -> float:
-    """Run it. On the CPU the growth of this process's resident memory, sampled."""
+    """Run the work and return its peak. On the CPU it is the growth of this process's resident memory, sampled."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -42,18 +42,18 @@ def peak_growth_gib(work: Callable[[], None], device: torch.device) -> float:
 
 
 def _give_back_freed_memory() -> None:
-    """Else what glibc keeps of earlier work would be there already and not show as growth."""
+    """Give freed memory back. Otherwise memory that glibc keeps of earlier work would not show as growth."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
         if trim is not None:
             trim(0)
 
 
 class ResidentPeak:
-    """The most that one process holds in memory while this is open, files that it has mapped included; sampled."""
+    """The most that one process holds in memory while this is open, mapped files included; sampled."""
 
     def __init__(self, find: Callable[[], psutil.Process | None]) -> None:
-        """`find` is asked until there is a process."""
+        """Sample the process that `find` returns; it is called until there is one."""
         self.num_bytes = 0
         self._find = find
         self._done = threading.Event()
@@ -61,7 +61,7 @@ class ResidentPeak:
 
     @classmethod
     def of_children(cls, title: str) -> ResidentPeak:
-        """Of the process below this one whose command line begins so."""
+        """Watch the process below this one whose command line begins with these words."""
         return cls(lambda: next(filter(lambda one: _is_titled(one, title), psutil.Process().children(True)), None))
 
     def __enter__(self) -> ResidentPeak:

@@ -26,7 +26,7 @@ class TransformersGenerate:
 
         rows = [request.prompt_token_ids for request in requests for _ in range(request.num_samples)]
         width = max(map(len, rows))
-        # Padded in front, so that every row goes on at the same column.
+        # Padded in front, so that every row continues at the same column.
         input_ids = torch.tensor([(0,) * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The same update by trl's GRPOTrainer, for comparison; the only trl import."""
+"""The same update by trl's GRPOTrainer, for comparison; the only import of trl."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ABOVE_ANY_RATIO = 5.0  # trl's bound of CISPO's weights, which are 1 here
 class TrlWay:
     """GRPOTrainer's own `_compute_loss`, backward, gradient clipping and AdamW, over padded micro-batches.
 
-    As shipped, trl takes its LM head over every position where there is no Triton, as on a CPU. Unless `as_shipped`
-    it is given what it does on a GPU: the head over completions only.
+    As shipped, trl computes its LM head at every position where there is no Triton, as on a CPU. Unless `as_shipped` it
+    does what it would do on a GPU: the head over completions only.
     """
 
     def __init__(self, trainer: Any, max_grad_norm: float, *, as_shipped: bool) -> None:
@@ -62,7 +62,9 @@ class TrlWay:
 
 
 def trl_ways(config: RunConfig, model_dir: Path, scratch_dir: Path) -> tuple[TrlWay, TrlWay] | None:
-    """trl with the head over completions only, and as shipped, over one trainer; None where trl is not installed."""
+    """Return trl with the head over completions only, and as shipped, over one trainer; None where trl is not
+    installed.
+    """
     if importlib.util.find_spec("trl") is None:
         return None
     trainer = _trainer(config, model_dir, scratch_dir)
@@ -71,7 +73,7 @@ def trl_ways(config: RunConfig, model_dir: Path, scratch_dir: Path) -> tuple[Trl
 
 
 def configuration(config: RunConfig) -> str:
-    """What trl was set to, in words."""
+    """Return trl's settings, in words."""
     return (
         f"trl {importlib.metadata.version('trl')}: GRPOTrainer's loss, model and LoRA (peft) in {config.model.dtype}, "
         f"sdpa, no gradient checkpointing, no reference, micro-batches of up to {MAX_MICRO_BATCH_TOKENS} tokens, fused "
@@ -81,7 +83,9 @@ def configuration(config: RunConfig) -> str:
 
 
 def micro_batches(group: TokenGroup, padding: int, device: torch.device) -> list[dict[str, torch.Tensor]]:
-    """As the trainer makes them: prompts padded on the left, completions on the right, sizes as equal as can be."""
+    """Return them as the trainer makes them: prompts padded on the left, completions on the right, sizes as equal as
+    possible.
+    """
     width = max(len(completion) for completion in group.completions)
     num_sequences = len(group.completions)
     most = max(1, MAX_MICRO_BATCH_TOKENS // (len(group.prompt) + width))
@@ -118,7 +122,7 @@ def _gather_scored_positions(wanted: bool) -> None:
 def _trainer(config: RunConfig, model_dir: Path, scratch_dir: Path) -> Any:
     from datasets import Dataset
 
-    # vLLM, which trl would load and not use here, stays out of the process that is measured.
+    # vLLM, which trl would load without using it here, stays out of the process that is measured.
     with mock.patch("trl.import_utils.is_vllm_available", return_value=False):
         from trl import GRPOConfig, GRPOTrainer
 

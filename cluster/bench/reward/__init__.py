@@ -1,1 +1,1 @@
-"""The reward service's speed, and what policies that cheat would get."""
+"""The reward service's speed, and what policies that cheat would earn."""

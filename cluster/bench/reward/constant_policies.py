@@ -1,4 +1,4 @@
-"""Policies that look at no question, or only at its words, for what a reward pays to them (pure).
+"""Policies that look at no question, or only at its words, to see what a reward pays them (pure).
 
 Each gives SQL; `in_reply` wraps it in the form that every design pays for.
 """
@@ -36,7 +36,7 @@ def named_table(text: str, schema: Schema) -> str:
 
 
 def kitchen_sink(text: str, schema: Schema) -> str:
-    """Return a query of many tables and columns with each clause that there is."""
+    """Return a query of many tables and columns with each kind of clause."""
     first = named_table(text, schema)
     tables = [first, *(table for table in schema if table != first)][:MAX_TABLES]
     columns = [f"{quoted(table)}.{quoted(column)}" for table in tables for column in schema[table]][:MAX_COLUMNS]
@@ -50,5 +50,5 @@ def quoted(name: str) -> str:
 
 
 def commonest(golds: Sequence[str], num_equal: Sequence[int]) -> str:
-    """Return the gold whose result most others have too; `num_equal` counts them for each."""
+    """Return the gold whose result most other golds have too; `num_equal` counts them for each."""
     return max(zip(golds, num_equal, strict=True), key=lambda one: one[1])[0]

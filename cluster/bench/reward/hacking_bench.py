@@ -1,7 +1,7 @@
-"""`floe bench hacking`: what constant policies earn under every reward design, beside the gold.
+"""`floe bench hacking`: what constant policies earn under every reward design, compared with the gold.
 
-The databases of up to NUM_DATABASES and up to NUM_QUESTIONS questions of each. The commonest gold of a database is the
-one whose result most golds of that sample have too.
+It takes up to NUM_DATABASES databases and up to NUM_QUESTIONS questions of each. The commonest gold of a database is
+the one whose result most golds of that sample have too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def bench_hacking(config: RunConfig, as_json: bool) -> None:
 def mean_rewards(
     asked: Sequence[tuple[Question, Mapping[str, str]]], databases_dir: Path, designs: Mapping[str, Mapping[str, Any]]
 ) -> Means:
-    """Return what each policy earns; a group that carries no reward, as one whose gold fails, is left out."""
+    """Return what each policy earns; a group that carries no reward, for example because its gold fails, is left
+    out.
+    """
     means: Means = {}
     with progress_bar("Scoring", len(asked) * len(designs)) as advance:
         for name, changes in designs.items():

@@ -1,4 +1,4 @@
-"""A query in other words, and with one thing changed (sqlglot; pure). What each is worth, its result has to say."""
+"""Rewrites a query in other words, or with one thing changed (sqlglot; pure). Its result shows what it is worth."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _OTHER_AGGREGATE: dict[type[exp.Expr], type[exp.Func]] = {
 
 
 def rewritten(sql: str) -> list[str]:
-    """As a subquery and as a CTE."""
+    """Return the query as a subquery and as a CTE."""
     inner = sql.strip().rstrip(";")
     return [f"SELECT * FROM ({inner}) AS answer", f"WITH answer AS ({inner}) SELECT * FROM answer"]
 
 
 def mutated(sql: str) -> list[str]:
-    """One for each thing that can be changed; none of a query that sqlglot can't read."""
+    """Return one query for each thing that can be changed; none for a query that sqlglot can't read."""
     try:
         tree = sqlglot.parse_one(sql, dialect=DIALECT)
         num_nodes = sum(1 for _ in tree.walk())
@@ -52,7 +52,7 @@ def _changed_at(tree: exp.Expr, place: int) -> Iterator[str]:
 
 
 def _change(node: exp.Expr) -> bool:
-    """Whether anything was changed."""
+    """Change the node; return whether anything was changed."""
     if (comparison := _OTHER_COMPARISON.get(type(node))) is not None:
         node.replace(comparison(this=node.this, expression=node.expression))
     elif (aggregate := _OTHER_AGGREGATE.get(type(node))) is not None:
@@ -60,7 +60,7 @@ def _change(node: exp.Expr) -> bool:
     elif isinstance(node, exp.Ordered):
         is_ascending = bool(node.args.get("desc"))
         node.set("desc", not is_ascending)
-        node.set("nulls_first", is_ascending)  # as SQLite has it by itself
+        node.set("nulls_first", is_ascending)  # as SQLite orders by itself
     elif isinstance(node, exp.Distinct | exp.Where | exp.Limit | exp.Having) and node.parent is not None:
         is_of_select = isinstance(node.parent, exp.Select)
         if is_of_select:

@@ -24,12 +24,12 @@ from floe.reward_service.scorer import Scorer
 
 NUM_QUESTIONS = 500
 NUM_NEIGHBOURS = 5
-GRADE_DIFFERENCES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the wrong query's over the right one's
+GRADE_DIFFERENCES = (0.0, 0.25, 0.5, 0.75, 1.0)  # lead of the wrong query's grade over the right one's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Of one question: what its right and its wrong queries earn without judge and format."""
+    """Rewards of one question's right and wrong queries, without judge and format."""
 
     right: tuple[float, ...]
     wrong: tuple[float, ...]
@@ -39,7 +39,7 @@ class Pairs:
         return len(self.right) * len(self.wrong)
 
     def num_outscored(self, lead: float) -> int:
-        """Pairs whose wrong query earns more, given that judge and format put it ahead by `lead`."""
+        """Return the pairs whose wrong query earns more, given that judge and format put it ahead by `lead`."""
         return sum(wrong + lead > right for right in self.right for wrong in self.wrong)
 
 

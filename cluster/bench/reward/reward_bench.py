@@ -1,4 +1,4 @@
-"""`floe bench reward`: scores per CPU-second of this service beside bare SQLite and two published ways, interleaved."""
+"""`floe bench reward`: scores per CPU-second, compared with bare SQLite and two published ways, interleaved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from floe.cluster.ray_actors.placement import ray_session, start_reward_pool
 from floe.cluster.ray_actors.reward_pool import RewardPool
 from floe.configs.schema import RunConfig
 
-NUM_QUESTIONS = 1200  # six times 200, each with queries of its own, because a machine's speed wanders
+NUM_QUESTIONS = 1200  # six times 200, each with different queries, because a machine's speed varies
 GROUP_SIZE = 16
 NUM_ROUNDS = 30
 QUESTIONS_PER_PROCESS_ROUND = 1  # a process per query is slow enough to be measured on few
@@ -40,7 +40,7 @@ ALL_WAYS = (BARE_DISTINCT, OURS_DISTINCT, BARE_SAMPLED, OURS_SAMPLED, BIRD, PROC
 
 @dataclass
 class Tally:
-    """What one way has scored so far; CPU seconds by the clock that the way was given."""
+    """Scores of one way so far; CPU seconds by the clock that the way was given."""
 
     num_scores: int = 0
     wall_s: float = 0.0
@@ -67,7 +67,7 @@ def bench_reward(config: RunConfig, as_json: bool) -> None:
     with (
         TemporaryDirectory(prefix="floe-bench-") as folder,
         redirect_stdout(sys.stderr),  # Ray reports the workers that are killed here on stdout
-        # An own Ray, because the CPU time of one that runs already is not below this process.
+        # An own Ray, because the CPU time of a running one does not count to this process.
         ray_session(config.cluster.model_copy(update={"address": "local"}), "floe-bench"),
     ):
         path = write_bench_database(Path(folder))
@@ -87,20 +87,22 @@ def bench_reward(config: RunConfig, as_json: bool) -> None:
 
 
 def _own_cpu_s() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """Return CPU seconds of this process and of its children that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def _tree_cpu_s() -> float:
-    """CPU seconds of this process and everything below it: workers, executor children and Ray's own processes."""
+    """Return CPU seconds of this process and everything below it: workers, executor children and Ray's own
+    processes.
+    """
     looked_s = time.process_time()
     below_s = _cpu_s(psutil.Process().children(recursive=True))
     return below_s + _own_cpu_s() - (time.process_time() - looked_s)
 
 
 def _worker_cpu_s() -> float:
-    """CPU seconds of all reward workers, with their fork servers and executor children."""
+    """Return CPU seconds of all reward workers, with their fork servers and executor children."""
     workers = [process for process in psutil.Process().children(recursive=True) if _is_worker(process)]
     return _cpu_s([one for worker in workers for one in (worker, *worker.children(recursive=True))])
 
@@ -125,11 +127,11 @@ def _cpu_s(processes: Sequence[psutil.Process]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """`answer` takes pairs of gold and candidates."""
+    """One way; `answer` takes pairs of gold and candidates."""
 
     name: str
     answer: Callable[[Sequence[Group]], list[list[bool]]]
-    is_sampled: bool = True  # else each distinct candidate once
+    is_sampled: bool = True  # otherwise each distinct candidate once
     cpu_s: Clock = _own_cpu_s
     questions_per_round: int | None = None
 
@@ -160,7 +162,7 @@ def _measure(
             bare.prepare(question.gold)
             ours.prepare(question.gold)
         for pool in pools:
-            # Not the gold itself as a candidate: its verdict would be known when it is asked for.
+            # The gold itself is no candidate: its verdict would be known when it is asked for.
             pool.warm([score_request(question.gold, ("SELECT 1",)) for question in part])
         for way in ways if number % 2 == 0 else ways[::-1]:
             # Distinct and sampled candidates come from different questions: no verdict of one helps the other.
@@ -200,7 +202,7 @@ def _time(tally: Tally, way: _Way, groups: Sequence[Group]) -> None:
 
 
 def check_agreement(tallies: dict[str, Tally]) -> None:
-    """Raises RuntimeError when two ways gave one candidate different verdicts."""
+    """Raise RuntimeError when two ways gave one candidate different verdicts."""
     for name in ALL_WAYS:
         reference = BARE_DISTINCT if name == OURS_DISTINCT else BARE_SAMPLED
         for gold, answer in tallies[name].matches.items():

@@ -1,4 +1,4 @@
-"""The figures behind the reward service's guarantees of time, measured: how late a stop is, how soon it goes on."""
+"""Measures the reward service's guarantees of time: how late a stop is, and how soon scoring continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT_S = 0.5
 NUM_KILLS = 20
 NUM_COLUMNS = 100
 ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT count(*) FROM r"
-# A single opcode that works for many times the limit: no progress handler sees it.
+# A single opcode that works for many times the limit, so that no progress handler is called.
 ONE_OPCODE = "SELECT length(ltrim(printf('%.*c',900000,'k'),printf('%.*c',80000,'m')||'k'))"
 
 
@@ -42,7 +42,7 @@ class Figure:
 
 
 def guarantee_figures(databases_dir: Path, pool: RewardPool) -> list[Figure]:
-    """On an idle machine. `pool` loses its workers' processes and gets new ones."""
+    """Return the figures, measured on an idle machine. `pool` loses its workers' processes and gets new ones."""
     with closing(Scorer(databases_dir, RewardSection(time_limit_s=LIMIT_S))) as scorer:
         scorer.score(score_request(GOLD, [GOLD]))
         hold_s = max(_seconds(scorer, sql, Outcome.TIMEOUT) for sql in (ENDLESS, ONE_OPCODE))

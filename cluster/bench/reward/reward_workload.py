@@ -54,15 +54,17 @@ def write_bench_database(databases_dir: Path) -> Path:
 
 
 def bench_questions(num_questions: int, group_size: int) -> list[BenchQuestion]:
-    """Groups with `group_size // 2` distinct candidates: the gold, the most frequent one; an eighth with a column
-    that does not exist, a ninth with a syntax error, the rest other queries that run."""
+    """Return groups with `group_size // 2` distinct candidates; the gold is the most frequent one.
+
+    An eighth has a column that does not exist, a ninth a syntax error; the rest are other queries that run.
+    """
     rng = Random(1)
     used: set[str] = set()
     return [_question(rng, group_size, used) for _ in range(num_questions)]
 
 
 def _question(rng: Random, group_size: int, used: set[str]) -> BenchQuestion:
-    """No query of another question comes again, so that no known verdict answers for one."""
+    """Return one question. None of its queries occurs in another one, so that no known verdict answers for it."""
     gold = _unused_query(rng, used)
     distinct = {gold: 0.45 * group_size}
     while len(distinct) < max(1, group_size // 2):

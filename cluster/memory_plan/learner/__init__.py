@@ -1,1 +1,1 @@
-"""What the learner holds: its state, and the work of a pack, counted without memory."""
+"""Memory of the learner: its state, and the work of a pack, counted without allocating it."""

@@ -1,4 +1,4 @@
-"""What the learner holds: weights, adapter, gradients, optimiser, and a bound of the work on one pack (pure).
+"""Memory of the learner: weights, adapter, gradients, optimiser, and a bound of the work on one pack (pure).
 
 Where a run has a GPU the work is counted instead (`learner_on_meta`). Bytes per element are those of `model.dtype`;
 norms, optimiser and log-probabilities are in float32.
@@ -13,13 +13,13 @@ from floe.cluster.memory_plan.shapes.model_shape import DTYPE_BYTES, FLOAT32_BYT
 from floe.configs.schema import RunConfig
 
 LOGITS_CHUNK_TOKENS = 128  # of learner/families/target_logprob.py
-# Float32 logits, their exponentials while they are summed up, and the softmax in the head's type beside them.
+# Float32 logits, their exponentials while they are summed up, and the softmax in the head's type.
 LOGITS_COPIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerState:
-    """What is there between two updates."""
+    """Memory held between two updates."""
 
     base_weights: int
     adapter: int  # the trained one, and the frozen reference of the KL term
@@ -34,9 +34,10 @@ class LearnerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerWork:
-    """What one pack adds at its peak, the end of the forward pass and the backward pass of one layer."""
+    """Memory that one pack adds at its peak, the end of the forward pass and the backward pass of one layer."""
 
-    kept_activations: int  # for the backward pass: of every layer, or the layers' inputs when they are computed again
+    # kept for the backward pass: of every layer, or the layers' inputs when they are computed again
+    kept_activations: int
     layer_at_work: int
     logits: int
 
@@ -46,7 +47,7 @@ class LearnerWork:
 
 
 def learner_state(config: RunConfig, shape: ModelShape) -> LearnerState:
-    """Of one rank."""
+    """Return the state of one rank."""
     width = DTYPE_BYTES[config.model.dtype]
     num_trained = shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
     has_reference = config.algorithm.kl_coefficient > 0 and config.warm_start.enabled
@@ -65,7 +66,7 @@ def learner_state(config: RunConfig, shape: ModelShape) -> LearnerState:
 
 
 def _gradients(num_trained: int, split: int, width: int, stage: int) -> int:
-    """Those of the backward pass; from stage 1 on the bucket that they are reduced in, their sum, and the flat sum."""
+    """Return the gradients' bytes: those of the backward pass and, from stage 1 on, bucket, sum and flat sum."""
     if stage == 0:
         return num_trained * width
     bucket = num_trained * (FLOAT32_BYTES if stage == 1 else width)
@@ -84,7 +85,7 @@ def learner_work(config: RunConfig, shape: ModelShape, pack: PackShape) -> Learn
         + pack.num_branch_rows * kept_per_branch_row(shape, width)
         + pack.num_scores_of_group * at_work_per_score(width)
     )
-    # The last norm, and of the scored positions the hidden states and the directions of their gradients.
+    # The last norm and, for the scored positions, the hidden states and the directions of their gradients.
     ends = pack.num_tokens * (3 * width + FLOAT32_BYTES) * shape.hidden
     logits = min(pack.num_tokens, LOGITS_CHUNK_TOKENS) * shape.logits_bytes_per_token * LOGITS_COPIES
     if config.learner.gradient_checkpointing:
@@ -107,7 +108,8 @@ def dropout_work(config: RunConfig, shape: ModelShape, work: LearnerWork, num_to
 
 
 def kept_per_token(shape: ModelShape, width: int, rank: int) -> int:
-    """Bytes per layer that autograd keeps of a token, frozen base weights and adapters on all projections given.
+    """Return the bytes per layer that autograd keeps of a token, given frozen base weights and adapters on all
+    projections.
 
     Per norm its float32 input and its output; queries, keys and values after rotation, the attention's output and its
     assembled copy; of the MLP the gate before and after the activation, the other factor and the product; the small
@@ -119,17 +121,19 @@ def kept_per_token(shape: ModelShape, width: int, rank: int) -> int:
 
 
 def kept_per_branch_row(shape: ModelShape, width: int) -> int:
-    """Bytes per layer of a completion's token, padding included: its gathered queries, keys, values and output."""
+    """Return bytes per layer of a completion's token, padding included: its gathered queries, keys, values and
+    output.
+    """
     return 4 * width * shape.num_heads * shape.head_size
 
 
 def at_work_per_token(shape: ModelShape, width: int) -> int:
-    """Bytes of the gradients within one layer: four of the MLP's width, and float32 ones of the norms."""
+    """Return the bytes of the gradients within one layer: four of the MLP's width, and float32 ones of the norms."""
     return 4 * width * shape.intermediate + 3 * FLOAT32_BYTES * shape.hidden
 
 
 def kept_per_score(width: int) -> int:
-    """The float32 softmax, and its parts as factors of the products with the values."""
+    """Return the bytes of the float32 softmax, and of its parts as factors of the products with the values."""
     return FLOAT32_BYTES + width
 
 

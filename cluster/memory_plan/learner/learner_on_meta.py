@@ -1,6 +1,6 @@
-"""The learner's own code on tensors that have shapes and no memory, as a GPU would run it: what it holds, in bytes.
+"""Runs the learner's own code on tensors with shapes and no memory, as on a GPU, to count the bytes that it holds.
 
-Three layers of the model are run, and the others, which are like them, are added: each keeps what the third keeps.
+Three layers of the model are run. The others are like them and are added: each keeps what the third keeps.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from floe.learner.packing.packs import Branch, GroupLayout, Pack, PrefixGroup, m
 from floe.learner.policy.policy import packed_logprobs, with_adapter
 from floe.learner.policy.shared_prefix_attention import MAX_SCORES_BYTES, NAME
 
-FAMILIES = ("llama", "qwen2", "qwen3")  # every layer like the other, without windows, experts or a bent head
-DEPTH = 3  # the first layer's input and the second's are held as no later one's is
+FAMILIES = ("llama", "qwen2", "qwen3")  # every layer like the others, without windows, experts or a changed head
+DEPTH = 3  # the inputs of the first two layers are held differently from all later ones
 NUM_SHORT_GROUPS = 2, 4
 ANSWER_TOKENS = 256  # of a gold query, at most; an assumption
 TEMPERATURE = 0.8
@@ -66,7 +66,7 @@ class _Learner:
         return self._long(count), self._short(count)
 
     def own_forward(self, checkpointing: bool) -> Point:
-        """The heavier of attention that keeps its scores, as long as it may, and of PyTorch's own."""
+        """Return the heavier of attention that keeps its scores, as long as it may, and of PyTorch's own."""
         context = self._config.model.max_context_tokens
         longest_eager = math.isqrt(MAX_EAGER_BYTES // (4 * self._num_heads))
         points = [self._own_forward(checkpointing, num) for num in {context, min(context, longest_eager)}]
@@ -195,7 +195,7 @@ def short_groups(num_groups: int, group_size: int, num_heads: int) -> Pack:
 
 @contextmanager
 def counted(policy: Any, packs: list[Pack]) -> Iterator[LiveBytes]:
-    """Count what operations make beside the policy and the packs."""
+    """Count what operations allocate in addition to the policy and the packs."""
     parameters = list(policy.parameters())
     before = [*parameters, *policy.buffers(), *(one.grad for one in parameters if one.grad is not None)]
     for pack in packs:
@@ -207,7 +207,7 @@ def counted(policy: Any, packs: list[Pack]) -> Iterator[LiveBytes]:
 
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Let operations that PyTorch puts together by the device be put together as on a GPU."""
+    """Let operations that PyTorch composes differently for each device be composed as on a GPU."""
     kernels = torch.library.Library("aten", "IMPL")
     kernels.impl("scaled_dot_product_attention", _attention, "AutogradMeta")
     kernels.impl("dropout", _dropout, "AutogradMeta")
@@ -221,7 +221,9 @@ def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """Attention by CUDA's kernel: flash in half precision, else the efficient one where there are as many heads."""
+    """Compute attention by CUDA's kernel: flash in half precision, else the efficient one where there are as many
+    heads.
+    """
     if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16):
         return _flash(query, key, value, dropout_p, is_causal, scale=scale)[0]
     if query.shape[1] == key.shape[1]:
@@ -230,7 +232,7 @@ def _attention(
 
 
 def _dropout(tensor: torch.Tensor, p: float, train: bool) -> torch.Tensor:
-    """The fused kernel of a GPU, which keeps a mask of bytes."""
+    """Apply dropout with the fused kernel of a GPU, which keeps a mask of bytes."""
     return torch.native_dropout(tensor, p, True)[0] if train and p > 0 else tensor
 
 

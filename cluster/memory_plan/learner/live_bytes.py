@@ -14,10 +14,10 @@ CUDA_BLOCK_BYTES = 512  # PyTorch's allocator on a GPU rounds every request up t
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages that operations under it have made and that still live, and the most at one time."""
+    """Bytes of the storages that operations under it have made and that still exist, and the most at one time."""
 
     def __init__(self, before: Iterable[torch.Tensor], block_bytes: int = 1) -> None:
-        """`before` are tensors that were there and don't count; a storage takes whole blocks of `block_bytes`."""
+        """Start counting. `before` are tensors that don't count; a storage takes whole blocks of `block_bytes`."""
         super().__init__()
         self.num_bytes = 0
         self.peak_bytes = 0

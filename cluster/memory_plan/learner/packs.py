@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from floe.configs.schema import RunConfig
 
-# Scores of a group that are in memory at most (learner/policy/shared_prefix_attention.py: 24 MiB of float32).
+# Most scores of a group in memory at one time (learner/policy/shared_prefix_attention.py: 24 MiB of float32).
 MAX_SCORES = 24 * 2**20 // 4
-# Completions are padded to their group's longest, taken to be twice their mean. An assumption.
+# Completions are padded to their group's longest, assumed to be twice their mean.
 PADDING = 2
 
 
@@ -18,19 +18,21 @@ class PackShape:
     num_tokens: int
     num_branch_rows: int  # completions' tokens with the padding that attention sees
     num_scores: int  # attention scores in memory in one layer, over all heads and groups
-    num_scores_of_group: int  # the largest group's
+    num_scores_of_group: int  # of the largest group
 
 
 def largest_pack_tokens(config: RunConfig) -> int:
-    """A single completion with its prompt is never split, however small `learner.max_pack_tokens` is."""
+    """Return the tokens of the largest pack: a completion with its prompt is never split, even above
+    `max_pack_tokens`.
+    """
     return max(config.learner.max_pack_tokens, config.model.max_context_tokens)
 
 
 def heaviest_pack(config: RunConfig, num_heads: int, num_tokens: int) -> PackShape:
-    """A bound over every pack of so many tokens.
+    """Return a bound over every pack of so many tokens.
 
     A group of t tokens has at most t x min(t, context) scores a head. Those of a group over the limit are never in
-    memory, so that the worst are many groups just below it.
+    memory, so the worst case is many groups just below it.
     """
     whole_group = config.max_prompt_tokens + config.rollout.group_size * config.rollout.max_new_tokens
     group = min(num_tokens, whole_group)
@@ -45,7 +47,7 @@ def heaviest_pack(config: RunConfig, num_heads: int, num_tokens: int) -> PackSha
 
 
 def exact_pack(num_heads: int, prompt_tokens: int, completion_tokens: int, num_completions: int) -> PackShape:
-    """One group, its completions of one length."""
+    """Return the pack of one group whose completions have one length."""
     rows = num_completions * completion_tokens
     scores = num_heads * rows * (prompt_tokens + completion_tokens)
     in_memory = scores if scores <= MAX_SCORES else 0

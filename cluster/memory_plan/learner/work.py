@@ -1,4 +1,4 @@
-"""What a learner's work on a pack takes, from a source: measured on tensors without memory, or a bound (pure)."""
+"""Memory for a learner's work on a pack, from a source: measured on tensors without memory, or a bound (pure)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floe.configs.schema import RunConfig
 
 
 class WorkSource(Protocol):
-    """Says what the phases of a learner add to its state; `num_tokens` are those of a pack."""
+    """Gives what the phases of a learner add to its state; `num_tokens` are those of a pack."""
 
     is_measured: bool
 
@@ -22,7 +22,7 @@ class WorkSource(Protocol):
     def warm_start(self, config: RunConfig, num_tokens: int) -> LearnerWork: ...
 
     def own_forward(self, config: RunConfig) -> LearnerWork:
-        """The model's own forward and backward pass over one text of the whole context."""
+        """Return the work of the model's own forward and backward pass over one text of the whole context."""
         ...
 
 
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkLine:
-    """The straight lines through two points: what a pack takes grows by the token."""
+    """Straight line through two points for each figure: what a pack takes grows with its tokens."""
 
     few: Point
     many: Point
@@ -56,7 +56,7 @@ class WorkLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
-    """How to count: each returns the lines of its kinds of packs, with gradient checkpointing or not."""
+    """Functions that count: each returns the lines of its kinds of packs, with gradient checkpointing or without."""
 
     learning: Callable[[bool], tuple[WorkLine, ...]]
     warm_start: Callable[[bool], tuple[WorkLine, ...]]
@@ -84,7 +84,7 @@ class MeasuredWork:
         if checkpointing not in self._own:
             self._own[checkpointing] = self._counting.own_forward(checkpointing)
         found = self._own[checkpointing]
-        # Each layer's part grows by the token where there are no scores in memory.
+        # Each layer's part grows with the tokens where there are no scores in memory.
         share = config.model.max_context_tokens / found.num_tokens
         return LearnerWork(
             kept_activations=int(share * found.kept_bytes),
@@ -102,7 +102,7 @@ class MeasuredWork:
 
 
 class BoundedWork:
-    """The work by formulae that bound it: of a host, and of a model whose layers can't be counted."""
+    """The work by formulae that bound it: on a host, and for a model whose layers can't be counted."""
 
     is_measured = False
 

@@ -1,4 +1,4 @@
-"""The only use of transformers here: a model's own configuration, and its parameters counted on the meta device."""
+"""Reads a model's own configuration and counts its parameters on the meta device; the only use of transformers here."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from floe.configs.model_families import mlp_width, text_part
 from floe.configs.schema import RunConfig
 from floe.configs.sections.learning_sections import ADAPTABLE
 
-MAX_POSITIONS = 2**17  # of a model that is written down; it decides about no tensor's size
+MAX_POSITIONS = 2**17  # of a published model; it changes no tensor's size
 
 
 def shape_of(config: RunConfig) -> ModelShape:
-    """Of `model.path`; of a hub model that is not written down here the configuration alone is fetched.
+    """Return the shape of `model.path`; of a hub model that is not listed here only the configuration is fetched.
 
     Raises UserError for a model that can't be found or has no such dimensions.
     """
@@ -47,7 +47,7 @@ def _read(folder: Path) -> PreTrainedConfig:
 
 
 def count(name: str, config: PreTrainedConfig) -> ModelShape:
-    """Builds the model without memory for its weights and counts what it has. Raises UserError as `shape_of`."""
+    """Build the model without memory for its weights and count its parameters. Raises UserError as `shape_of`."""
     from transformers import AutoModelForCausalLM  # takes seconds, which the known models need not wait for
 
     from floe.learner.families.refusals import refusal
@@ -87,7 +87,7 @@ def count(name: str, config: PreTrainedConfig) -> ModelShape:
 
 
 def _cached_heads(text: PreTrainedConfig) -> tuple[int, int]:
-    """Heads and their size in the KV cache; one compressed head where keys and values share a latent (MLA)."""
+    """Return heads and their size in the KV cache; one compressed head where keys and values share a latent (MLA)."""
     latent = getattr(text, "kv_lora_rank", None)
     if latent:
         return 1, -(-(latent + text.qk_rope_head_dim) // 2)  # counted once, where keys and values count twice

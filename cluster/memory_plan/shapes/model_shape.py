@@ -1,4 +1,4 @@
-"""A decoder's dimensions and what follows from them alone: bytes of weights, adapter, KV cache and logits (pure)."""
+"""A decoder's dimensions and what follows from them: bytes of weights, adapter, KV cache and logits (pure)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """Of a Llama- or Qwen2-like decoder. `num_parameters` counts tied embeddings once."""
+    """Shape of a Llama- or Qwen2-like decoder. `num_parameters` counts tied embeddings once."""
 
     name: str
     num_parameters: int
@@ -39,7 +39,9 @@ class ModelShape:
         return self.num_parameters * DTYPE_BYTES[dtype]
 
     def num_adapter_parameters(self, rank: int, target_modules: Collection[str]) -> int:
-        """A [rank, inputs] and B [outputs, rank] of each wrapped layer (LoRA, arXiv 2106.09685, section 4.1)."""
+        """Return the size of A [rank, inputs] and B [outputs, rank] of each wrapped layer (LoRA, arXiv 2106.09685,
+        section 4.1).
+        """
         return sum(
             one.count * rank * (one.num_inputs + one.num_outputs)
             for one in self.projections
@@ -47,10 +49,10 @@ class ModelShape:
         )
 
     def kv_bytes_per_token(self, dtype: str) -> int:
-        """Keys and values of every layer."""
+        """Return the bytes of keys and values of every layer."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_size * DTYPE_BYTES[dtype]
 
     @property
     def logits_bytes_per_token(self) -> int:
-        """In float32."""
+        """Bytes of a token's logits in float32."""
         return self.vocabulary * FLOAT32_BYTES

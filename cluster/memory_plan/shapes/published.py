@@ -1,4 +1,4 @@
-"""The models whose dimensions are written down: a plan for them needs no connection and no modelling code (pure)."""
+"""Models whose dimensions are listed here: a plan for them needs no connection and no modelling code (pure)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ PUBLISHED: dict[str, Dimensions] = {
 
 
 def is_published(name: str) -> bool:
-    """Whether `published_shape` knows the model."""
+    """Return whether `published_shape` knows the model."""
     return plain_name(name) in PUBLISHED
 
 

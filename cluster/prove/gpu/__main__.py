@@ -1,4 +1,4 @@
-"""`make prove-gpu`: runs the parts in order, each in a process of its own, and stops at the first that fails."""
+"""`make prove-gpu`: runs the parts in order, each in its own process, and stops at the first that fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CPU = "cpu"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 when nothing failed, 1 when a part did, and 2 for what can't be run as it is asked for."""
+    """Return 0 when nothing failed, 1 when a part did, and 2 for a request that can't be run."""
     given = _parser().parse_args(arguments)
     try:
         return _prove(given)
@@ -75,7 +75,7 @@ def _prove(given: argparse.Namespace) -> int:
 
 
 def run_part(part: Part, given: argparse.Namespace, home_dir: Path, record_file: Path) -> PartResult:
-    """Run it in a process of its own, or say why it can't be run here."""
+    """Run it in its own process, or say why it can't be run here."""
     if given.device == CPU and part.why_not_on_cpu:
         return PartResult([not_here(part.name, part.why_not_on_cpu)], is_quick=given.quick)
     if missing := part.missing(given.device):
@@ -126,7 +126,7 @@ def _end(code: int | None) -> str:
 
 
 def card_name() -> str:
-    """Return the name of the first card, as a process of its own asks for it. Raises UserError where there is none."""
+    """Return the name of the first card, as a separate process asks for it. Raises UserError where there is none."""
     if not is_installed("torch"):
         raise UserError("The package torch is not installed: install floe with its extra cuda, as 'make setup' does.")
     command = module_command("floe.cluster.prove.gpu.cuda")

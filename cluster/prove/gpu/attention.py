@@ -75,7 +75,7 @@ def prove(setting: Setting) -> Iterator[Line]:
 
 
 def _merged(sizes: Sizes, size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Line]:
-    """Compare the two softmaxes that are merged with one over both sets of keys."""
+    """Compare two merged softmaxes with one over both sets of keys."""
     many, width, prefix = sizes.num_branches, sizes.width, sizes.num_prefix
     own_keys, prefix_keys = (many, sizes.num_kv_heads, width, size), (sizes.num_kv_heads, prefix, size)
     shapes = [(many, sizes.num_heads, width, size), own_keys, own_keys, prefix_keys, prefix_keys]
@@ -116,7 +116,7 @@ def _pack(
     (pack,) = make_packs([_prefix_group(*group) for group in groups], 10**9)
     num_tokens = pack.input_ids.shape[1]
     pack = pack.to(device)
-    index = pack.index  # made once, on the device: none of the attention's own
+    index = pack.index  # made once, on the device, and no part of the attention's own work
     shapes = [(1, heads, num_tokens, size) for heads in (sizes.num_heads, sizes.num_kv_heads, sizes.num_kv_heads)]
 
     def way(query, key, value):
@@ -126,7 +126,7 @@ def _pack(
 
 
 def seen_pairs(groups: Sequence[Group]) -> torch.Tensor:
-    """[T, T] bool: which tokens of a pack each one sees."""
+    """Return [T, T] bool: which tokens of a pack each one sees."""
     places = [
         (number, branch)
         for number, (num_prefix, lengths) in enumerate(groups)
@@ -145,7 +145,7 @@ def _prefix_group(num_prefix: int, lengths: tuple[int, ...]) -> PrefixGroup:
 
 
 def _dense(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """[N, H, Q, D] by the definition, with every score in memory."""
+    """Return [N, H, Q, D] by the definition, with every score in memory."""
     per_kv = queries.shape[1] // keys.shape[1]
     keys, values = (one.repeat_interleave(per_kv, dim=1) for one in (keys, values))
     scores = torch.matmul(queries, keys.transpose(2, 3)) * queries.shape[-1] ** -0.5
@@ -153,7 +153,7 @@ def _dense(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen
 
 
 def _compared(name: str, way: Callable, expected: Callable, given: Tensors) -> Iterator[Line]:
-    """Yield how far output and gradients are from the definition's, which computes on the same numbers in float32."""
+    """Yield how far output and gradients are from the definition's, which uses the same numbers in float32."""
     limit = LIMITS[given[0].dtype]
     own, plain = (
         [one.detach().to(dtype).requires_grad_() for one in given] for dtype in (given[0].dtype, torch.float32)
@@ -168,7 +168,7 @@ def _compared(name: str, way: Callable, expected: Callable, given: Tensors) -> I
 
 
 def relative_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """Return the largest over the tensors: the norm of the difference by the norm of what was expected."""
+    """Return the largest over the tensors: the norm of the difference over the norm of what was expected."""
     pairs = [(one.detach().double(), other.detach().double()) for one, other in zip(found, expected, strict=True)]
     return max(float((one - other).norm() / other.norm()) for one, other in pairs)
 
@@ -179,7 +179,7 @@ def _random(shapes: Sequence[tuple[int, ...]], device: torch.device, dtype: torc
 
 
 def _synchronisations(groups: Sequence[Group], sizes: Sizes, device: torch.device, dtype: torch.dtype) -> int:
-    """Return those of a forward and a backward pass, the second ones: the first make what is made once."""
+    """Return the waits of a second forward and backward pass; the first one makes what is made once."""
     given, way = _pack(groups, sizes, 64, device, dtype)
     for one in given:
         one.requires_grad_()

@@ -62,7 +62,7 @@ def _against_nvml(usable_bytes: int) -> Iterator[Line | Figures]:
 
 
 def idle_context_bytes() -> tuple[int, int]:
-    """Return what another process takes of the card that has multiplied once, and cuBLAS's part of its own memory."""
+    """Return what another process that has multiplied once takes of the card, and cuBLAS's part of its own memory."""
     before_bytes = used_bytes_beside_context()
     process = subprocess.Popen(
         module_command(idle_context.__name__),
@@ -76,13 +76,13 @@ def idle_context_bytes() -> tuple[int, int]:
         told_bytes = json.loads(process.stdout.readline())
         taken_bytes = used_bytes_beside_context() - before_bytes
     finally:
-        process.stdin.close()  # on which it waits
+        process.stdin.close()  # the process waits on it
         process.wait()
     return taken_bytes - told_bytes["reserved"], told_bytes["workspace"]
 
 
 def _doctor(setting: Setting) -> Line:
-    """Ask `floe doctor` for the configuration that the parts with an engine use."""
+    """Run `floe doctor` for the configuration that the parts with an engine use."""
     name = "faults that floe doctor finds"
     if missing := tuple(one for one in ALL_PACKAGES if not is_installed(one)):
         return without_packages(name, missing)

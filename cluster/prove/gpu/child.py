@@ -1,4 +1,4 @@
-"""Runs one part in a process of its own, whose memory and contexts are gone when it ends."""
+"""Runs one part in its own process, whose memory and contexts are gone when it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = ("home_dir", "scratch_dir", "tokenizer_dir")
 
 
 def arguments_of(number: int, setting: Setting, result_file: Path) -> list[str]:
-    """Return what `main` takes."""
+    """Return the arguments of `main`."""
     told = {name: str(value) if name in PATHS else value for name, value in asdict(setting).items()}
     return [str(number), json.dumps(told), str(result_file)]
 
@@ -29,7 +29,7 @@ def main(number: str, told: str, result_file: str) -> None:
 
 
 def result_of(number: int, setting: Setting) -> PartResult:
-    """Return what the part found; a fault in it is a failed line, and its trace goes to stderr."""
+    """Return the part's findings; a fault in it is a failed line, and its trace goes to stderr."""
     result, part = PartResult(is_quick=setting.is_quick), by_number(number)
     try:
         for found in prover_of(part)(setting):

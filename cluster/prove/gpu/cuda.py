@@ -1,4 +1,4 @@
-"""What only a CUDA device can be asked, each question a small function of its own."""
+"""Questions that only a CUDA device can answer, each in a small function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Synchronisations:
 
 @contextmanager
 def counted_synchronisations() -> Iterator[Synchronisations]:
-    """Count those of everything within, by PyTorch's debug mode."""
+    """Count the waits within the block, by PyTorch's debug mode."""
     found = Synchronisations()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -39,18 +39,18 @@ def synchronise(device: torch.device) -> None:
 
 
 def used_bytes() -> int:
-    """Return what all processes together hold of the first visible card, as NVML has it: that makes no context here."""
+    """Return what all processes hold of the first visible card, as NVML reports it, which makes no context here."""
     return torch.cuda.device_memory_used(0)
 
 
 def used_bytes_beside_context() -> int:
-    """Return the same as CUDA has it, with this process's own context, which is made where there is none."""
+    """Return the same as CUDA reports it, without this process's own context, which is made where there is none."""
     free_bytes, total_bytes = torch.cuda.mem_get_info(0)
     return total_bytes - free_bytes
 
 
 class UsedPeak:
-    """The most that is used of the first visible card while this is open, beyond what was when it was made; sampled."""
+    """The most that is used of the first visible card while this is open, beyond the use when it was made; sampled."""
 
     def __init__(self, base_bytes: int) -> None:
         self.num_bytes = 0

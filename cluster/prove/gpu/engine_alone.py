@@ -1,4 +1,4 @@
-"""Parts 4 and 5: the engine by itself, its adapters and canary, its groups alone and in company, and prompt sharing."""
+"""Parts 4 and 5: the engine alone, its adapters and canary, its groups alone and in company, and prompt sharing."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from floe.configs.schema import RunConfig
 from floe.learner.adapter.export import AdapterExport
 from floe.learner.policy.policy import adapter_tensors, build_policy, probe_tensors, text_logprobs
 
-ADAPTER_SCALE = 0.1  # of the probe's weights
+ADAPTER_SCALE = 0.1  # scale of the probe's weights
 ADAPTER_VERSION = 1
 MAX_CANARY_TOKENS = 96
-MAX_MEAN_NATS = {"cpu": 0.0, "cuda": 0.02}  # one batch's sums have another order than another's, on a GPU
+MAX_MEAN_NATS = {"cpu": 0.0, "cuda": 0.02}  # on a GPU the sums of one batch have another order than those of another
 NAMESPACE = "prove-gpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnersSide:
-    """What the learner exports, and its log-probabilities of the canary."""
+    """The learner's export, and its log-probabilities of the canary."""
 
     base: list[float]
     adapter: list[float]
@@ -99,7 +99,7 @@ def learners_side(config: RunConfig, model_dir: Path, device: str, text: Sequenc
 
 
 def _canary(pool: RolloutPool, text: Sequence[int], learner: LearnersSide) -> Iterator[Line]:
-    """Measure as a run does at its start: what an adapter does must stand out from the noise of two computations."""
+    """Measure as a run does at its start: an adapter's effect must exceed the noise of two computations."""
     (base,) = pool.canary_logprobs(text, None)
     noise = _distance(base, learner.base)
     pool.install(learner.probe)
@@ -121,7 +121,7 @@ def _distance(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def prove_sharing(setting: Setting) -> Iterator[Line]:
-    """Generate for the same requests with prompt sharing and without, each group by itself."""
+    """Generate for the same requests with prompt sharing and without, each group alone."""
     config = smoke_config(setting)
     demo = Demo.of(config, 2 if setting.is_quick else 8, 8 if setting.is_quick else 16)
     groups, is_on = {}, []
@@ -131,7 +131,7 @@ def prove_sharing(setting: Setting) -> Iterator[Line]:
                 is_on.append(ask(handle, describe).shares_prompts)
                 groups[shares] = [group for one in demo.requests for group in pool.generate([one], None)]
     num_computed = sum(group.num_computed_prompt_tokens or 0 for group in groups[True])
-    # A group's prompt to the last token but one is computed once, and that one by every candidate.
+    # A group's prompt up to the last token but one is computed once, and that last token by every candidate.
     least = sum(len(one.prompt_token_ids) + one.num_samples - 1 for one in demo.requests)
     shown = ["on" if one else "off" for one in is_on]
     yield holds("prompt sharing of the two engines", shown == ["on", "off"], " and ".join(shown), "on and off")

@@ -1,4 +1,4 @@
-"""A rollout engine in its actor, as a run starts it, and what can be asked of it there."""
+"""A rollout engine in its actor, as a run starts it, and the questions that it can be asked there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GPU_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDescription:
-    """What vLLM has chosen of its own, and what it holds."""
+    """Settings that vLLM has chosen itself, and what it holds."""
 
     runner: str
     scheduler: str
@@ -47,7 +47,7 @@ class EngineDescription:
 
 
 class EngineUnderProof(RolloutActor):
-    """The run's own actor, whose engine can be had without prompt sharing."""
+    """The run's own actor, whose engine can be started without prompt sharing."""
 
     def __init__(self, config: RunConfig, model_dir: Path, shares_prompts: bool) -> None:
         if not shares_prompts:
@@ -56,7 +56,7 @@ class EngineUnderProof(RolloutActor):
 
 
 def _know_no_version() -> None:
-    """Let prompt sharing know no version of vLLM, in this process: the engine then has its prefix cache alone."""
+    """Make prompt sharing know no version of vLLM in this process, so that the engine uses its prefix cache alone."""
     from floe.actors.engine import vllm_prompt_sharing
 
     vllm_prompt_sharing.KNOWN_VERSIONS = ()  # type: ignore[assignment]
@@ -65,7 +65,7 @@ def _know_no_version() -> None:
 
 
 def smoke_overrides(setting: Setting) -> list[str]:
-    """Return what makes the smoke configuration one for the device, an engine with a whole card."""
+    """Return overrides that adapt the smoke configuration to the device, for an engine with a whole card."""
     of_device = ["model.dtype=float32", "rollout.dtype=float32"]
     if setting.device == "cuda":
         of_device = [
@@ -112,7 +112,7 @@ class Demo:
 
 @contextmanager
 def engine(config: RunConfig, model_dir: Path, shares_prompts: bool = True) -> Iterator[tuple[RolloutPool, Any]]:
-    """Start one, and end it. Yields the pool that has it, and its actor."""
+    """Start an engine, and end it. Yields its pool and its actor."""
     handle = (
         ray.remote(EngineUnderProof)
         .options(
@@ -135,7 +135,7 @@ def _no_successor(number: int, num_before: int) -> Any:
 
 
 def ask(handle: Any, question: Any, *arguments: Any) -> Any:
-    """Return what a function answers that is called with the actor, in its process."""
+    """Return the answer of a function that is called with the actor, in its process."""
     return ray.get(handle.__ray_call__.remote(question, *arguments))
 
 
@@ -184,7 +184,7 @@ def set_stop(actor: RolloutActor, texts: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """How two answers to the same requests differ, over the tokens up to a completion's first other token."""
+    """Differences between two answers to the same requests, over the tokens up to a completion's first other token."""
 
     num_tokens: int
     num_common: int
@@ -200,7 +200,7 @@ class Differences:
 
     @classmethod
     def between(cls, ones: Sequence[RolloutGroup], others: Sequence[RolloutGroup]) -> Differences:
-        """Groups are told apart by their seeds."""
+        """Compare two answers; groups are told apart by their seeds."""
         by_seed = {group.seed: group for group in others}
         distances: list[float] = []
         num_tokens = 0

@@ -1,4 +1,4 @@
-"""What a part finds: lines with a figure and a limit, and the card's own numbers; standard library only."""
+"""Findings of a part: lines with a figure and a limit, and the card's own numbers; standard library only."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a part is told."""
+    """Settings that a part gets."""
 
     device: str  # "cuda" or "cpu"
     is_quick: bool
     home_dir: Path
-    scratch_dir: Path  # of this part alone, gone when it ends
+    scratch_dir: Path  # for this part alone, removed when it ends
     tokenizer_dir: Path  # of Qwen2.5-Coder, with its configurations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One finding; `limit` is empty where the figure is told and judged by nobody."""
+    """One finding; `limit` is empty where the figure is only printed and not judged."""
 
     name: str
     verdict: Verdict
     figure: str = ""
     limit: str = ""
     why: str = ""  # of what failed or is not here
-    missing: tuple[str, ...] = ()  # packages without which it is not here
+    missing: tuple[str, ...] = ()  # missing packages, without which it can't be found here
 
     def shown(self) -> str:
         against = f" ({self.limit})" if self.limit else ""
@@ -59,7 +59,7 @@ class PartResult:
 
     @property
     def verdict(self) -> Verdict:
-        """One failure fails the part; of a part that has passed, some lines may be not here."""
+        """Return the verdict: one failure fails the part; a passed part may have lines that can't be run here."""
         found = {line.verdict for line in self.lines}
         if Verdict.FAILED in found or not found:
             return Verdict.FAILED
@@ -116,7 +116,7 @@ def not_here(name: str, why: str) -> Line:
 
 
 def without_packages(name: str, missing: tuple[str, ...]) -> Line:
-    """Return a line that says by name which packages it takes."""
+    """Return a line that names the packages that it needs."""
     *others, last = missing
     listed = f"packages {', '.join(others)} and {last} are" if others else f"package {last} is"
     return Line(name=name, verdict=Verdict.NOT_HERE, why=f"the {listed} not installed", missing=missing)

@@ -45,7 +45,7 @@ GIB = 2**30
 SIZE, QUICK_SIZE = "3b", "0.5b"
 MAX_DEVIATION = 0.05
 OF_PROOF = (f"run.name={NAME_OF_PROOF}", "reward.design=proof", "evaluation.enabled=false")
-FIRST_TOKEN, LAST_TOKEN = 1000, 100_000  # ordinary ones of the tokenizer
+FIRST_TOKEN, LAST_TOKEN = 1000, 100_000  # ordinary tokens of the tokenizer
 GROUP_SIZE = 16
 NEW_TOKENS = 64
 WARM_START_TOKENS = 60  # of an answer
@@ -88,7 +88,7 @@ def _plan(config: RunConfig) -> MemoryPlan:
 
 
 def prove_step(setting: Setting) -> Iterator[Line | Figures]:
-    """Hold the most of each phase against the plan's."""
+    """Compare the peak of each phase with the plan's."""
     config, model_dir = _decided(setting)
     plan = _plan(config).options[0]
     planned = {phase.phase: phase.num_bytes for phase in plan.phases}
@@ -123,7 +123,7 @@ def _held(phase: Phase, planned: dict[Phase, int], before_bytes: int, work: Call
 
 
 def _allocator_peaks(_: object) -> tuple[int, int]:
-    """Return the most that tensors held in the learner's process, and the most that was kept for them."""
+    """Return the most that tensors held in the learner's process, and the most that was reserved for them."""
     import torch
 
     return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
@@ -186,7 +186,7 @@ def _full_group(config: RunConfig) -> ScoredGroup:
 
 
 def prove_warm_start(setting: Setting) -> Iterator[Line]:
-    """Train one batch of answers behind the longest prompts, and hold its memory against the card."""
+    """Train one batch of answers after the longest prompts, and compare its memory with the card."""
     config, model_dir = _decided(setting)
     config = config.model_copy(
         update={"warm_start": config.warm_start.model_copy(update={"enabled": True, "max_epochs": 1})}
@@ -214,14 +214,14 @@ def _example(rng: random.Random, config: RunConfig) -> WarmStartExample:
 
 
 def matmul_flop_per_s() -> float:
-    """Return what the card multiplies in a process of its own, whose context is gone before a run starts."""
+    """Return the card's rate of products, measured in a separate process whose context is gone before a run starts."""
     command = module_command(matmul_rate.__name__)
     done = subprocess.run(command, env=environment_of_floe(), capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def update_flop(config: RunConfig, model_dir: Path, record: dict) -> float:
-    """Return the operations of a step's update, without what is computed twice, from the step's own metrics."""
+    """Return the operations of a step's update, without those that are repeated, from the step's own metrics."""
     num_groups = max(1, record["num_groups"])
     prompt, completion = record["prompt_tokens"] / num_groups, record["mean_completion_tokens"]
     num_sequences = record["trained_tokens"] / max(1.0, completion)

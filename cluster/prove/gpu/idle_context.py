@@ -1,4 +1,4 @@
-"""A process that multiplies once on the card, says what it holds by PyTorch's count, and waits to be measured."""
+"""A process that multiplies once on the card, prints what it holds by PyTorch's count, and waits to be measured."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ ZERO_PACKAGES = ("deepspeed", "pydantic")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Relative to the norm, but for the loss, which is relative to its own size."""
+    """Limits relative to the norm; the loss's is relative to its own size."""
 
     loss: float
     gradient: float
-    update: float  # Adam divides by the gradient's own size, so that small ones weigh as much as large ones
+    update: float  # Adam divides by the gradient's own size, so that small gradients count as much as large ones
 
 
 LIMITS = {
@@ -64,7 +64,7 @@ def prove(setting: Setting) -> Iterator[Line]:
 
 
 def _against_the_model(model_dir: Path, device: torch.device, is_large: bool) -> Iterator[Line]:
-    """Compare with each completion computed by itself, by transformers' own attention."""
+    """Compare with each completion computed alone, by transformers' own attention."""
     groups = proof_groups(is_large)
     reference = policy_of(model_dir, torch.device("cpu"), "float32")
     wanted_loss = own_loss(reference, groups)
@@ -86,7 +86,7 @@ def joined(tensors: Gradients) -> torch.Tensor:
 
 
 def _changes(model_dir: Path, device: torch.device, fused: bool) -> torch.Tensor:
-    """Return what some updates by PyTorch's own AdamW do to the adapter, in float32."""
+    """Return the change of the adapter, in float32, by some updates of PyTorch's own AdamW."""
     policy = policy_of(model_dir, device, "float32")
     before = joined(trained(policy))
     optimizer = torch.optim.AdamW(
@@ -166,7 +166,7 @@ def _save_and_load(model_dir: Path, device: torch.device, folder: Path) -> Itera
 
 
 def _waits(setting: Setting, device: torch.device) -> Line:
-    """Tell a layer's by two models that differ in their number of layers alone."""
+    """Count a layer's waits, by two models that differ only in their number of layers."""
     name = "waits for the device of a whole layer, forward and backward"
     if device.type != "cuda":
         return not_here(name, "the CPU has nothing to wait for")

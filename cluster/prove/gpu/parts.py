@@ -1,4 +1,4 @@
-"""The twelve parts in their order, what each takes, and whether it is all here; standard library only."""
+"""The twelve parts in their order, with the packages that each needs; standard library only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODEL_PACKAGES = ("torch", "numpy", "transformers")
 LEARNER_PACKAGES = (*MODEL_PACKAGES, "peft", "safetensors", "xxhash")
 ALL_PACKAGES = (*LEARNER_PACKAGES, "pydantic", "yaml", "rich", "typer", "psutil", "ray", "deepspeed", "vllm")
 NVML = ("pynvml",)
-DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # whose module has another name
+DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # packages whose module has another name
 OF_A_GPU = "a full pack and a full KV cache of the 3B are a GPU's"
 OF_THE_TRAINING = "the 24 GB configuration trains the 3B on a GPU"
 
@@ -21,7 +21,7 @@ OF_THE_TRAINING = "the 24 GB configuration trains the 3B on a GPU"
 class Part:
     number: int
     name: str
-    module: str  # whose `prove` it is
+    module: str  # the module whose `prove` it is
     function: str
     needs: tuple[str, ...] = ALL_PACKAGES
     needs_on_gpu: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Part:
         return f"{self.number:>2} {self.name}"
 
     def missing(self, device: str) -> tuple[str, ...]:
-        """Return the packages that it takes and that are not installed."""
+        """Return the packages that it needs and that are not installed."""
         needed = self.needs + (self.needs_on_gpu if device == "cuda" else ())
         return tuple(DISTRIBUTIONS.get(name, name) for name in needed if not is_installed(name))
 
@@ -64,7 +64,7 @@ PARTS = (
 
 
 def is_installed(name: str) -> bool:
-    """Whether a package can be imported, named as a module or as a distribution."""
+    """Return whether a package, named as a module or as a distribution, can be imported."""
     modules = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     return importlib.util.find_spec(modules.get(name, name)) is not None
 
@@ -76,7 +76,7 @@ def chosen_parts(text: str) -> tuple[Part, ...]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
-            f"--parts has '{unknown[0]}', which is no part: give numbers from 1 to {len(PARTS)}, as in 2,3."
+            f"--parts has '{unknown[0]}', which is not a part: give numbers from 1 to {len(PARTS)}, as in 2,3."
         )
     return tuple(part for part in PARTS if not names or str(part.number) in names)
 
@@ -86,5 +86,5 @@ def by_number(number: int, parts: Iterable[Part] = PARTS) -> Part:
 
 
 def prover_of(part: Part) -> Callable:
-    """Import what the part takes, in the process that runs it."""
+    """Import the part's code, in the process that runs it."""
     return getattr(importlib.import_module(part.module), part.function)

@@ -1,4 +1,4 @@
-"""Which parts have been run on a card and what they found, so that a proof goes on where it was left."""
+"""Record of the parts that have been run on a card and their findings, so that a proof can be continued."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floe.configs.errors import UserError
 
 @dataclass(slots=True)
 class ProofRecord:
-    """The results by part; every change is on the disk at once."""
+    """Results by part; every change is on the disk at once."""
 
     path: Path
     card: str
@@ -22,7 +22,10 @@ class ProofRecord:
 
     @classmethod
     def read(cls, path: Path, card: str) -> ProofRecord:
-        """Return an empty one where there is no file. Raises UserError for a file that is none, or another card's."""
+        """Return the record; an empty one where there is no file.
+
+        Raises UserError for a file that is not a record, or is another card's.
+        """
         if not path.exists():
             return cls(path, card)
         try:
@@ -31,16 +34,16 @@ class ProofRecord:
             named = found["card"]
         except (ValueError, KeyError, TypeError, AttributeError) as fault:
             raise UserError(
-                f"{path} is no record of a proof ({fault}): remove it, or give another with --out."
+                f"{path} is not a record of a proof ({fault}): remove it, or give another with --out."
             ) from fault
         if named != card:
             raise UserError(f"{path} is a record of {named}, and this is {card}: give another with --out.")
         return cls(path, card, results)
 
     def done(self, part: Part, is_quick: bool) -> PartResult | None:
-        """Return the result of a part that need not be run again: it has passed, by no smaller sizes.
+        """Return the result of a part that need not be run again: it has passed, with full sizes.
 
-        A line that was not here for want of packages has its turn once they are all installed.
+        A line that could not be run for want of packages is run once they are all installed.
         """
         found = self.results.get(part.number)
         if found is None or found.verdict is not Verdict.PASSED or (found.is_quick and not is_quick):
@@ -54,7 +57,7 @@ class ProofRecord:
 
     @property
     def figures(self) -> dict[str, float | str]:
-        """What all parts measured; of a number that two measured, the later part's."""
+        """Return the figures that all parts measured; of a number that two measured, the later part's."""
         found: dict[str, float | str] = {}
         for number in sorted(self.results):
             found |= self.results[number].figures

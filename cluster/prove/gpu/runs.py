@@ -33,7 +33,7 @@ from floe.configs.files.loading import load_config
 from floe.configs.sections.colocation import Colocation
 
 NUM_STEPS = 4
-QUICK_PLACEMENTS = (Colocation.LEARNER_OFFLOADS,)  # which gives up all that the others do
+QUICK_PLACEMENTS = (Colocation.LEARNER_OFFLOADS,)  # the placement that gives up all that the others do
 LOOK_EVERY_S = 0.1
 RUN_LIMIT_S = 560.0
 # Random weights never end a completion: with the configuration's own limits a step would be of half a million tokens.

@@ -21,9 +21,9 @@ from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at
 from floe.cluster.ray_actors.placement import ray_session
 
 MIB = 2**20
-MAX_GROWTH_MIB = {"cuda": 64, "cpu": 64}  # an allocator's own granularity
+MAX_GROWTH_MIB = {"cuda": 64, "cpu": 64}  # granularity of an allocator
 CUT_TOKENS = 3
-WARM_UP = 2  # rounds after which all that is kept is there
+WARM_UP = 2  # rounds after which everything that is kept has been made
 
 
 def longest_text(groups: Sequence[RolloutGroup]) -> str:
@@ -35,7 +35,7 @@ def prove(setting: Setting) -> Iterator[Line | Figures]:
     num_rounds = 4 if setting.is_quick else 10
     config = smoke_config(setting, "cluster.colocation=engine_sleeps")
     demo = Demo.of(config, 2, 8)
-    # One request ends by its length before the model or a text ends it.
+    # One request reaches its length before the model or a text ends it.
     requests = (demo.requests[0], replace(demo.requests[1], max_new_tokens=CUT_TOKENS))
     before_bytes = used_bytes() if is_gpu else 0
     num_stopped = num_cut = 0
@@ -48,12 +48,12 @@ def prove(setting: Setting) -> Iterator[Line | Figures]:
             groups = list(pool.generate(requests, ADAPTER_VERSION))
             ends = [one.truncated for group in groups for one in group.completions]
             num_stopped, num_cut = num_stopped + ends.count(False), num_cut + ends.count(True)
-            # Every second round ends by a text that comes up early.
+            # Every second round ends by a text that occurs early.
             ask(handle, set_stop, [] if number % 2 else [longest_text(groups)[:4]])
             pool.release()
             if is_gpu:
                 asleep.append(used_bytes() - before_bytes)
-            pool.acquire()  # raises where a slot's digest is another than that of what was installed
+            pool.acquire()  # raises where a slot's digest differs from that of the installed adapter
             held.append(-ask(handle, free_device_bytes) if is_gpu else ask(handle, resident_bytes))
     yield at_least(
         "rounds of generating, sleeping and waking with the adapter's digest unchanged", num_rounds, num_rounds

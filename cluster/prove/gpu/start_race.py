@@ -1,4 +1,4 @@
-"""Part 7: engine and learner are started as a run does it, again and again: the KV cache is always as large."""
+"""Part 7: engine and learner are started as in a run, again and again: the KV cache always has the same size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config_of(setting: Setting) -> RunConfig:
 
 
 def _kv_tokens(config: RunConfig) -> int:
-    """Start a run's actors, and end them."""
+    """Start a run's actors, end them, and return the tokens of the KV cache."""
     demo_dir = config.run.home_dir / "demo"
     sets = load_question_sets(config.data, demo_dir)
     run = SimpleNamespace(
@@ -42,7 +42,7 @@ def _kv_tokens(config: RunConfig) -> int:
         sets=sets,
         model_dir=model_folder(config, demo_dir),
         progress=Progress(make_console(stderr=True), 1),
-        kv_cache_bytes=None,  # the engine finds out what there is
+        kv_cache_bytes=None,  # the engine measures what there is
     )
     with ray_session(config.cluster, NAMESPACE):
         _, rollouts, learner = _start_actors(run, None)  # type: ignore[arg-type]

@@ -18,14 +18,14 @@ from floe.learner.policy.policy import adapter_tensors, build_policy, packed_log
 VOCABULARY = 512
 NUM_LAYERS = 2
 TEMPERATURE = 0.8
-ADAPTER_SCALE = 0.25  # of the probe's weights: larger than trained ones, and the model is still one
+ADAPTER_SCALE = 0.25  # scale of the probe's weights: larger than trained ones, but the model still works
 
 Gradients = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainLora:
-    """What the learner reads of the section `lora`, where pydantic may be missing."""
+    """Fields of the section `lora` that the learner reads, for where pydantic may be missing."""
 
     rank: int = 8
     alpha: int = 16
@@ -35,7 +35,7 @@ class PlainLora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainModel:
-    """What the learner reads of the section `model`."""
+    """Fields of the section `model` that the learner reads."""
 
     dtype: str
 
@@ -117,7 +117,7 @@ def packed_loss(policy: Any, groups: Sequence[PrefixGroup]) -> torch.Tensor:
 
 
 def own_loss(policy: PeftModel, groups: Sequence[PrefixGroup]) -> torch.Tensor:
-    """Return the same with every completion computed by itself, by the model's own forward and attention."""
+    """Return the same with every completion computed alone, by the model's own forward and attention."""
     causal_lm: Any = policy.get_base_model()
     causal_lm.set_attn_implementation("eager")
     found: list[torch.Tensor] = []

@@ -1,4 +1,4 @@
-"""Part 12: two ranks of the learner against one, and what they listen on."""
+"""Part 12: two ranks of the learner against one, and the addresses that they listen on."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from floe.learner.loss.training_groups import training_groups
 from floe.learner.packing.rank_balance import rank_share
 
 NUM_UPDATES = 2
-LENGTHS = ((30, 12, 25, 9), (18, 22, 7, 30), (11, 30, 16, 14), (28, 8, 19, 21))  # of completions, by group
-LIMITS = {"cpu": 1e-3, "cuda": 3e-2}  # relative; sums of other orders, in float32 and in bfloat16
+LENGTHS = ((30, 12, 25, 9), (18, 22, 7, 30), (11, 30, 16, 14), (28, 8, 19, 21))  # tokens of completions, by group
+LIMITS = {"cpu": 1e-3, "cuda": 3e-2}  # relative; sums in another order, in float32 and in bfloat16
 FIRST_TOKEN = 10
-# Packs for both ranks, and a clip that never acts.
+# Enough packs for both ranks, and a clip that never acts.
 OF_LEARNER = ("learner.max_pack_tokens=256", "learner.max_grad_norm=1e6", "algorithm.kl_coefficient=0.01")
 
 
@@ -68,7 +68,7 @@ def _num_gpus() -> int:
 
 
 def _num_packs(config: RunConfig, groups: Sequence[ScoredGroup]) -> list[int]:
-    """Return them by rank, in each update."""
+    """Return the number of packs by rank, in each update."""
     useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
     num_ranks = config.learner.num_ranks
     return [len(rank_share(useful, config.learner.max_pack_tokens, rank, num_ranks).packs) for rank in range(num_ranks)]
@@ -105,7 +105,7 @@ def _scored(number: int, prompt: tuple[int, ...]) -> ScoredGroup:
 
 
 def listeners_beyond_loopback(root: psutil.Process) -> list[str]:
-    """Return the addresses at which one of its descendants can be reached from outside."""
+    """Return the addresses at which a process or one of its descendants can be reached from outside."""
     found = []
     for process in root.children(recursive=True):
         try:
@@ -126,7 +126,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _nccl_bytes(learner: Any) -> int:
-    """Return what one more communicator of both ranks takes of a card."""
+    """Return the bytes that one more communicator of both ranks takes of a card."""
     ranks: Sequence[Any] = learner._ranks
     return max(ray.get([rank.__ray_call__.remote(_communicator_bytes) for rank in ranks]))
 
