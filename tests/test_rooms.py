@@ -14,7 +14,7 @@ ORDER = {
     ),
     "configs": "errors model_families quick_imports sections schema files",
     "learner": (
-        "adapter device_kind optimizer warm_start_progress families packing loss policy step_meter equality "
+        "adapter custom_gradient device_kind optimizer warm_start_progress families packing loss policy step_meter equality "
         "grpo_learner supervised learner_actor"
     ),
     "reward_service": (

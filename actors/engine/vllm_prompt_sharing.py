@@ -37,14 +37,14 @@ Key = tuple[int, tuple[int, ...]]  # adapter id, prompt tokens
 
 
 @dataclass
-class BlockCopies(KVConnectorMetadata):
+class BlockCopies(KVConnectorMetadata):  # type: ignore[misc]  # mypy doesn't read vLLM
     """Scheduler to worker: blocks to copy before the step computes anything."""
 
     sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
 
-class PromptSharing(KVConnectorBase_V1):
+class PromptSharing(KVConnectorBase_V1):  # type: ignore[misc]  # mypy doesn't read vLLM
     """One object plans in the scheduler, another copies in the worker."""
 
     # Prompt tokens that were computed; of the class, because vLLM makes the objects and has no way to ask them.

@@ -151,7 +151,7 @@ class RolloutPool:
         for handle in self._handles:
             ray.kill(handle)
 
-    def _each(self, call: Callable[[Any], Any], what: str) -> list:
+    def _each(self, call: Callable[[Any], Any], what: str) -> list[Any]:
         """Every actor's answer to a call that all get at once, a successor's in the place of one that is lost."""
         asked = [(handle, call(handle)) for handle in self._handles]
         results = []
