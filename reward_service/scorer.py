@@ -132,8 +132,7 @@ class Scorer:
         """End the executor; a later request would start another."""
         with self._lock:
             self._process.close()
-            if self._design.reader is not None:
-                self._design.reader.close()
+            self._design.close()
 
 
 class _Group:
