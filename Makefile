@@ -30,8 +30,8 @@ soak: $(READY)  ## Kill a run's processes again and again, watch a long run's me
 	FLOE_SOAK=1 FLOE_TEST_PRELOADED=0 $(BIN)/python -m pytest tests/test_resume.py -m ""
 	$(BIN)/python -m floe.cluster.prove.gpu --device cpu --again
 
-prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
-	$(BIN)/python -m floe.cluster.prove
+prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long: TOKENIZER=DIR
+	$(BIN)/python -m floe.cluster.prove $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
 
 prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where they were left: DEVICE=cpu QUICK=1 PARTS="2 3" AGAIN=1
 	$(BIN)/python -m floe.cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)
