@@ -39,8 +39,8 @@ mutants: $(READY)  ## Change the pure core in about a thousand ways and see whet
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
 	$(BIN)/python -m tests.mutants
 
-prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long
-	$(BIN)/python -m floe.cluster.prove
+prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within 24 GB, on CPU; takes long: TOKENIZER=DIR
+	$(BIN)/python -m floe.cluster.prove $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)")
 
 prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where they were left: DEVICE=cpu QUICK=1 PARTS="2 3" AGAIN=1
 	$(BIN)/python -m floe.cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)

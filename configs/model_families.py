@@ -18,10 +18,12 @@ def mlp_width(config: Any) -> int:
     text = text_part(config)
     inner = getattr(text, "moe_intermediate_size", None) or text.intermediate_size
     if num_experts(config) == 0:
-        return text.intermediate_size
+        width: int = text.intermediate_size
+        return width
     num_shared = getattr(text, "n_shared_experts", None) or 0
     shared = getattr(text, "shared_expert_intermediate_size", None) or num_shared * inner
-    return max(1, _first_number(text, NAMES_OF_CHOSEN)) * inner + shared
+    total: int = max(1, _first_number(text, NAMES_OF_CHOSEN)) * inner + shared
+    return total
 
 
 def engine_refusal(config: Any, *, on_cpu: bool) -> str | None:

@@ -19,6 +19,7 @@ from floe.configs.sections.learning_sections import (
     Section,
     WarmStartSection,
 )
+from floe.configs.sections.resume_rule import Fixed, Free
 from floe.configs.sections.reward_sections import RewardSection
 from floe.configs.sections.run_section import RunSection
 from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSection
@@ -30,14 +31,14 @@ NAME_OF_PROOF = "prove-24gb"  # the design of the only run without a reward of S
 
 
 class ModelSection(Section):
-    path: str = Field(
+    path: Fixed[str] = Field(
         "embedded:smollm2-135m-instruct",
         description="`embedded:smollm2-135m-instruct`, `embedded:tiny-qwen2`, a local folder or a hub name.",
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Fixed[Literal["auto", "bfloat16", "float32"]] = Field(
         "auto", description="The learner computes in it; `auto` is decided at the start by what is measured as fast."
     )
-    max_context_tokens: int = Field(
+    max_context_tokens: Fixed[int] = Field(
         1024, ge=32, le=MAX_TOKENS, description="Longest prompt plus completion, in tokens."
     )
 
@@ -50,25 +51,25 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    source: Literal["demo", "files", "prepared"] = "demo"
-    prepared: Path | None = Field(None, description="Folder that `floe prepare` wrote.")
-    questions: Path | None = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
-    databases: Path | None = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
-    verification: Path | None = Field(None, description="Optional status per question; only `ok` ones are used.")
-    held_out_share: float = Field(
+    source: Fixed[Literal["demo", "files", "prepared"]] = "demo"
+    prepared: Fixed[Path | None] = Field(None, description="Folder that `floe prepare` wrote.")
+    questions: Fixed[Path | None] = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
+    databases: Fixed[Path | None] = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
+    verification: Fixed[Path | None] = Field(None, description="Optional status per question; only `ok` ones are used.")
+    held_out_share: Fixed[float] = Field(
         0.1,
         gt=0,
         lt=0.5,
         description="Share of databases (or of golds, with one database) kept for `tune`, and as much for `test`.",
     )
-    filter_by_pass_rate: bool = Field(
+    filter_by_pass_rate: Fixed[bool] = Field(
         False, description="Leaves out training questions whose measured pass rate is 0 or 1."
     )
-    sampler: Literal["uniform", "middle"] = Field(
+    sampler: Fixed[Literal["uniform", "middle"]] = Field(
         "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
     )
-    max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
-    max_eval_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
+    max_train_questions: Fixed[int] = Field(100_000, ge=1, le=MAX_COUNT)
+    max_eval_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT)
 
     @model_validator(mode="after")
     def _files_need_paths(self) -> Self:
@@ -94,20 +95,20 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    style: Literal["compact", "tagged", "arctic"] = Field(
+    style: Fixed[Literal["compact", "tagged", "arctic"]] = Field(
         "compact",
         description="`compact`: tables, columns and the question, for small models; `tagged`: the same, with a line of "
         "thought before the answer; `arctic`: the method's.",
     )
-    example_values: int = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
-    descriptions: Literal["none", "columns", "values"] = Field(
+    example_values: Fixed[int] = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
+    descriptions: Fixed[Literal["none", "columns", "values"]] = Field(
         "none",
         description="From BIRD's `database_description/*.csv` (arctic style): of the columns, or of their values too.",
     )
-    retrieved_values: int = Field(
+    retrieved_values: Fixed[int] = Field(
         0, ge=0, le=20, description="Most values of the database that the question names, shown (arctic style)."
     )
-    evidence: bool = Field(True, description="Show the question's external knowledge.")
+    evidence: Fixed[bool] = Field(True, description="Show the question's external knowledge.")
 
     @model_validator(mode="after")
     def _compact_shows_names_alone(self) -> Self:
@@ -122,28 +123,30 @@ class PromptSection(Section):
 
 
 class ClusterSection(Section):
-    address: str = Field("auto", description="`auto`: the running cluster or an own local one; `local`; or host:port.")
-    dashboard_port: int | None = Field(
+    address: Free[str] = Field(
+        "auto", description="`auto`: the running cluster or an own local one; `local`; or host:port."
+    )
+    dashboard_port: Free[int | None] = Field(
         None, ge=1, le=MAX_PORT, description="Dashboard port of the own local Ray; left out, there is no dashboard."
     )
-    colocation: Colocation | Literal["auto"] = Field(
+    colocation: Free[Colocation | Literal["auto"]] = Field(
         "auto",
         description="How engine and learner share a GPU: `resident`, `engine_sleeps` or `learner_offloads`; `auto` "
         "takes the first of them that fits by the memory plan.",
     )
-    start_timeout_s: float | None = Field(
+    start_timeout_s: Free[float | None] = Field(
         None,
         gt=0,
         le=MAX_S,
         description="Limit for actors to be placed and ready; left out, 300, and 1800 for a run that asks for GPUs.",
     )
-    step_timeout_s: float = Field(
+    step_timeout_s: Free[float] = Field(
         3600.0,
         gt=0,
         le=MAX_S,
         description="Limit for each answer of the learner: an update, an export, a warm start's batch or evaluation.",
     )
-    min_free_memory_gib: float = Field(4.0, ge=0, le=MAX_GIB)
+    min_free_memory_gib: Free[float] = Field(4.0, ge=0, le=MAX_GIB)
 
     @field_validator("address")
     @classmethod

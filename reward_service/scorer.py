@@ -10,7 +10,7 @@ from pathlib import Path
 from floe.cluster.contained.process import ContainedProcess, ProcessUnavailable
 from floe.cluster.contained.runs import run_all
 from floe.cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.designs.arctic import Arctic
 from floe.reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
 from floe.reward_service.designs.registry import make_design
@@ -132,8 +132,7 @@ class Scorer:
         """End the executor; a later request would start another."""
         with self._lock:
             self._process.close()
-            if self._design.reader is not None:
-                self._design.reader.close()
+            self._design.close()
 
 
 class _Group:

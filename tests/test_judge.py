@@ -206,6 +206,25 @@ def test_the_scorer_adds_the_grade_and_asks_about_wrong_queries_alone(databases:
     assert rejected.reward == 0.0
 
 
+def test_a_scorer_that_is_closed_ends_its_judge(databases: Path) -> None:
+    before = set(threading.enumerate())
+    with judge_server(lambda _: said({"score": 0.5})) as server:
+        scorer = Scorer(databases, section_of(server.url))
+        (thread,) = {one for one in threading.enumerate() if one.name == "judge"} - before
+        scorer.close()
+        assert not thread.is_alive()
+        scorer.close()
+
+
+def test_a_judge_that_is_closed_is_asked_nothing_any_more() -> None:
+    with judge_server(lambda _: said({"score": 0.5})) as server:
+        judge = Judge(section_of(server.url))
+        judge.close()
+        with pytest.raises(JudgeUnavailable, match="its scorer was closed"):
+            judge.scores([query()])
+    assert server.asked == []
+
+
 @pytest.mark.parametrize("answer", [None, said("well"), (500, b"")])
 def test_a_judge_that_is_down_masks_the_whole_group(databases: Path, answer: tuple[int, bytes] | None) -> None:
     with judge_server(lambda _: answer or said("")) as server:

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from functools import lru_cache
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,8 @@ from floe.actors.prompting.value_index import value_index
 from floe.actors.prompting.value_matching import best_named, is_named
 from floe.actors.questions.gold_columns import gold_columns
 from floe.actors.questions.question_sets import load_question_sets
-from floe.configs.schema import DataSection
+from floe.configs.errors import UserError
+from floe.configs.schema import DataSection, PromptSection
 from floe.reward_service.designs.sql_r1 import length_term
 from floe.reward_service.sql_text.extraction import extract_sql
 from tests.score_requests import make_database
@@ -115,6 +117,35 @@ a short summary and the query:
 the query
 ```
 </answer>"""
+
+
+def test_the_styles_are_those_that_the_configuration_takes():
+    assert tuple(prompts.STYLES) == get_args(PromptSection.model_fields["style"].annotation) == get_args(prompts.Style)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda style: prompts.messages("Who?", "", "", style),
+        lambda style: prompts.schema_text(TABLES, style),
+        lambda style: prompts.answer_text("SELECT 1", style),
+        prompts.prefill,
+        prompts.stop_texts,
+    ],
+    ids=["messages", "schema", "answer", "prefill", "stop texts"],
+)
+def test_a_style_that_there_is_not_is_refused(call):
+    with pytest.raises(
+        UserError, match=r"no prompt style 'terse': set prompt\.style to one of compact, tagged, arctic"
+    ):
+        call("terse")
+
+
+def test_braces_of_schema_question_and_query_stay():
+    for style in prompts.STYLES:
+        user = prompts.messages("Which {schema}?", "{0}", "t(`{question}`)", style)[1]["content"]
+        assert "Which {schema}?" in user and "{0}\n" in user and "t(`{question}`)" in user
+        assert "SELECT '{reads}'" in prompts.answer_text("SELECT '{reads}'", style)
 
 
 def test_the_compact_prompt_is_word_for_word_what_it_was():

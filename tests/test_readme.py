@@ -6,6 +6,7 @@ import shlex
 import subprocess
 
 import pytest
+import yaml
 
 from floe.actors.demo.build import write_demo
 from floe.configs.files.loading import load_config
@@ -24,6 +25,8 @@ RUN_ELSEWHERE = {
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
 }
 SHORT = ("score",)
+SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
+PLACES = ("run.home", "data.questions", "data.databases", "data.prepared", "data.verification")  # made absolute
 SMALL = [
     "model.path=embedded:tiny-qwen2", "model.max_context_tokens=256", "rollout.max_new_tokens=40",
     "rollout.questions_per_step=2", "rollout.kv_cache_gib=1", "run.num_steps=1", "warm_start.max_train_questions=32",
@@ -90,6 +93,16 @@ def test_make_train_shares_a_gpu_where_the_set_up_takes_the_engine_for_it(tmp_pa
     assert shown.rstrip().endswith(f"floe train --config configs/quickstart.yaml{shares}")
 
 
-def test_shipped_configurations_load():
-    for path in (REPOSITORY / "configs").glob("*.yaml"):
-        assert load_config(path).rollout.group_size == 16
+def test_the_configurations_that_the_page_names_are_shipped():
+    named = set(re.findall(r"configs/(\w+)\.yaml", (REPOSITORY / "README.md").read_text()))
+    assert named and named <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_configuration_says_what_it_holds(path):
+    resolved = load_config(path).model_dump(mode="json")
+    for section, fields in yaml.safe_load(path.read_text()).items():
+        for field, written in fields.items():
+            found = resolved[section][field]
+            is_place = f"{section}.{field}" in PLACES
+            assert found == written or (is_place and str(found).endswith(written)), f"{section}.{field}"

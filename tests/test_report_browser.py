@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -49,6 +51,13 @@ def count(chrome) -> str:
     return chrome.find_element(By.ID, "count").text
 
 
+def wait_for_count(chrome, expected: str) -> None:
+    """Wait until the page has taken in what was typed, and fail with what it shows where it doesn't."""
+    with suppress(TimeoutException):
+        WebDriverWait(chrome, LOAD_LIMIT_S).until(lambda browser: count(browser) == expected)
+    assert count(chrome) == expected
+
+
 def shown_groups(chrome) -> list:
     return [one for one in chrome.find_elements(By.CSS_SELECTOR, "#groups button") if one.is_displayed()]
 
@@ -84,12 +93,13 @@ def test_filters_leave_the_groups_that_they_say(opened):
 def test_words_find_questions_and_sql(opened):
     text = opened.find_element(By.ID, "filter-text")
     text.send_keys("number 0")
-    assert count(opened) == "3 of 6 groups"
+    wait_for_count(opened, "3 of 6 groups")
     text.clear()
+    wait_for_count(opened, "6 of 6 groups")
     text.send_keys("SELEC", Keys.SPACE, "q1")
-    assert count(opened) == "3 of 6 groups"
+    wait_for_count(opened, "3 of 6 groups")
     text.send_keys("x")
-    assert count(opened) == "0 of 6 groups"
+    wait_for_count(opened, "0 of 6 groups")
 
 
 def test_a_group_shows_candidates_and_their_rows_beside_the_golds(opened):

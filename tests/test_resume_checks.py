@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import pytest
 
-from floe.cluster.checkpoints.resume_rules import RULE_OF, RULES, Rule, changed_keys, changed_libraries, check_resume
+from floe.cluster.checkpoints.resume_rules import RULE_OF, changed_keys, changed_libraries, check_resume
 from floe.cluster.preparation.clock import with_saved_clock
 from floe.configs.errors import UserError
-from floe.configs.files.complaints import dotted_keys
+from floe.configs.files.complaints import dotted_keys, fields_of
 from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
+from floe.configs.sections.resume_rule import Rule
 
 
 def saved(*overrides: str) -> dict:
@@ -24,15 +24,14 @@ def given(*overrides: str) -> RunConfig:
     return load_config(None, overrides)
 
 
-def test_every_key_of_the_schema_has_one_rule():
-    listed = [
-        f"{section}.{field}"
-        for sections in RULES.values()
-        for section, fields in sections.items()
-        for field in fields.split()
-    ]
-    assert not [key for key, count in Counter(listed).items() if count > 1]
-    assert set(listed) == set(dotted_keys()), "classify new keys in cluster/checkpoints/resume_rules.py"
+def test_every_field_is_marked_with_one_rule():
+    rules = {
+        f"{section}.{field}": [one for one in info.metadata if isinstance(one, Rule)]
+        for section in RunConfig.model_fields
+        for field, info in fields_of(section).items()
+    }
+    assert not [key for key, found in rules.items() if len(found) != 1], "mark new fields, as in Fixed[int]"
+    assert list(rules) == list(RULE_OF) == list(dotted_keys())
 
 
 def test_an_unchanged_configuration_says_nothing():

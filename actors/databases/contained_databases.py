@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from floe.actors.databases.foreign_keys import with_real_keys
 from floe.actors.databases.reading_run import ReadingRun
@@ -96,7 +96,7 @@ class ContainedDatabases:
         with self._lock:
             self._process.close()
 
-    def _read(self, database: Path, steps: Sequence[Sequence]) -> ReadingRun:
+    def _read(self, database: Path, steps: Sequence[Sequence[Any]]) -> ReadingRun:
         run = ReadingRun(str(database), steps, self._settings.time_limit_s)
         if not steps:
             return run
@@ -148,7 +148,7 @@ def _table(name: str, database: Path) -> str:
     return f"table {name!r} of {database}"
 
 
-def _schema(name: str, is_view: bool, described: dict, examples: dict[str, list[str]]) -> TableSchema:
+def _schema(name: str, is_view: bool, described: dict[str, Any], examples: dict[str, list[str]]) -> TableSchema:
     return TableSchema(
         name=name,
         columns=tuple(

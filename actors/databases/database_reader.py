@@ -55,7 +55,7 @@ class DatabaseReader:
 
     def run_group(self, request: Frame) -> Iterator[Frame]:
         """Yield a frame for each step, with `value`, its own `fault`, or `file_fault`, which ends the request."""
-        steps: Sequence[tuple[int, Sequence]] = request["steps"]
+        steps: Sequence[tuple[int, Sequence[Any]]] = request["steps"]
         try:
             connection = self._opened(Path(request["database"])) if request["database"] else None
             for index, step in steps:
@@ -79,7 +79,7 @@ class DatabaseReader:
             self._open = key, connection
         return self._open[1]
 
-    def _answer(self, connection: Connection | None, step: Sequence) -> Frame:
+    def _answer(self, connection: Connection | None, step: Sequence[Any]) -> Frame:
         settings = self._settings
         self._ends_at_s = time.thread_time() + settings.time_limit_s
         signal.setitimer(signal.ITIMER_PROF, settings.hard_limit_s)

@@ -13,7 +13,7 @@ from floe.cluster.contained.runs import MAX_ATTEMPTS, Cause, Deaths
 class ReadingRun:
     """Each step's value by its index, or the step's own fault; `file_fault` is set when nothing can go on."""
 
-    def __init__(self, database: str, steps: Sequence[Sequence], time_limit_s: float) -> None:
+    def __init__(self, database: str, steps: Sequence[Sequence[Any]], time_limit_s: float) -> None:
         self._database = database
         self._steps = steps
         self._time_limit_s = time_limit_s

@@ -7,6 +7,7 @@ has vLLM load a folder, and digests what the engine will really multiply with.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.peft_helper import PEFTHelper
@@ -21,7 +22,7 @@ class AdapterSlots:
 
     def install_adapter(
         self, adapter_id: int, blob: memoryview, rank: int, alpha: int, target_modules: list[str]
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Load, activate and read back one adapter.
 
         Returns `num_modules` (pairs of A and B in the active slots that the blob names) and `installed` (their digest).
@@ -49,7 +50,7 @@ class AdapterSlots:
         slots.activate_adapter(adapter_id)
         return self._note_installed(slots, adapter_id, module_names(tensors))
 
-    def install_adapter_folder(self, adapter_id: int, folder: str, names: list[str]) -> dict:
+    def install_adapter_folder(self, adapter_id: int, folder: str, names: list[str]) -> dict[str, Any]:
         """Install the adapter in a PEFT folder that holds the modules `names`, through vLLM's own loading."""
         lora_manager = self.model_runner.lora_manager  # type: ignore[attr-defined]
         slots = lora_manager._adapter_manager
@@ -58,7 +59,7 @@ class AdapterSlots:
             raise ValueError(f"adapter id {adapter_id} is already installed: ids are never reused")
         return self._note_installed(slots, adapter_id, set(names))
 
-    def _make_room(self, slots) -> None:
+    def _make_room(self, slots: Any) -> None:
         """Remove the oldest adapter; vLLM would remove the least recently used, which may still be needed."""
         installed_ids = self._installed_ids()
         while len(installed_ids) >= slots.capacity:
@@ -66,7 +67,7 @@ class AdapterSlots:
             slots.remove_adapter(oldest)
             del self._names_by_id()[oldest]
 
-    def _note_installed(self, slots, adapter_id: int, names: set[str]) -> dict:
+    def _note_installed(self, slots: Any, adapter_id: int, names: set[str]) -> dict[str, Any]:
         self._installed_ids().append(adapter_id)
         self._names_by_id()[adapter_id] = names
         installed = dict(_active_pairs(slots, adapter_id, names))
@@ -85,7 +86,7 @@ class AdapterSlots:
             self.floe_installed_ids: list[int] = []
         return self.floe_installed_ids
 
-    def read_adapters(self) -> dict[int, dict]:
+    def read_adapters(self) -> dict[int, dict[str, Any]]:
         """Return, by id, `num_modules` and `installed` of each installed adapter as its active slots hold it now."""
         slots = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
         found = {}
@@ -107,7 +108,7 @@ class AdapterSlots:
         return sorted(self.model_runner.lora_manager.list_adapters())  # type: ignore[attr-defined]
 
 
-def _active_pairs(slots, adapter_id: int, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+def _active_pairs(slots: Any, adapter_id: int, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Yield the active slot of every wanted module, packed projections taken apart, padding ranks cut off."""
     slot = slots.lora_index_to_id.index(adapter_id)
     rank = slots.get_adapter(adapter_id).rank

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import vllm
 from transformers import AutoConfig
@@ -26,7 +27,9 @@ from floe.actors.engine.vllm_single_adapter import KNOWN_VERSIONS, install_singl
 from floe.cluster.messages import AdapterManifest, AdapterReceipt, Completion, GroupRequest, RolloutGroup
 from floe.configs.errors import AdapterProofError, UserError
 from floe.configs.model_families import engine_refusal
-from floe.configs.schema import LoraSection, ModelSection, RolloutSection
+from floe.configs.schema import ModelSection
+from floe.configs.sections.learning_sections import LoraSection
+from floe.configs.sections.sampling_sections import RolloutSection
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +110,17 @@ class VllmEngine:
             install_s=time.perf_counter() - started,
         )
 
-    def _installed(self, manifest: AdapterManifest, blob: memoryview) -> dict:
+    def _installed(self, manifest: AdapterManifest, blob: memoryview) -> dict[str, Any]:
         shape = manifest.rank, manifest.alpha, list(manifest.target_modules)
+        answer: dict[str, Any]
         if not self._by_folder:
-            return self._engine.collective_rpc("install_adapter", args=(manifest.version + 1, blob, *shape))[0]
+            answer = self._engine.collective_rpc("install_adapter", args=(manifest.version + 1, blob, *shape))[0]
+            return answer
         with adapter_folder(blob, *shape) as folder:
             names = sorted(module_names(tensors_of(blob)))
             arguments = manifest.version + 1, str(folder), names
-            return self._engine.collective_rpc("install_adapter_folder", args=arguments)[0]
+            answer = self._engine.collective_rpc("install_adapter_folder", args=arguments)[0]
+            return answer
 
     def generate(self, requests: Sequence[GroupRequest], adapter_version: int | None) -> Iterator[RolloutGroup]:
         """Yield each group as soon as its last candidate is finished; None samples the base model.

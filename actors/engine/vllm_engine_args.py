@@ -9,8 +9,10 @@ from vllm.config import KVTransferConfig
 from vllm.engine.arg_utils import EngineArgs
 
 from floe.actors.engine.vllm_prompt_sharing import KNOWN_VERSIONS as VERSIONS_OF_PROMPT_SHARING
-from floe.configs.schema import LoraSection, ModelSection, RolloutSection
+from floe.configs.schema import ModelSection
 from floe.configs.sections.engine_batch import num_batched_tokens
+from floe.configs.sections.learning_sections import LoraSection
+from floe.configs.sections.sampling_sections import RolloutSection
 
 LEAST_SHARE = 0.01  # of the card, for vLLM's check at the start
 
@@ -37,7 +39,7 @@ def engine_args(
         enable_lora=True,
         max_loras=rollout.num_live_adapters,
         max_cpu_loras=rollout.num_live_adapters,
-        max_lora_rank=lora.rank,  # type: ignore[arg-type]
+        max_lora_rank=lora.rank,
         # After temperature, so that the learner can compute the same quantity.
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
@@ -80,4 +82,5 @@ def prompt_sharing() -> KVTransferConfig:
 
 def vllm_version() -> str:
     """Return vLLM's version, without the kind of build."""
-    return vllm.__version__.split("+")[0]
+    version: str = vllm.__version__.split("+")[0]
+    return version

@@ -22,7 +22,7 @@ def leave_amx_out() -> None:
     Those are sgl-kernel's products of small weights (another kernel above four rows) and attention's. oneDNN's AMX
     products do the same; the engine's environment caps its instruction set. Call it before the engine is made.
     """
-    torch.cpu._is_amx_tile_supported = lambda: False  # type: ignore[attr-defined]
+    torch.cpu._is_amx_tile_supported = lambda: False
 
 
 def compute_lone_rows_in_pairs(model: torch.nn.Module) -> int:
@@ -39,7 +39,8 @@ def product(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     In bfloat16 PyTorch takes oneDNN itself, where the processor has instructions for it.
     """
     if rows.dtype is torch.float32:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+        return out
     return torch.mm(rows, weight.t())
 
 

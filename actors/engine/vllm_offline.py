@@ -48,5 +48,5 @@ class OfflineLlm:
             for request in requests
         ]
         prompts = [{"prompt_token_ids": list(request.prompt_token_ids)} for request in requests]
-        outputs = self._llm.generate(prompts, sampling, lora_request=adapter, use_tqdm=False)  # type: ignore[arg-type]
+        outputs = self._llm.generate(prompts, sampling, lora_request=adapter, use_tqdm=False)
         return sum(len(sample.token_ids) for output in outputs for sample in output.outputs)

@@ -37,14 +37,14 @@ Key = tuple[int, tuple[int, ...]]  # adapter id, prompt tokens
 
 
 @dataclass
-class BlockCopies(KVConnectorMetadata):
+class BlockCopies(KVConnectorMetadata):  # type: ignore[misc]  # mypy doesn't read vLLM
     """Message from scheduler to worker: blocks to copy before the step computes anything."""
 
     sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
 
-class PromptSharing(KVConnectorBase_V1):
+class PromptSharing(KVConnectorBase_V1):  # type: ignore[misc]  # mypy doesn't read vLLM
     """Connector of which one object plans in the scheduler and another copies in the worker."""
 
     # Number of computed prompt tokens; kept on the class, because vLLM makes the objects and has no way to ask them.

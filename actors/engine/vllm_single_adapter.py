@@ -10,7 +10,9 @@ other keeps the stock path.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+import torch
 import vllm
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
@@ -28,9 +30,9 @@ def install_single_adapter_path() -> bool:
         logger.warning("vLLM %s is not known to the single-adapter path: the stock LoRA path is used", version)
         return False
     if PunicaWrapperCPU.add_lora_linear is not _add_lora_linear:
-        PunicaWrapperCPU.update_metadata = _update_metadata  # type: ignore[method-assign]
-        PunicaWrapperCPU.add_lora_linear = _add_lora_linear  # type: ignore[method-assign]
-        PunicaWrapperCPU.add_lora_logits = _add_lora_logits  # type: ignore[method-assign]
+        PunicaWrapperCPU.update_metadata = _update_metadata
+        PunicaWrapperCPU.add_lora_linear = _add_lora_linear
+        PunicaWrapperCPU.add_lora_logits = _add_lora_logits
     return True
 
 
@@ -39,7 +41,9 @@ _stock_add_lora_linear = PunicaWrapperCPU.add_lora_linear
 _stock_add_lora_logits = PunicaWrapperCPU.add_lora_logits
 
 
-def _update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **kwargs) -> None:
+def _update_metadata(
+    self: Any, mapping: Any, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **kwargs: Any
+) -> None:
     _stock_update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
     ids = set(mapping.index_mapping)
     self.is_base_only = ids == {0}
@@ -48,7 +52,16 @@ def _update_metadata(self, mapping, lora_index_to_id, max_loras, vocab_size, **k
 
 
 def _add_lora_linear(
-    self, y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, *, buffer=None, **kwargs
+    self: Any,
+    y: torch.Tensor,
+    x: torch.Tensor,
+    lora_a_stacked: tuple[torch.Tensor, ...],
+    lora_b_stacked: tuple[torch.Tensor, ...],
+    scale: float,
+    output_slices: tuple[int, ...],
+    *,
+    buffer: Any = None,
+    **kwargs: Any,
 ) -> None:
     if getattr(self, "is_base_only", False):
         return
@@ -68,7 +81,15 @@ def _add_lora_linear(
         _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_slices)
 
 
-def _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_slices) -> None:
+def _add_slices(
+    out: torch.Tensor,
+    rows: torch.Tensor,
+    slot: int,
+    lora_a_stacked: tuple[torch.Tensor, ...],
+    lora_b_stacked: tuple[torch.Tensor, ...],
+    scale: float,
+    output_slices: tuple[int, ...],
+) -> None:
     offset = 0
     for lora_a, lora_b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
         shrunk = product(rows, lora_a[slot, 0])
@@ -78,7 +99,17 @@ def _add_slices(out, rows, slot, lora_a_stacked, lora_b_stacked, scale, output_s
         offset += width
 
 
-def _add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, *, buffer=None, **kwargs) -> None:
+def _add_lora_logits(
+    self: Any,
+    y: torch.Tensor,
+    x: torch.Tensor,
+    lora_a_stacked: torch.Tensor,
+    lora_b_stacked: torch.Tensor,
+    scale: float,
+    *,
+    buffer: Any = None,
+    **kwargs: Any,
+) -> None:
     # Upstream gathers a vocabulary-sized B per sequence even when the adapter leaves the LM head alone.
     slot = getattr(self, "single_slot", None)
     if getattr(self, "is_base_only", False) or (slot is not None and not lora_a_stacked[slot].any()):

@@ -6,7 +6,7 @@ import unicodedata
 
 import sqlglot
 from sqlglot.errors import TokenError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from floe.cluster.databases.dialect import DIALECT
 

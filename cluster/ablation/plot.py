@@ -40,7 +40,8 @@ def ablation_page(report: AblationReport) -> str:
         bar = go.Bar(x=[arm], y=[None if share is None else 100 * share], marker={"color": colours[arm]})
         figure.add_trace(bar.update(showlegend=False), row=1, col=3)
     figure.update_layout(template="simple_white", width=1500, height=560, margin={"t": 60, "b": 110})
-    return figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    return page
 
 
 def _accuracy(row: AblationRow, colour: str) -> go.Scatter:

@@ -118,11 +118,15 @@ def _starts(part: Sequence[ArmMeasures]) -> list[PolicyAnswers]:
 
 def _sampled(policies: Sequence[PolicyAnswers], common: Sequence[str]) -> np.ndarray:
     """Return [questions] shares of right samples, the mean over the policies."""
-    return np.mean([_picked(one, one.sample_num_correct, common) / one.num_samples for one in policies], axis=0)
+    shares: np.ndarray = np.mean(
+        [_picked(one, one.sample_num_correct, common) / one.num_samples for one in policies], axis=0
+    )
+    return shares
 
 
 def _greedy(policies: Sequence[PolicyAnswers], common: Sequence[str]) -> np.ndarray:
-    return np.mean([_picked(one, one.greedy_correct or (), common) for one in policies], axis=0)
+    shares: np.ndarray = np.mean([_picked(one, one.greedy_correct or (), common) for one in policies], axis=0)
+    return shares
 
 
 def _picked(policy: PolicyAnswers, values: Sequence[float], common: Sequence[str]) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -176,7 +177,7 @@ def make_empty_databases(tables_file: Path, folder: Path) -> None:
             connection.commit()
 
 
-def _create_tables(schema: dict) -> Iterator[str]:
+def _create_tables(schema: dict[str, Any]) -> Iterator[str]:
     def quoted(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 

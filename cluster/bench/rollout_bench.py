@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import AutoConfig
@@ -130,7 +131,7 @@ def _ways(
     return {name: way for name, way in ways.items() if choice.wants(name)}, stop
 
 
-def _time(tally: Tally, generate: Generate, requests: Sequence) -> None:
+def _time(tally: Tally, generate: Generate, requests: Sequence[Any]) -> None:
     started_s = time.perf_counter()
     num_tokens = generate(requests)
     took_s = time.perf_counter() - started_s

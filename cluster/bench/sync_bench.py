@@ -117,8 +117,9 @@ def _round(
 ) -> dict[str, float]:
     put_s = 0.0
 
-    def timed_put(blob: np.ndarray) -> list:
+    def timed_put(blob: np.ndarray) -> list[Any]:
         nonlocal put_s
+        reference: list[Any]
         put_s, reference = _timed(lambda: put_blob(blob))
         return reference
 
@@ -151,7 +152,11 @@ def _round(
 
 
 def _by_folder(
-    config: RunConfig, tensors: dict, receivers: Sequence[Any], folder: Path, manifest: AdapterManifest
+    config: RunConfig,
+    tensors: dict[str, torch.Tensor],
+    receivers: Sequence[Any],
+    folder: Path,
+    manifest: AdapterManifest,
 ) -> None:
     write_adapter(folder, to_blob(tensors), config.lora, folder)
     ray.get([one.install_from.remote(manifest, folder) for one in receivers])

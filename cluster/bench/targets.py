@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +24,7 @@ class Target:
             return "-"
         return "reached" if self.ratio >= self.at_least else "missed"
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         return asdict(self) | {"verdict": self.verdict}
 
 

@@ -12,7 +12,7 @@ from floe.cluster.evaluation.harness import Harness, num_correct, num_executes
 from floe.cluster.messages import Question
 from floe.cluster.tracking.step_metrics import InterimResult
 from floe.configs.errors import UserError
-from floe.configs.schema import EvaluationSection
+from floe.configs.sections.sampling_sections import EvaluationSection
 
 
 class InterimEvaluation:

@@ -76,7 +76,8 @@ def r_ves(time_ratio: float | None) -> float:
     if time_ratio is None:
         return 0.0
     reward = 1.25 if time_ratio >= 2 else 1.0 if time_ratio >= 1 else 0.75 if time_ratio >= 0.5 else 0.5
-    return (reward if time_ratio >= 0.25 else 0.25) ** 0.5
+    root: float = (reward if time_ratio >= 0.25 else 0.25) ** 0.5
+    return root
 
 
 def _record(greedy: ScoredGroup, sampled: ScoredGroup, is_timed: bool) -> QuestionRecord:

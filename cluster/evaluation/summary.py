@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -109,7 +110,7 @@ def _level_order(level: str) -> tuple[int, str]:
 
 
 def _parts(
-    records: Sequence[QuestionRecord], part_of: Callable[[QuestionRecord], str], order: Callable
+    records: Sequence[QuestionRecord], part_of: Callable[[QuestionRecord], str], order: Callable[[str], Any]
 ) -> Mapping[str, list[QuestionRecord]]:
     names = sorted({part_of(record) for record in records}, key=order)
     return {name: [record for record in records if part_of(record) == name] for name in names}

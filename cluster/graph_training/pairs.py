@@ -14,6 +14,7 @@ from typing import Literal
 
 from sqlglot import exp
 
+from floe.cluster.databases.dialect import DIALECT
 from floe.cluster.graph_training.mutations import Surroundings, mutated
 from floe.cluster.graph_training.rewrites import rewritten
 from floe.cluster.messages import Candidate, Outcome, Question, ScoreRequest
@@ -21,7 +22,7 @@ from floe.configs.files.foreign_files import parsed_json
 from floe.configs.files.whole_files import write_whole
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.graph.build import build
-from floe.reward_service.graph.plan import DIALECT, DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
+from floe.reward_service.graph.plan import DatabaseSchema, NoPlan, SyntaxFault, parsed, resolved, schema_of
 from floe.reward_service.reading.contained_reader import ContainedReader
 from floe.reward_service.reading.schema_reader import Schema
 from floe.reward_service.scorer import Scorer

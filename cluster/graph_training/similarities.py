@@ -8,7 +8,8 @@ import sqlglot
 from sqlglot import diff
 from sqlglot.diff import Keep
 
-from floe.reward_service.graph.plan import DIALECT, parsed
+from floe.cluster.databases.dialect import DIALECT
+from floe.reward_service.graph.plan import parsed
 
 MAX_N = 4
 

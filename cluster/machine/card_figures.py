@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 FOLDER = "gpu"  # in run.home
 
@@ -57,7 +58,7 @@ def write_figures(home_dir: Path, figures: CardFigures) -> Path:
     return path
 
 
-def _earlier(path: Path) -> dict:
+def _earlier(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from typing import Any
 
 from rich.text import Text
 
@@ -42,7 +43,7 @@ def line(finding: Finding) -> Text:
     return Text.assemble(level, f"{finding.name}: {' '.join(finding.sentence.split())}")
 
 
-def as_record(findings: Sequence[Finding]) -> dict:
+def as_record(findings: Sequence[Finding]) -> dict[str, Any]:
     counts = Counter(one.level for one in findings)
     return {
         "findings": [asdict(one) for one in findings],

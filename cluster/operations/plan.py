@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -60,7 +61,7 @@ def time_of(config: RunConfig) -> TimePlan | str:
         return f"the time is not known: {fault}"
 
 
-def record(made: MemoryPlan, config: RunConfig) -> dict:
+def record(made: MemoryPlan, config: RunConfig) -> dict[str, Any]:
     """Return the record that `--json` prints: bytes and tokens throughout."""
     shape, engine_dtype = made.shape, config.rollout.dtype
     options = [

@@ -21,7 +21,7 @@ from floe.cluster.messages import Outcome, Question, Score, ScoreRequest
 from floe.cluster.preparation.clock import decided_reward
 from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
 from floe.configs.errors import UserError
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer import Scorer
 
 EXIT_CODE_UNSCORED = 3
@@ -122,7 +122,8 @@ def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[Scor
             if not hasattr(own, "scorer"):
                 own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward)))
                 every.append(own.scorer)
-            return own.scorer.score(request)
+            scores: tuple[Score, ...] = own.scorer.score(request)
+            return scores
 
         pool = ThreadPoolExecutor(reward.num_workers)
         try:

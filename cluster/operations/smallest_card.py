@@ -38,7 +38,8 @@ def cards_of_nodes(config: RunConfig) -> list[int]:
                 .remote(config, None)
                 for node in nodes
             ]
-            return ray.get(asked, timeout=wait.left_s)
+            found: list[int] = ray.get(asked, timeout=wait.left_s)
+            return found
         except ray.exceptions.GetTimeoutError as fault:
             raise wait.too_long() from fault
 

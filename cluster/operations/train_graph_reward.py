@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -112,7 +112,7 @@ def fitted(
     return network, encoder, vocabulary
 
 
-def encoded_by(graphs: Graphs, encoder: Encoder):
+def encoded_by(graphs: Graphs, encoder: Encoder) -> Callable[[str, str], EncodedGraph]:
     """Return a function from database and SQL to the encoded graph, which encodes each once."""
     known: dict[tuple[str, str], EncodedGraph] = {}
 

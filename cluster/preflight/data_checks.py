@@ -12,7 +12,7 @@ from floe.actors.questions.question_sets import SPLITS, QuestionSets
 from floe.cluster.databases.places import database_path
 from floe.cluster.messages import GoldInspection, Outcome, Question
 from floe.cluster.preflight.finding import Finding, fault, ok, warning
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sandbox.gold_inspector import GoldInspector
 
 MIN_SHARE_SAMPLE = 10  # with fewer golds a share says little

@@ -14,8 +14,8 @@ from floe.cluster.preflight.finding import Finding, fault, ok, warning
 from floe.configs.errors import first_line
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.model_families import engine_refusal, text_part
-from floe.configs.schema import LoraSection, ModelSection, RunConfig
-from floe.configs.sections.learning_sections import ADAPTABLE
+from floe.configs.schema import ModelSection, RunConfig
+from floe.configs.sections.learning_sections import ADAPTABLE, LoraSection
 
 GIT_LFS = b"version https"
 MAX_HEADER_BYTES = 100 * 2**20  # the format's own limit
@@ -142,7 +142,8 @@ def num_adapter_weights(model_dir: Path, lora: LoraSection) -> int:
     """Return the size of A [rank, in] and B [out, rank] of every target module of every layer."""
     config = text_part(read_model_config(model_dir))
     sizes = adapter_sizes(config)
-    return config.num_hidden_layers * sum(lora.rank * sum(sizes[name]) for name in lora.target_modules)
+    num: int = config.num_hidden_layers * sum(lora.rank * sum(sizes[name]) for name in lora.target_modules)
+    return num
 
 
 def read_model_config(model_dir: Path) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from floe.cluster.memory_plan.shapes.projections import adapter_sizes
-from floe.configs.schema import LoraSection
+from floe.configs.sections.learning_sections import LoraSection
 
 DEVIATION = 0.02
 OF_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

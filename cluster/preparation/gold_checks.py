@@ -15,7 +15,7 @@ from floe.cluster.messages import GoldInspection, Outcome
 from floe.cluster.preparation.gold_check_log import VerdictLog, gold_key
 from floe.cluster.terminal.progress import progress_bar
 from floe.configs.errors import UserError
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sandbox.gold_inspector import GoldInspector
 
 CHUNK = 16  # golds between two entries of the log: the most that a kill costs, on each core

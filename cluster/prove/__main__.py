@@ -24,12 +24,12 @@ from floe.cluster.prove.peak import PeakWatch
 from floe.cluster.prove.random_model import random_model
 from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.terminal.progress import Progress, make_console
+from floe.cluster.terminal.shown_text import say
 from floe.cluster.time_plan.durations import duration
-from floe.configs.errors import UserError
+from floe.configs.errors import EXIT_CODE_USER_ERROR, UserError
 from floe.configs.files.loading import load_config
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "prove_24gb.yaml"
-TOKENIZERS = Path("../shared/tokenizers/qwen2.5-coder")
 LIMIT_GB = 24.0
 MAX_RUN_S = 3 * 3600.0
 PHASES = (
@@ -47,7 +47,7 @@ PHASES = (
 def main(
     tokenizer: Annotated[
         Path, typer.Option(parser=given_path, help="Folder of the tokenizer and config-<size>-instruct.json.")
-    ] = TOKENIZERS,
+    ],
     size: Annotated[str, typer.Option(help="Size of the shape: 0.5b, 1.5b or 3b.")] = "3b",
     limit_gb: Annotated[float, typer.Option(help="The run is ended when its processes hold more.")] = LIMIT_GB,
     run_dir: Annotated[Path | None, typer.Option(parser=given_path, help="Where the run's files go.")] = None,
@@ -87,5 +87,14 @@ def main(
     raise typer.Exit(0 if record["grad_norm"] > 0 else 1)
 
 
+def run() -> None:
+    """Run the command; a UserError becomes one sentence and exit code 2."""
+    try:
+        typer.run(main)
+    except UserError as error:
+        say(str(error), to_stderr=True)
+        sys.exit(EXIT_CODE_USER_ERROR)
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    run()

@@ -40,7 +40,8 @@ class LearnerHandle:
     def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
         stored = ray.put(list(groups))
         refs = [rank.update.remote(step, stored) for rank in self._ranks]
-        return self._wait(refs, f"the learner's update of step {step}")
+        report: StepReport = self._wait(refs, f"the learner's update of step {step}")
+        return report
 
     def await_idle(self) -> None:
         """Return when no rank is working any more."""
@@ -54,22 +55,31 @@ class LearnerHandle:
 
     def export_adapter(self, version: int) -> AdapterManifest:
         what = f"the learner's export of adapter version {version}"
-        return self._wait([self._ranks[0].export_adapter.remote(version)], what)
+        manifest: AdapterManifest = self._wait([self._ranks[0].export_adapter.remote(version)], what)
+        return manifest
 
     def export_probe(self, version: int) -> AdapterManifest:
-        return self._wait([self._ranks[0].export_probe.remote(version)], "the learner's export of the probe adapter")
+        manifest: AdapterManifest = self._wait(
+            [self._ranks[0].export_probe.remote(version)], "the learner's export of the probe adapter"
+        )
+        return manifest
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:
-        return self._wait([self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary")
+        logprobs: list[float] = self._wait(
+            [self._ranks[0].canary_logprobs.remote(token_ids, with_adapter)], "the learner's canary"
+        )
+        return logprobs
 
     def answer_logprobs(self, text: PromptWithAnswers) -> list[list[float]]:
         """Return [answers][tokens] under the present adapter, at temperature 1."""
-        return self._wait([self._ranks[0].answer_logprobs.remote(text)], "the learner's canary")
+        logprobs: list[list[float]] = self._wait([self._ranks[0].answer_logprobs.remote(text)], "the learner's canary")
+        return logprobs
 
     def check_equality(self, texts: Sequence[PromptWithAnswers], limit_s: float) -> EqualityReport:
         """Compare the two. Raises UserError when the learner computes another model than the given one."""
         what = "the learner to compare its way with the model's own"
-        return self._wait([self._ranks[0].check_equality.remote(texts, limit_s)], what)
+        report: EqualityReport = self._wait([self._ranks[0].check_equality.remote(texts, limit_s)], what)
+        return report
 
     def save_adapter(self, folder: Path) -> None:
         self._wait([self._ranks[0].save_adapter.remote(folder)], f"the learner to save its adapter to {folder}")
@@ -162,7 +172,7 @@ class SupervisedHandle:
         _kill(self._ranks)
 
 
-def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
+def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list[Any]:
     """Return every reference's value. Raises the first fault, because the other ranks would wait for that one for
     ever.
     """
@@ -173,7 +183,8 @@ def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
         if not ready:
             raise GetTimeoutError(f"nothing came within {timeout_s:g} s")
         ray.get(ready)
-    return ray.get(list(refs))
+    values: list[Any] = ray.get(list(refs))
+    return values
 
 
 def _lost(what: str, fault: Exception) -> LearnerLost:

@@ -205,14 +205,15 @@ def stored_adapter(config: RunConfig, folder: Path) -> AdapterManifest:
     return export_blob(read_adapter(folder, config.lora), config.lora, 0, put_blob, config.rollout.dtype)
 
 
-def put_blob(blob: np.ndarray) -> list:
+def put_blob(blob: np.ndarray) -> list[Any]:
     """Store it with one `ray.put`; the reference is sent inside a list, so that nothing on the way resolves it."""
     return [ray.put(blob)]
 
 
-def fetch_blob(reference: list) -> np.ndarray:
+def fetch_blob(reference: list[Any]) -> np.ndarray:
     """Return what `put_blob` stored, read-only."""
-    return ray.get(reference[0])
+    blob: np.ndarray = ray.get(reference[0])
+    return blob
 
 
 def has_spare_cores(config: RunConfig) -> bool:
@@ -224,15 +225,17 @@ def has_spare_cores(config: RunConfig) -> bool:
         return True
     engines = config.rollout.num_actors * (config.rollout.num_threads or num_cores())
     ranks = config.learner.num_ranks * (config.learner.num_threads or max(1, num_cores() // config.learner.num_ranks))
-    return engines + ranks <= ray.cluster_resources().get("CPU", 0.0)
+    has_spare: bool = engines + ranks <= ray.cluster_resources().get("CPU", 0.0)
+    return has_spare
 
 
 def node_address() -> str:
     """Return the address of this process's node."""
-    return ray.util.get_node_ip_address()
+    address: str = ray.util.get_node_ip_address()
+    return address
 
 
-def _start_ranks(role: type, name: str, config: RunConfig, *args: Any) -> list:
+def _start_ranks(role: type[Any], name: str, config: RunConfig, *args: Any) -> list[Any]:
     num_ranks = config.learner.num_ranks
     threads = config.learner.num_threads or max(1, num_cores() // num_ranks)
     environment, place_of = _process_environment(threads, config.learner.num_gpus), places_of(config, num_ranks)

@@ -158,7 +158,8 @@ class RewardPool:
         while num_left > 0:
             try:
                 what = f"a group of question {request.question_id}"
-                return self._ask(number, handle.score.remote(request), what, limit_s)
+                scores: tuple[Score, ...] = self._ask(number, handle.score.remote(request), what, limit_s)
+                return scores
             except RayTaskError:
                 raise  # a fault of the program, not the loss of a process
             except RayError as fault:
@@ -205,7 +206,8 @@ def _is_back(handle: Any, limit_s: float) -> bool:
     deadline_s = time.monotonic() + limit_s
     while (left_s := deadline_s - time.monotonic()) > 0:
         try:
-            return ray.get(handle.ping.remote(), timeout=left_s)
+            is_back: bool = ray.get(handle.ping.remote(), timeout=left_s)
+            return is_back
         except GetTimeoutError:
             return False
         except RayError:

@@ -150,7 +150,7 @@ class RolloutPool:
         for handle in self._handles:
             ray.kill(handle)
 
-    def _each(self, call: Callable[[Any], Any], what: str) -> list:
+    def _each(self, call: Callable[[Any], Any], what: str) -> list[Any]:
         """Return every actor's answer to a call that all get at once; a successor answers for a lost actor."""
         asked = [(handle, call(handle)) for handle in self._handles]
         results = []

@@ -19,7 +19,8 @@ class RunActor:
 
 
 def own_node_id() -> str:
-    return ray.get_runtime_context().get_node_id()
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id
 
 
 def living_actors() -> list[RunActor]:

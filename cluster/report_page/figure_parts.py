@@ -32,7 +32,8 @@ class Figure:
 
 def plotly_source() -> str:
     """Return the library's own script, which the page contains."""
-    return get_plotlyjs()
+    source: str = get_plotlyjs()
+    return source
 
 
 def new_plot() -> go.Figure:

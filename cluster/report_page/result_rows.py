@@ -11,7 +11,7 @@ from pathlib import Path
 
 from floe.cluster.contained.process import ProcessUnavailable
 from floe.cluster.messages import QueryResult
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sandbox.result_reader import ResultReader
 
 MAX_ROWS = 8  # rows shown of a result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -57,13 +58,13 @@ class RolloutRows:
             .where(c.step == step, c.group_index.in_(indices))
             .order_by(c.group_index, c.sample_index)
         )  # fmt: skip
-        by_group: dict[int, list[sa.Row]] = {}
+        by_group: dict[int, list[sa.Row[*tuple[Any, ...]]]] = {}
         for row in self._connection.execute(query):
             by_group.setdefault(row.group_index, []).append(row)
         return [_group(step, rows) for rows in by_group.values()]
 
 
-def _group(step: int, rows: Sequence[sa.Row]) -> GroupRows:
+def _group(step: int, rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> GroupRows:
     first = rows[0]
     return GroupRows(
         step=step,

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -67,12 +68,12 @@ def difference(undisturbed: Path, disturbed: Path) -> Difference:
     )
 
 
-def _shown(mark: str, candidates: Counter[tuple]) -> list[str]:
+def _shown(mark: str, candidates: Counter[tuple[Any, ...]]) -> list[str]:
     rows = sorted(candidates, key=lambda row: row[:3])[:MAX_EXAMPLES]
     return [f"{mark}{row}"[:MAX_EXAMPLE_CHARACTERS] for row in rows]
 
 
-def _candidates(run_dir: Path) -> Counter[tuple]:
+def _candidates(run_dir: Path) -> Counter[tuple[Any, ...]]:
     connection = sqlite3.connect(run_dir / ROLLOUTS_FILE)
     try:
         return Counter(connection.execute(f"SELECT {CANDIDATE} FROM rollouts"))
@@ -80,7 +81,7 @@ def _candidates(run_dir: Path) -> Counter[tuple]:
         connection.close()
 
 
-def _metrics(run_dir: Path) -> list[dict]:
+def _metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [
         {
             name: value

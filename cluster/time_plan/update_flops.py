@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from floe.cluster.memory_plan.shapes.projections import adapter_sizes, projection_sizes
 
 if TYPE_CHECKING:
-    from floe.configs.schema import LoraSection
+    from floe.configs.sections.learning_sections import LoraSection
     from floe.learner.packing.packs import Pack
 
 

@@ -88,7 +88,7 @@ class MlflowRun:
         name = config.run.name
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
-        run_id = self._client.create_run(experiment_id, run_name=run_dir.name).info.run_id
+        run_id: str = self._client.create_run(experiment_id, run_name=run_dir.name).info.run_id
         sections = config.model_dump(mode="json").items()
         params = [Param(f"{section}.{key}", str(value)) for section, keys in sections for key, value in keys.items()]
         self._client.log_batch(run_id, params=params[:100])

@@ -149,7 +149,7 @@ def _add_missing_columns(engine: sa.Engine) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {rollouts.name} ADD COLUMN {column.name} {kind}")
 
 
-def _counts(*more: sa.ColumnElement) -> sa.Select:
+def _counts(*more: sa.ColumnElement[Any]) -> sa.Select[*tuple[Any, ...]]:
     """Select question id, candidates that carry a reward, right ones; `more` are columns to group by."""
     num_correct = sa.func.sum(sa.case((rollouts.c.outcome == Outcome.MATCH.value, 1), else_=0))
     counts = sa.select(rollouts.c.question_id, sa.func.count(), num_correct, *more)
@@ -161,7 +161,8 @@ def _used_bytes(connection: sa.Connection) -> int:
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
         for name in ("page_size", "page_count", "freelist_count")
     )
-    return page_bytes * (num_pages - num_free)
+    used_bytes: int = page_bytes * (num_pages - num_free)
+    return used_bytes
 
 
 def _row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
 
@@ -188,5 +189,5 @@ def _groups_by_staleness(groups: tuple[ScoredGroup, ...], step: int) -> tuple[in
     return tuple(lags[lag] for lag in range(max(lags, default=-1) + 1))
 
 
-def _mean(values: list) -> float:
+def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan

@@ -10,7 +10,7 @@ from floe.cluster.run_folder.file_names import TRACKERS_FILE
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.files.whole_files import write_whole
-from floe.configs.schema import RunSection
+from floe.configs.sections.run_section import RunSection
 
 
 def check_trackers(run: RunSection) -> None:

@@ -49,7 +49,7 @@ def dotted_keys() -> tuple[str, ...]:
 def fields_of(section: str) -> Mapping[str, Any]:
     """Return the schema's fields of one section by name; empty for an unknown section."""
     info = RunConfig.model_fields.get(section)
-    return {} if info is None or info.annotation is None else info.annotation.model_fields  # type: ignore[attr-defined]
+    return {} if info is None or info.annotation is None else info.annotation.model_fields
 
 
 def unknown_key(key: str, origin: str) -> str:

@@ -36,7 +36,9 @@ class PlainLoader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}  # characters by the identity of a node that is whole
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        alias = self.peek_event() if self.check_event(yaml.AliasEvent) else None
+        alias = None
+        if self.check_event(yaml.AliasEvent):
+            alias = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML has none for it
         before = self._num_characters
         node = super().compose_node(parent, index)
         if node is None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from floe.configs.sections.bounds import MAX_FACTOR
 from floe.configs.sections.learning_sections import Section
+from floe.configs.sections.resume_rule import Free
 
 EQUALITY_LIMIT_S = 60.0  # tokens for comparing the learner's way with the model's own, where the run is short
 
@@ -18,21 +19,21 @@ class HealthSection(Section):
     Rounding is the exception and, with staleness, later updates.
     """
 
-    mismatch_warn_nats: float = Field(
+    mismatch_warn_nats: Free[float] = Field(
         0.2,
         gt=0,
         le=MAX_FACTOR,
         description="Warns when a step's mean difference of engine and learner is above, per token.",
     )
-    mismatch_stop_nats: float = Field(1.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
-    largest_mismatch_warn_nats: float = Field(
+    mismatch_stop_nats: Free[float] = Field(1.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
+    largest_mismatch_warn_nats: Free[float] = Field(
         10.0, gt=0, le=MAX_FACTOR, description="Warns when the worst single token's difference is above."
     )
-    largest_mismatch_stop_nats: float = Field(30.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
-    sample_size_warn_share: float = Field(
+    largest_mismatch_stop_nats: Free[float] = Field(30.0, gt=0, le=MAX_FACTOR, description="Stops the run above this.")
+    sample_size_warn_share: Free[float] = Field(
         0.5, ge=0, le=1, description="Warns when the importance weights leave less than this share of the tokens."
     )
-    sample_size_stop_share: float = Field(0.05, ge=0, le=1, description="Stops the run below this.")
+    sample_size_stop_share: Free[float] = Field(0.05, ge=0, le=1, description="Stops the run below this.")
 
     @model_validator(mode="after")
     def _warns_before_it_stops(self) -> Self:

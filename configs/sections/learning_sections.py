@@ -15,6 +15,7 @@ from floe.configs.sections.bounds import (
     MAX_TOKENS,
     refused_resources,
 )
+from floe.configs.sections.resume_rule import Fixed, Free, NearlyFree
 
 SEVEN_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FUSED_PROJECTIONS = ("qkv_proj", "gate_up_proj")  # of Phi-3 and Phi-4, in addition to o_proj and down_proj
@@ -28,10 +29,10 @@ class Section(BaseModel):
 
 
 class LoraSection(Section):
-    rank: int = 16
-    alpha: int = Field(32, ge=1, le=MAX_PARALLEL)
-    dropout: float = Field(0.0, description="Dropout of GRPO's updates; only 0 is allowed.")
-    target_modules: tuple[str, ...] = SEVEN_PROJECTIONS
+    rank: Fixed[int] = 16
+    alpha: Fixed[int] = Field(32, ge=1, le=MAX_PARALLEL)
+    dropout: Fixed[float] = Field(0.0, description="Dropout of GRPO's updates; only 0 is allowed.")
+    target_modules: Fixed[tuple[str, ...]] = SEVEN_PROJECTIONS
 
     @field_validator("target_modules")
     @classmethod
@@ -64,29 +65,31 @@ class LoraSection(Section):
 
 
 class LearnerSection(Section):
-    num_ranks: int = Field(1, ge=1, le=MAX_PARALLEL, description="Processes that share each update's packs.")
-    learning_rate: float = Field(3e-5, gt=0, le=1)
-    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    max_grad_norm: float = Field(1.0, gt=0, le=MAX_FACTOR)
-    warmup_share: float = Field(0.1, ge=0, lt=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    min_learning_rate_share: float = Field(0.1, ge=0, le=1)
-    zero_stage: Literal["auto", 0, 1, 2] = Field(
+    num_ranks: Fixed[int] = Field(1, ge=1, le=MAX_PARALLEL, description="Processes that share each update's packs.")
+    learning_rate: Fixed[float] = Field(3e-5, gt=0, le=1)
+    adam_betas: Fixed[tuple[Beta, Beta]] = (0.9, 0.999)
+    weight_decay: Fixed[float] = Field(0.01, ge=0, le=1)
+    max_grad_norm: Fixed[float] = Field(1.0, gt=0, le=MAX_FACTOR)
+    warmup_share: Fixed[float] = Field(0.1, ge=0, lt=1)
+    schedule: Fixed[Literal["cosine", "constant"]] = "cosine"
+    min_learning_rate_share: Fixed[float] = Field(0.1, ge=0, le=1)
+    zero_stage: Fixed[Literal["auto", 0, 1, 2]] = Field(
         "auto", description="`auto`: 2, but for one rank on the CPU the lowest that its precision allows."
     )
-    offload_optimizer: bool = False
-    gradient_checkpointing: bool = False
-    updates_per_batch: int = Field(1, ge=1, le=MAX_COUNT)
-    max_pack_tokens: int = Field(2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch.")
-    num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL)
-    num_gpus: float = Field(
+    offload_optimizer: Fixed[bool] = False
+    gradient_checkpointing: NearlyFree[bool] = False
+    updates_per_batch: Fixed[int] = Field(1, ge=1, le=MAX_COUNT)
+    max_pack_tokens: NearlyFree[int] = Field(
+        2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch."
+    )
+    num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL)
+    num_gpus: NearlyFree[float] = Field(
         0.0,
         ge=0,
         le=MAX_PARALLEL,
         description="Share of a GPU reserved per rank; several ranks with less than 1 form pairs with the engines.",
     )
-    num_threads: int = Field(
+    num_threads: NearlyFree[int] = Field(
         0, ge=0, le=MAX_PARALLEL, description="Threads of a rank; 0 divides every core that the process may use."
     )
 
@@ -109,34 +112,34 @@ class LearnerSection(Section):
 
 
 class AlgorithmSection(Section):
-    loss: Literal["grpo", "gspo", "cispo"] = Field(
+    loss: Fixed[Literal["grpo", "gspo", "cispo"]] = Field(
         "grpo",
         description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
     )
-    advantage_scale: Literal["none", "std", "batch"] = Field("none", description="`none` is Dr. GRPO's.")
-    drop_groups_without_match: bool = False
-    max_refill_rounds: int = Field(
+    advantage_scale: Fixed[Literal["none", "std", "batch"]] = Field("none", description="`none` is Dr. GRPO's.")
+    drop_groups_without_match: Fixed[bool] = False
+    max_refill_rounds: Fixed[int] = Field(
         0,
         ge=0,
         le=MAX_COUNT,
         description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
     )
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.2, gt=0, le=MAX_FACTOR)
-    loss_aggregation: Literal["token", "sequence", "dr_grpo"] = "token"
-    kl_coefficient: float = Field(0.001, ge=0, le=MAX_FACTOR)
-    importance: Literal["truncate", "mask_sequence", "none"] = Field(
+    clip_low: Fixed[float] = Field(0.2, gt=0, lt=1)
+    clip_high: Fixed[float] = Field(0.2, gt=0, le=MAX_FACTOR)
+    loss_aggregation: Fixed[Literal["token", "sequence", "dr_grpo"]] = "token"
+    kl_coefficient: Fixed[float] = Field(0.001, ge=0, le=MAX_FACTOR)
+    importance: Fixed[Literal["truncate", "mask_sequence", "none"]] = Field(
         "truncate",
         description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
         "is dropped outside [1 / cap, cap].",
     )
-    importance_cap: float = Field(
+    importance_cap: Fixed[float] = Field(
         2.0, gt=0, le=MAX_FACTOR, description="Cap of the importance weight (engine to learner)."
     )
-    overlong: Literal["keep", "mask", "punish"] = Field(
+    overlong: Fixed[Literal["keep", "mask", "punish"]] = Field(
         "keep", description="Truncated completions: `mask` leaves them out; `punish` takes up to 1 off near the limit."
     )
-    overlong_buffer_tokens: int = Field(
+    overlong_buffer_tokens: Fixed[int] = Field(
         0, ge=0, le=MAX_TOKENS, description="Tokens before the limit over which `punish` sets in."
     )
 
@@ -161,23 +164,25 @@ class AlgorithmSection(Section):
 
 
 class WarmStartSection(Section):
-    enabled: bool = True
-    seed: int | None = Field(
+    enabled: Fixed[bool] = True
+    seed: Fixed[int | None] = Field(
         None,
         ge=0,
         le=MAX_SEED,
         description="Seed of its random streams; None: run.seed, so that runs of other seeds differ.",
     )
-    learning_rate: float = Field(5e-4, gt=0, le=1)
-    lora_dropout: float = Field(0.05, ge=0, lt=1)
-    batch_questions: int = Field(32, ge=1, le=MAX_COUNT)
-    max_epochs: float = Field(4.0, gt=0, le=MAX_FACTOR)
-    evals_per_epoch: int = Field(4, ge=1, le=MAX_COUNT)
-    patience: int = Field(2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping.")
-    min_improvement: float = Field(
+    learning_rate: Fixed[float] = Field(5e-4, gt=0, le=1)
+    lora_dropout: Fixed[float] = Field(0.05, ge=0, lt=1)
+    batch_questions: Fixed[int] = Field(32, ge=1, le=MAX_COUNT)
+    max_epochs: Fixed[float] = Field(4.0, gt=0, le=MAX_FACTOR)
+    evals_per_epoch: Fixed[int] = Field(4, ge=1, le=MAX_COUNT)
+    patience: Fixed[int] = Field(
+        2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping."
+    )
+    min_improvement: Fixed[float] = Field(
         0.0, ge=0, le=MAX_FACTOR, description="What counts as a new best, in nats per token."
     )
-    max_train_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
-    max_held_back_questions: int = Field(
+    max_train_questions: Fixed[int] = Field(100_000, ge=1, le=MAX_COUNT)
+    max_held_back_questions: Fixed[int] = Field(
         200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
     )

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from floe.configs.sections.addresses import has_credentials, is_address
 from floe.configs.sections.bounds import MAX_BYTES, MAX_COUNT, MAX_FACTOR, MAX_PARALLEL, MAX_S, refused_resources
 from floe.configs.sections.learning_sections import Section
+from floe.configs.sections.resume_rule import Fixed, Free
 
 AUTO_CLOCK = "auto"
 
@@ -29,54 +30,54 @@ def instant_of(value: object) -> str:
 
 
 class RewardSection(Section):
-    design: Literal["arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"] = Field(
+    design: Fixed[Literal["arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"]] = Field(
         "arctic",
         description="What a verdict is worth in training; `proof` rewards nothing of SQL and is for `make prove-24gb` "
         "alone.",
     )
-    semantics: Literal["bird", "spider", "strict"] = "bird"
-    suite: Path | None = Field(
+    semantics: Fixed[Literal["bird", "spider", "strict"]] = "bird"
+    suite: Fixed[Path | None] = Field(
         None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
     )
-    empty_gold: Literal["score", "skip", "down_weight"] = Field(
+    empty_gold: Fixed[Literal["score", "skip", "down_weight"]] = Field(
         "score", description="For golds that return no rows: `skip` gives no reward, `down_weight` less for a match."
     )
-    empty_gold_weight: float = Field(
+    empty_gold_weight: Fixed[float] = Field(
         0.5,
         ge=0.1,
         le=1,
         description="Reward of a match where every gold is empty, for `down_weight`; a mismatch gets 0.1.",
     )
-    num_workers: int = Field(2, ge=1, le=MAX_PARALLEL)
-    time_limit_s: float = Field(5.0, gt=0, le=MAX_S, description="CPU seconds of one candidate.")
-    max_rows: int = Field(500_000, ge=1, le=MAX_COUNT)
-    max_result_bytes: int = Field(64 * 2**20, ge=1024, le=MAX_BYTES)
-    max_memory_bytes: int = Field(
+    num_workers: Free[int] = Field(2, ge=1, le=MAX_PARALLEL)
+    time_limit_s: Fixed[float] = Field(5.0, gt=0, le=MAX_S, description="CPU seconds of one candidate.")
+    max_rows: Fixed[int] = Field(500_000, ge=1, le=MAX_COUNT)
+    max_result_bytes: Fixed[int] = Field(64 * 2**20, ge=1024, le=MAX_BYTES)
+    max_memory_bytes: Fixed[int] = Field(
         256 * 2**20, ge=2**20, le=MAX_BYTES, description="SQLite heap of one executor child, and its temporary files."
     )
-    max_cell_bytes: int = Field(
+    max_cell_bytes: Fixed[int] = Field(
         64 * 2**20,
         ge=1024,
         le=2**31 - 1,
         description="Largest value, those that a statement computes on its way included.",
     )
-    max_sql_bytes: int = Field(1_000_000, ge=100, le=10**9, description="SQLite's default, as the three below.")
-    max_expression_depth: int = Field(1000, ge=10, le=1000, description="A chain of n ANDs or ORs is n deep.")
-    max_compound_selects: int = Field(500, ge=2, le=500)
-    max_like_pattern_bytes: int = Field(50_000, ge=100, le=50_000)
-    float_tolerance: float = Field(
+    max_sql_bytes: Fixed[int] = Field(1_000_000, ge=100, le=10**9, description="SQLite's default, as the three below.")
+    max_expression_depth: Fixed[int] = Field(1000, ge=10, le=1000, description="A chain of n ANDs or ORs is n deep.")
+    max_compound_selects: Fixed[int] = Field(500, ge=2, le=500)
+    max_like_pattern_bytes: Fixed[int] = Field(50_000, ge=100, le=50_000)
+    float_tolerance: Fixed[float] = Field(
         0.0,
         ge=0,
         le=1,
         description="Relative; where a result has a 0, floats so close to 0 are 0 too. 0 compares exactly.",
     )
-    clock: str = Field(
+    clock: Fixed[str] = Field(
         AUTO_CLOCK,
         description="What SQL gets for 'now', in UTC, as 2026-11-30 12:00:00. `auto`: what `floe prepare` has written "
         "into the folder, else the start of the run.",
     )
-    num_cpus: float = Field(0.25, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per worker.")
-    stuck_after_s: float = Field(
+    num_cpus: Free[float] = Field(0.25, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per worker.")
+    stuck_after_s: Free[float] = Field(
         120.0,
         gt=0,
         le=MAX_S,
@@ -84,47 +85,49 @@ class RewardSection(Section):
         "replaced.",
     )
 
-    design_time_limit_s: float = Field(
+    design_time_limit_s: Fixed[float] = Field(
         2.0,
         gt=0,
         le=MAX_S,
         description="CPU seconds that a design may take to read one query; what takes longer has no form.",
     )
-    arctic_format_floor: bool = Field(
+    arctic_format_floor: Fixed[bool] = Field(
         False,
         description="The successor recipe's: a well-formed reply gets at least 0.1, also where its SQL fails.",
     )
-    sql_r1_variant: Literal["paper", "code"] = Field(
+    sql_r1_variant: Fixed[Literal["paper", "code"]] = Field(
         "code", description="`code` pays the length term to right answers alone, `paper` to every well-formed one."
     )
-    reasoning_execution_weight: float = Field(3.0, ge=0, le=MAX_FACTOR, description="Terms of `reasoning_sql`.")
-    reasoning_judge_weight: float = Field(2.0, ge=0, le=MAX_FACTOR, description="0 asks no judge.")
-    reasoning_syntax_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_schema_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_ngram_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_format_weight: float = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_partial_terms: Literal["full_when_right", "sum"] = Field(
+    reasoning_execution_weight: Fixed[float] = Field(3.0, ge=0, le=MAX_FACTOR, description="Terms of `reasoning_sql`.")
+    reasoning_judge_weight: Fixed[float] = Field(2.0, ge=0, le=MAX_FACTOR, description="0 asks no judge.")
+    reasoning_syntax_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_schema_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_ngram_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_format_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_partial_terms: Fixed[Literal["full_when_right", "sum"]] = Field(
         "full_when_right",
         description="`full_when_right` grants a right query every partial term in full, so that no wrong one earns "
         "more; `sum` adds up what each term gives.",
     )
-    judge_url: str | None = Field(None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8000/v1.")
-    judge_model: str = Field("", description="The name that the endpoint serves the judge under.")
-    judge_key_variable: str = Field("", description="Environment variable with the key; empty: no key is sent.")
-    judge_time_limit_s: float = Field(30.0, gt=0, le=MAX_S, description="Seconds of one request.")
-    judge_num_retries: int = Field(2, ge=0, le=1000, description="Attempts after the first one has failed.")
-    judge_num_parallel: int = Field(8, ge=1, le=MAX_PARALLEL, description="Requests at a time of each reward worker.")
-    judge_max_cached: int = Field(
+    judge_url: Free[str | None] = Field(None, description="OpenAI-compatible endpoint, as http://127.0.0.1:8000/v1.")
+    judge_model: Fixed[str] = Field("", description="The name that the endpoint serves the judge under.")
+    judge_key_variable: Free[str] = Field("", description="Environment variable with the key; empty: no key is sent.")
+    judge_time_limit_s: Free[float] = Field(30.0, gt=0, le=MAX_S, description="Seconds of one request.")
+    judge_num_retries: Free[int] = Field(2, ge=0, le=1000, description="Attempts after the first one has failed.")
+    judge_num_parallel: Free[int] = Field(
+        8, ge=1, le=MAX_PARALLEL, description="Requests at a time of each reward worker."
+    )
+    judge_max_cached: Free[int] = Field(
         100_000, ge=0, le=MAX_COUNT, description="Judgements that each reward worker remembers."
     )
-    graph_network: Path | None = Field(None, description="Folder that `floe train-graph-reward` wrote.")
-    graph_outcome_weight: float = Field(
+    graph_network: Fixed[Path | None] = Field(None, description="Folder that `floe train-graph-reward` wrote.")
+    graph_outcome_weight: Fixed[float] = Field(
         1.0, ge=0, le=MAX_FACTOR, description="Weight of the graph matching network's score."
     )
-    graph_stepwise_weight: float = Field(
+    graph_stepwise_weight: Fixed[float] = Field(
         0.0, ge=0, le=MAX_FACTOR, description="Weight of the stepwise CTE matching; needs no network."
     )
-    graph_stepwise_variant: Literal["precise", "published"] = Field(
+    graph_stepwise_variant: Fixed[Literal["precise", "published"]] = Field(
         "precise", description="`precise` takes off for what the gold lacks, `published` does not."
     )
 

@@ -10,45 +10,48 @@ from floe.configs.errors import ConfigError
 from floe.configs.sections.addresses import has_credentials, is_address
 from floe.configs.sections.bounds import MAX_BYTES, MAX_COUNT, MAX_S, MAX_SEED, MAX_STEPS
 from floe.configs.sections.learning_sections import Section
+from floe.configs.sections.resume_rule import Fixed, Free, Steps
 
 MAX_NAME_BYTES = 150  # of a run: its folder has the time in its name too
 NO_PROJECT_CHARACTERS = "/\\#?%:"  # of W&B
 
 
 class RunSection(Section):
-    name: str = "run"
-    seed: int = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
-    num_steps: int = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
-    home: Path = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")
-    max_generated_tokens: int | None = Field(
+    name: Free[str] = "run"
+    seed: Fixed[int] = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
+    num_steps: Steps[int] = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
+    home: Free[Path] = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")
+    max_generated_tokens: Free[int | None] = Field(
         None,
         ge=1,
         le=MAX_BYTES,
         description="The run ends with the step that reaches so many, where that is before num_steps.",
     )
-    max_dropped_share: float = Field(
+    max_dropped_share: Free[float] = Field(
         0.2, ge=0, le=1, description="The run stops when more of a step's groups than this had no usable verdict."
     )
 
-    checkpoint_every_steps: int = Field(
+    checkpoint_every_steps: Free[int] = Field(
         1, ge=1, le=MAX_COUNT, description="Steps between checkpoints; the last step has one."
     )
-    keep_checkpoints: int = Field(2, ge=1, le=MAX_COUNT, description="The newest ones stay.")
-    retries: int = Field(0, ge=0, le=MAX_COUNT, description="How often the run's driver is started again when it dies.")
-    stop_within_s: float = Field(
+    keep_checkpoints: Free[int] = Field(2, ge=1, le=MAX_COUNT, description="The newest ones stay.")
+    retries: Free[int] = Field(
+        0, ge=0, le=MAX_COUNT, description="How often the run's driver is started again when it dies."
+    )
+    stop_within_s: Free[float] = Field(
         20.0,
         gt=0,
         le=MAX_S,
         description="After SIGTERM or SIGHUP: a step that takes longer is left, and a resume makes it again.",
     )
-    max_rollout_log_bytes: int = Field(
+    max_rollout_log_bytes: Free[int] = Field(
         2 * 2**30,
         ge=2**20,
         le=MAX_BYTES,
         description="Size of rollouts.sqlite; beyond it the oldest steps' rows make room.",
     )
-    wandb_project: str | None = Field(None, description="Records go to this project of Weights & Biases too.")
-    mlflow_uri: str | None = Field(None, description="Records go to this MLflow server, or folder, too.")
+    wandb_project: Free[str | None] = Field(None, description="Records go to this project of Weights & Biases too.")
+    mlflow_uri: Free[str | None] = Field(None, description="Records go to this MLflow server, or folder, too.")
 
     @field_validator("mlflow_uri")
     @classmethod

@@ -17,31 +17,36 @@ from floe.configs.sections.bounds import (
     refused_resources,
 )
 from floe.configs.sections.learning_sections import Section
+from floe.configs.sections.resume_rule import Fixed, Free, NearlyFree
 
 
 class RolloutSection(Section):
-    num_actors: int = Field(1, ge=1, le=MAX_PARALLEL)
-    group_size: int = Field(16, ge=1, le=64, description="Candidates per question.")
-    questions_per_step: int = Field(8, ge=1, le=MAX_COUNT)
-    temperature: float = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
-    max_new_tokens: int = Field(64, ge=1, le=MAX_TOKENS)
-    max_staleness: int = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
-    adapter_transport: Literal["auto", "memory", "folder"] = Field(
+    num_actors: NearlyFree[int] = Field(1, ge=1, le=MAX_PARALLEL)
+    group_size: Fixed[int] = Field(16, ge=1, le=64, description="Candidates per question.")
+    questions_per_step: Fixed[int] = Field(8, ge=1, le=MAX_COUNT)
+    temperature: Fixed[float] = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    max_new_tokens: Fixed[int] = Field(64, ge=1, le=MAX_TOKENS)
+    max_staleness: Fixed[int] = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
+    adapter_transport: Free[Literal["auto", "memory", "folder"]] = Field(
         "auto",
         description="Way into the engine: from memory where the vLLM version is known, else by folders in /dev/shm.",
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Fixed[Literal["auto", "bfloat16", "float32"]] = Field(
         "auto", description="The engine computes in it; `auto` is the learner's, unless another is clearly faster."
     )
-    kv_cache_gib: int = Field(2, ge=1, le=MAX_GIB, description="Memory of the engine's KV cache on CPU, in GiB.")
-    gpu_memory_share: float = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
-    max_num_seqs: int = Field(256, ge=1, le=MAX_COUNT)
-    num_cpus: float = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per actor.")
-    num_gpus: float = Field(0.0, ge=0, le=MAX_PARALLEL, description="Share of a GPU reserved per actor; at most 1.")
-    num_threads: int = Field(
+    kv_cache_gib: NearlyFree[int] = Field(
+        2, ge=1, le=MAX_GIB, description="Memory of the engine's KV cache on CPU, in GiB."
+    )
+    gpu_memory_share: NearlyFree[float] = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
+    max_num_seqs: NearlyFree[int] = Field(256, ge=1, le=MAX_COUNT)
+    num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per actor.")
+    num_gpus: NearlyFree[float] = Field(
+        0.0, ge=0, le=MAX_PARALLEL, description="Share of a GPU reserved per actor; at most 1."
+    )
+    num_threads: NearlyFree[int] = Field(
         0, ge=0, le=MAX_PARALLEL, description="Threads of the engine; 0 is every core that the process may use."
     )
-    stuck_after_s: float = Field(
+    stuck_after_s: Free[float] = Field(
         900.0,
         gt=0,
         le=MAX_S,
@@ -61,23 +66,23 @@ class RolloutSection(Section):
 
 
 class EvaluationSection(Section):
-    enabled: bool = True
-    split: Literal["train", "tune", "test"] = "test"
-    num_samples: int = Field(8, ge=1, le=MAX_PARALLEL)
-    temperature: float = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
-    max_questions: int = Field(100_000, ge=1, le=MAX_COUNT)
-    include_base: bool = True
-    include_entropy_control: bool = True
-    num_bootstrap: int = Field(10_000, ge=100, le=1_000_000)
-    num_timings: int = Field(
+    enabled: Free[bool] = True
+    split: Free[Literal["train", "tune", "test"]] = "test"
+    num_samples: Free[int] = Field(8, ge=1, le=MAX_PARALLEL)
+    temperature: Free[float] = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
+    max_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT)
+    include_base: Free[bool] = True
+    include_entropy_control: Free[bool] = True
+    num_bootstrap: Free[int] = Field(10_000, ge=100, le=1_000_000)
+    num_timings: Free[int] = Field(
         10,
         ge=0,
         le=1000,
         description="Timings of each right greedy answer and its gold in `floe evaluate`, for R-VES; 0 leaves it out.",
     )
-    every_steps: int = Field(
+    every_steps: Free[int] = Field(
         0, ge=0, le=MAX_COUNT, description="Steps between greedy evaluations during training; 0 is none."
     )
-    num_interim_questions: int = Field(
+    num_interim_questions: Free[int] = Field(
         50, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, asked at each of them."
     )

@@ -14,7 +14,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 from floe.cluster.messages import AdapterManifest
 
 if TYPE_CHECKING:
-    from floe.configs.schema import LoraSection
+    from floe.configs.sections.learning_sections import LoraSection
 
 PEFT_PREFIX = "base_model.model."
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
@@ -102,7 +102,7 @@ class AdapterExport:
 
 def to_blob(tensors: Tensors) -> bytes:
     """Return one safetensors blob."""
-    from floe.configs.schema import LoraSection  # needs pydantic, which the rest of this file does without
+    from floe.configs.sections.learning_sections import LoraSection  # takes pydantic, which the rest here does without
 
     return AdapterExport(LoraSection(), "float32", tensors).blob(tensors)
 

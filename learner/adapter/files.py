@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json
 
 if TYPE_CHECKING:
-    from floe.configs.schema import LoraSection
+    from floe.configs.sections.learning_sections import LoraSection
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -111,7 +111,7 @@ def named_base(folder: Path) -> str | None:
     return base if isinstance(base, str) and base else None
 
 
-def _more_than_plain(config: dict) -> list[str]:
+def _more_than_plain(config: dict[str, Any]) -> list[str]:
     """Return the options that make an adapter more than plain LoRA; an unknown option counts where it is set."""
     odd = [
         name
@@ -122,7 +122,7 @@ def _more_than_plain(config: dict) -> list[str]:
     return odd if initial is None or initial in PLAIN_INITIALS else [*odd, f"init_lora_weights {initial}"]
 
 
-def _peft_config(lora: LoraSection, base_model: Path) -> dict:
+def _peft_config(lora: LoraSection, base_model: Path) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -84,7 +84,9 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
         )
 
 
-def _packed(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
+def _packed(
+    policy: PeftModel, groups: Sequence[PrefixGroup], trained: Sequence[torch.nn.Parameter], with_gradients: bool
+) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
     """Return the log-probabilities [S], and the gradients of their mean with respect to `trained`."""
     (pack,) = make_packs(groups, sum(group.num_tokens for group in groups))
     pack = pack.to(policy.device)
@@ -95,7 +97,9 @@ def _packed(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, wit
     return logprobs.detach(), gradient
 
 
-def own_logprobs(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list, with_gradients: bool) -> tuple:
+def own_logprobs(
+    policy: PeftModel, groups: Sequence[PrefixGroup], trained: Sequence[torch.nn.Parameter], with_gradients: bool
+) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
     """Return the log-probabilities [S] and their gradients by the model's own forward, in the order of the pack."""
     pieces: list[torch.Tensor] = []
     total: list[torch.Tensor | None] = [None] * len(trained)
@@ -117,7 +121,8 @@ def own_logprobs(policy: PeftModel, groups: Sequence[PrefixGroup], trained: list
 def _logits_of_answer(policy: PeftModel, ids: torch.Tensor, num_answer: int) -> torch.Tensor:
     """Return the float32 logits [A, V] that predict the last A of the tokens `ids` [1, T]."""
     logits = policy.get_base_model()(input_ids=ids, use_cache=False, logits_to_keep=num_answer + 1).logits[0]
-    return logits[-num_answer - 1 : -1].float()
+    of_answer: torch.Tensor = logits[-num_answer - 1 : -1].float()
+    return of_answer
 
 
 def _added(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:

@@ -21,7 +21,7 @@ Logits = Callable[[torch.Tensor], torch.Tensor]  # [R, hidden] to [R, vocabulary
 
 
 @dataclass
-class _Hidden(ModelOutput):
+class _Hidden(ModelOutput):  # type: ignore[misc]  # mypy doesn't read transformers
     """Decoder output that has hidden states and nothing else, whatever a family's own output may have."""
 
     last_hidden_state: torch.Tensor | None = None
@@ -56,7 +56,8 @@ def own_logits(causal_lm: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Return the logits [R, V] that the model's own forward makes of hidden states [R, H]."""
     with _decoder_gives(causal_lm, hidden[None]):
         ids = torch.zeros(1, len(hidden), dtype=torch.int64, device=hidden.device)
-        return causal_lm(input_ids=ids, use_cache=False).logits[0]
+        logits: torch.Tensor = causal_lm(input_ids=ids, use_cache=False).logits[0]
+        return logits
 
 
 @contextmanager
@@ -86,4 +87,5 @@ def _is_plain(causal_lm: Any) -> bool:
 
 
 def _weight(causal_lm: Any) -> torch.Tensor:
-    return causal_lm.get_output_embeddings().weight
+    weight: torch.Tensor = causal_lm.get_output_embeddings().weight
+    return weight

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from floe.learner.custom_gradient import applied
 from floe.learner.device_kind import CPU, device_kind
 
 # Rows whose float32 logits (rows x vocabulary) are held at a time. A chunk's product reads the whole head. A GPU that
@@ -25,14 +27,14 @@ def target_logprobs(hidden: torch.Tensor, head: torch.Tensor, target: torch.Tens
     hidden state, (head[target] - softmax @ head) / temperature, is computed in the forward pass while the chunk's
     logits are at hand, so nothing of vocabulary size is kept.
     """
-    return _TargetLogprob.apply(hidden, head, target, temperature)
+    return applied(_TargetLogprob, hidden, head, target, temperature)
 
 
 def logprobs_by(
     logits_of: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, target: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """Return the same [S] for logits `logits_of(hidden)` [S, V] of any kind, each row from its own hidden state."""
-    return _LogprobBy.apply(hidden, target, temperature, logits_of)
+    return applied(_LogprobBy, hidden, target, temperature, logits_of)
 
 
 def _chunks(hidden: torch.Tensor) -> list[slice]:
@@ -44,14 +46,16 @@ class _KnownDirection(torch.autograd.Function):
     """Uses the gradients for the hidden states, the first of four inputs, which the forward pass has kept."""
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (direction,) = ctx.saved_tensors
         return direction * gradient[:, None].to(direction.dtype), None, None, None
 
 
 class _TargetLogprob(_KnownDirection):
     @staticmethod
-    def forward(ctx, hidden, head, target, temperature):
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, target: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         needs_gradient = hidden.requires_grad
         logprob = torch.empty(len(target), dtype=torch.float32, device=hidden.device)
         direction = torch.empty_like(hidden) if needs_gradient else None
@@ -71,7 +75,13 @@ class _TargetLogprob(_KnownDirection):
 
 class _LogprobBy(_KnownDirection):
     @staticmethod
-    def forward(ctx, hidden, target, temperature, logits_of):
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        target: torch.Tensor,
+        temperature: float,
+        logits_of: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
         logprob = torch.empty(len(target), dtype=torch.float32, device=hidden.device)
         direction = torch.empty_like(hidden) if hidden.requires_grad else None
         for rows in _chunks(hidden):

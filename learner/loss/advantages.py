@@ -38,7 +38,8 @@ def _centred(rewards: np.ndarray) -> np.ndarray:
     usable = rewards[~np.isnan(rewards)]
     if usable.size == 0 or usable.max() == usable.min():
         return np.where(np.isnan(rewards), np.nan, 0.0)
-    return rewards - usable.mean()
+    centred: np.ndarray = rewards - usable.mean()
+    return centred
 
 
 def _std(centred: np.ndarray) -> float:

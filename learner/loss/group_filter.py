@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from floe.cluster.messages import Outcome, ScoredGroup
-from floe.configs.schema import AlgorithmSection
+from floe.configs.sections.learning_sections import AlgorithmSection
 from floe.learner.loss.advantages import is_zero_variance
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from floe.cluster.messages import Completion, ScoredGroup
-from floe.configs.schema import AlgorithmSection
+from floe.configs.sections.learning_sections import AlgorithmSection
 
 
 def shaped_rewards(group: ScoredGroup, algorithm: AlgorithmSection, max_new_tokens: int) -> list[float | None]:

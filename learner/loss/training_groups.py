@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from floe.cluster.messages import ScoredGroup
-from floe.configs.schema import AlgorithmSection
+from floe.configs.sections.learning_sections import AlgorithmSection
 from floe.learner.loss.advantages import group_advantages
 from floe.learner.loss.group_filter import carries_gradient
 from floe.learner.loss.overlong import shaped_rewards

@@ -6,13 +6,14 @@ import math
 import os
 import socket
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch._C._distributed_c10d import HashStore, Store, TCPStore
 
 from floe.cluster.messages import LearnerRank
 from floe.configs.errors import UserError
-from floe.configs.schema import LearnerSection
+from floe.configs.sections.learning_sections import LearnerSection
 from floe.learner.optimizer.deepspeed_library import BF16_Optimizer, DeepSpeedCPUAdam, deepspeed
 from floe.learner.optimizer.operator_builds import prepare_to_build
 from floe.learner.optimizer.optimizer_state import apply_state, layout_of, read_state, write_state
@@ -48,7 +49,8 @@ class DeepSpeedEngine:
 
     @property
     def module(self) -> torch.nn.Module:
-        return self._engine.module
+        module: torch.nn.Module = self._engine.module
+        return module
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         """Add the gradient of one micro-batch; `last` closes the update, whose loss is the sum over all ranks."""
@@ -105,7 +107,7 @@ class DeepSpeedEngine:
         """Return every rank's value, by rank."""
         if self.num_ranks == 1:
             return [value]
-        values: list = [None] * self.num_ranks
+        values: list[Any] = [None] * self.num_ranks
         torch.distributed.all_gather_object(values, value)
         return values
 
@@ -129,7 +131,8 @@ def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
 def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _join_process_group(rank: LearnerRank | None) -> None:
@@ -152,26 +155,26 @@ def _join_process_group(rank: LearnerRank | None) -> None:
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
 
-def _store(rank: LearnerRank) -> torch.distributed.Store:
+def _store(rank: LearnerRank) -> Store:
     """Return the store where the ranks meet; PyTorch's default would listen on every interface."""
     if rank.count == 1:
-        return torch.distributed.HashStore()
+        return HashStore()
     if rank.index > 0:
-        return torch.distributed.TCPStore(rank.host, rank.port, rank.count, is_master=False)
+        return TCPStore(rank.host, rank.port, rank.count, is_master=False)
     listener = socket.create_server((rank.host, rank.port))
-    return torch.distributed.TCPStore(
+    return TCPStore(
         rank.host, rank.port, rank.count, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
     )
 
 
-def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) -> dict:
+def _deepspeed_config(settings: LearnerSection, dtype: str, num_trained: int) -> dict[str, Any]:
     optimizer = {"lr": settings.learning_rate, "betas": settings.adam_betas, "weight_decay": settings.weight_decay}
     # torch_adam, because off the GPU DeepSpeed's fused Adam has no kernel; with offload it brings its own CPU Adam.
     optimizer["torch_adam"] = not settings.offload_optimizer
     if not settings.offload_optimizer:
         optimizer["fused"] = True  # one pass over the weights in place of one for each operation of Adam
     # The bucket is allocated whole: at its default of 5e8 elements it would take 1 to 2 GB of a GPU.
-    zero: dict = {"stage": settings.decided_zero_stage(dtype), "reduce_bucket_size": num_trained}
+    zero: dict[str, Any] = {"stage": settings.decided_zero_stage(dtype), "reduce_bucket_size": num_trained}
     if settings.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {

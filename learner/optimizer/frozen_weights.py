@@ -66,7 +66,7 @@ def give_back_cached_blocks() -> None:
         torch.cuda.empty_cache()
 
 
-def _place(tensor: torch.Tensor) -> tuple:
+def _place(tensor: torch.Tensor) -> tuple[int, torch.dtype, torch.Size]:
     """Return a key that is equal for parameters that share their memory."""
     return tensor.data_ptr(), tensor.dtype, tensor.shape
 

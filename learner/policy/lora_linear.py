@@ -6,13 +6,15 @@ backward. Here the scaling is applied to the [T, rank] part, and the second prod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
+
+from floe.learner.custom_gradient import applied
 
 
 def join_lora_products(module: torch.nn.Module) -> int:
@@ -38,7 +40,7 @@ def stock_lora_products(module: torch.nn.Module) -> Iterator[None]:
             layer.forward = forward
 
 
-def _forward(layer: Any, stock: Any, x: torch.Tensor) -> torch.Tensor:
+def _forward(layer: Any, stock: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     # PEFT still computes the base model's own output, merged weights, and kinds of LoRA that are not plain.
     if layer.disable_adapters or layer.merged or len(names) != 1 or names[0] in layer.lora_variant:
@@ -49,7 +51,7 @@ def _forward(layer: Any, stock: Any, x: torch.Tensor) -> torch.Tensor:
     if not lora_a.dtype == lora_b.dtype == x.dtype == base.weight.dtype:
         return stock(x)
     dropped = layer.lora_dropout[name](x)  # `x` itself where there is no dropout
-    out = _LoraLinear.apply(x, dropped, dropped is not x, base.weight, lora_a, lora_b, layer.scaling[name])
+    out = applied(_LoraLinear, x, dropped, dropped is not x, base.weight, lora_a, lora_b, layer.scaling[name])
     return out if base.bias is None else out + base.bias
 
 
@@ -60,7 +62,16 @@ class _LoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, dropped, is_dropped, weight, lora_a, lora_b, scaling):
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor,
+        is_dropped: bool,
+        weight: torch.Tensor,
+        lora_a: torch.Tensor,
+        lora_b: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         dropped_rows = dropped.reshape(rows.shape) if is_dropped else rows
         shrunk = torch.mm(dropped_rows, lora_a.t()).mul_(scaling)
@@ -70,7 +81,7 @@ class _LoraLinear(torch.autograd.Function):
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         dropped_rows, shrunk, weight, lora_a, lora_b = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])
         of_shrunk = torch.mm(rows, lora_b).mul_(ctx.scaling)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+
+from floe.learner.custom_gradient import applied
 
 _on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -24,26 +28,34 @@ def merged_attention(
     """
     per_kv = queries.shape[1] // keys.shape[1]
     keys, values = (one.repeat_interleave(per_kv, dim=1) for one in (keys, values))
-    return _MergedAttention.apply(queries, keys, values, prefix_keys[None], prefix_values[None], scaling)
+    return applied(_MergedAttention, queries, keys, values, prefix_keys[None], prefix_values[None], scaling)
 
 
 class _MergedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries, keys, values, prefix_keys, prefix_values, scaling):
+    def forward(
+        ctx: Any,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        prefix_keys: torch.Tensor,
+        prefix_values: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
         folded = _fold(queries, prefix_keys.shape[1])
         own, own_lse = _on_cpu(queries, keys, values, 0.0, True, scale=scaling)
         prefix, prefix_lse = _on_cpu(folded, prefix_keys, prefix_values, 0.0, False, scale=scaling)
         prefix = _unfold(prefix, queries)
         prefix_lse = _unfold(prefix_lse[..., None], queries)[..., 0]
         lse = torch.logaddexp(own_lse, prefix_lse)
-        out = own * (own_lse - lse).exp()[..., None] + prefix * (prefix_lse - lse).exp()[..., None]
-        out = out.to(queries.dtype)
+        merged: torch.Tensor = own * (own_lse - lse).exp()[..., None] + prefix * (prefix_lse - lse).exp()[..., None]
+        out = merged.to(queries.dtype)
         ctx.save_for_backward(queries, keys, values, prefix_keys, prefix_values, out, lse)
         ctx.scaling = scaling
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         queries, keys, values, prefix_keys, prefix_values, out, lse = ctx.saved_tensors
         gradient = gradient.contiguous()
         own = _backward_on_cpu(gradient, queries, keys, values, out, lse, 0.0, True, scale=ctx.scaling)

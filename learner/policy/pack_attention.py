@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 
+from floe.learner.custom_gradient import applied
 from floe.learner.packing.pack_index import PackIndex, Segments
 
 _flash = torch.ops.aten._flash_attention_forward
@@ -43,12 +45,14 @@ def pack_attention(
     log-sum-exp (arXiv 2205.14135, section 3.1), and each part's gradient is the kernel's own, given the merged output
     and the merged log-sum-exp.
     """
-    return _PackAttention.apply(query, key, value, index, scaling)
+    return applied(_PackAttention, query, key, value, index, scaling)
 
 
 class _PackAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, index, scaling):
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, index: PackIndex, scaling: float
+    ) -> torch.Tensor:
         out, lse = _forward(query, key, value, index.sequences, index.sequences, True, scaling)
         rows = index.branch_rows
         if len(rows):
@@ -65,7 +69,7 @@ class _PackAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
         index = ctx.index
         gradient = gradient.contiguous()
@@ -82,15 +86,35 @@ class _PackAttention(torch.autograd.Function):
         return *found, None, None
 
 
-def _forward(query, key, value, of_queries: Segments, of_keys: Segments, is_causal: bool, scaling: float):
+def _forward(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    of_queries: Segments,
+    of_keys: Segments,
+    is_causal: bool,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the output [T, H, D] and the log-sum-exp [H, T] of each segment of queries over its segment of keys."""
     if query.device.type == "cpu":
         return _forward_by_segment(query, key, value, of_queries, of_keys, is_causal, scaling)
     segments = of_queries.bounds, of_keys.bounds, of_queries.longest, of_keys.longest
-    return _flash(query, key, value, *segments, 0.0, is_causal, False, scale=scaling)[:2]
+    out, lse, *_ = _flash(query, key, value, *segments, 0.0, is_causal, False, scale=scaling)
+    return out, lse
 
 
-def _backward(gradient, query, key, value, out, lse, of_queries: Segments, of_keys: Segments, is_causal, scaling):
+def _backward(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    of_queries: Segments,
+    of_keys: Segments,
+    is_causal: bool,
+    scaling: float,
+) -> tuple[torch.Tensor, ...]:
     """Return the gradients of query, key and value."""
     if query.device.type == "cpu":
         return _backward_by_segment(gradient, query, key, value, out, lse, of_queries, of_keys, is_causal, scaling)
@@ -98,7 +122,8 @@ def _backward(gradient, query, key, value, out, lse, of_queries: Segments, of_ke
     # Without dropout the random state is never read.
     state = torch.zeros(2, dtype=torch.uint64, device=query.device), torch.empty(0, device=query.device)
     given = gradient, query, key, value, out, lse
-    return _flash_backward(*given, *segments, 0.0, is_causal, *state, scale=scaling)
+    gradients: tuple[torch.Tensor, ...] = _flash_backward(*given, *segments, 0.0, is_causal, *state, scale=scaling)
+    return gradients
 
 
 def _pairs(of_queries: Segments, of_keys: Segments) -> Iterator[tuple[slice, slice]]:
@@ -112,7 +137,15 @@ def _by_head(tensor: torch.Tensor, num_heads: int) -> torch.Tensor:
     return tensor.transpose(0, 1).repeat_interleave(num_heads // tensor.shape[1], dim=0)[None]
 
 
-def _forward_by_segment(query, key, value, of_queries, of_keys, is_causal, scaling):
+def _forward_by_segment(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    of_queries: Segments,
+    of_keys: Segments,
+    is_causal: bool,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     outs, lses = [], []
     for of_query, of_key in _pairs(of_queries, of_keys):
         heads = (_by_head(one, query.shape[1]) for one in (query[of_query], key[of_key], value[of_key]))
@@ -122,7 +155,18 @@ def _forward_by_segment(query, key, value, of_queries, of_keys, is_causal, scali
     return torch.cat(outs), torch.cat(lses, dim=1)
 
 
-def _backward_by_segment(gradient, query, key, value, out, lse, of_queries, of_keys, is_causal, scaling):
+def _backward_by_segment(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    of_queries: Segments,
+    of_keys: Segments,
+    is_causal: bool,
+    scaling: float,
+) -> tuple[torch.Tensor, ...]:
     num_heads, num_kv = query.shape[1], key.shape[1]
     found = []
     for of_query, of_key in _pairs(of_queries, of_keys):

@@ -18,7 +18,8 @@ from floe.learner.policy import shared_prefix_attention
 from floe.learner.policy.lora_linear import join_lora_products
 
 if TYPE_CHECKING:
-    from floe.configs.schema import LoraSection, ModelSection
+    from floe.configs.schema import ModelSection
+    from floe.configs.sections.learning_sections import LoraSection
 
 POLICY = "default"
 REFERENCE = "reference"
@@ -146,7 +147,8 @@ def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.
         layout=pack.layout,
         pack_index=pack.index,
     ).last_hidden_state[0]
-    return causal_lm.output_head.logprobs(hidden[pack.source], pack.target, temperature)
+    logprobs: torch.Tensor = causal_lm.output_head.logprobs(hidden[pack.source], pack.target, temperature)
+    return logprobs
 
 
 @torch.no_grad()

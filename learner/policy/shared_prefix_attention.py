@@ -7,7 +7,7 @@ neither float32 nor a window with shared key heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,21 +29,21 @@ FLOAT32_BYTES = 4
 
 
 def shared_prefix_attention(
-    module,
-    query,
-    key,
-    value,
-    attention_mask,
-    scaling=None,
-    dropout=0.0,
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
     *,
-    layout,
-    pack_index=None,
-    sliding_window=None,
-    softcap=None,
-    s_aux=None,
-    **kwargs,
-):
+    layout: Sequence[GroupLayout],
+    pack_index: PackIndex | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """transformers attention function. query [1, H, T, D], key [1, K, T, D] and value [1, K, T, E], H a multiple of K.
 
     Returns [1, T, H, E] and None. Exact: the softmax of a branch token runs over its prefix and its own earlier
@@ -69,7 +69,14 @@ def shared_prefix_attention(
     return (pieces[0] if len(pieces) == 1 else torch.cat(pieces))[None], None
 
 
-def _prefix_attention(query, key, value, scaling: float, rules: AttentionRules, hidden: HiddenKeys) -> torch.Tensor:
+def _prefix_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    rules: AttentionRules,
+    hidden: HiddenKeys,
+) -> torch.Tensor:
     """Return [P, H, E] of one causal span; query [H, P, D], key [K, P, D], value [K, P, E]."""
     num_tokens = query.shape[1]
     has_kernel = rules.has_plain_scores and device_kind(query.device) == CPU
@@ -94,10 +101,18 @@ def _prefix_attention(query, key, value, scaling: float, rules: AttentionRules, 
 
 def _computed_again(way: Callable[..., torch.Tensor], *given: Any) -> torch.Tensor:
     """Return `way(*given)`; only `given` is kept for the backward pass."""
-    return checkpoint(way, *given, use_reentrant=False, preserve_rng_state=False)
+    out: torch.Tensor = checkpoint(way, *given, use_reentrant=False, preserve_rng_state=False)
+    return out
 
 
-def _ruled_span(query, key, value, unseen, scaling: float, rules: AttentionRules) -> torch.Tensor:
+def _ruled_span(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    unseen: torch.Tensor,
+    scaling: float,
+    rules: AttentionRules,
+) -> torch.Tensor:
     """Return [H, Q, E] of queries [H, Q, D] over keys [K, S, D]; `unseen` [Q, S] marks what each query does not see."""
     num_heads, num_queries, size = query.shape
     num_kv = key.shape[0]
@@ -108,7 +123,13 @@ def _ruled_span(query, key, value, unseen, scaling: float, rules: AttentionRules
 
 
 def _branches(
-    query, key, value, group: GroupLayout, scaling: float, rules: AttentionRules, hidden: HiddenKeys
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    group: GroupLayout,
+    scaling: float,
+    rules: AttentionRules,
+    hidden: HiddenKeys,
 ) -> torch.Tensor:
     """Return [N, C, H, E] of the branches of one group; query [H, T, D], key [K, T, D], value [K, T, E]."""
     num_branches, width = group.branch_index.shape
@@ -135,13 +156,16 @@ def _span(group: GroupLayout, first: int) -> slice:
     return slice(group.prefix_start + first, group.prefix_end)
 
 
-def _scores_bytes(query, group: GroupLayout) -> int:
+def _scores_bytes(query: torch.Tensor, group: GroupLayout) -> int:
     num_branches, width = group.branch_index.shape
     num_keys = group.num_prefix + width
-    return query.shape[0] * num_branches * width * num_keys * FLOAT32_BYTES
+    num_bytes: int = query.shape[0] * num_branches * width * num_keys * FLOAT32_BYTES
+    return num_bytes
 
 
-def _merged_branch_attention(query, key, value, group: GroupLayout, scaling: float) -> torch.Tensor:
+def _merged_branch_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, group: GroupLayout, scaling: float
+) -> torch.Tensor:
     """Return the same as `_branch_attention`, without the scores in memory."""
     # [N, heads, C, D]
     queries, keys, values = (one[:, group.branch_index].transpose(0, 1).contiguous() for one in (query, key, value))
@@ -150,10 +174,10 @@ def _merged_branch_attention(query, key, value, group: GroupLayout, scaling: flo
 
 
 def _branch_attention(
-    query,
-    key,
-    value,
-    branch_index,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    branch_index: torch.Tensor,
     span: slice,
     scaling: float,
     hidden: HiddenKeys,
@@ -184,7 +208,9 @@ def _branch_attention(
     return total.permute(2, 3, 0, 1, 4).reshape(num_branches, width, num_kv * per_kv, -1)
 
 
-def _shares_of_branches(to_prefix, to_own, hidden: HiddenKeys, rules: AttentionRules | None) -> torch.Tensor:
+def _shares_of_branches(
+    to_prefix: torch.Tensor, to_own: torch.Tensor, hidden: HiddenKeys, rules: AttentionRules | None
+) -> torch.Tensor:
     """Return [K, G, N, C, P + C] from the scores [K, G, N, C, P] and [K, G, N, C, C]."""
     num_prefix, width = to_prefix.shape[-1], to_own.shape[-1]
     if rules is None:

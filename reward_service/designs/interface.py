@@ -54,11 +54,24 @@ class Design:
     executes: bool = True  # whether candidates are run for it
     semantics: str | None = None  # its own comparator; None: the run's, reward.semantics
     reader: Reader | None = None  # reader of text that a model has written
+    judge: AskedJudge | None = None  # model that the design asks
+
+    def close(self) -> None:
+        """End what the design has started."""
+        for one in (self.reader, self.judge):
+            if one is not None:
+                one.close()
 
 
 class Reader(Protocol):
     """A reader that the design uses for texts; the scorer ends it and counts its work."""
 
     num_faults: int
+
+    def close(self) -> None: ...
+
+
+class AskedJudge(Protocol):
+    """A model that the design asks; the scorer ends its connections."""
 
     def close(self) -> None: ...

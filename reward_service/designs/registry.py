@@ -39,13 +39,14 @@ def make_design(section: RewardSection, databases_dir: Path) -> Design:
 def _reasoning_sql(section: RewardSection, databases_dir: Path) -> Design:
     from floe.reward_service.designs.reasoning_sql import ReasoningSql
 
-    ask_judge = None
+    judge = None
     if section.asks_judge:
         from floe.reward_service.judge.judge import Judge
 
-        ask_judge = Judge(section).scores
+        judge = Judge(section)
     reader = _reader("parts", section, databases_dir)
-    return Design(rewards=ReasoningSql(section, reader.read, ask_judge), reader=reader)
+    ask_judge = None if judge is None else judge.scores
+    return Design(rewards=ReasoningSql(section, reader.read, ask_judge), reader=reader, judge=judge)
 
 
 def _graph_reward(section: RewardSection, databases_dir: Path) -> Design:

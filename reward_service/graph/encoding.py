@@ -82,7 +82,8 @@ def match_features(graph: EncodedGraph, other: EncodedGraph) -> np.ndarray:
     """Return [N, NUM_MATCH_FEATURES] float32 in 0 to 1: the number of each node's equals there over that here."""
     own = (graph.levels[:, None] == graph.levels[None]).sum(1)
     others = (graph.levels[:, None] == other.levels[None]).sum(1)
-    return np.minimum(1.0, others / own).astype(np.float32)
+    likeness: np.ndarray = np.minimum(1.0, others / own).astype(np.float32)
+    return likeness
 
 
 def _hash(text: str) -> int:
@@ -93,7 +94,8 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     """Spread 64-bit values (the finalizer of splitmix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def _refined(labels: np.ndarray, ends: np.ndarray, roles: np.ndarray) -> list[np.ndarray]:

@@ -51,4 +51,5 @@ def _growth(select: exp.Select) -> int:
         if isinstance(item, exp.Alias):
             made.add(item.alias.lower())
     most = max(names.values(), default=1)
-    return max(1, growth) * most * 2 ** min(num_of_own, 20)
+    times: int = max(1, growth) * most * 2 ** min(num_of_own, 20)
+    return times

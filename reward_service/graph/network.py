@@ -103,7 +103,8 @@ class MatchingLayer(nn.Module):
         sent = torch.relu(self.sender(states)[sources] + self.receiver(states)[targets] + roles)
         gathered = torch.zeros_like(states).index_add(0, targets, sent)
         inputs = torch.cat([self.message(gathered), states - _attended(states, batch)], dim=1)
-        return self.norm(self.update(inputs, states))
+        updated: Tensor = self.norm(self.update(inputs, states))
+        return updated
 
 
 def _attended(states: Tensor, batch: PairBatch) -> Tensor:
@@ -117,7 +118,8 @@ def _attended(states: Tensor, batch: PairBatch) -> Tensor:
     likeness = own @ other.transpose(2, 3) / dim**0.5
     hidden = ~is_node.view(batch.num_pairs, 2, 1, batch.width).flip(1)
     weights = likeness.masked_fill(hidden, float("-inf")).softmax(dim=-1)
-    return (weights @ other).reshape(num_rows, dim)[batch.place]
+    attended: Tensor = (weights @ other).reshape(num_rows, dim)[batch.place]
+    return attended
 
 
 class GraphMatchingNetwork(nn.Module):
@@ -145,7 +147,8 @@ class GraphMatchingNetwork(nn.Module):
         sums = parts.new_zeros(2 * batch.num_pairs, parts.shape[1]).index_add(0, batch.graph_of_node, parts)
         embedded = self.embed(sums).view(batch.num_pairs, 2, -1)
         squares = (embedded[:, 0] - embedded[:, 1]).square().sum(-1)
-        return (squares + EPSILON**2).sqrt() - EPSILON  # the root's slope at 0 is infinite
+        distances: Tensor = (squares + EPSILON**2).sqrt() - EPSILON  # the root's slope at 0 is infinite
+        return distances
 
     @property
     def num_parameters(self) -> int:

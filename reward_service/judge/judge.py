@@ -58,18 +58,33 @@ class Judge:
         self._known: BoundedCache[bytes, float] = BoundedCache(section.judge_max_cached)  # each counts as one
         self._slots = asyncio.Semaphore(section.judge_num_parallel)
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._thread.start()
 
     def scores(self, queries: Sequence[JudgedQuery]) -> list[float]:
         """Return scores, 0 to 1, in order; equal queries are asked once. Raises JudgeUnavailable if one has none."""
+        if self._loop.is_closed():
+            raise JudgeUnavailable(f"{self._name} is asked nothing any more: its scorer was closed")
         distinct = list(dict.fromkeys(queries))
         found = asyncio.run_coroutine_threadsafe(self._ask_all(distinct), self._loop).result()
         by_query = dict(zip(distinct, found, strict=True))
         return [by_query[query] for query in queries]
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        """Give up what is still asked, and end connections and thread; a second call does nothing."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in others:
+            one.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
 
     async def _ask_all(self, queries: Sequence[JudgedQuery]) -> list[float]:
         asked = [asyncio.ensure_future(self._ask(query)) for query in queries]

@@ -242,7 +242,7 @@ class Executor:
             database.deadline.clear()
         return Answer(rows, len(description), is_gold and has_outermost_order_by(sql), description)
 
-    def _rows(self, database: Database, sql: str) -> tuple[list[Row], Sequence[Sequence]]:
+    def _rows(self, database: Database, sql: str) -> tuple[list[Row], Sequence[Sequence[Any]]]:
         whole = without_empty_end(sql)
         rewritten = self._clock.rewritten(whole)
         cursor = database.execute(rewritten)

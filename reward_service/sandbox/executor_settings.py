@@ -12,7 +12,7 @@ from floe.reward_service.sandbox.fixed_clock import INSTANT_FORMAT
 from floe.reward_service.sandbox.guard import StatementSizes
 
 if TYPE_CHECKING:  # an executor starts a third faster without it
-    from floe.configs.schema import RewardSection
+    from floe.configs.sections.reward_sections import RewardSection
 
 HARD_STOP_GRACE_S = 0.5  # CPU seconds for the polite stop before the timer ends the child
 

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Any
 
 INSTANT_FORMAT = "%Y-%m-%d %H:%M:%S"  # UTC
 CLOCK_WORDS = ("current_date", "current_time", "current_timestamp")
@@ -122,7 +123,7 @@ class FixedClock:
         self._instant = instant if abs(shift_days) > 0.01 else f"{instant}Z"
         known = {row[0] for row in self._plain.execute("SELECT name FROM pragma_function_list")}
         call = lru_cache(MAX_CACHED_CALLS, typed=True)(self._call)
-        self._functions: dict[str, Callable] = {
+        self._functions: dict[str, Callable[..., Any]] = {
             name: partial(call, name) for name in sorted(DATE_FUNCTIONS) if name in known
         }
         date, time = instant.split(" ")
@@ -149,7 +150,7 @@ class FixedClock:
                 end = stop
         return "".join([*parts, sql[end:]]) if parts else sql
 
-    def shown(self, description: Sequence[Sequence]) -> Sequence[Sequence]:
+    def shown(self, description: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
         """Return the driver's description of a rewritten statement's columns, named as they would be without."""
         return [(str(column[0]).replace(self._prefix, ""), *column[1:]) for column in description]
 

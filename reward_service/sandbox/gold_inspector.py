@@ -9,7 +9,7 @@ from floe.cluster.contained.frames import Frame
 from floe.cluster.contained.process import ContainedProcess
 from floe.cluster.contained.runs import run_all
 from floe.cluster.messages import GoldInspection, Outcome
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sandbox.executor_settings import ExecutorSettings
 from floe.reward_service.sandbox.statements_run import StatementsRun
 

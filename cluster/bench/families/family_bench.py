@@ -77,7 +77,8 @@ def mismatch_of_run(config: RunConfig, model_type: str) -> float:
         if done.returncode != 0:
             raise UserError(f"training a tiny '{model_type}' failed: {(done.stdout + done.stderr)[-600:]}")
         records = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text().splitlines()]
-        return max(record["logprob_mismatch_mean"] for record in records)
+        largest: float = max(record["logprob_mismatch_mean"] for record in records)
+        return largest
 
 
 def _write_with_tokenizer(folder: Path, model_type: str, config: RunConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -21,7 +22,7 @@ class Report:
     fit: Fit | None  # None without a sweep
     targets: tuple[Target, ...]
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         return {
             "notes": list(self.notes),
             "shapes": [_record(result) | _limit_record(result) for result in self.shapes],
@@ -45,7 +46,7 @@ class Report:
             console.print(note)
 
 
-def _record(result: Result) -> dict:
+def _record(result: Result) -> dict[str, Any]:
     return {
         **asdict(result.case),
         "packed_tokens": result.shared.num_tokens,
@@ -57,7 +58,7 @@ def _record(result: Result) -> dict:
     }
 
 
-def _limit_record(result: Result) -> dict:
+def _limit_record(result: Result) -> dict[str, Any]:
     names = ("flop_ratio", "matmul_flops_per_s", "limit_s", "share_of_limit")
     return {name: getattr(result, name) for name in names}
 

@@ -40,4 +40,5 @@ class TransformersGenerate:
                 min_new_tokens=requests[0].max_new_tokens,
                 pad_token_id=0,
             )
-        return (output.shape[1] - width) * len(rows)
+        num_tokens: int = (output.shape[1] - width) * len(rows)
+        return num_tokens

@@ -116,7 +116,7 @@ def _gather_scored_positions(wanted: bool) -> None:
     from trl.kernels.chunked_logprob import _use_triton
     from trl.trainer import utils
 
-    utils._use_triton = (lambda _: True) if wanted else _use_triton  # type: ignore[assignment]
+    utils._use_triton = (lambda _: True) if wanted else _use_triton
 
 
 def _trainer(config: RunConfig, model_dir: Path, scratch_dir: Path) -> Any:

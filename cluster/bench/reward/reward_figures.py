@@ -15,7 +15,7 @@ import psutil
 from floe.cluster.bench.reward.reward_ways import score_request
 from floe.cluster.messages import Outcome
 from floe.cluster.ray_actors.reward_pool import RewardPool
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.comparison.comparison import Answer, answers_match
 from floe.reward_service.sandbox.executor_settings import HARD_STOP_GRACE_S
 from floe.reward_service.scorer import Scorer

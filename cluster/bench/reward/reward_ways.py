@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from floe.cluster.bench.reward.reward_workload import DATABASE_ID
 from floe.cluster.messages import Candidate, Outcome, ScoreRequest
-from floe.configs.schema import RewardSection
+from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.sandbox.executor import Executor
 from floe.reward_service.sandbox.executor_settings import ExecutorSettings
 from floe.reward_service.sql_text.statement import rejection_reason
@@ -30,7 +31,7 @@ class Bare:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        self._golds: dict[str, set] = {}
+        self._golds: dict[str, set[Any]] = {}
 
     def prepare(self, gold: str) -> None:
         self._golds[gold] = set(self._connection.execute(gold).fetchall())
@@ -38,7 +39,7 @@ class Bare:
     def ask(self, gold: str, candidates: Sequence[str]) -> list[bool]:
         return [self._is_match(self._golds[gold], sql) for sql in candidates]
 
-    def _is_match(self, gold: set, sql: str) -> bool:
+    def _is_match(self, gold: set[Any], sql: str) -> bool:
         try:
             return set(self._connection.execute(sql).fetchall()) == gold
         except sqlite3.Error:
@@ -65,7 +66,7 @@ class InProcess:
         return [sql in matches for sql in candidates]
 
     @staticmethod
-    def _request(gold: str, statements: Sequence[str]) -> dict:
+    def _request(gold: str, statements: Sequence[str]) -> dict[str, Any]:
         return {"database_id": DATABASE_ID, "golds": [(0, gold)], "statements": list(enumerate(statements))}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 DATABASE_ID = "bench"
 NUM_CUSTOMERS, NUM_PRODUCTS, NUM_STORES, NUM_ORDERS, NUM_ITEMS = 20_000, 10_000, 10_000, 100_000, 200_000
@@ -113,7 +115,7 @@ def _query(rng: Random) -> str:
     )
 
 
-def _insert(connection: sqlite3.Connection, table: str, rows, width: int) -> None:
+def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]], width: int) -> None:
     connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * width)})", rows)
 
 
@@ -121,21 +123,21 @@ def _day(rng: Random) -> str:
     return f"20{rng.randint(18, 25)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
 
 
-def _customer(rng: Random, number: int) -> tuple:
+def _customer(rng: Random, number: int) -> tuple[int, str, str, str, str]:
     return number, f"customer {rng.randint(1, 99_999)}", rng.choice(REGIONS), rng.choice(SEGMENTS), _day(rng)
 
 
-def _product(rng: Random, number: int) -> tuple:
+def _product(rng: Random, number: int) -> tuple[int, str, str, float]:
     return number, f"product {number}", rng.choice(CATEGORIES), rng.randint(100, 50_000) / 100
 
 
-def _store(rng: Random, number: int) -> tuple:
+def _store(rng: Random, number: int) -> tuple[int, str, str, int]:
     return number, f"city {rng.randint(1, 900)}", rng.choice(REGIONS), rng.randint(50, 1000)
 
 
-def _order(rng: Random, number: int) -> tuple:
+def _order(rng: Random, number: int) -> tuple[int, int, int, str]:
     return number, rng.randint(1, NUM_CUSTOMERS), rng.randint(1, NUM_STORES), _day(rng)
 
 
-def _item(rng: Random, number: int) -> tuple:
+def _item(rng: Random, number: int) -> tuple[int, int, int, int]:
     return number, rng.randint(1, NUM_ORDERS), rng.randint(1, NUM_PRODUCTS), rng.randint(1, 9)

@@ -224,11 +224,14 @@ def _attention(
     """Compute attention by CUDA's kernel: flash in half precision, else the efficient one where there are as many
     heads.
     """
+    made: tuple[torch.Tensor, ...]
     if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16):
-        return _flash(query, key, value, dropout_p, is_causal, scale=scale)[0]
-    if query.shape[1] == key.shape[1]:
-        return _efficient(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)[0]
-    return _by_scores(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
+        made = _flash(query, key, value, dropout_p, is_causal, scale=scale)
+    elif query.shape[1] == key.shape[1]:
+        made = _efficient(query, key, value, attn_mask, True, dropout_p, is_causal, scale=scale)
+    else:
+        made = _by_scores(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    return made[0]
 
 
 def _dropout(tensor: torch.Tensor, p: float, train: bool) -> torch.Tensor:

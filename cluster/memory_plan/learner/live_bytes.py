@@ -18,7 +18,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, before: Iterable[torch.Tensor], block_bytes: int = 1) -> None:
         """Start counting. `before` are tensors that don't count; a storage takes whole blocks of `block_bytes`."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's has no types
         self.num_bytes = 0
         self.peak_bytes = 0
         self._block_bytes = block_bytes

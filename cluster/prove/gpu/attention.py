@@ -83,10 +83,22 @@ def _merged(sizes: Sizes, size: int, device: torch.device, dtype: torch.dtype) -
     positions = torch.arange(width, device=device)
     seen = torch.cat([torch.ones(width, prefix, dtype=torch.bool, device=device), positions[:, None] >= positions], 1)
 
-    def way(queries, keys, values, prefix_keys, prefix_values):
+    def way(
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        prefix_keys: torch.Tensor,
+        prefix_values: torch.Tensor,
+    ) -> torch.Tensor:
         return merged_attention(queries, keys, values, prefix_keys, prefix_values, size**-0.5)
 
-    def expected(queries, keys, values, prefix_keys, prefix_values):
+    def expected(
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        prefix_keys: torch.Tensor,
+        prefix_values: torch.Tensor,
+    ) -> torch.Tensor:
         keys, values = (
             torch.cat([before[None].expand(many, -1, -1, -1), own], dim=2)
             for before, own in ((prefix_keys, keys), (prefix_values, values))
@@ -103,7 +115,7 @@ def _packed(
     given, way = _pack(groups, sizes, size, device, dtype)
     seen = seen_pairs(groups).to(device)
 
-    def expected(query, key, value):
+    def expected(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return _dense(query, key, value, seen).transpose(1, 2)
 
     yield from _compared(f"attention of a pack, {name}, heads of {size}", way, expected, given)
@@ -111,7 +123,7 @@ def _packed(
 
 def _pack(
     groups: Sequence[Group], sizes: Sizes, size: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensors, Callable]:
+) -> tuple[Tensors, Callable[..., torch.Tensor]]:
     """Return queries, keys and values of a pack [1, heads, T, size], and the learner's attention over them."""
     (pack,) = make_packs([_prefix_group(*group) for group in groups], 10**9)
     num_tokens = pack.input_ids.shape[1]
@@ -119,7 +131,7 @@ def _pack(
     index = pack.index  # made once, on the device, and no part of the attention's own work
     shapes = [(1, heads, num_tokens, size) for heads in (sizes.num_heads, sizes.num_kv_heads, sizes.num_kv_heads)]
 
-    def way(query, key, value):
+    def way(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return shared_prefix_attention(None, query, key, value, None, layout=pack.layout, pack_index=index)[0]
 
     return _random(shapes, device, dtype), way
@@ -136,7 +148,8 @@ def seen_pairs(groups: Sequence[Group]) -> torch.Tensor:
     group, branch = torch.tensor(places).T
     of_one_group = group[:, None] == group
     same_branch = branch[:, None] == branch
-    return (of_one_group & (same_branch | (branch == 0))).tril()
+    seen: torch.Tensor = (of_one_group & (same_branch | (branch == 0))).tril()
+    return seen
 
 
 def _prefix_group(num_prefix: int, lengths: tuple[int, ...]) -> PrefixGroup:
@@ -152,7 +165,9 @@ def _dense(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen
     return torch.matmul(scores.masked_fill(~seen, float("-inf")).softmax(dim=-1), values)
 
 
-def _compared(name: str, way: Callable, expected: Callable, given: Tensors) -> Iterator[Line]:
+def _compared(
+    name: str, way: Callable[..., torch.Tensor], expected: Callable[..., torch.Tensor], given: Tensors
+) -> Iterator[Line]:
     """Yield how far output and gradients are from the definition's, which uses the same numbers in float32."""
     limit = LIMITS[given[0].dtype]
     own, plain = (

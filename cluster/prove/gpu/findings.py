@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -69,11 +70,11 @@ class PartResult:
     def missing(self) -> set[str]:
         return {name for line in self.lines for name in line.missing}
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         return {**asdict(self), "lines": [asdict(line) for line in self.lines]}
 
     @classmethod
-    def of_record(cls, record: dict) -> PartResult:
+    def of_record(cls, record: dict[str, Any]) -> PartResult:
         lines = [
             Line(**{**one, "verdict": Verdict(one["verdict"]), "missing": tuple(one["missing"])})
             for one in record["lines"]

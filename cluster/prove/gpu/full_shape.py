@@ -220,7 +220,7 @@ def matmul_flop_per_s() -> float:
     return float(done.stdout)
 
 
-def update_flop(config: RunConfig, model_dir: Path, record: dict) -> float:
+def update_flop(config: RunConfig, model_dir: Path, record: dict[str, Any]) -> float:
     """Return the operations of a step's update, without those that are repeated, from the step's own metrics."""
     num_groups = max(1, record["num_groups"])
     prompt, completion = record["prompt_tokens"] / num_groups, record["mean_completion_tokens"]

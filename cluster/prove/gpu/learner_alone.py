@@ -112,7 +112,7 @@ def _zero(model_dir: Path, device: torch.device) -> Iterator[Line]:
     if missing := tuple(one for one in ZERO_PACKAGES if not is_installed(one)):
         yield without_packages(name, missing)
         return
-    from floe.configs.schema import LearnerSection
+    from floe.configs.sections.learning_sections import LearnerSection
     from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine
 
     settings = LearnerSection(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from floe.configs.errors import UserError
 
@@ -85,6 +86,7 @@ def by_number(number: int, parts: Iterable[Part] = PARTS) -> Part:
     return next(part for part in parts if part.number == number)
 
 
-def prover_of(part: Part) -> Callable:
+def prover_of(part: Part) -> Callable[..., Any]:
     """Import the part's code, in the process that runs it."""
-    return getattr(importlib.import_module(part.module), part.function)
+    prover: Callable[..., Any] = getattr(importlib.import_module(part.module), part.function)
+    return prover

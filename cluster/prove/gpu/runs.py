@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,8 +28,8 @@ from floe.cluster.prove.gpu.full_shape import (
     random_weights,
     update_flop,
 )
+from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.soak.killer import kill_one
-from floe.cluster.tracking.metrics_log import METRICS_FILE
 from floe.configs.files.loading import load_config
 from floe.configs.sections.colocation import Colocation
 
@@ -92,7 +93,7 @@ def _train(config_file: Path, run_dir: Path, overrides: Sequence[str], kills_eng
     return num_killed
 
 
-def _records(run_dir: Path) -> list[dict]:
+def _records(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / METRICS_FILE
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -49,4 +49,5 @@ def _kv_tokens(config: RunConfig) -> int:
         found = ask(ray.get_actor(FIRST_ENGINE), describe)
         rollouts.stop()
         learner.stop()
-    return found.num_kv_blocks * found.kv_block_tokens
+    num_tokens: int = found.num_kv_blocks * found.kv_block_tokens
+    return num_tokens

@@ -128,7 +128,8 @@ def _is_loopback(address: str) -> bool:
 def _nccl_bytes(learner: Any) -> int:
     """Return the bytes that one more communicator of both ranks takes of a card."""
     ranks: Sequence[Any] = learner._ranks
-    return max(ray.get([rank.__ray_call__.remote(_communicator_bytes) for rank in ranks]))
+    num_bytes: int = max(ray.get([rank.__ray_call__.remote(_communicator_bytes) for rank in ranks]))
+    return num_bytes
 
 
 def _communicator_bytes(_: object) -> int:
