@@ -1,4 +1,4 @@
-"""Every command in the README is run: the floe ones here, made small; the others where `RUN_ELSEWHERE` says."""
+"""Every command of README.md and docs/commands.md is run: floe's here, made small; others as `RUN_ELSEWHERE` says."""
 
 import json
 import re
@@ -24,6 +24,7 @@ RUN_ELSEWHERE = {
     "ray start --head": "tests/test_ray_job.py, with free ports",
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
 }
+PAGES = ("README.md", "docs/commands.md")
 SHORT = ("score",)
 SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
 PLACES = ("run.home", "data.questions", "data.databases", "data.prepared", "data.verification")  # made absolute
@@ -34,8 +35,9 @@ SMALL = [
 ]  # fmt: skip
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
+def shown_commands() -> list[str]:
+    text = "\n".join((REPOSITORY / page).read_text() for page in PAGES)
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -51,7 +53,7 @@ def own_data(tmp_path_factory):
 
 
 def floe_commands() -> list[str]:
-    return [one for one in readme_commands() if one.startswith("floe ") and one not in RUN_ELSEWHERE]
+    return [one for one in shown_commands() if one.startswith("floe ") and one not in RUN_ELSEWHERE]
 
 
 # `score` stands for the others where time is short; tests/test_smoke_run.py runs another of them.
@@ -72,7 +74,7 @@ def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
 
 
 def test_no_command_is_forgotten():
-    assert set(readme_commands()) - set(floe_commands()) == RUN_ELSEWHERE.keys()
+    assert set(shown_commands()) - set(floe_commands()) == RUN_ELSEWHERE.keys()
 
 
 def test_make_train_runs_the_quickstart():
