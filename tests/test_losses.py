@@ -2,8 +2,8 @@
 
 import pytest
 
-from floe.cluster.operations.train import MAX_LOSSES_AT_A_STEP, Losses
 from floe.cluster.ray_actors.learner_handle import LearnerLost
+from floe.cluster.training.attempts import MAX_LOSSES_AT_A_STEP, Losses
 
 
 def test_losses_at_one_step_come_to_an_end():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.questions.question_sets import load_question_sets
@@ -22,21 +21,18 @@ from floe.cluster.precision.resolved import with_precision, with_saved_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preparation.clock import with_clock, with_saved_clock
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
-from floe.cluster.ray_actors.placement import check_resources, ray_session
 from floe.cluster.run_folder.file_names import CONFIG_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
 from floe.cluster.terminal.progress import Progress, make_console
 from floe.cluster.tracking.trackers import check_trackers
-from floe.cluster.training.attempt import Run, evaluated_questions, train_on_cluster
+from floe.cluster.training.attempt import Run, evaluated_questions
+from floe.cluster.training.attempts import train_until_done
 from floe.cluster.training.run_watch import run_watch
 from floe.cluster.training.warm_start import warm_start_of
-from floe.configs.errors import ActorsLost
 from floe.configs.files.loading import dump_config
 from floe.configs.files.whole_files import write_whole
 from floe.configs.schema import RunConfig
-
-MAX_LOSSES_AT_A_STEP = 3  # of actors with state
 
 
 def train(config: RunConfig, run_dir: Path) -> None:
@@ -116,29 +112,11 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         longest=longest_prompt(encoder, sets.train),
         kv_cache_bytes=placed.kv_cache_bytes,
     )
-    report = _trained(run, store)
+    report = train_until_done(run, store)
     progress.finished()
     if report is not None:
         write_whole(run_dir / REPORT_FILE, report.to_json())
     return report
-
-
-def _trained(run: Run, store: CheckpointStore) -> EvaluationReport | None:
-    """Train; after a loss of actors with state, continue from the newest checkpoint while there is progress between
-    losses.
-    """
-    losses = Losses()
-    while True:
-        checkpoint = store.newest()
-        try:
-            with ray_session(run.config.cluster, namespace=f"floe-{run.run_dir.name}-{losses.num_all}") as line:
-                run.progress.note(line)
-                check_resources(run.given)
-                return train_on_cluster(run, store, checkpoint)
-        except ActorsLost as fault:
-            newest = store.newest()
-            losses.count(0 if newest is None else newest.state.step, fault)
-            run.progress.note(f"{fault}")
 
 
 def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:
@@ -146,23 +124,6 @@ def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) ->
     if report is not None:
         report.render(progress.console)
     progress.note(f"files of the run: {run_dir}")
-
-
-@dataclass(slots=True)
-class Losses:
-    """Counts actor losses; fails when one step loses too many."""
-
-    num_all: int = 0
-    num_at_step: int = 0
-    step: int = -1
-
-    def count(self, step: int, fault: ActorsLost) -> None:
-        """Count one loss; raises the fault when nothing was learnt since so many others."""
-        self.num_all += 1
-        self.num_at_step = self.num_at_step + 1 if step == self.step else 1
-        self.step = step
-        if self.num_at_step > MAX_LOSSES_AT_A_STEP:
-            raise fault
 
 
 def _store(config: RunConfig, run_dir: Path, progress: Progress) -> CheckpointStore:

@@ -1,1 +1,1 @@
-"""`make prove-24gb`: one whole step of the 3B shape within the memory of a 24 GB card, on CPU."""
+"""Proofs: a step of the 3B shape within 24 GB on a CPU, and in `gpu/` what no CPU can show."""
