@@ -31,7 +31,7 @@ from floe.cluster.tracking.gpu_step import GpuPhase, GpuStep, with_allocator
 from floe.cluster.tracking.gpu_watch import NodeReadings, NodeWatch
 from floe.cluster.tracking.metrics_log import MetricsLog
 from floe.cluster.tracking.reward_metrics import RewardMeter
-from floe.cluster.training.recorder import RunRecorder
+from floe.cluster.training.recorder import Measured, RunRecorder
 from floe.configs.schema import LearnerSection, RolloutSection, RunConfig
 from floe.learner.optimizer.allocator_peaks import AllocatorPeaks, forget_peaks
 from floe.learner.step_meter import StepMeter
@@ -270,8 +270,8 @@ def test_the_recorder_hands_each_steps_readings_on(tmp_path):
     progress = Progress(Console(file=io.StringIO()), num_steps=1)
     taken = Collected(groups=(scored_group(MIXED),), rollout_s=1.0, reward_s=1.0)
     with RunRecorder(
-        tmp_path, 1, parts, parts, parts, interim, progress, max_log_bytes=2**30,
-        gpus=lambda: GpuStep.of([card_use()]),
+        tmp_path, num_steps=1, learner=parts, interim=interim, progress=progress, max_log_bytes=2**30,
+        measured=Measured(rollouts=parts, rewards=parts, gpus=lambda: GpuStep.of([card_use()])),
     ) as recorder:  # fmt: skip
         recorder.record(taken, 0, step_report(allocated_peak_bytes=5), PUBLISHED, TIMINGS)
     record = json.loads((tmp_path / "metrics.jsonl").read_text())

@@ -21,7 +21,7 @@ from floe.cluster.loop.group_collection import Collected
 from floe.cluster.loop.token_budget import TokenBudget
 from floe.cluster.messages import Outcome, Question
 from floe.cluster.tracking.reward_metrics import RewardMeter, RewardMetrics
-from floe.cluster.training.recorder import RunRecorder
+from floe.cluster.training.recorder import Measured, RunRecorder
 from floe.configs.errors import UserError
 from floe.configs.schema import EvaluationSection, RunConfig
 from tests.fake_cluster import NO_REFILL, PREFILL, FakeCluster, requests_of_step
@@ -112,8 +112,9 @@ def run(tmp_path: Path, cluster: EvaluatedCluster, every_steps: int, max_stalene
     with closing(generation):
         interim = InterimEvaluation(harness, HELD_BACK, every_steps, generation.learners_turn)
         with RunRecorder(
-            tmp_path, NUM_STEPS, cluster, cluster, cluster, interim, Notes(), max_log_bytes=2**30
-        ) as recorder:
+            tmp_path, num_steps=NUM_STEPS, learner=cluster, measured=Measured(rollouts=cluster, rewards=cluster),
+            interim=interim, progress=Notes(), max_log_bytes=2**30,
+        ) as recorder:  # fmt: skip
             cluster.record = recorder.record
             recorder.note_start()
             train_grpo(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from pydantic import ValidationError
@@ -220,8 +221,17 @@ def test_a_judge_that_is_closed_is_asked_nothing_any_more() -> None:
     with judge_server(lambda _: said({"score": 0.5})) as server:
         judge = Judge(section_of(server.url))
         judge.close()
-        with pytest.raises(JudgeUnavailable, match="its scorer was closed"):
-            judge.scores([query()])
+        raised: Queue[BaseException] = Queue()
+
+        def ask() -> None:
+            try:
+                judge.scores([query()])
+            except BaseException as fault:
+                raised.put(fault)
+
+        threading.Thread(target=ask, daemon=True).start()  # a wait without end would hang the tests
+        fault = raised.get(timeout=30)
+    assert isinstance(fault, JudgeUnavailable) and "its scorer was closed" in str(fault)
     assert server.asked == []
 
 

@@ -17,7 +17,7 @@ from floe.cluster.loop.group_collection import Collected
 from floe.cluster.messages import Outcome, Question
 from floe.cluster.questions.of_step import refill_of_run, requests_of_step
 from floe.cluster.tracking.reward_metrics import RewardMeter, RewardMetrics
-from floe.cluster.training.recorder import RunRecorder
+from floe.cluster.training.recorder import Measured, RunRecorder
 from floe.configs.schema import AlgorithmSection, RolloutSection, RunConfig, RunSection
 from floe.learner.loss.group_filter import carries_gradient
 from floe.learner.loss.overlong import shaped_rewards
@@ -248,7 +248,10 @@ class SavingCluster(UselessAt):
 
 def test_log_and_metrics_hold_the_groups_of_every_round(tmp_path):
     cluster = SavingCluster({0, 1, 4})
-    with RunRecorder(tmp_path, 1, cluster, cluster, cluster, NO_INTERIM, NoProgress(), max_log_bytes=2**30) as recorder:
+    with RunRecorder(
+        tmp_path, num_steps=1, learner=cluster, measured=Measured(rollouts=cluster, rewards=cluster),
+        interim=NO_INTERIM, progress=NoProgress(), max_log_bytes=2**30,
+    ) as recorder:  # fmt: skip
         cluster.record = recorder.record
         refilled(cluster, max_rounds=9)
     (record,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from floe.actors.questions.questions import read_questions
 from floe.cluster.databases.places import database_path
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
-from floe.cluster.messages import Outcome, Question, Score, ScoreRequest
+from floe.cluster.messages import Question, Score, ScoreRequest
+from floe.cluster.operations.score_texts import json_line, summary, verdict_table
 from floe.cluster.preparation.clock import decided_reward
 from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
 from floe.configs.errors import UserError
@@ -64,10 +63,10 @@ def score(
             for prediction, verdict in zip(predictions, scores, strict=True):
                 known.append(verdict)
                 if as_json:
-                    _write(_json_line(prediction, verdict), sys.stdout)
+                    _write(json_line(prediction, verdict), sys.stdout)
         if not as_json:
-            _write(_table(predictions, known), sys.stdout)
-        _write(_summary(known, len(asked), len(questions), reward.clock, time.monotonic() - started_s), sys.stderr)
+            _write(verdict_table(predictions, known), sys.stdout)
+        _write(summary(known, len(asked), len(questions), reward.clock, time.monotonic() - started_s), sys.stderr)
     except ReaderGone:
         return EXIT_CODE_READER_GONE
     return 0 if all(one.reward is not None for one in known) else EXIT_CODE_UNSCORED
@@ -155,55 +154,3 @@ def _write(text: str, stream: TextIO) -> None:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
         raise ReaderGone from error
-
-
-def _json_line(prediction: Prediction, verdict: Score) -> str:
-    line: dict[str, Any] = {
-        "question_id": prediction.shown_id,
-        "reward": verdict.reward,
-        "outcome": verdict.outcome.value,
-        "seconds": round(verdict.seconds, 6),
-    }
-    if verdict.terms:
-        line["terms"] = {name: round(value, 6) for name, value in verdict.terms.items()}
-    return json.dumps(line)
-
-
-def _table(predictions: Sequence[Prediction], scores: Sequence[Score]) -> str:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from floe.cluster.terminal.progress import make_console
-
-    table = Table("question", "outcome", "reward", "seconds", "message", box=box.SIMPLE_HEAD, pad_edge=False)
-    for prediction, verdict in zip(predictions, scores, strict=True):
-        reward = "-" if verdict.reward is None else f"{verdict.reward:g}"
-        cells = (str(prediction.shown_id), verdict.outcome.value, reward, f"{verdict.seconds:.3f}", verdict.message)
-        table.add_row(*(Text(_printable(cell)) for cell in cells))
-    console = make_console()
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().removesuffix("\n")
-
-
-def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, clock: str, elapsed_s: float) -> str:
-    counts = Counter(one.outcome for one in scores)
-    parts = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome if counts[outcome])
-    rate = len(scores) / max(elapsed_s, 1e-9)
-    lines = [
-        f"Scored {len(scores)} predictions of {num_asked} questions: {parts or 'none'}.",
-        f"That took {elapsed_s:.1f} s, {rate:.1f} scores/s.",
-        f"SQL got {clock} UTC for the present time (--clock).",
-    ]
-    if num_unscored := sum(one.reward is None for one in scores):
-        lines.append(f"No reward for {num_unscored} of them: the gold query or the scoring failed.")
-    lines.append(f"{num_questions - num_asked} of {num_questions} questions have no prediction.")
-    return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """Return text without the control characters and lone surrogates of SQL and its errors, which a terminal must
-    not get.
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

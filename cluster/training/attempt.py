@@ -48,7 +48,7 @@ from floe.cluster.run_folder.layout import is_run
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.tracking.ray_metrics import prometheus_endpoint
 from floe.cluster.tracking.record_sinks import record_sinks
-from floe.cluster.training.recorder import RunRecorder, best_accuracy, forget_after
+from floe.cluster.training.recorder import Measured, RunRecorder, best_accuracy, forget_after
 from floe.cluster.training.warm_start import WarmStart, warm_start_adapter
 from floe.configs.schema import RunConfig
 from floe.configs.sections.colocation import TAKE_TURNS
@@ -100,21 +100,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
         interim = _interim(run, harness, generation, last_step)
         gpus = stack.enter_context(run_gpus(config, progress.note))
-        recorder = stack.enter_context(
-            RunRecorder(
-                run_dir,
-                config.run.num_steps,
-                learner,
-                rollouts,
-                rewards,
-                interim,
-                progress,
-                max_log_bytes=config.run.max_rollout_log_bytes,
-                sinks=record_sinks(run.given, run_dir, progress.note),
-                memory=role_memory,
-                gpus=gpus.take,
-            )
-        )
+        measured = Measured(rollouts=rollouts, rewards=rewards, memory=role_memory, gpus=gpus.take)
+        recorder = stack.enter_context(_recorder(run, learner, measured, interim))
         if checkpoint is None:
             recorder.note_start()
         last = train_grpo(
@@ -135,6 +122,19 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         return None
     progress.phase("evaluation after")
     return evaluation.after(last, start, sets.tune)
+
+
+def _recorder(run: Run, learner: LearnerHandle, measured: Measured, interim: InterimEvaluation) -> RunRecorder:
+    return RunRecorder(
+        run.run_dir,
+        num_steps=run.config.run.num_steps,
+        learner=learner,
+        measured=measured,
+        interim=interim,
+        progress=run.progress,
+        max_log_bytes=run.config.run.max_rollout_log_bytes,
+        sinks=record_sinks(run.given, run.run_dir, run.progress.note),
+    )
 
 
 def _interim(run: Run, harness: Harness, generation: InTurn | Ahead, last_step: int) -> InterimEvaluation:

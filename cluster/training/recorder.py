@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -57,35 +57,40 @@ def best_accuracy(run_dir: Path, step: int) -> float:
     return best["greedy"] if best["adapter_version"] <= step else -math.inf
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Parts of a run whose own figures go into each step's record."""
+
+    rollouts: RolloutLosses
+    rewards: RewardMeasures
+    memory: Callable[[], RoleMemory | None] = lambda: None
+    gpus: Callable[[], GpuStep | None] = lambda: None
+
+
 class RunRecorder:
     def __init__(
         self,
         run_dir: Path,
+        *,
         num_steps: int,
         learner: Learner,
-        rollouts: RolloutLosses,
-        rewards: RewardMeasures,
+        measured: Measured,
         interim: InterimEvaluation,
         progress: Progress,
-        *,
         max_log_bytes: int,
         sinks: Sequence[RecordSink] = (),
-        memory: Callable[[], RoleMemory | None] = lambda: None,
-        gpus: Callable[[], GpuStep | None] = lambda: None,
     ) -> None:
         """Open the records. `max_log_bytes` is the approximate limit of rollouts.sqlite; `sinks` get each record,
         and are closed.
         """
         self._run_dir = run_dir
-        self._losses = rollouts
-        self._num_lost_before = rollouts.num_replaced
-        self._rewards = rewards
+        self._measured = measured
+        self._num_lost_before = measured.rollouts.num_replaced
         self._num_steps = num_steps
         self._learner = learner
         self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir, sinks)
-        self._memory, self._gpus = memory, gpus
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
@@ -104,17 +109,17 @@ class RunRecorder:
             timings,
             num_dropped_groups=num_dropped,
             refill_rounds=taken.num_rounds - 1,
-            replaced_actors=self._losses.num_replaced - self._num_lost_before,
+            replaced_actors=self._measured.rollouts.num_replaced - self._num_lost_before,
             ready_steps=taken.ready_steps,
             published=published,
         )
-        self._num_lost_before = self._losses.num_replaced
-        # The pool may have scored the next step's groups already; outcomes are counted for this step alone.
+        self._num_lost_before = self._measured.rollouts.num_replaced
+        # The pool may have scored the next step's groups already: outcomes are of this step's own.
         groups = taken.groups
-        rewards = replace(self._rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
+        rewards = replace(self._measured.rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
-        gpus = with_allocator(self._gpus(), report)
-        self._metrics.write(record, rewards, evaluated, self._memory(), gpus)
+        gpus = with_allocator(self._measured.gpus(), report)
+        self._metrics.write(record, rewards, evaluated, self._measured.memory(), gpus)
         self._rollouts.append(report.step, taken.groups)
         self._pass_rates.add(taken.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
@@ -125,7 +130,7 @@ class RunRecorder:
         result = self._interim.after(step)
         if result is None:
             return None
-        self._rewards.metrics()
+        self._measured.rewards.metrics()
         if result.is_best:
             self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
             write_whole(self._run_dir / BEST_RESULT, json.dumps(asdict(result), indent=2) + "\n")
@@ -142,7 +147,7 @@ class RunRecorder:
         return self._metrics.position
 
     def __enter__(self) -> Self:
-        self._rewards.metrics()  # what was scored before the first step does not count to it
+        self._measured.rewards.metrics()  # what was scored before the first step is not the first step's
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
