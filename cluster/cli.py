@@ -44,12 +44,8 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
-app.command()(ablate)
-app.command()(report)
-app.command()(export)
-app.command()(ask)
-app.command()(runs)
-app.command()(train_graph_reward)
+for _command in (ablate, report, export, ask, runs, train_graph_reward):
+    app.command()(_command)
 
 ConfigOption = Annotated[Path, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")]
 Overrides = Annotated[
