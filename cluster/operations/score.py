@@ -202,7 +202,5 @@ def _summary(scores: Sequence[Score], num_asked: int, num_questions: int, clock:
 
 
 def _printable(text: str) -> str:
-    """Return text without the control characters and lone surrogates of SQL and its errors, which a terminal must
-    not get.
-    """
+    """Return text fit for a terminal: SQL and its errors may hold control characters and lone surrogates."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -124,9 +124,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
 
 
 def _trained(run: Run, store: CheckpointStore) -> EvaluationReport | None:
-    """Train; after a loss of actors with state, continue from the newest checkpoint while there is progress between
-    losses.
-    """
+    """Train; after a loss of actors with state, go on from the newest checkpoint while there is progress between."""
     losses = Losses()
     while True:
         checkpoint = store.newest()

@@ -163,9 +163,7 @@ class SupervisedHandle:
 
 
 def wait_for_all(refs: Sequence[Any], timeout_s: float) -> list:
-    """Return every reference's value. Raises the first fault, because the other ranks would wait for that one for
-    ever.
-    """
+    """Return every reference's value. Raises the first fault, for which the other ranks would wait for ever."""
     deadline = time.monotonic() + timeout_s
     waiting = list(refs)
     while waiting:

@@ -73,9 +73,7 @@ class RunRecorder:
         memory: Callable[[], RoleMemory | None] = lambda: None,
         gpus: Callable[[], GpuStep | None] = lambda: None,
     ) -> None:
-        """Open the records. `max_log_bytes` is the approximate limit of rollouts.sqlite; `sinks` get each record,
-        and are closed.
-        """
+        """Open the records; `sinks` get each record, and are closed. `max_log_bytes` roughly limits rollouts.sqlite."""
         self._run_dir = run_dir
         self._losses = rollouts
         self._num_lost_before = rollouts.num_replaced

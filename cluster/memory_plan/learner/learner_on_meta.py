@@ -221,9 +221,7 @@ def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """Compute attention by CUDA's kernel: flash in half precision, else the efficient one where there are as many
-    heads.
-    """
+    """Compute attention by CUDA's kernel: flash in half precision, else the efficient one for as many heads."""
     if attn_mask is None and query.dtype in (torch.bfloat16, torch.float16):
         return _flash(query, key, value, dropout_p, is_causal, scale=scale)[0]
     if query.shape[1] == key.shape[1]:
