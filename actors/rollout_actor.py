@@ -18,9 +18,7 @@ class RolloutActor:
     """Holds one engine. Imports vLLM when it is constructed, in the process that will use it."""
 
     def __init__(self, config: RunConfig, model_dir: Path, kv_cache_bytes: int | None = None) -> None:
-        """Start the engine. `kv_cache_bytes` is the size of the KV cache on a GPU; None: the engine takes what its
-        share leaves.
-        """
+        """Start the engine. `kv_cache_bytes` is its KV cache on a GPU; None: the engine takes what its share leaves."""
         with without_collections():
             import torch
 

@@ -259,8 +259,7 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the console script: a UserError gives one sentence and exit code 2, a stop by a signal 130, any other error
-    1.
+    """Run the console script: exit code 2 and one sentence for a UserError, 130 for a stop by a signal, else 1.
 
     With FLOE_DEBUG=1 an error keeps its trace; otherwise the trace is in a file that the last line names.
     """

@@ -20,9 +20,7 @@ def device_kind(device: torch.device) -> str:
 
 @contextmanager
 def decisions_for(kind: str) -> Iterator[None]:
-    """Decide as for a device of this kind, wherever the tensors are, so that a GPU's way is counted and checked without
-    one.
-    """
+    """Decide as for a device of this kind, wherever the tensors are, to count and check a GPU's way without one."""
     token = _asked_for.set(kind)
     try:
         yield

@@ -163,16 +163,17 @@ class GrpoLearner:
         write_adapter(folder, self._export.blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
 
     def save_state(self, folder: Path) -> None:
-        """Write optimiser and position as this rank's file; on a CPU `load_state` continues bit for bit. Raises
-        OSError.
+        """Write optimiser and position to this rank's file; on a CPU `load_state` continues bit for bit.
+
+        Raises OSError.
         """
         self._engine.save_state(folder, self._num_steps_done)
 
     def load_state(self, folder: Path) -> None:
-        """Read a saved state into a learner made as the one that saved it: the KL reference is its initial adapter, as
-        at the start.
+        """Read a saved state; the learner must be made as the one that saved it.
 
-        Raises UserError when the state is damaged or another learner's.
+        The KL reference is its initial adapter, as at the start. Raises UserError when the state is damaged or another
+        learner's.
         """
         self._num_steps_done = self._engine.load_state(folder)
 

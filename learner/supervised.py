@@ -119,9 +119,7 @@ class SupervisedLearner:
         return progress
 
     def _keep(self, progress: WarmStartProgress, folder: Path | None, checkpoint_dir: Path) -> None:
-        """Write the adapter first and the progress last: if that is interrupted in between, the evaluation is made
-        again.
-        """
+        """Write the adapter first and the progress last: after an interruption the evaluation is made again."""
         is_first = self._engine.rank_index == 0
         if is_first and folder is not None:
             write_adapter(folder, to_blob(adapter_tensors(self._policy)), self._config.lora, self._model_dir)
@@ -138,8 +136,7 @@ class SupervisedLearner:
         return self._engine.module  # type: ignore[return-value]
 
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
-        """Yield epochs of shuffled batches, each from one database so that its schema's tokens are computed once a
-        batch.
+        """Yield shuffled batches, each from one database so that its schema's tokens are computed once a batch.
 
         The order derives from the warm start's seed and the epoch alone.
         """

@@ -94,7 +94,7 @@ def test_a_hangup_that_is_ignored_stays_ignored():
 
 STUCK = """
 import os, signal, subprocess, sys, threading
-from cluster import interrupts
+from floe.cluster.loop import stop_request as interrupts
 interrupts.CLEAN_UP_LIMIT_S = 0.1
 child = subprocess.Popen(["sleep", "600"])
 print(child.pid, flush=True)
@@ -186,7 +186,7 @@ def test_what_is_lost_with_a_stop_is_part_of_it(fault, seen):
 
 HUNG_UP = """
 import sys, time
-from cluster import interrupts
+from floe.cluster.loop import stop_request as interrupts
 from floe.cluster.loop.stop_request import StopRequest, terminations_as_ctrl_c
 with terminations_as_ctrl_c(), StopRequest(print) as stop:
     print("up", flush=True)

@@ -27,7 +27,7 @@ import ray
 from floe.cluster.ray_actors.placement import ray_session
 from floe.configs.schema import ClusterSection
 def places():
-    import actors, learner
+    from floe import actors, learner
     return [actors.__file__, learner.__file__]
 with ray_session(ClusterSection(address="local", min_free_memory_gib=0), "places"):
     print(*ray.get(ray.remote(places).remote()), sep="\\n")
@@ -83,7 +83,7 @@ def test_ray_is_told_of_floes_folder_alone():
 def test_rays_workers_pass_over_a_users_modules(project):
     done = run_in(project, IN_A_WORKER)
     assert done.stdout.splitlines() == [
-        str(REPOSITORY / "actors" / "__init__.py"), str(REPOSITORY / "learner" / "__init__.py"),
+        str(REPOSITORY / "floe" / "actors" / "__init__.py"), str(REPOSITORY / "floe" / "learner" / "__init__.py"),
     ], done.stderr  # fmt: skip
 
 

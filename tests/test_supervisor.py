@@ -60,7 +60,7 @@ def test_retries_come_to_an_end(ends, tmp_path):
 
 SUPERVISED = """
 import sys
-from cluster import supervisor
+from floe.cluster.training import supervisor
 sys.exit(supervisor._run(["version"])[0])
 """
 
@@ -74,7 +74,7 @@ def test_the_real_driver_is_floe_in_a_process_of_its_own():
 
 FORWARDING = '''
 import subprocess, sys
-from cluster import supervisor
+from floe.cluster.training import supervisor
 real = subprocess.Popen
 code = """import signal, sys, time
 for number in (signal.SIGTERM, signal.SIGHUP):

@@ -30,9 +30,7 @@ class SlotReceiver:
         return True
 
     def install(self, manifest: AdapterManifest, blob: np.ndarray) -> dict[str, float]:
-        """Return seconds of CPU time for the blob's digest, the slots and their digest. Raises ValueError for a
-        wrong one.
-        """
+        """Return CPU seconds for the blob's digest, the slots and their digest. Raises ValueError for a wrong one."""
         started_s = time.process_time()
         if xxh3_128_hexdigest(blob.data) != manifest.digest:
             raise ValueError("the blob that arrived is not the exported one")

@@ -79,9 +79,7 @@ class AdapterSlots:
         return {"num_modules": len(installed), "installed": digest_of(installed)}
 
     def _installed_ids(self) -> list[int]:
-        """Return the ids in the order of their installation; they are kept on the worker, which this class is mixed
-        into.
-        """
+        """Return the ids in the order of installation; they are kept on the worker, which this class is mixed into."""
         if not hasattr(self, "floe_installed_ids"):
             self.floe_installed_ids: list[int] = []
         return self.floe_installed_ids

@@ -149,9 +149,7 @@ class VllmEngine:
             raise
 
     def _give_up(self, waiting: dict[str, GroupRequest], adapter_version: int | None) -> None:
-        """Remove every trace of these requests before the next generation: no step, no output, no count of prompt
-        tokens.
-        """
+        """Remove all traces of these requests for the next generation: steps, output, counts of prompt tokens."""
         if waiting:
             self._engine.abort_request(list(waiting))
         for request in waiting.values():
@@ -163,9 +161,7 @@ class VllmEngine:
         return PromptSharing.take_num_computed(adapter_id, tuple(prompt_token_ids)) if self._shares_prompts else None
 
     def _await_batches(self) -> None:
-        """Wait for what is in flight when all groups are finished, because on a GPU vLLM schedules ahead of the
-        tokens.
-        """
+        """Wait for what is in flight when all groups are finished: on a GPU vLLM schedules ahead of the tokens."""
         core = self._engine.engine_core.engine_core
         while core.batch_queue:
             self._engine.step()
@@ -192,10 +188,9 @@ class VllmEngine:
         ]
 
     def canary_logprobs(self, token_ids: Sequence[int], adapter_version: int | None) -> list[float]:
-        """Return [T - 1] of every token of a text but the first, at temperature 1. Raises AdapterProofError as
-        `generate`.
+        """Return [T - 1] of every token of a text but the first, at temperature 1; for when nothing is being generated.
 
-        Call it when nothing is being generated.
+        Raises AdapterProofError as `generate`.
         """
         # Prompt log-probabilities of 0 further tokens: only those of the text's own tokens.
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)

@@ -20,9 +20,7 @@ class OfflineLlm:
     """Runs the same model, options and adapter as the engine, with its LoRA path or with vLLM's own."""
 
     def __init__(self, config: RunConfig, model_dir: Path, stock_lora: bool, is_masked: bool) -> None:
-        """Start vLLM; with `is_masked` the libraries don't use AMX, as they must where vLLM's AMX kernels end the
-        process.
-        """
+        """Start vLLM; with `is_masked` no library uses AMX, without which vLLM's AMX kernels end the process."""
         if is_masked:
             leave_amx_out()
         if current_platform.is_cpu() and not stock_lora:

@@ -66,17 +66,13 @@ class PromptSharing(KVConnectorBase_V1):  # type: ignore[misc]  # mypy doesn't r
 
     @property
     def requires_kv_delivery(self) -> bool:
-        """Return False: a request that loses its blocks keeps the token that is under way, and no one waits for what
-        it leaves.
-        """
+        """False: nothing waits for what a request leaves, and one that loses its blocks keeps the token under way."""
         return False
 
     # In the scheduler.
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
-        """Return how many tokens a copy adds to the prefix cache's; None while the leader's prompt is being
-        computed.
-        """
+        """Return how many tokens a copy adds to the prefix cache's; None while the leader's prompt is computed."""
         leader = self._leaders.get(_key(request))
         if leader is None or leader is request or leader.is_finished() or leader.num_preemptions > 0:
             self._leaders[_key(request)] = request

@@ -21,8 +21,7 @@ KNOWN = TypeAdapter(dict[str, str])  # digest by path, inode, size and times
 
 
 def digests_of(paths: Sequence[Path], home_dir: Path) -> list[str]:
-    """Return each file's digest; that of a file which is unchanged since it was last read comes from the cache in
-    `home_dir`.
+    """Return each file's digest, from the cache in `home_dir` where the file is unchanged since it was last read.
 
     Raises OSError for a file that can't be read. A cache that can't be written only costs time at the next start.
     """

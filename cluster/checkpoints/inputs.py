@@ -22,9 +22,7 @@ NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")  # of its configura
 
 
 def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInputs:
-    """Digest what the run learns from; `sets` are as the run uses them. Raises OSError for a file that can't be
-    read.
-    """
+    """Digest what the run learns from; `sets` are as it uses them. Raises OSError for a file that can't be read."""
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),

@@ -34,8 +34,9 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """Checkpoints of one run folder, for the only driver that writes there; making it removes what dead drivers left
-    unfinished.
+    """Checkpoints of one run folder, for the only driver that writes there.
+
+    Making it removes what dead drivers left unfinished.
     """
 
     def __init__(self, run_dir: Path, keep: int, note: Callable[[str], None] = print) -> None:

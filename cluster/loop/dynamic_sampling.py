@@ -17,9 +17,7 @@ from floe.cluster.messages import GroupRequest, ScoredGroup
 
 class RefillRequests(Protocol):
     def __call__(self, step: int, *, num_before: int, num_wanted: int) -> Sequence[GroupRequest]:
-        """Return the next `num_wanted` after the `num_before` that the step's earlier rounds took; fewer at their
-        end.
-        """
+        """Return the next `num_wanted` after the `num_before` of the step's earlier rounds; fewer at their end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,9 +22,7 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """The smallest GPU of this machine, read through NVML only, so that no process but the roles' opens a CUDA
-    context.
-    """
+    """The smallest GPU of this machine, read through NVML only: no process but the roles' opens a CUDA context."""
 
     name: str
     usable_bytes: int

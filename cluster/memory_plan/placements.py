@@ -46,9 +46,7 @@ class Sharing:
 
 
 def _as_many(count: int, each: float, room: float) -> int:
-    """Return how many that ask Ray for `each` of a GPU fit into the rest of one; 1 for a process that asks for
-    several.
-    """
+    """Return how many that ask Ray for `each` of a GPU fit into the rest of one; 1 if each asks for several GPUs."""
     if each <= 0:
         return count
     return min(count, int(min(room, 1.0) / min(each, 1.0) + ROUNDING))
@@ -113,9 +111,7 @@ class Placements:
 
     @property
     def engine_share_overhead_bytes(self) -> int:
-        """Bytes that vLLM counts into the engine's share after weights, work and cache; the context is not one of
-        them.
-        """
+        """Bytes that vLLM counts into the engine's share after weights, work and cache; without the context."""
         if self._on_host:
             return overheads.ENGINE_PROCESS
         return self._basis.overheads.cuda_graphs_bytes + self._basis.overheads.cublas_workspace_bytes
@@ -227,9 +223,7 @@ class Placements:
         return (Item(role=Role.OTHERS, name="driver, Ray, reward workers", num_bytes=overheads.REST_OF_RUN),)
 
     def _max_pack_tokens(self, phases: tuple[PhasePlan, ...], pack_tokens: int) -> int:
-        """Return the tokens of the largest pack with which every phase that works on one fits the budget; 0 for
-        none.
-        """
+        """Return the tokens of the largest pack with which every phase that uses one fits the budget; 0 for none."""
         rooms: dict[Phase, int] = {}  # for the work of one learner
         for one in phases:
             if one.phase in LEARNERS_TURN or self._on_host:

@@ -106,9 +106,7 @@ def _without_needless(
 
 
 def _needed(config: RunConfig, shape: ModelShape, basis: PlanBasis) -> int:
-    """Return the smallest whole number of GiB that fits, with the engine's share set for it and a host that has
-    enough.
-    """
+    """Return the smallest whole number of GiB that fits, with the engine's share set for it and enough host memory."""
     num_gib, basis = 1, replace(basis, host_bytes=None)
     while not _fits(config, _engine_share(config, shape, num_gib * GIB, basis), shape, num_gib * GIB, basis):
         num_gib += 1

@@ -84,9 +84,7 @@ def _of_one_engine(config: RunConfig) -> RunConfig:
 def _complete(
     config: RunConfig, database: SingleDatabase, options: AskOptions, progress: Progress
 ) -> tuple[str, Completion]:
-    """Return the answer's start and its greedy continuation, for the prompt that training would have made of the
-    question.
-    """
+    """Return the answer's start and its greedy continuation, for the prompt that training would have made."""
     progress.phase("set-up")
     model_dir = model_folder(config, config.run.home_dir / "demo")
     if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):

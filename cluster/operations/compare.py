@@ -24,9 +24,7 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
 
 
 def evaluation_path(folder: Path) -> Path:
-    """Return the evaluation of a folder of `floe evaluate --out` or of a training run (its trained policy), or the
-    file.
-    """
+    """Return the evaluation in a folder of `floe evaluate --out` or a run (its trained policy), or the file."""
     choices = (folder, folder / EVALUATION_FILE, folder / EVALUATIONS_FOLDER / TRAINED / EVALUATION_FILE)
     found = next((path for path in choices if path.is_file()), None)
     if found is None:

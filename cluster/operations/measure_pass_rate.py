@@ -1,6 +1,4 @@
-"""`floe prepare … --measure-pass-rate CONFIG`: the share of right answers of the starting policy per training
-question.
-"""
+"""`floe prepare … --measure-pass-rate CONFIG`: how often the starting policy answers each training question right."""
 
 from __future__ import annotations
 

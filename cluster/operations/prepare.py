@@ -171,8 +171,9 @@ def _select(
     overlap: Overlap,
     options: PrepareOptions,
 ) -> dict[str, Selection]:
-    """Return the questions by split of the sources. The test split comes first: of two equal questions it keeps its
-    own.
+    """Return the questions by split of the sources.
+
+    The test split comes first: of two equal questions it keeps its own.
     """
     seen: dict[tuple[str, str], str] = {}
     selections: dict[str, Selection] = {}

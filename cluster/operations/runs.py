@@ -18,9 +18,7 @@ from floe.configs.schema import RunConfig
 
 
 def runs(folders: Sequence[Path], home_runs: Path, as_json: bool) -> None:
-    """Print the runs of the folders, or of `home_runs` without any. Raises UserError for a given folder that is
-    missing.
-    """
+    """Print the runs of the folders, or of `home_runs` without any. Raises UserError for a missing folder."""
     default = [home_runs] if home_runs.is_dir() else []
     found = [summary_of(run_dir) for run_dir in run_dirs(folders or default)]
     found.sort(key=lambda run: (-run.started, run.name))
@@ -48,9 +46,7 @@ def run_dirs(folders: Iterable[Path]) -> list[Path]:
 
 
 def summary_of(run_dir: Path) -> RunSummary:
-    """Return a run's summary. Values that can't be read are left empty, because a list of runs should not stop at
-    one.
-    """
+    """Return a run's summary; values that can't be read are left empty, because one bad run should not end a list."""
     status, config = found_status(run_dir), _config(run_dir)
     num_steps = None if config is None else config.run.num_steps
     return RunSummary(

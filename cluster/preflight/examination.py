@@ -123,9 +123,7 @@ class Preflight:
 
     @contextmanager
     def files(self, model_dir: Path, sets: QuestionSets) -> Iterator[None]:
-        """Check the files while the prompts are read within the block, and run a few golds at the same time. Raises
-        UserError.
-        """
+        """Check the files while the block reads the prompts, and run a few golds meanwhile. Raises UserError."""
         config = self._config
         databases, golds = data_checks_of(config, sets, NUM_QUICK_GOLDS, QUICK_LIMIT_S)
         self._stop_at_fault((*model_checks(config, model_dir), databases))

@@ -47,8 +47,7 @@ def fault(what: str, remedy: str) -> Finding:
 
 
 def outcome(name: str, check: Check, logs_dir: Path) -> Finding:
-    """Return the check's finding. A UserError is a fault with its own sentence; any other error one that names the
-    check.
+    """Return the check's finding: a UserError is a fault in its own words, any other error one that names the check.
 
     The trace of the latter goes to `logs_dir`.
     """

@@ -115,9 +115,7 @@ def tokenizer(model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
 
 
 def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load_tokenizer) -> Finding:
-    """Check that it takes the run's messages, shows the question, and ends a turn with the token that the warm start
-    teaches.
-    """
+    """Check that it takes the run's messages, shows the question, and ends a turn with the token that is taught."""
     loaded = load(model_dir)
     if loaded.chat_template is None:
         return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")

@@ -103,9 +103,7 @@ def builds_beside_torch(
 
 
 def deepspeed_operators(built_dir: Path, needs_them: bool, compiler: str | None = None) -> Finding:
-    """Check that they are built in `built_dir`, PyTorch's folder of extensions; a GPU run without offloading needs
-    none.
-    """
+    """Check PyTorch's folder of extensions, `built_dir`, for them; a GPU run without offloading needs none."""
     left = abandoned_locks(built_dir) if needs_them else []
     if left:
         return warning(

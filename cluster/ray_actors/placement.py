@@ -128,9 +128,7 @@ def start_rollout_pool(
     place_of = places_of(config, config.rollout.num_actors)
 
     def create(number: int, num_before: int) -> Any:
-        """Start an actor; a successor's name says how many were lost, because its predecessor's own may still be
-        taken.
-        """
+        """Start an actor; a successor's name has the number of losses, because its predecessor's may still be taken."""
         options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], **place_of(number)}
         full_name = f"{name}-{number}" + (f"-successor-{num_before}" if num_before else "")
         actor = ray.remote(RolloutActor).options(name=full_name, runtime_env={"env_vars": environment}, **options)

@@ -197,9 +197,7 @@ class RolloutPool:
                         raise GetTimeoutError(f"it did not {what} in {self._stuck_after_s:g} s") from None
 
     def _replace(self, number: int, lost: Any, fault: RayError) -> AdapterReceipt | None:
-        """Put a successor, which holds the live adapters, in the place of `lost`; return the newest version's
-        receipt.
-        """
+        """Replace `lost` by a successor, which holds the live adapters; return the newest version's receipt."""
         _raise_unless_lost(fault)
         with waits.behind("driver", f"a successor of rollout actor {number}", REPLACEMENT_LIMIT_S) as wait:
             acquire(self._replacing, wait)

@@ -10,9 +10,7 @@ from floe.cluster.contained.own_code import needed_roots
 
 
 class _OwnRoots(list[str]):
-    """List that Ray extends without effect: in `ray.init` it adds the working folder, and there is no switch for
-    that.
-    """
+    """List that Ray extends without effect: `ray.init` adds the working folder, and there is no switch for that."""
 
     def extend(self, _: Iterable[str]) -> None:
         return None

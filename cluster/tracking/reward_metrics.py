@@ -86,9 +86,7 @@ class RewardMeter:
             self._num_lost_workers += 1
 
     def take(self, stats: Sequence[RewardWorkerStats | None]) -> RewardMetrics:
-        """Return the record and start anew. `stats` are each worker's counts since it started, None where it is
-        away.
-        """
+        """Return the record and start anew. `stats` are each worker's counts since its start, None where it is away."""
         with self._lock:
             busy_s = sum(until_s - since_s for since_s, until_s in self._busy)
             metrics = RewardMetrics(

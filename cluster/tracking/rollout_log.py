@@ -57,7 +57,7 @@ class RolloutLog:
     """
 
     def __init__(self, path: Path, max_bytes: int | None = None) -> None:
-        """Open the file. It passes `max_bytes` by at most one step's rows, and always has the latest step; None: no
+        """Open the file. At most one step's rows exceed `max_bytes`, and the latest step is always in it. None: no
         limit.
         """
         self._max_bytes = max_bytes

@@ -176,8 +176,9 @@ def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:
-    """Start the actors; on a shared GPU no engine starts while the learner moves, because free memory decides
-    whether it can.
+    """Start the actors.
+
+    On a shared GPU no engine starts while the learner moves: what is free there decides whether it can.
     """
     config, await_device = run.config, None
     run.progress.phase("start of the actors")
@@ -250,9 +251,7 @@ def _long_canary(run: Run) -> GroupRequest:
 
 
 def _check_equality(run: Run, device: DeviceTurns, learner: LearnerHandle) -> None:
-    """Compare the learner's packed way with the model's own forward, on the run's own texts, before anything is
-    learned.
-    """
+    """Compare the learner's packed way with the model's own forward on the run's texts, before anything is learned."""
     others = [one for one in run.sets.train if one != run.longest][:2]
     texts = [_with_answers(run.encoder, one) for one in (run.longest, *others)]
     limit_s = max(EQUALITY_LIMIT_S, EQUALITY_SHARE * (run.progress.left_s or 0.0))

@@ -80,9 +80,7 @@ class RunRecorder:
         max_log_bytes: int,
         sinks: Sequence[RecordSink] = (),
     ) -> None:
-        """Open the records. `max_log_bytes` is the approximate limit of rollouts.sqlite; `sinks` get each record,
-        and are closed.
-        """
+        """Open the records; `sinks` get each record, and are closed. `max_log_bytes` roughly limits rollouts.sqlite."""
         self._run_dir = run_dir
         self._measured = measured
         self._num_lost_before = measured.rollouts.num_replaced

@@ -84,9 +84,7 @@ def wrong_value(error: ValidationError, origins: Mapping[str, str], default_orig
 
 
 def value_sentence(location: Sequence[str | int], received: Any, origin: str, rule: str, more: str = "") -> str:
-    """Return `key is value in origin, but must be rule: remedy.`; a location of more than two parts points into a
-    list.
-    """
+    """Return `key is value in origin, but must be rule: remedy.`; a location of over two parts points into a list."""
     key = ".".join(str(part) for part in location[:2])
     entry = "".join(f" (entry {part})" for part in location[2:])
     return f"{key}{entry} is {shown(received)} in {origin}, but must be {rule}: {_remedy(key)}{more}."
@@ -117,9 +115,7 @@ def _nearest_to_word(word: str) -> str:
 
 
 def _closeness(section: str, field: str, known: str) -> float:
-    """Return how close a key is; a field counts twice as much as its section, because a wrong section is the
-    commoner slip.
-    """
+    """Return how close a key is; its field counts twice as much, because a wrong section is the commoner slip."""
     known_section, _, known_field = known.partition(".")
     return _likeness(field, known_field) + 0.5 * _likeness(section, known_section)
 

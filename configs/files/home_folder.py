@@ -17,9 +17,7 @@ def make_writable(folder: Path) -> None:
 
 
 def why_not_writable(folder: Path) -> str:
-    """Make the folder if it is missing; return why nothing can be written in it, or an empty text where that is
-    possible.
-    """
+    """Make the folder if it is missing; return why nothing can be written in it, empty where that is possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

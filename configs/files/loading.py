@@ -150,9 +150,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def _text_value(text: str, *, is_path: bool) -> str | None:
-    """Return a text as written, without the quotes around it, so that a run may be named 7 and a folder may hold a
-    #.
-    """
+    """Return a text as written, without the quotes around it: a run may be named 7, and a folder may hold a #."""
     if text in NULLS and not (text == "~" and is_path):
         return None
     if text[0] in "'\"":

@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write text (in UTF-8) or bytes to a temporary file and rename it to `path`. Raises OSError, and then changes
-    nothing.
+    """Write a text (in UTF-8) or bytes to a temporary file and rename it to `path`.
+
+    Raises OSError, and then changes nothing.
     """
     beside = path.with_name(f"{path.name}.writing-{os.getpid()}")
     try:

@@ -19,9 +19,7 @@ COUNTS = {"rollout": "rollout.num_actors", "learner": "learner.num_ranks"}  # of
 
 
 def refused_resources(section: str, *, num_cpus: float = 0.0, num_gpus: float = 0.0) -> str | None:
-    """Return the sentence for an amount that Ray can't reserve for an actor, without its full stop; None for a good
-    one.
-    """
+    """Return the sentence, without full stop, for an amount that Ray can't reserve for an actor; else None."""
     for field, amount in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
         if 0 < amount < MIN_RESOURCE:
             return f"{section}.{field} is {amount:g}, which Ray can't tell from 0: set it to 0, or to at least 0.0001"

@@ -85,8 +85,8 @@ class AdapterExport:
             view.copy_(tensors[name])
 
     def _slots_digest(self) -> str:
-        """Return the digest of A [rank, in] and scaled B [out, rank] of every module, by name, as an engine's slots
-        must hold them.
+        """Return the digest of all modules' A [rank, in] and scaled B [out, rank], as an engine's slots must hold
+        them.
         """
         scaling = self._lora.alpha / self._lora.rank
         state = xxh3_128()

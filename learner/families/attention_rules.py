@@ -43,8 +43,9 @@ class AttentionRules:
         return seen if self.window is None else seen & (distance < self.window)
 
     def shares(self, scores: torch.Tensor) -> torch.Tensor:
-        """Return the softmax over the last dimension of scores [H, ..., S], in float32, in the type of the scores;
-        sinks take part.
+        """Return the softmax over the last dimension of scores [H, ..., S]; sinks take part.
+
+        Computed in float32, returned in the type of the scores.
         """
         if self.sinks is None:
             return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
@@ -65,9 +66,7 @@ class HiddenKeys:
         return HiddenKeys(self._longest, self._widest, device)
 
     def of(self, rules: AttentionRules, queries: range, keys: range) -> torch.Tensor:
-        """Return [Q, S] bool for text positions: at most a block or a branch of queries, and no key after the last of
-        them.
-        """
+        """Return [Q, S] bool for text positions: at most a block or a branch of queries, and no key after the last."""
         # Whether a key is seen depends on the distance alone, so all masks are parts of one band.
         first = keys.start - queries.start + self._longest
         return self._band(rules)[: len(queries), first : first + len(keys)]

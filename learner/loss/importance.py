@@ -23,8 +23,9 @@ class Correction:
 
 
 def is_known(engine_logprob: torch.Tensor) -> torch.Tensor:
-    """Return [S] bool: the engine gave a number. An infinite one does not count: no token of probability 0 is ever
-    sampled.
+    """Return [S] bool: the engine gave a number.
+
+    An infinite one does not count, because no token of probability 0 is ever sampled.
     """
     return torch.isfinite(engine_logprob)
 

@@ -61,8 +61,9 @@ class DeepSpeedEngine:
         self._engine.backward(loss * self.num_ranks)  # DeepSpeed takes the mean over ranks
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, and clear the gradients; return the norm before clipping. Raises FloatingPointError if it is
-        not finite.
+        """Clip, update and clear the gradients; return the norm before clipping.
+
+        Raises FloatingPointError if it is not finite.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -118,9 +119,7 @@ def training_device() -> torch.device:
 
 
 def _count_updates(adam: DeepSpeedCPUAdam, num_updates: int) -> None:
-    """Count the updates up: DeepSpeed's C++ side keeps running products of the betas, which differ in the last bits
-    from a power.
-    """
+    """Count up, as DeepSpeed's C++ side keeps running products of the betas: a power differs in the last bits."""
     parameter, gradient, *moments = (torch.zeros(1) for _ in range(4))
     group = adam.param_groups[0]
     settings = group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["bias_correction"]

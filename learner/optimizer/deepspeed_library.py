@@ -1,6 +1,4 @@
-"""Imports DeepSpeed without MLflow: where that is installed, DeepSpeed's tuner would load it, for seconds of each
-start.
-"""
+"""Imports DeepSpeed without MLflow, which its tuner would load where it is installed, for seconds of each start."""
 
 from __future__ import annotations
 

@@ -26,9 +26,7 @@ MASTER, MOMENTS = "master", ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateLayout:
-    """Properties that must be the same in a state and in the learner that reads it, because the partitions depend on
-    them.
-    """
+    """Properties that a state and the learner that reads it must share, because the partitions depend on them."""
 
     rank: int
     num_ranks: int
@@ -58,9 +56,7 @@ def layout_of(module: torch.nn.Module, rank: int, num_ranks: int, zero_stage: in
 
 
 def write_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimizer, num_steps_done: int) -> None:
-    """Write one file in `folder`. `optimizer` is the Adam of this rank, which holds the float32 partition. Raises
-    OSError.
-    """
+    """Write one file in `folder`; `optimizer` is this rank's Adam, with the float32 partition. Raises OSError."""
     tensors: dict[str, torch.Tensor] = {}
     num_updates = 0
     for number, master in enumerate(_masters(optimizer)):
@@ -77,9 +73,7 @@ def write_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimi
 
 
 def read_state(folder: Path, layout: StateLayout, optimizer: torch.optim.Optimizer) -> OptimizerState:
-    """Return the state that `write_state` left for this layout. Raises UserError when it does not fit; changes
-    nothing.
-    """
+    """Return the state that `write_state` left for this layout; set nothing. Raises UserError when it does not fit."""
     path = layout.path_in(folder)
     if not path.is_file():
         others = ", ".join(sorted(other.name for other in folder.glob("optimizer-rank-*"))) or "none of any"

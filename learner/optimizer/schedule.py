@@ -8,9 +8,7 @@ import math
 def learning_rate(
     step: int, num_steps: int, peak: float, warmup_share: float, schedule: str, min_share: float
 ) -> float:
-    """Return the learning rate of update `step` (from 0): linear warm-up, then cosine to `min_share * peak`, or
-    constant.
-    """
+    """Return the rate of update `step` (from 0): linear warm-up, then cosine to `min_share * peak`, or constant."""
     num_warmup = math.ceil(warmup_share * num_steps)
     if step < num_warmup:
         return peak * (step + 1) / num_warmup

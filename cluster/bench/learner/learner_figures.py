@@ -40,8 +40,9 @@ class Tally:
 
 @dataclass
 class Result:
-    """Figures of one case. `limits_s`, by round, is the time that the shared way's matmuls need alone; empty if not
-    wanted.
+    """Figures of one case.
+
+    `limits_s`, by round, is the time that the shared way's matmuls need alone; empty if it was not asked for.
     """
 
     case: Case

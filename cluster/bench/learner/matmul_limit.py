@@ -10,9 +10,7 @@ from floe.cluster.time_plan.update_flops import ModelSizes, Work, update_flops
 
 
 class MatmulLimit:
-    """Limit for one pack with `num_tokens` tokens and `num_scored` scored ones; the matmuls run alone and back to
-    back.
-    """
+    """Limit for a pack of `num_tokens` tokens, `num_scored` of them scored; the matmuls run alone and back to back."""
 
     def __init__(
         self, model: ModelSizes, num_tokens: int, num_scored: int, dtype: torch.dtype, device: torch.device

@@ -62,9 +62,7 @@ class TrlWay:
 
 
 def trl_ways(config: RunConfig, model_dir: Path, scratch_dir: Path) -> tuple[TrlWay, TrlWay] | None:
-    """Return trl with the head over completions only, and as shipped, over one trainer; None where trl is not
-    installed.
-    """
+    """Return trl with the head over completions only, and as shipped, over one trainer; None without trl."""
     if importlib.util.find_spec("trl") is None:
         return None
     trainer = _trainer(config, model_dir, scratch_dir)
@@ -83,9 +81,7 @@ def configuration(config: RunConfig) -> str:
 
 
 def micro_batches(group: TokenGroup, padding: int, device: torch.device) -> list[dict[str, torch.Tensor]]:
-    """Return them as the trainer makes them: prompts padded on the left, completions on the right, sizes as equal as
-    possible.
-    """
+    """Return them as the trainer makes them: prompts padded on the left, completions on the right, sizes even."""
     width = max(len(completion) for completion in group.completions)
     num_sequences = len(group.completions)
     most = max(1, MAX_MICRO_BATCH_TOKENS // (len(group.prompt) + width))

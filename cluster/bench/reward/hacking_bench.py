@@ -67,9 +67,7 @@ def bench_hacking(config: RunConfig, as_json: bool) -> None:
 def mean_rewards(
     asked: Sequence[tuple[Question, Mapping[str, str]]], databases_dir: Path, designs: Mapping[str, Mapping[str, Any]]
 ) -> Means:
-    """Return what each policy earns; a group that carries no reward, for example because its gold fails, is left
-    out.
-    """
+    """Return what each policy earns; a group that carries no reward (its gold fails, say) is left out."""
     means: Means = {}
     with progress_bar("Scoring", len(asked) * len(designs)) as advance:
         for name, changes in designs.items():

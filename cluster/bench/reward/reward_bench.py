@@ -93,9 +93,7 @@ def _own_cpu_s() -> float:
 
 
 def _tree_cpu_s() -> float:
-    """Return CPU seconds of this process and everything below it: workers, executor children and Ray's own
-    processes.
-    """
+    """Return CPU seconds of this process and all below it: workers, executor children and Ray's own processes."""
     looked_s = time.process_time()
     below_s = _cpu_s(psutil.Process().children(recursive=True))
     return below_s + _own_cpu_s() - (time.process_time() - looked_s)

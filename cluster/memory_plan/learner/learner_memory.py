@@ -108,8 +108,7 @@ def dropout_work(config: RunConfig, shape: ModelShape, work: LearnerWork, num_to
 
 
 def kept_per_token(shape: ModelShape, width: int, rank: int) -> int:
-    """Return the bytes per layer that autograd keeps of a token, given frozen base weights and adapters on all
-    projections.
+    """Return bytes per layer that autograd keeps of a token, with frozen base weights and adapters on all projections.
 
     Per norm its float32 input and its output; queries, keys and values after rotation, the attention's output and its
     assembled copy; of the MLP the gate before and after the activation, the other factor and the product; the small
@@ -121,9 +120,7 @@ def kept_per_token(shape: ModelShape, width: int, rank: int) -> int:
 
 
 def kept_per_branch_row(shape: ModelShape, width: int) -> int:
-    """Return bytes per layer of a completion's token, padding included: its gathered queries, keys, values and
-    output.
-    """
+    """Return bytes per layer of a completion's token, with padding: its gathered queries, keys, values and output."""
     return 4 * width * shape.num_heads * shape.head_size
 
 

@@ -22,9 +22,7 @@ class PackShape:
 
 
 def largest_pack_tokens(config: RunConfig) -> int:
-    """Return the tokens of the largest pack: a completion with its prompt is never split, even above
-    `max_pack_tokens`.
-    """
+    """Return the tokens of the largest pack; one completion with its prompt may exceed `max_pack_tokens`."""
     return max(config.learner.max_pack_tokens, config.model.max_context_tokens)
 
 

@@ -39,8 +39,9 @@ class ModelShape:
         return self.num_parameters * DTYPE_BYTES[dtype]
 
     def num_adapter_parameters(self, rank: int, target_modules: Collection[str]) -> int:
-        """Return the size of A [rank, inputs] and B [outputs, rank] of each wrapped layer (LoRA, arXiv 2106.09685,
-        section 4.1).
+        """Return the size of A [rank, inputs] and B [outputs, rank] of each wrapped layer.
+
+        LoRA: arXiv 2106.09685, section 4.1.
         """
         return sum(
             one.count * rank * (one.num_inputs + one.num_outputs)

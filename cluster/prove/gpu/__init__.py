@@ -1,3 +1,1 @@
-"""`make prove-gpu`: checks of the GPU's paths that a CPU can't make, in twelve parts, each with its figures and
-limits.
-"""
+"""`make prove-gpu`: what a CPU can't show of the GPU's paths, in twelve parts, each with its figures and limits."""
