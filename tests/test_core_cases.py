@@ -198,3 +198,9 @@ def test_the_budget_of_a_search_is_counted_in_walks_over_the_results(monkeypatch
 
 def test_without_a_tolerance_a_large_integer_is_not_the_float_that_it_would_round_to():
     assert not matches([(2**53 + 1,)], [(float(2**53),)], tolerance=0.0)
+
+
+def test_rows_that_differ_in_how_often_each_occurs_alone_are_not_equal():
+    gold = column_matching.RowMultiset([(1,), (1,), (2,)])
+    assert gold.equals([(2,), (1,), (1,)]) and not gold.equals([(1,), (2,), (2,)])
+    assert column_matching.RowMultiset([(1,), (2,)]).equals([(2,), (1,)])
