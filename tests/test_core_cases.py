@@ -204,3 +204,9 @@ def test_rows_that_differ_in_how_often_each_occurs_alone_are_not_equal():
     gold = column_matching.RowMultiset([(1,), (1,), (2,)])
     assert gold.equals([(2,), (1,), (1,)]) and not gold.equals([(1,), (2,), (2,)])
     assert column_matching.RowMultiset([(1,), (2,)]).equals([(2,), (1,)])
+
+
+def test_a_shared_prefix_ends_where_the_second_of_two_prompts_differs():
+    answer = Branch(token_ids=(7,), weight=1.0)
+    shared = share_prefixes([((1, 2, 3), answer), ((1, 9, 3), answer)])
+    assert shared.prefix_ids == (1,) and [one.token_ids for one in shared.branches] == [(2, 3, 7), (9, 3, 7)]
