@@ -477,7 +477,7 @@ def test_warnings_are_told_and_the_first_fault_ends_it():
     notes: list[str] = []
     stop_at_fault([warning("slow", "wait"), replace(warning("", ""), level=Level.OK)], notes.append)
     assert notes == ["warning: slow: wait"]
-    first, second = (Finding(level=Level.FAULT, what=what, remedy="mend it") for what in ("first", "second"))
-    with pytest.raises(UserError, match=r"^first: mend it$"):
+    first, second = (Finding(level=Level.FAULT, what=what, remedy="fix it") for what in ("first", "second"))
+    with pytest.raises(UserError, match=r"^first: fix it$"):
         stop_at_fault([first, second], notes.append)
-    assert notes[1:] == ["fault: second: mend it"]
+    assert notes[1:] == ["fault: second: fix it"]

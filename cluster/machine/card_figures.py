@@ -1,15 +1,16 @@
-"""What is measured of one card: the file that the memory plan reads in place of constants; standard library only."""
+"""What is measured of one card: a file that the memory plan reads in place of constants; needs no other package."""
 
 from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from floe.configs.files.whole_files import write_whole
 
 FOLDER = "gpu"  # in run.home
 
@@ -67,7 +68,6 @@ def _earlier(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: object) -> None:
+    """Write the value as JSON, whole, into a folder that is made where it is missing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.writing-{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, json.dumps(value, indent=2) + "\n")

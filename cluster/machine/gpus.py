@@ -67,18 +67,18 @@ def read_gpus() -> GpuReading:
             total_bytes, reserved_bytes, free_bytes = _memory(pynvml, handle)
             major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
             one = Gpu(
-                name=_text(pynvml.nvmlDeviceGetName(handle)),
+                name=text_of(pynvml.nvmlDeviceGetName(handle)),
                 total_bytes=total_bytes,
                 free_bytes=free_bytes,
                 capability=(major, minor),
-                uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+                uuid=text_of(pynvml.nvmlDeviceGetUUID(handle)),
                 reserved_bytes=reserved_bytes,
             )
             gpus.append(one)
         newest = pynvml.nvmlSystemGetCudaDriverVersion()  # 12040 for 12.4
         return GpuReading(
             gpus=visible(gpus, visible_devices()),
-            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+            driver=text_of(pynvml.nvmlSystemGetDriverVersion()),
             driver_cuda=f"{newest // 1000}.{newest % 1000 // 10}",
             torch_cuda=torch_cuda,
             torch_sees_gpus=sees,
@@ -118,5 +118,5 @@ def visible(found: Sequence[AnyGpu], devices: str | None) -> tuple[AnyGpu, ...]:
     return tuple(chosen)
 
 
-def _text(value: str | bytes) -> str:
+def text_of(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value

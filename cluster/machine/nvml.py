@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from floe.cluster.machine.gpus import visible
+from floe.cluster.machine.gpus import text_of, visible
 
 
 class NvmlFault(Exception):
@@ -49,7 +49,7 @@ class Nvml:
         nvml = self._nvml
         try:
             handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-            found = [Card(uuid=_text(nvml.nvmlDeviceGetUUID(handle)), handle=handle) for handle in handles]
+            found = [Card(uuid=text_of(nvml.nvmlDeviceGetUUID(handle)), handle=handle) for handle in handles]
         except nvml.NVMLError as fault:
             raise NvmlFault(f"NVML says '{fault}'") from fault
         return visible(found, devices)
@@ -78,7 +78,3 @@ class Nvml:
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None) -> None:
         self.close()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m floe.cluster.prove.gpu", description=__doc__)
     parser.add_argument("--device", choices=("cuda", CPU), default="cuda")
     parser.add_argument("--parts", default="", help=f"numbers from 1 to {len(PARTS)}, as in 2,3; all when left out")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions: under 10 minutes")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions: some 10 minutes")
     parser.add_argument("--again", action="store_true", help="run parts again that have passed")
     parser.add_argument("--home", type=Path, default=None, help="run.home; FLOE_HOME or ~/.floe when left out")
     parser.add_argument("--out", type=Path, default=None, help="the record; HOME/gpu/proof-CARD.json when left out")
