@@ -6,6 +6,7 @@ A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesig
 from __future__ import annotations
 
 from floe.cluster.messages import Outcome
+from floe.reward_service.designs.arctic import execution_reward
 from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward, RewardDesign
 from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 
@@ -17,4 +18,5 @@ __all__ = [
     "Outcome",
     "Reward",
     "RewardDesign",
+    "execution_reward",
 ]
