@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from floe.cluster.run_folder.file_names import ROLLOUTS_FILE
 from floe.configs.errors import ConfigError
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer import Scorer
@@ -56,6 +54,9 @@ def texts(group):
 
 def nothing(group):
     return None
+
+def odd_term(group):
+    return [Reward(1.0, {"star penalty": 1.0}) for _ in group.candidates]
 
 def useless_gold(group):
     raise GoldUnusable("the gold has no plan")
@@ -109,6 +110,7 @@ def test_numbers_and_rewards_are_what_a_candidate_gets(own_rewards):
         ("not_finite", Outcome.INFRASTRUCTURE, "nan"),
         ("texts", Outcome.INFRASTRUCTURE, "'1.0'"),
         ("nothing", Outcome.INFRASTRUCTURE, "NoneType"),
+        ("odd_term", Outcome.INFRASTRUCTURE, "'star penalty'"),
         ("useless_gold", Outcome.GOLD_FAILED, "the gold has no plan"),
     ],
 )
@@ -217,9 +219,8 @@ def test_the_example_package_trains_and_its_code_is_part_of_the_run(with_package
         *train, "--config", REPOSITORY / "configs" / "smoke.yaml", "--run-dir", run_dir, "cluster.address=local",
         "run.num_steps=1", "reward.design=tidy_sql", "reward.arguments.star_penalty=0.5", *small, home=other_home,
     )  # fmt: skip
-    with closing(sqlite3.connect(run_dir / ROLLOUTS_FILE)) as log:
-        terms = [json.loads(text) for (text,) in log.execute("SELECT terms FROM rollouts WHERE terms IS NOT NULL")]
-    assert terms and all(set(one) == {"execution", "star", "length"} for one in terms)
+    (metrics,) = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert {"reward_term_execution", "reward_term_star", "reward_term_length"} <= metrics.keys()
     changed = run(*train, "--resume", run_dir, "run.num_steps=2", "reward.arguments.star_penalty=0.1", home=other_home,
                   code=2)  # fmt: skip
     assert "reward.arguments" in changed and "another run" in changed

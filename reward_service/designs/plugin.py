@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -16,6 +17,7 @@ from floe.reward_service.designs.interface import Design, JudgedGroup, Reward, R
 from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 
 SEMANTICS = ("bird", "spider", "strict")
+TERM_NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
 
 
 def plugin_design(name: str, arguments: Mapping[str, Any], folder: Path | None) -> Design:
@@ -66,4 +68,8 @@ class CheckedDesign:
         numbers = (reward.value, *reward.terms.values())
         if not all(isinstance(one, Real) and math.isfinite(one) for one in numbers):
             raise GroupUnscorable(f"the reward design {self._name} gave {given!r}: give finite numbers")
+        if odd := next((name for name in reward.terms if not TERM_NAME.fullmatch(str(name))), None):
+            raise GroupUnscorable(
+                f"the reward design {self._name} has a term {odd!r}: name it with letters, digits and _, as metrics are"
+            )
         return Reward(float(reward.value), {name: float(one) for name, one in reward.terms.items()}, str(reward.note))
