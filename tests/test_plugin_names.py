@@ -159,6 +159,17 @@ def test_a_folder_can_be_named_in_place_of_the_working_one(tmp_path, folder):
     sys.modules.pop("far_reward")
 
 
+def test_a_changed_file_is_read_again(folder):
+    config = load_config(None, ["reward.design=their_reward:no_star"])
+    check_plugins(config)
+    first = sys.modules["their_reward"]
+    check_plugins(config)
+    assert sys.modules["their_reward"] is first
+    (folder / "their_reward.py").write_text(MODULE.replace("no_star", "no_stars"))
+    with pytest.raises(ConfigError, match="the nearest is 'no_stars'"):
+        check_plugins(config)
+
+
 def test_the_code_of_a_module_and_of_a_whole_package_is_what_a_resume_compares(folder):
     package = folder / "their_package"
     (package / "inner").mkdir(parents=True)

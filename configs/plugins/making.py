@@ -8,16 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from floe.configs.errors import ConfigError, first_line
+from floe.configs.plugins import modules
 from floe.configs.plugins.kinds import PluginKind
+from floe.configs.plugins.modules import files_of, imported, is_missing
 
 MAX_SHOWN_CHARACTERS = 200
+OWN_FILES = (__file__, modules.__file__)
 
 
 def made(kind: PluginKind, name: str, arguments: Mapping[str, Any], folder: Path | None) -> Any:
@@ -74,25 +75,20 @@ def source_files(kind: PluginKind, name: str, folder: Path | None) -> tuple[Path
     """Return the Python files of the plug-in: of its whole package, or its one module. Raises ConfigError."""
     defined_in = sys.modules.get(getattr(target(kind, name, folder), "__module__", ""))
     top = sys.modules.get("" if defined_in is None else defined_in.__name__.partition(".")[0])
-    if top is None or not getattr(top, "__file__", None):
-        return ()
-    file = Path(str(top.__file__))
-    return tuple(sorted(file.parent.rglob("*.py"))) if file.name == "__init__.py" else (file,)
+    return () if top is None else files_of(top)
 
 
 def _module(kind: PluginKind, name: str, module_name: str, folder: Path | None) -> ModuleType:
     """Import the module, with `folder` as the last place to look."""
     top = module_name.partition(".")[0]
-    if folder is not None and str(folder) not in sys.path and _is_missing(top):
-        sys.path.append(str(folder))  # last, so that none of the folder's files hides a library
-    if _is_missing(top):
+    if is_missing(top, folder):
         places = f" and none in {folder}" if folder is not None else ""
         raise ConfigError(
             f"{kind.key} is {name!r}, but there is no module {top!r} among the installed packages{places}: install its "
             f"package, or put {top}.py into the working folder or the one that run.plugin_folder names."
         )
     try:
-        return import_module(module_name)
+        return imported(module_name)
     except ModuleNotFoundError as fault:
         if fault.name is not None and (module_name == fault.name or module_name.startswith(f"{fault.name}.")):
             raise ConfigError(
@@ -101,15 +97,6 @@ def _module(kind: PluginKind, name: str, module_name: str, folder: Path | None) 
         raise ConfigError(_import_failed(kind, name, module_name, fault)) from fault
     except (Exception, SystemExit) as fault:
         raise ConfigError(_import_failed(kind, name, module_name, fault)) from fault
-
-
-def _is_missing(top: str) -> bool:
-    if top in sys.modules:
-        return False
-    try:
-        return find_spec(top) is None
-    except (ImportError, ValueError):
-        return True
 
 
 def _import_failed(kind: PluginKind, name: str, module_name: str, fault: BaseException) -> str:
@@ -124,7 +111,7 @@ def _place(fault: BaseException) -> str:
     if isinstance(fault, SyntaxError) and fault.filename:
         return f" at {fault.filename}:{fault.lineno}"
     frames = traceback.extract_tb(fault.__traceback__)
-    inner = [one for one in frames if not one.filename.startswith("<frozen") and one.filename != __file__]
+    inner = [one for one in frames if not one.filename.startswith("<frozen") and one.filename not in OWN_FILES]
     return f" at {inner[-1].filename}:{inner[-1].lineno}" if inner else ""
 
 
