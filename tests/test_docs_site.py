@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 from enum import Enum
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Literal
 
 import pytest
@@ -17,6 +20,9 @@ import typer
 import yaml
 from pydantic import Field
 from pydantic.fields import FieldInfo
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+from selenium.webdriver.support.ui import WebDriverWait
 
 import floe
 from floe.cluster.docs_site.command_page import command_page
@@ -24,6 +30,7 @@ from floe.cluster.docs_site.configuration_page import bounds_of, default_of, nam
 from floe.cluster.docs_site.markdown_text import code, prose
 from floe.cluster.docs_site.python_pages import MODULE_OF_PLUGINS, public_names
 from floe.configs.files.complaints import dotted_keys, fields_of
+from tests.browser import LOAD_LIMIT_S, headless_browser, new_console_lines, new_requests, set_width
 from tests.command_line import REPOSITORY
 from tests.command_line import floe as call_floe
 
@@ -121,6 +128,36 @@ def test_the_search_finds_fields_and_commands(site):
     index = json.loads((site / "search" / "search_index.json").read_text())
     titles = {one["title"] for one in index["docs"]}
     assert {"floe train", "rollout.group_size", "My own data"} <= titles
+
+
+@pytest.mark.heavy
+def test_a_reader_finds_a_field_by_its_name_and_no_page_is_wider_than_a_phone(site):
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, headless_browser() as chrome:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            chrome.get(f"{address}/index.html")
+            wait = WebDriverWait(chrome, LOAD_LIMIT_S)
+            field = wait.until(element_to_be_clickable((By.CSS_SELECTOR, "input.md-search__input")))
+            field.click()
+            field.send_keys("group_size")
+            found = "a[href*='configuration.html'][href$='#rollout.group_size']"
+            wait.until(lambda one: one.find_elements(By.CSS_SELECTOR, found))
+            set_width(chrome, 390)
+            for page in (
+                "index",
+                "troubleshooting",
+                "reference/commands",
+                "reference/configuration",
+                "reference/plugins",
+            ):
+                chrome.get(f"{address}/{page}.html")
+                assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390, page
+            assert [url for url in new_requests(chrome) if not url.startswith(address)] == []
+            assert new_console_lines(chrome) == []
+        finally:
+            server.shutdown()
 
 
 @pytest.fixture

@@ -81,7 +81,10 @@ def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
         made = floe("prepare", "jsonl", *(f"{own_data}/{name}" for name in NAMES_OF_DATA), home=smoke_run.home)
         assert made.returncode == 0, made.stderr[-3000:]
     done = floe(*arguments, *([] if arguments[0] in ("score", "prepare") else SMALL), home=smoke_run.home)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    # A policy that has learnt nothing may answer with SQL that fails.
+    assert done.returncode in ((0, 3) if arguments[0] == "ask" else (0,)), done.stdout[-3000:] + done.stderr[-3000:]
+    if arguments[0] == "ask":
+        assert "answer to a prompt of" in done.stderr and done.stdout.strip()
     if arguments[0] == "score":
         assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["match"] * 20
 
