@@ -121,7 +121,8 @@ def test_every_public_name_has_an_entry(pages, page, module):
 
 def test_an_entry_has_the_docstring_and_the_signature(pages):
     assert floe.ConfigError.__doc__ in pages["reference/python.html"].text
-    assert "gold_sql: tuple[str, ...]" in pages["reference/plugins.html"].text
+    text = pages["reference/plugins.html"].text
+    assert "JudgedCandidate( *, outcome: Outcome" in text and "__call__(group: JudgedGroup)" in text
 
 
 def test_the_search_finds_fields_and_commands(site):
@@ -168,6 +169,23 @@ def copy(tmp_path) -> Path:
     shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
     shutil.copy(REPOSITORY / "properdocs.yml", tmp_path)
     return tmp_path
+
+
+def test_a_notebook_has_a_page_with_its_cells(copy):
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# Ask\n", "\n", "Words."]},
+        {"cell_type": "code", "metadata": {}, "source": ["import floe\n", "print(1)"], "outputs": ["a long one"]},
+        {"cell_type": "code", "metadata": {}, "source": [], "outputs": []},
+    ]
+    (copy / "docs" / "notebooks").mkdir(exist_ok=True)
+    (copy / "docs" / "notebooks" / "asked.ipynb").write_text(json.dumps({"cells": cells, "nbformat": 4}))
+    config = copy / "properdocs.yml"
+    config.write_text(config.read_text().replace("  - Reference:\n", "  - Asked: notebooks/asked.md\n  - Reference:\n"))
+    done = build(copy, copy / "site")
+    assert done.returncode == 0, done.stderr
+    page = Page(copy / "site" / "notebooks" / "asked.html")
+    assert "Words." in page.text and "import floe print(1)" in page.text and "a long one" not in page.text
+    assert (copy / "site" / "notebooks" / "asked.ipynb").is_file()
 
 
 def test_what_leads_nowhere_fails_the_build_and_is_named(copy):
