@@ -7,7 +7,7 @@ READY := $(VENV)/floe-ready
 # As cluster/setup.sh decides which engine it installs: that for CUDA has no CPU mode.
 GPU_SHARES = $(shell nvidia-smi -L >/dev/null 2>&1 && echo rollout.num_gpus=0.5 learner.num_gpus=0.5)
 
-.PHONY: help setup train check test ci soak coverage mutants prove-gpu prove-24gb lint format types clean
+.PHONY: help setup train check test ci docs soak coverage mutants prove-gpu prove-24gb lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -23,6 +23,9 @@ test: $(READY) lint types  ## Lint, types, and all tests but the long loops, on 
 
 ci: $(READY) lint types  ## What CI runs: all tests but the soak's, with skips for want of floe's own needs turned into failures
 	FLOE_CI=1 $(PYTEST) -m "not soak"
+
+docs: $(READY)  ## Build the docs as a site into build/site; a broken link or an unknown name is an error
+	$(BIN)/properdocs build --clean
 
 soak: $(READY)  ## Kill a run's processes again and again, watch a long run's memory, and run the cases beyond CI's
 	$(BIN)/python -m floe.cluster.soak

@@ -52,7 +52,10 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    source: Fixed[Literal["demo", "files", "prepared"]] = "demo"
+    source: Fixed[Literal["demo", "files", "prepared"]] = Field(
+        "demo",
+        description="`demo`: six made databases; `files`: data.questions, data.databases; `prepared`: data.prepared.",
+    )
     prepared: Fixed[Path | None] = Field(None, description="Folder that `floe prepare` wrote.")
     questions: Fixed[Path | None] = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
     databases: Fixed[Path | None] = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
@@ -69,8 +72,12 @@ class DataSection(Section):
     sampler: Fixed[Literal["uniform", "middle"]] = Field(
         "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
     )
-    max_train_questions: Fixed[int] = Field(100_000, ge=1, le=MAX_COUNT)
-    max_eval_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT)
+    max_train_questions: Fixed[int] = Field(
+        100_000, ge=1, le=MAX_COUNT, description="Most questions to train on; of more, so many are drawn."
+    )
+    max_eval_questions: Free[int] = Field(
+        100_000, ge=1, le=MAX_COUNT, description="Most questions of each split that is held back."
+    )
 
     @model_validator(mode="after")
     def _files_need_paths(self) -> Self:
@@ -147,7 +154,9 @@ class ClusterSection(Section):
         le=MAX_S,
         description="Limit for each answer of the learner: an update, an export, a warm start's batch or evaluation.",
     )
-    min_free_memory_gib: Free[float] = Field(4.0, ge=0, le=MAX_GIB)
+    min_free_memory_gib: Free[float] = Field(
+        4.0, ge=0, le=MAX_GIB, description="Free memory of the machine in GiB without which no run starts."
+    )
 
     @field_validator("address")
     @classmethod

@@ -1,5 +1,6 @@
-"""Every command of README.md and docs/commands.md is run: floe's here, made small; others as `RUN_ELSEWHERE` says."""
+"""Every command of README.md and a newcomer's pages is run: floe's here, made small; others as `RUN_ELSEWHERE` says."""
 
+import csv
 import json
 import re
 import shlex
@@ -21,10 +22,14 @@ RUN_ELSEWHERE = {
     "make check": "a part of the run that this test is part of",
     "make ci": "the run that this test is part of, in CI",
     "floe doctor --config configs/smoke.yaml": "tests/test_doctor.py, on an own local Ray",
+    "floe train --config configs/smoke.yaml": "the smoke run that other tests look at",
+    'floe ask --adapter RUN_DIR --database FILE.sqlite "How many products cost more than 12?"': "tests/test_ask.py",
     "ray start --head": "tests/test_ray_job.py, with free ports",
+    "ray start --address=HEAD_ADDRESS:6379": "tests/test_ray_job.py, a second node",
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
 }
-PAGES = ("README.md", "docs/commands.md")
+PAGES = ("README.md", "docs/commands.md", "docs/try_it.md", "docs/own_data.md", "docs/on_a_cluster.md")
+NAMES_OF_DATA = ("train.csv", "databases", "prepared")
 SHORT = ("score",)
 SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
 PLACES = ("run.home", "data.questions", "data.databases", "data.prepared", "data.verification")  # made absolute
@@ -38,7 +43,7 @@ SMALL = [
 def shown_commands() -> list[str]:
     text = "\n".join((REPOSITORY / page).read_text() for page in PAGES)
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    return list(dict.fromkeys(line for block in blocks for line in block.splitlines() if line.strip()))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,10 @@ def own_data(tmp_path_factory):
     questions = json.loads((folder / "train.json").read_text())
     lines = [json.dumps({"question_id": q["question_id"], "sql": q["query"]}) for q in questions[:20]]
     (folder / "predictions.jsonl").write_text("\n".join(lines))
+    with (folder / "train.csv").open("w", newline="") as file:
+        rows = csv.DictWriter(file, ["db_id", "question", "query"], extrasaction="ignore")
+        rows.writeheader()
+        rows.writerows(questions[:200])
     return folder
 
 
@@ -61,12 +70,16 @@ def floe_commands() -> list[str]:
 def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
     given = command.replace("PREPARED_DIR", str(own_data / "prepared")).replace(" DIR ", f" {own_data}/databases ")
     given = given.replace("QUESTIONS.json", str(own_data / "train.json")).replace("=DIR", f"={own_data}/databases")
+    given = given.replace("QUESTIONS.csv", str(own_data / "train.csv"))
     given = given.replace("--databases DIR", f"--databases {own_data}/databases")
     given = given.replace("PREDICTIONS.jsonl", str(own_data / "predictions.jsonl"))
     given = given.replace("ADAPTER_DIR", str(smoke_run.run_dir / "adapters" / "latest"))
     given = given.replace("RUN_DIR", str(smoke_run.run_dir)).replace("MODEL_DIR", str(tmp_path / "model"))
     given = given.replace("configs/", f"{REPOSITORY}/configs/")
     arguments = shlex.split(given)[1:]
+    if f"data.prepared={own_data}/prepared" in arguments:  # which an earlier command of the page has made
+        made = floe("prepare", "jsonl", *(f"{own_data}/{name}" for name in NAMES_OF_DATA), home=smoke_run.home)
+        assert made.returncode == 0, made.stderr[-3000:]
     done = floe(*arguments, *([] if arguments[0] in ("score", "prepare") else SMALL), home=smoke_run.home)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     if arguments[0] == "score":

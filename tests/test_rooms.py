@@ -10,7 +10,8 @@ ORDER = {
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan tracking time_plan terminal preparation questions ray_actors evaluation precision exports "
-        "graph_training report_page checkpoints preflight ablation training bench operations commands cli soak prove"
+        "graph_training report_page checkpoints preflight ablation training bench operations commands cli docs_site "
+        "soak prove"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
@@ -23,7 +24,7 @@ ORDER = {
 }
 MAX_FILES = 20  # of a room; one with sub-folders may have as many in each
 # What measures floe or proves it; only the command line leads there.
-BESIDE_PRODUCTION = ("bench", "soak", "prove", "ablation", "graph_training")
+BESIDE_PRODUCTION = ("bench", "soak", "prove", "ablation", "graph_training", "docs_site")
 LEADS_THERE = ("operations", "commands", "cli", *BESIDE_PRODUCTION)
 
 

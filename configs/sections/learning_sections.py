@@ -29,10 +29,16 @@ class Section(BaseModel):
 
 
 class LoraSection(Section):
-    rank: Fixed[int] = 16
-    alpha: Fixed[int] = Field(32, ge=1, le=MAX_PARALLEL)
+    rank: Fixed[int] = Field(
+        16, description="Rank of the adapter, one that vLLM has a slot for: 1, 8, 16, 32, 64, 128, 256, 320 or 512."
+    )
+    alpha: Fixed[int] = Field(
+        32, ge=1, le=MAX_PARALLEL, description="The adapter's product is scaled by alpha over rank."
+    )
     dropout: Fixed[float] = Field(0.0, description="Dropout of GRPO's updates; only 0 is allowed.")
-    target_modules: Fixed[tuple[str, ...]] = SEVEN_PROJECTIONS
+    target_modules: Fixed[tuple[str, ...]] = Field(
+        SEVEN_PROJECTIONS, description="Linear layers with an adapter, by the last part of their names."
+    )
 
     @field_validator("target_modules")
     @classmethod
@@ -66,23 +72,33 @@ class LoraSection(Section):
 
 class LearnerSection(Section):
     num_ranks: Fixed[int] = Field(1, ge=1, le=MAX_PARALLEL, description="Processes that share each update's packs.")
-    learning_rate: Fixed[float] = Field(3e-5, gt=0, le=1)
-    adam_betas: Fixed[tuple[Beta, Beta]] = (0.9, 0.999)
-    weight_decay: Fixed[float] = Field(0.01, ge=0, le=1)
-    max_grad_norm: Fixed[float] = Field(1.0, gt=0, le=MAX_FACTOR)
-    warmup_share: Fixed[float] = Field(0.1, ge=0, lt=1)
-    schedule: Fixed[Literal["cosine", "constant"]] = "cosine"
-    min_learning_rate_share: Fixed[float] = Field(0.1, ge=0, le=1)
+    learning_rate: Fixed[float] = Field(3e-5, gt=0, le=1, description="Highest learning rate of GRPO's updates.")
+    adam_betas: Fixed[tuple[Beta, Beta]] = Field((0.9, 0.999), description="Decay rates of AdamW's two moments.")
+    weight_decay: Fixed[float] = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    max_grad_norm: Fixed[float] = Field(1.0, gt=0, le=MAX_FACTOR, description="Norm that the gradient is clipped to.")
+    warmup_share: Fixed[float] = Field(
+        0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    schedule: Fixed[Literal["cosine", "constant"]] = Field(
+        "cosine", description="Course of the learning rate after that."
+    )
+    min_learning_rate_share: Fixed[float] = Field(
+        0.1, ge=0, le=1, description="Where `cosine` ends, as a share of learning_rate."
+    )
     zero_stage: Fixed[Literal["auto", 0, 1, 2]] = Field(
         "auto", description="`auto`: 2, but for one rank on the CPU the lowest that its precision allows."
     )
-    offload_optimizer: Fixed[bool] = False
-    gradient_checkpointing: NearlyFree[bool] = False
-    updates_per_batch: Fixed[int] = Field(1, ge=1, le=MAX_COUNT)
+    offload_optimizer: Fixed[bool] = Field(False, description="Keep the optimiser's state in the host's memory.")
+    gradient_checkpointing: NearlyFree[bool] = Field(
+        False, description="Compute activations again in the backward pass: less memory, more time."
+    )
+    updates_per_batch: Fixed[int] = Field(
+        1, ge=1, le=MAX_COUNT, description="Optimiser steps that the groups of one step are split into."
+    )
     max_pack_tokens: NearlyFree[int] = Field(
         2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch."
     )
-    num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL)
+    num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per rank.")
     num_gpus: NearlyFree[float] = Field(
         0.0,
         ge=0,
@@ -117,17 +133,25 @@ class AlgorithmSection(Section):
         description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
     )
     advantage_scale: Fixed[Literal["none", "std", "batch"]] = Field("none", description="`none` is Dr. GRPO's.")
-    drop_groups_without_match: Fixed[bool] = False
+    drop_groups_without_match: Fixed[bool] = Field(
+        False, description="Leave out groups in which no candidate is right."
+    )
     max_refill_rounds: Fixed[int] = Field(
         0,
         ge=0,
         le=MAX_COUNT,
         description="Dynamic sampling: how often a step may ask further questions for groups that carry no gradient.",
     )
-    clip_low: Fixed[float] = Field(0.2, gt=0, lt=1)
-    clip_high: Fixed[float] = Field(0.2, gt=0, le=MAX_FACTOR)
-    loss_aggregation: Fixed[Literal["token", "sequence", "dr_grpo"]] = "token"
-    kl_coefficient: Fixed[float] = Field(0.001, ge=0, le=MAX_FACTOR)
+    clip_low: Fixed[float] = Field(0.2, gt=0, lt=1, description="The ratio is clipped at 1 minus this.")
+    clip_high: Fixed[float] = Field(0.2, gt=0, le=MAX_FACTOR, description="The ratio is clipped at 1 plus this.")
+    loss_aggregation: Fixed[Literal["token", "sequence", "dr_grpo"]] = Field(
+        "token",
+        description="`token`: the mean over tokens; `sequence`: over the means of completions; `dr_grpo`: the sum over "
+        "completions times rollout.max_new_tokens.",
+    )
+    kl_coefficient: Fixed[float] = Field(
+        0.001, ge=0, le=MAX_FACTOR, description="Weight of the KL term to the reference; at 0 it is not computed."
+    )
     importance: Fixed[Literal["truncate", "mask_sequence", "none"]] = Field(
         "truncate",
         description="Of the learner's over the engine's probability: per token, cut at the cap; or per sequence, which "
@@ -164,25 +188,27 @@ class AlgorithmSection(Section):
 
 
 class WarmStartSection(Section):
-    enabled: Fixed[bool] = True
+    enabled: Fixed[bool] = Field(True, description="Whether a supervised stage on the golds precedes GRPO.")
     seed: Fixed[int | None] = Field(
         None,
         ge=0,
         le=MAX_SEED,
         description="Seed of its random streams; None: run.seed, so that runs of other seeds differ.",
     )
-    learning_rate: Fixed[float] = Field(5e-4, gt=0, le=1)
-    lora_dropout: Fixed[float] = Field(0.05, ge=0, lt=1)
-    batch_questions: Fixed[int] = Field(32, ge=1, le=MAX_COUNT)
-    max_epochs: Fixed[float] = Field(4.0, gt=0, le=MAX_FACTOR)
-    evals_per_epoch: Fixed[int] = Field(4, ge=1, le=MAX_COUNT)
+    learning_rate: Fixed[float] = Field(5e-4, gt=0, le=1, description="Highest learning rate of the warm start.")
+    lora_dropout: Fixed[float] = Field(0.05, ge=0, lt=1, description="Dropout of the adapter in the warm start.")
+    batch_questions: Fixed[int] = Field(32, ge=1, le=MAX_COUNT, description="Questions of one update.")
+    max_epochs: Fixed[float] = Field(4.0, gt=0, le=MAX_FACTOR, description="Most passes over the questions.")
+    evals_per_epoch: Fixed[int] = Field(4, ge=1, le=MAX_COUNT, description="Held-back losses measured in a pass.")
     patience: Fixed[int] = Field(
         2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping."
     )
     min_improvement: Fixed[float] = Field(
         0.0, ge=0, le=MAX_FACTOR, description="What counts as a new best, in nats per token."
     )
-    max_train_questions: Fixed[int] = Field(100_000, ge=1, le=MAX_COUNT)
+    max_train_questions: Fixed[int] = Field(
+        100_000, ge=1, le=MAX_COUNT, description="Most training questions of the warm start."
+    )
     max_held_back_questions: Fixed[int] = Field(
         200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
     )

@@ -39,7 +39,9 @@ class RewardSection(Section):
         "`make prove-24gb` alone.",
     )
     arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a design that is a plug-in.")
-    semantics: Fixed[Literal["bird", "spider", "strict"]] = "bird"
+    semantics: Fixed[Literal["bird", "spider", "strict"]] = Field(
+        "bird", description="How results are compared: as BIRD's or Spider's evaluation does, or `strict`."
+    )
     suite: Fixed[Path | None] = Field(
         None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
     )
@@ -52,10 +54,14 @@ class RewardSection(Section):
         le=1,
         description="Reward of a match where every gold is empty, for `down_weight`; a mismatch gets 0.1.",
     )
-    num_workers: Free[int] = Field(2, ge=1, le=MAX_PARALLEL)
+    num_workers: Free[int] = Field(
+        2, ge=1, le=MAX_PARALLEL, description="Reward workers, each with a child process that runs SQL."
+    )
     time_limit_s: Fixed[float] = Field(5.0, gt=0, le=MAX_S, description="CPU seconds of one candidate.")
-    max_rows: Fixed[int] = Field(500_000, ge=1, le=MAX_COUNT)
-    max_result_bytes: Fixed[int] = Field(64 * 2**20, ge=1024, le=MAX_BYTES)
+    max_rows: Fixed[int] = Field(500_000, ge=1, le=MAX_COUNT, description="Most rows of a result.")
+    max_result_bytes: Fixed[int] = Field(
+        64 * 2**20, ge=1024, le=MAX_BYTES, description="Largest result of a candidate, in bytes."
+    )
     max_memory_bytes: Fixed[int] = Field(
         256 * 2**20, ge=2**20, le=MAX_BYTES, description="SQLite heap of one executor child, and its temporary files."
     )
@@ -67,8 +73,12 @@ class RewardSection(Section):
     )
     max_sql_bytes: Fixed[int] = Field(1_000_000, ge=100, le=10**9, description="SQLite's default, as the three below.")
     max_expression_depth: Fixed[int] = Field(1000, ge=10, le=1000, description="A chain of n ANDs or ORs is n deep.")
-    max_compound_selects: Fixed[int] = Field(500, ge=2, le=500)
-    max_like_pattern_bytes: Fixed[int] = Field(50_000, ge=100, le=50_000)
+    max_compound_selects: Fixed[int] = Field(
+        500, ge=2, le=500, description="Most terms of a UNION, INTERSECT or EXCEPT."
+    )
+    max_like_pattern_bytes: Fixed[int] = Field(
+        50_000, ge=100, le=50_000, description="Longest pattern of LIKE or GLOB, in bytes."
+    )
     float_tolerance: Fixed[float] = Field(
         0.0,
         ge=0,
@@ -104,10 +114,18 @@ class RewardSection(Section):
     )
     reasoning_execution_weight: Fixed[float] = Field(3.0, ge=0, le=MAX_FACTOR, description="Terms of `reasoning_sql`.")
     reasoning_judge_weight: Fixed[float] = Field(2.0, ge=0, le=MAX_FACTOR, description="0 asks no judge.")
-    reasoning_syntax_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_schema_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_ngram_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
-    reasoning_format_weight: Fixed[float] = Field(1.0, ge=0, le=MAX_FACTOR)
+    reasoning_syntax_weight: Fixed[float] = Field(
+        1.0, ge=0, le=MAX_FACTOR, description="Weight of the term for SQL that runs (reasoning_sql)."
+    )
+    reasoning_schema_weight: Fixed[float] = Field(
+        1.0, ge=0, le=MAX_FACTOR, description="Weight of the term for the schema items that are used (reasoning_sql)."
+    )
+    reasoning_ngram_weight: Fixed[float] = Field(
+        1.0, ge=0, le=MAX_FACTOR, description="Weight of the term for words in common with a gold (reasoning_sql)."
+    )
+    reasoning_format_weight: Fixed[float] = Field(
+        1.0, ge=0, le=MAX_FACTOR, description="Weight of the term for the answer's format (reasoning_sql)."
+    )
     reasoning_partial_terms: Fixed[Literal["full_when_right", "sum"]] = Field(
         "full_when_right",
         description="`full_when_right` grants a right query every partial term in full, so that no wrong one earns "

@@ -17,7 +17,7 @@ NO_PROJECT_CHARACTERS = "/\\#?%:"  # of W&B
 
 
 class RunSection(Section):
-    name: Free[str] = "run"
+    name: Free[str] = Field("run", description="Name of the run; its folder is named after it.")
     seed: Fixed[int] = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
     num_steps: Steps[int] = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
     home: Free[Path] = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")

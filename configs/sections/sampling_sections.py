@@ -21,11 +21,17 @@ from floe.configs.sections.resume_rule import Fixed, Free, NearlyFree
 
 
 class RolloutSection(Section):
-    num_actors: NearlyFree[int] = Field(1, ge=1, le=MAX_PARALLEL)
+    num_actors: NearlyFree[int] = Field(
+        1, ge=1, le=MAX_PARALLEL, description="Rollout actors, each with a vLLM engine."
+    )
     group_size: Fixed[int] = Field(16, ge=1, le=64, description="Candidates per question.")
-    questions_per_step: Fixed[int] = Field(8, ge=1, le=MAX_COUNT)
-    temperature: Fixed[float] = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
-    max_new_tokens: Fixed[int] = Field(64, ge=1, le=MAX_TOKENS)
+    questions_per_step: Fixed[int] = Field(
+        8, ge=1, le=MAX_COUNT, description="Questions of one step, each with a group of candidates."
+    )
+    temperature: Fixed[float] = Field(
+        0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="Temperature that candidates are sampled at."
+    )
+    max_new_tokens: Fixed[int] = Field(64, ge=1, le=MAX_TOKENS, description="Longest completion, in tokens.")
     max_staleness: Fixed[int] = Field(0, ge=0, le=8, description="Steps that generation runs ahead; 0 is synchronous.")
     adapter_transport: Free[Literal["auto", "memory", "folder"]] = Field(
         "auto",
@@ -38,7 +44,9 @@ class RolloutSection(Section):
         2, ge=1, le=MAX_GIB, description="Memory of the engine's KV cache on CPU, in GiB."
     )
     gpu_memory_share: NearlyFree[float] = Field(0.45, gt=0, le=1, description="Share of the GPU given to the engine.")
-    max_num_seqs: NearlyFree[int] = Field(256, ge=1, le=MAX_COUNT)
+    max_num_seqs: NearlyFree[int] = Field(
+        256, ge=1, le=MAX_COUNT, description="Most sequences that an engine works on at a time."
+    )
     num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per actor.")
     num_gpus: NearlyFree[float] = Field(
         0.0, ge=0, le=MAX_PARALLEL, description="Share of a GPU reserved per actor; at most 1."
@@ -66,14 +74,19 @@ class RolloutSection(Section):
 
 
 class EvaluationSection(Section):
-    enabled: Free[bool] = True
-    split: Free[Literal["train", "tune", "test"]] = "test"
-    num_samples: Free[int] = Field(8, ge=1, le=MAX_PARALLEL)
-    temperature: Free[float] = Field(0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)
-    max_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT)
-    include_base: Free[bool] = True
-    include_entropy_control: Free[bool] = True
-    num_bootstrap: Free[int] = Field(10_000, ge=100, le=1_000_000)
+    enabled: Free[bool] = Field(True, description="Whether the run is evaluated before and after.")
+    split: Free[Literal["train", "tune", "test"]] = Field("test", description="Questions that are asked.")
+    num_samples: Free[int] = Field(8, ge=1, le=MAX_PARALLEL, description="Samples per question, for mean@k and pass@k.")
+    temperature: Free[float] = Field(
+        0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="Temperature of these samples."
+    )
+    max_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT, description="Most questions that are asked.")
+    include_base: Free[bool] = Field(True, description="Evaluate the base model too.")
+    include_entropy_control: Free[bool] = Field(
+        True,
+        description="Evaluate the warm start at the temperature that makes it as sure as the trained policy too.",
+    )
+    num_bootstrap: Free[int] = Field(10_000, ge=100, le=1_000_000, description="Resamples behind an interval of 95 %.")
     num_timings: Free[int] = Field(
         10,
         ge=0,
