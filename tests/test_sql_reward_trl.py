@@ -1,0 +1,131 @@
+"""floe's reward in TRL's own GRPOTrainer: two steps on a model of a few kilobytes, hostile completions among them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from floe import SqlReward, UserError
+from tests.score_requests import ENDLESS, GOLD, make_database
+from tests.tiny_models import save_tiny_llama, save_word_tokenizer
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parent.parent
+HOSTILE = (
+    ENDLESS,
+    "SELECT group_concat(hex(zeroblob(1000000)), '') FROM emp a, emp b, emp c, emp d, emp e, emp f",
+    "ATTACH 'made.db' AS made",
+    "INSERT INTO emp VALUES (4, 'Eve', 'it')",
+    "SELECT load_extension('libc.so.6', 'puts')",
+    "PRAGMA user_version = 7",
+)
+COMPLETIONS = (GOLD, "SELECT 1", *HOSTILE)
+REWARDS = [1.0, 0.1, *[0.0] * len(HOSTILE)]
+CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] + ' ' }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_tiny_llama(folder)
+    save_word_tokenizer(folder, 64)
+    return folder
+
+
+@pytest.fixture
+def databases(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "databases"
+    folder.mkdir()
+    make_database(folder)
+    monkeypatch.chdir(folder)  # where `made.db` would be
+    return folder
+
+
+def new_trainer(model: Path, reward_function, rows, output: Path, completions_of_first_step):
+    """Return TRL's trainer; in its first step the model's completions are replaced by the given ones."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Scripted(GRPOTrainer):
+        def _calculate_rewards(self, inputs, prompts, completions, *rest):
+            written = completions_of_first_step if self.state.global_step == 0 else completions
+            return super()._calculate_rewards(inputs, prompts, list(written), *rest)
+
+    settings = GRPOConfig(
+        output_dir=str(output), use_cpu=True, bf16=False, max_steps=2, num_generations=len(COMPLETIONS),
+        per_device_train_batch_size=len(COMPLETIONS), max_completion_length=8, learning_rate=1e-2, logging_steps=1,
+        report_to=[], save_strategy="no", seed=1,
+    )  # fmt: skip
+    return Scripted(
+        model=str(model), reward_funcs=reward_function, args=settings, train_dataset=Dataset.from_list(rows)
+    )
+
+
+def test_two_steps_with_hostile_completions(model, databases, tmp_path):
+    database = databases / "emp" / "emp.sqlite"
+    content, files = database.read_bytes(), sorted(databases.rglob("*"))
+    rows = [
+        {"prompt": "w2 w3", "db_id": "emp", "gold_sql": [GOLD]},
+        {"prompt": "w4", "db_id": "emp", "gold_sql": [GOLD]},
+    ]
+    seen: list[list[float | None]] = []
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    with SqlReward(databases, time_limit_s=0.5) as reward:
+        function = reward.trl()
+
+        def noted(**columns):
+            seen.append(function(**columns))
+            return seen[-1]
+
+        trainer = new_trainer(model, noted, rows, tmp_path / "output", COMPLETIONS)
+        weights = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
+        trainer.train()
+        children = {one.pid for one in psutil.Process().children(recursive=True)} - before
+        assert children
+    assert seen == [REWARDS, [0.0] * len(REWARDS)]  # the model's own words are no SQL
+    first, second = (one for one in trainer.state.log_history if "reward" in one)
+    assert first["rewards/noted/mean"] == pytest.approx(sum(REWARDS) / len(REWARDS))
+    assert first["sql/match"] == pytest.approx(1 / len(REWARDS))
+    assert first["grad_norm"] > 0 and second["step"] == 2
+    assert any((one != weights[name]).any() for name, one in trainer.model.named_parameters())
+    assert database.read_bytes() == content
+    assert sorted(databases.rglob("*")) == files
+    assert not psutil.wait_procs([psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=30)[1]
+
+
+def test_a_gold_that_fails_ends_the_training_or_is_left_out(model, databases, tmp_path):
+    rows = [{"prompt": "w2", "db_id": "emp", "gold_sql": "SELECT name FROM nowhere"}]
+    with SqlReward(databases) as reward:
+        with pytest.raises(UserError, match=r"no such table: nowhere.*drop the row"):
+            new_trainer(model, reward.trl(), rows, tmp_path / "first", COMPLETIONS).train()
+        trainer = new_trainer(model, reward.trl(on_fault="none"), rows, tmp_path / "second", COMPLETIONS)
+        weights = {name: one.detach().clone() for name, one in trainer.model.named_parameters()}
+        trainer.train()
+    first = trainer.state.log_history[0]
+    assert first["reward"] is None  # no completion counts as one with a reward of 0
+    assert all((one == weights[name]).all() for name, one in trainer.model.named_parameters())
+
+
+def test_the_example_of_the_page_runs_as_it_stands(model, databases, tmp_path):
+    page = (ROOT / "docs" / "trainers.md").read_text()
+    example = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "GRPOTrainer" in code)
+    name = re.search(r'model="([^"]+)"', example).group(1)
+    place = tmp_path / name  # a folder of that name comes before the hub's model
+    place.parent.mkdir(parents=True)
+    place.symlink_to(model)
+    (tmp_path / "train.py").write_text(example)
+    (databases / "shop").mkdir()
+    script = "CREATE TABLE customers(id, city); INSERT INTO customers VALUES (1, 'Oslo'), (2, 'Rome')"
+    make_database(databases, "shop", script=script)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "'rewards/sql_reward/mean': " in done.stdout
