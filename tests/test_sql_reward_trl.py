@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from transformers import AutoTokenizer
 
 from floe import SqlReward, UserError
 from tests.score_requests import ENDLESS, GOLD, make_database
@@ -36,6 +37,9 @@ def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_tiny_llama(folder)
     save_word_tokenizer(folder, 64)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -127,6 +127,21 @@ class SqlReward:
 
         return VerlReward(self)
 
+    def verifiers(self, dataset: Iterable[Mapping[str, Any]]) -> type[Any]:
+        """Return a `Taskset` for verifiers, which its environment's package exports; it reads the last reply.
+
+        `dataset` has the columns `prompt`, `db_id` and `gold_sql`, and may have `id`, `system_prompt`, `question` and
+        `evidence`. Raises UserError where verifiers is missing, or a column.
+        """
+        try:
+            from floe.cluster.other_trainers.verifiers_taskset import taskset_of
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"The environment needs the package verifiers, but there is {error}: install it in an environment of "
+                "its own, and floe there with pip install --no-deps, since they need different versions of openai."
+            ) from None
+        return taskset_of(self, _rows(dataset, "prompt"))
+
     def close(self) -> None:
         """End the children; the reward can't be used any more. A second call does nothing."""
         self._pool.close()
@@ -165,15 +180,13 @@ class SqlReward:
             raise
 
 
-def _rows(dataset: Any) -> list[Mapping[str, Any]]:
+def _rows(dataset: Any, *more_columns: str) -> list[Mapping[str, Any]]:
     """Return the rows. Raises UserError for rows without the columns that a reward needs."""
     if hasattr(dataset, "itertuples"):  # a DataFrame, which iterates over its columns
         dataset = dataset.to_dict("records")
-    elif hasattr(dataset, "select_columns") and {DATABASE, GOLD} <= set(dataset.column_names or ()):
-        dataset = dataset.select_columns([DATABASE, GOLD])  # images are not decoded then
     rows = list(dataset)
     for number, row in enumerate(rows):
-        if missing := [name for name in (DATABASE, GOLD) if name not in row]:
+        if missing := [name for name in (*more_columns, DATABASE, GOLD) if name not in row]:
             raise UserError(f"Row {number} of the dataset has no {' and no '.join(missing)}: add the column.")
     return rows
 
