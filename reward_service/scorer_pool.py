@@ -30,14 +30,14 @@ class ScorerPool:
     def __init__(self, databases_dir: Path, settings: RewardSection) -> None:
         self._databases_dir = databases_dir
         self._settings = settings
-        self._is_closed = False
+        self.is_closed = False
         self._start_afresh()
         _POOLS.add(self)
 
     def score_all(self, requests: Iterable[ScoreRequest]) -> Iterator[tuple[Score, ...]]:
         """Return the scores of each request, in order. Raises UserError for a design that can't be made, PoolClosed."""
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 raise PoolClosed
             return self._workers.map(requests)
 
@@ -48,7 +48,7 @@ class ScorerPool:
     def close(self) -> None:
         """End the work, the threads and the children; a second call does nothing."""
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
         self._end()
 
     def leave_to_parent(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.score_requests import ENDLESS, GOLD, make_database
 
 WRONG = "SELECT name FROM emp WHERE id = 1"
 BROKEN = "SELECT name FROM nowhere"
+BUSY_S = 0.5  # CPU time of a child that runs a query, and of no process that starts
 HEAVY = ("ray", "vllm", "torch", "transformers", "deepspeed", "trl", "numpy", "pandas", "sqlalchemy", "sqlglot")
 
 
@@ -42,6 +45,20 @@ def reward(folder) -> Iterator[SqlReward]:
 
 def children() -> set[int]:
     return {one.pid for one in psutil.Process().children(recursive=True)}
+
+
+def wait_for_work(known: set[int]) -> None:
+    """Wait until a process that is not known yet has run a query for a while."""
+    while not any(cpu_s(pid) > BUSY_S for pid in children() - known):
+        time.sleep(0.01)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process, 0 of one that has ended."""
+    try:
+        return psutil.Process(pid).cpu_times().user
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def ended(pids: set[int]) -> bool:
@@ -220,6 +237,41 @@ def test_no_process_is_left_after_the_block_and_the_reward_says_that_it_is_close
     with pytest.raises(UserError, match="The reward was closed"):
         function(completions=[GOLD], db_id=["emp"], gold_sql=[GOLD])
     made.close()
+
+
+def test_a_reward_that_is_closed_at_its_work_says_so_and_does_not_wait(folder):
+    made = SqlReward(folder, time_limit_s=600)
+    before = children()
+    completions = [f"{ENDLESS} -- {number}" for number in range(4)]
+    golds = [f"SELECT {number}" for number in range(4)]
+    with ThreadPoolExecutor(1) as thread:
+        scoring = thread.submit(made.trl(), completions=completions, db_id=["emp"] * 4, gold_sql=golds)
+        wait_for_work(before)
+        own = children() - before
+        made.close()
+        with pytest.raises(UserError, match="The reward was closed"):
+            scoring.result()
+    assert ended(own)
+
+
+def test_a_ctrl_c_ends_what_runs_and_the_reward_can_be_used_again(folder):
+    code = (
+        "from floe import SqlReward\n"
+        f"reward = SqlReward({str(folder)!r}, time_limit_s=600)\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        f"    reward.score([{ENDLESS!r}, {ENDLESS!r} + ' -- too'], db_id='emp', gold_sql={GOLD!r})\n"
+        "except KeyboardInterrupt:\n"
+        f"    print(reward.score([{GOLD!r}], db_id='emp', gold_sql={GOLD!r})[0].reward)\n"
+    )
+    before = children()
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    wait_for_work(before | {started.pid})
+    own = children() - before
+    started.send_signal(signal.SIGINT)
+    assert started.communicate() == ("ready\n1.0\n", None)
+    assert started.returncode == 0
+    assert ended(own)
 
 
 def test_a_dropped_reward_leaves_no_process(folder):
