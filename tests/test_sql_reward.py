@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import pickle
 import signal
@@ -239,13 +240,17 @@ def test_no_process_is_left_after_the_block_and_the_reward_says_that_it_is_close
     made.close()
 
 
-def test_a_reward_that_is_closed_at_its_work_says_so_and_does_not_wait(folder):
+@pytest.mark.parametrize("num_questions", [1, 4])
+def test_a_reward_that_is_closed_at_its_work_says_so_and_does_not_wait(folder, num_questions):
     made = SqlReward(folder, time_limit_s=600)
     before = children()
-    completions = [f"{ENDLESS} -- {number}" for number in range(4)]
-    golds = [f"SELECT {number}" for number in range(4)]
+    columns = {
+        "completions": [ENDLESS] * num_questions,
+        "db_id": ["emp"] * num_questions,
+        "gold_sql": [f"SELECT {number}" for number in range(num_questions)],
+    }
     with ThreadPoolExecutor(1) as thread:
-        scoring = thread.submit(made.trl(), completions=completions, db_id=["emp"] * 4, gold_sql=golds)
+        scoring = thread.submit(made.trl(), **columns)
         wait_for_work(before)
         own = children() - before
         made.close()
@@ -306,7 +311,7 @@ def test_a_forked_process_starts_children_of_its_own_and_leaves_its_parents(fold
 
         def work() -> None:
             theirs.send((function(**columns), children()))
-            made.close()
+            atexit._run_exitfuncs()  # which a program that calls os.fork runs at its end
 
         child = fork.Process(target=work)
         child.start()

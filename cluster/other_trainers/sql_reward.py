@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # The shortest query: says whether a gold runs.
 ANY_QUERY = "SELECT 1"
-CLOSED = "The reward was closed: make another SqlReward, and close it after the training."
 
 
 class SqlReward:
@@ -173,15 +172,12 @@ class SqlReward:
 
     def _map(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         try:
-            scores = list(self._pool.score_all(requests))
+            return list(self._pool.score_all(requests))
         except (PoolClosed, CancelledError):
-            raise UserError(CLOSED) from None
+            raise UserError("The reward was closed: make another SqlReward, and close it after the training.") from None
         except (KeyboardInterrupt, SystemExit):  # what runs would otherwise be waited for
             self._pool.abandon()
             raise
-        if self._pool.is_closed:  # its last work was ended by force
-            raise UserError(CLOSED)
-        return scores
 
 
 def _rows(dataset: Any, *more_columns: str) -> list[Mapping[str, Any]]:
