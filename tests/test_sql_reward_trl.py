@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -117,19 +118,39 @@ def test_a_gold_that_fails_ends_the_training_or_is_left_out(model, databases, tm
     assert all((one == weights[name]).all() for name, one in trainer.model.named_parameters())
 
 
-def test_the_example_of_the_page_runs_as_it_stands(model, databases, tmp_path):
+def run_example(folder: Path, model: Path, make_code: Callable[[str], str], *launcher: str) -> str:
+    """Run the page's example in a folder with its database and a small model in the place of its own; return stdout."""
     page = (ROOT / "docs" / "trainers.md").read_text()
     example = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "GRPOTrainer" in code)
-    name = re.search(r'model="([^"]+)"', example).group(1)
-    place = tmp_path / name  # a folder of that name comes before the hub's model
+    place = folder / re.search(r'model="([^"]+)"', example).group(1)  # such a folder comes before the hub's model
     place.parent.mkdir(parents=True)
     place.symlink_to(model)
-    (tmp_path / "train.py").write_text(example)
-    (databases / "shop").mkdir()
+    (folder / "train.py").write_text(make_code(example))
     script = "CREATE TABLE customers(id, city); INSERT INTO customers VALUES (1, 'Oslo'), (2, 'Rome')"
-    make_database(databases, "shop", script=script)
+    (folder / "databases").mkdir()
+    make_database(folder / "databases", "shop", script=script)
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "train.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *launcher, "train.py"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "'rewards/sql_reward/mean': " in done.stdout
+    return done.stdout
+
+
+def test_the_example_of_the_page_runs_as_it_stands(model, tmp_path):
+    output = run_example(tmp_path, model, str)
+    assert "'rewards/sql_reward/mean': " in output
+
+
+@pytest.mark.long
+def test_each_of_two_ranks_has_children_of_its_own(model, tmp_path):
+    pids_now = "' '.join(str(one.pid) for one in psutil.Process().children(recursive=True))"
+    told = f"pathlib.Path('pids-' + os.environ['RANK']).write_text({pids_now})"
+
+    def on_two_ranks(example: str) -> str:
+        example = example.replace("per_device_train_batch_size=8", "per_device_train_batch_size=4, use_cpu=True")
+        return "import os, pathlib, psutil\n" + example.replace("    trainer.train()", f"    trainer.train()\n    {told}")
+
+    run_example(tmp_path, model, on_two_ranks, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    pids = [set(map(int, path.read_text().split())) for path in tmp_path.glob("pids-*")]
+    assert len(pids) == 2 and all(pids) and not pids[0] & pids[1]
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for one in pids for pid in one)
