@@ -148,7 +148,8 @@ def test_each_of_two_ranks_has_children_of_its_own(model, tmp_path):
 
     def on_two_ranks(example: str) -> str:
         example = example.replace("per_device_train_batch_size=8", "per_device_train_batch_size=4, use_cpu=True")
-        return "import os, pathlib, psutil\n" + example.replace("    trainer.train()", f"    trainer.train()\n    {told}")
+        example = example.replace("    trainer.train()", f"    trainer.train()\n    {told}")
+        return f"import os, pathlib, psutil\n{example}"
 
     run_example(tmp_path, model, on_two_ranks, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     pids = [set(map(int, path.read_text().split())) for path in tmp_path.glob("pids-*")]
