@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from floe.cluster.messages import Score, ScoreRequest
@@ -27,9 +28,9 @@ class ScorerPool:
     parent's alone. At the end of the process the children end, whether or not the pool was closed.
     """
 
-    def __init__(self, databases_dir: Path, settings: RewardSection) -> None:
-        self._databases_dir = databases_dir
-        self._settings = settings
+    def __init__(self, databases_dir: Path, settings: RewardSection, plugin_folder: Path | None = None) -> None:
+        self._make_scorer = partial(Scorer, databases_dir, settings, plugin_folder=plugin_folder)
+        self._num_threads = settings.num_workers
         self.is_closed = False
         self._start_afresh()
         _POOLS.add(self)
@@ -61,17 +62,16 @@ class ScorerPool:
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()  # a thread of the parent may have held it at the fork
-        self._workers = _Workers(self._databases_dir, self._settings)
+        self._workers = _Workers(self._make_scorer, self._num_threads)
         self._end = weakref.finalize(self, self._workers.end)  # also called at the exit
 
 
 class _Workers:
     """Threads, and the scorer of each."""
 
-    def __init__(self, databases_dir: Path, settings: RewardSection) -> None:
-        self._databases_dir = databases_dir
-        self._settings = settings
-        self._threads = ThreadPoolExecutor(settings.num_workers, thread_name_prefix="scorer")
+    def __init__(self, make_scorer: Callable[[], Scorer], num_threads: int) -> None:
+        self._make_scorer = make_scorer
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="scorer")
         self._own = threading.local()
         self._scorers: list[Scorer] = []
 
@@ -91,7 +91,7 @@ class _Workers:
 
     def _score(self, request: ScoreRequest) -> tuple[Score, ...]:
         if not hasattr(self._own, "scorer"):
-            self._own.scorer = Scorer(self._databases_dir, self._settings)
+            self._own.scorer = self._make_scorer()
             self._scorers.append(self._own.scorer)
         scores: tuple[Score, ...] = self._own.scorer.score(request)
         return scores

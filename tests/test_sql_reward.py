@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import multiprocessing
 import pickle
 import signal
@@ -179,6 +180,29 @@ def test_columns_that_cannot_be_used_are_refused(reward, columns, why):
 def test_wrong_settings_are_refused_before_training(folder, arguments, why):
     with pytest.raises(ConfigError, match=why):
         SqlReward(folder, **arguments)
+
+
+def test_a_design_of_ones_own_is_taken_by_its_name_and_as_a_class_and_pickled(folder, tmp_path, monkeypatch):
+    (tmp_path / "my_reward_of_trl.py").write_text(
+        "from floe.plugins import Reward\n\n\n"
+        "class Short:\n"
+        "    def __init__(self, scale): self.scale = scale\n"
+        "    def __call__(self, group): return [Reward(self.scale / len(one.sql or 'x')) for one in group.candidates]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    columns = {"completions": [GOLD, WRONG], "db_id": ["emp"] * 2, "gold_sql": [GOLD] * 2}
+    expected = [10 / len(GOLD), 10 / len(WRONG)]
+    with SqlReward(folder, design="my_reward_of_trl:Short", arguments={"scale": 10}) as made:
+        monkeypatch.chdir(folder)
+        assert made.trl()(**columns) == expected
+        with pickle.loads(pickle.dumps(made)) as copy:
+            assert copy.trl()(**columns) == expected
+    monkeypatch.syspath_prepend(str(tmp_path))
+    short = importlib.import_module("my_reward_of_trl").Short
+    with SqlReward(folder, design=short, arguments={"scale": 10}) as made:
+        assert made.trl()(**columns) == expected
+    with pytest.raises(UserError, match="define it at the top of a file"):
+        SqlReward(folder, design=lambda group: [])
 
 
 def test_a_missing_folder_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from floe.cluster.exports.adapter_base import other_base_warning
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.operations.time_planning import limited_to_machine
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, with_recorded_precision
 from floe.cluster.preparation.clock import with_clock
 from floe.cluster.ray_actors.placement import (
@@ -47,6 +48,7 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
         raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
     progress = Progress(make_console(stderr=True))
     progress.phase("set-up")
+    check_plugins(config)
     model_dir = model_folder(config, config.run.home_dir / "demo")
     if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):
         progress.note(warning)

@@ -36,6 +36,7 @@ def score(
     reward: RewardSection,
     as_json: bool,
     allow_missing_databases: bool = False,
+    plugin_folder: Path | None = None,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
@@ -54,7 +55,7 @@ def score(
         with (
             # JSON lines on the same terminal are progress enough, and a bar would be drawn into them.
             progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
-            closing(score_predictions(predictions, asked, databases_dir, reward, advance)) as scores,
+            closing(score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder)) as scores,
         ):
             for prediction, verdict in zip(predictions, scores, strict=True):
                 known.append(verdict)
@@ -74,6 +75,7 @@ def score_predictions(
     databases_dir: Path,
     reward: RewardSection,
     advance: Advance = show_nothing,
+    plugin_folder: Path | None = None,
 ) -> Generator[Score, None, None]:
     """Yield one score per prediction, in order; `advance` gets the number of newly known ones, yielded or not.
 
@@ -96,7 +98,7 @@ def score_predictions(
     ]
     waiting: dict[int, Score] = {}
     num_yielded = 0
-    with closing(ScorerPool(databases_dir, reward)) as pool:
+    with closing(ScorerPool(databases_dir, reward, plugin_folder)) as pool:
         # A question comes after those that the predictions name before it, so its order holds no verdict back.
         for request, verdicts in zip(requests, pool.score_all(requests), strict=True):
             waiting.update(zip(positions[request.question_id], verdicts, strict=True))

@@ -47,15 +47,19 @@ class SqlReward:
         """Set up; nothing starts before the first completion.
 
         `databases` is a folder with `<db_id>/<db_id>.sqlite`. `design` and `arguments` are `reward.design` and
-        `reward.arguments` of a configuration; `settings` are further fields of its section `reward`. `num_workers` is
-        how many children run SQL at once, `time_limit_s` the CPU seconds of one query. Raises UserError, among them
+        `reward.arguments` of a configuration; `design` may also be the class, and its module lies among the installed
+        packages or in the working folder. `settings` are further fields of the section `reward`. `num_workers` is how
+        many children run SQL at once, `time_limit_s` the CPU seconds of one query. Raises UserError, among them
         ConfigError for a setting.
         """
         self._databases = databases_folder(databases)
         values = {"semantics": semantics, "num_workers": num_workers, "time_limit_s": time_limit_s, **settings}
         self._section = reward_section(design, arguments, values)
-        Scorer(self._databases, self._section).close()  # a design that can't be made is refused here
-        self._pool = ScorerPool(self._databases, self._section)
+        self._plugin_folder = Path.cwd()
+        Scorer(
+            self._databases, self._section, plugin_folder=self._plugin_folder
+        ).close()  # a design that can't be made is refused here
+        self._pool = ScorerPool(self._databases, self._section, self._plugin_folder)
 
     def score(
         self,
@@ -153,10 +157,11 @@ class SqlReward:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_databases": self._databases, "_section": self._section}
+        return {name: value for name, value in self.__dict__.items() if name != "_pool"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _pool=ScorerPool(state["_databases"], state["_section"]))
+        self.__dict__.update(state)
+        self._pool = ScorerPool(self._databases, self._section, self._plugin_folder)
 
     def _scores(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Score]:
         positions: dict[Example, list[int]] = {}
