@@ -10,15 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from floe.cluster.other_trainers.sql_reward import SqlReward as SqlReward
     from floe.configs.errors import ConfigError as ConfigError
     from floe.configs.errors import UserError as UserError
 
 # What the package offers, by the module that defines it: imported when it is asked for, since some take seconds.
 _HOMES = {
     "ConfigError": "floe.configs.errors",
+    "SqlReward": "floe.cluster.other_trainers.sql_reward",
     "UserError": "floe.configs.errors",
 }
-__all__ = ["ConfigError", "UserError"]
+__all__ = ["ConfigError", "SqlReward", "UserError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ HOMES_OF_LIBRARIES = {
     "deepspeed": ["learner/optimizer/deepspeed_*.py"],
     "ray": ["cluster/*.py"],
     "trl": ["cluster/bench/learner/trl_way.py"],
+    "verifiers": ["cluster/other_trainers/verifiers_taskset.py"],
     "wandb": ["cluster/tracking/wandb_run.py"],
     "mlflow": ["cluster/tracking/mlflow_run.py"],
     "sqlglot": [

@@ -246,10 +246,13 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
             score = Score(outcome=Outcome.MATCH, reward=float(in_time), seconds=0.0, message="", sql="")
             return (score,) * len(request.candidates)
 
+        def abandon(self) -> None:
+            pass
+
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("floe.cluster.operations.score.Scorer", SlowScorer)
+    monkeypatch.setattr("floe.reward_service.scorer_pool.Scorer", SlowScorer)
     stdout = Stdout()
     monkeypatch.setattr(sys, "stdout", stdout)
     lines = [{"question_id": question, "sql": "SELECT 2"} for question in (0, 1, 0)]

@@ -264,3 +264,22 @@ def test_children_die_with_their_parent(folder: Path) -> None:
         time.sleep(0.02)
     else:
         assert not Path(f"/proc/{child_pid}").exists()
+
+
+def test_work_that_is_abandoned_is_infrastructure_and_the_scorer_can_be_used_again(folder, make_scorer) -> None:
+    scorer = make_scorer(folder, time_limit_s=600)
+    found: list[list[Outcome]] = []
+    for number in range(5):
+        queries = [f"{ENDLESS} -- {number}", f"{ENDLESS} -- {number}, too"]
+        scorer.ping()
+        child = psutil.Process(scorer.executor_pid)
+        limit_s = child.cpu_times().user + BUSY_S
+        thread = threading.Thread(target=lambda sqls=queries: found.append(outcomes(score(scorer, GOLD, *sqls))))
+        thread.start()
+        while child.cpu_times().user < limit_s:
+            time.sleep(0.005)
+        scorer.abandon()
+        thread.join()
+        assert not child.is_running()
+    assert found == [[Outcome.INFRASTRUCTURE] * 2] * 5
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]

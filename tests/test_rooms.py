@@ -9,9 +9,9 @@ ORDER = {
     "actors": "databases demo engine records questions layouts prompting rollout_actor",
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
-        "memory_plan tracking time_plan terminal preparation questions ray_actors evaluation precision exports "
-        "graph_training report_page checkpoints preflight ablation training bench operations commands cli docs_site "
-        "soak prove"
+        "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation precision "
+        "exports graph_training report_page checkpoints preflight ablation training bench operations commands cli "
+        "docs_site soak prove"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
@@ -19,7 +19,8 @@ ORDER = {
         "equality grpo_learner supervised learner_actor"
     ),
     "reward_service": (
-        "bounded_cache verdict sql_text unscorable graph comparison judge gold sandbox reading designs scorer"
+        "bounded_cache verdict sql_text unscorable graph comparison judge gold sandbox reading designs scorer "
+        "scorer_pool"
     ),
 }
 MAX_FILES = 20  # of a room; one with sub-folders may have as many in each

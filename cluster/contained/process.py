@@ -98,8 +98,10 @@ class ContainedProcess:
             answers: list[Frame] = receive_frame(self._child)["answers"]
         except TimeoutError as error:
             raise self._stalled() from error
-        except EOFError as error:
+        except (EOFError, ConnectionResetError) as error:
             raise self._died() from error
+        except OSError as error:  # the socket was closed meanwhile, by another thread
+            raise ProcessUnavailable(f"{self._settings.title} was ended") from error
         self._num_owed -= sum(answer["kind"] == "done" for answer in answers)
         return answers
 
@@ -109,7 +111,9 @@ class ContainedProcess:
 
     def close(self) -> None:
         """End the child and the server; a thread that waits for an answer then gets ProcessUnavailable."""
-        for stream in (self._child, self._control):
+        # The server's first: a thread that meets the child's end would ask the server for its status, and the child may
+        # still be at work.
+        for stream in (self._control, self._child):
             if stream is not None:
                 with suppress(OSError):
                     stream.shutdown(socket.SHUT_RDWR)  # closing alone would not wake that thread
@@ -130,6 +134,8 @@ class ContainedProcess:
         return ChildEnded(f"{late}; is the machine overloaded or its disk stuck?", position)
 
     def _died(self) -> ChildEnded:
+        if self._child is None:  # another thread has closed it, and nothing has died
+            raise ProcessUnavailable(f"{self._settings.title} was ended")
         self.num_lost += 1
         status, position = self._reap(b"r")
         if os.WIFSIGNALED(status):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
@@ -21,12 +19,10 @@ from floe.cluster.preparation.clock import decided_reward
 from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
 from floe.configs.errors import UserError
 from floe.configs.sections.reward_sections import RewardSection
-from floe.reward_service.scorer import Scorer
+from floe.reward_service.scorer_pool import ScorerPool
 
 EXIT_CODE_UNSCORED = 3
 EXIT_CODE_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
-
-ScoreAll = Callable[[Iterable[ScoreRequest]], Iterator[tuple[Score, ...]]]
 
 
 class ReaderGone(Exception):
@@ -102,40 +98,14 @@ def score_predictions(
     ]
     waiting: dict[int, Score] = {}
     num_yielded = 0
-    with _scorer_threads(databases_dir, reward, plugin_folder) as score_all:
+    with closing(ScorerPool(databases_dir, reward, plugin_folder)) as pool:
         # A question comes after those that the predictions name before it, so its order holds no verdict back.
-        for request, verdicts in zip(requests, score_all(requests), strict=True):
+        for request, verdicts in zip(requests, pool.score_all(requests), strict=True):
             waiting.update(zip(positions[request.question_id], verdicts, strict=True))
             advance(len(verdicts))
             while num_yielded in waiting:
                 yield waiting.pop(num_yielded)
                 num_yielded += 1
-
-
-@contextmanager
-def _scorer_threads(databases_dir: Path, reward: RewardSection, plugin_folder: Path | None) -> Iterator[ScoreAll]:
-    """Yield a `map` over score requests; a scorer owns executor children, so every thread has its own."""
-    own = threading.local()
-    every: list[Scorer] = []
-    with ExitStack() as scorers:
-
-        def score_one(request: ScoreRequest) -> tuple[Score, ...]:
-            if not hasattr(own, "scorer"):
-                own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward, plugin_folder=plugin_folder)))
-                every.append(own.scorer)
-            scores: tuple[Score, ...] = own.scorer.score(request)
-            return scores
-
-        pool = ThreadPoolExecutor(reward.num_workers)
-        try:
-            yield lambda requests: pool.map(score_one, requests)
-        except BaseException:  # as by Ctrl-C: running work need not finish
-            pool.shutdown(wait=False, cancel_futures=True)
-            for scorer in every:
-                scorer.abandon()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
