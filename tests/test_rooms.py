@@ -10,9 +10,9 @@ ORDER = {
     "cluster": (
         "messages databases waits pip_settings contained environment machine run_folder models loop memory_plan "
         "tracking time_plan terminal preparation questions ray_actors evaluation precision exports graph_training "
-        "report_page checkpoints preflight ablation training bench operations commands cli soak prove"
+        "report_page checkpoints preflight ablation training bench operations api commands cli soak prove"
     ),
-    "configs": "errors model_families quick_imports sections schema files",
+    "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
         "adapter custom_gradient device_kind optimizer warm_start_progress families packing loss policy step_meter "
         "equality grpo_learner supervised learner_actor"
