@@ -56,7 +56,7 @@ def state_of_process() -> dict[str, object]:
         "children": {one.pid for one in psutil.Process().children(recursive=True)},
         "actors": {one.pid for one in descendants(psutil.Process()) if one.name().startswith("ray::")},
         "threads": {one.name for one in threading.enumerate() if not one.name.startswith("pytest")},
-        "variables": dict(os.environ),
+        "variables": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "module path": list(sys.path),
         "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
         "has ray": ray.is_initialized(),

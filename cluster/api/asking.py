@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def fault(self) -> str | None:
-        """Why there are no rows, in one sentence; None where the SQL ran to its end."""
+        """Reason why there are no rows, in one sentence; None where the SQL ran to its end."""
         return self.asked.fault()
 
     @property

@@ -57,7 +57,7 @@ class Evaluation:
 
     @property
     def records(self) -> tuple[QuestionRecord, ...]:
-        """What became of each question, in their order; those in `left_out` have none."""
+        """Record of each question, in their order; those in `left_out` have none."""
         return self.saved.records
 
     @property

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from floe.actors.questions.questions import NO_FIELDS, read_questions
 from floe.actors.records.fields import NAMES, guessed_fields
@@ -38,8 +38,17 @@ class Question:
             object.__setattr__(self, "gold_sql", tuple(self.gold_sql))  # so that questions can be told apart by hash
 
 
+class DataFrame(Protocol):
+    """What floe needs of a pandas DataFrame."""
+
+    @property
+    def columns(self) -> Any: ...
+
+    def to_dict(self, orient: Any) -> Any: ...
+
+
 # A path, questions, records with the fields of a questions file, or a DataFrame with such columns.
-Questions = str | Path | Iterable[Question] | Iterable[Mapping[str, Any]] | Any
+Questions = str | Path | Iterable[Question] | Iterable[Mapping[str, Any]] | DataFrame
 
 
 def questions_of(given: Questions) -> list[messages.Question]:
