@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -121,7 +122,33 @@ def test_the_examples_of_the_page_run(smoke_run, tmp_path, monkeypatch, capsys):
     assert "GRPO" in capsys.readouterr().out
 
 
-def test_a_dying_reward_pool_ends_it_and_it_can_go_on(tmp_path):
+@pytest.mark.soak
+def test_databases_that_go_away_end_it_and_it_goes_on_when_they_are_back(home, tmp_path):
+    run_dir, databases, elsewhere = tmp_path / "run", tmp_path / "databases", tmp_path / "elsewhere"
+    shutil.copytree(home / "demo" / "databases", databases)
+    overrides = {**OVERRIDES, "warm_start.enabled": False, "run.num_steps": 40}
+    with (
+        after_first_step(run_dir, lambda: databases.rename(elsewhere)),
+        pytest.raises(floe.UserError, match="max_dropped_share"),
+    ):
+        floe.train(
+            home / "demo" / "train.json",
+            databases=databases,
+            preset="smoke",
+            overrides=overrides,
+            run_dir=run_dir,
+            progress=False,
+        )
+    num_done = len(floe.Run(run_dir).records)
+    assert floe.Run(run_dir).state == "failed" and 1 <= num_done < 40
+    elsewhere.rename(databases)
+    run = floe.resume(run_dir, overrides={"run.num_steps": num_done + 1}, progress=False)
+    assert len(run.records) == num_done + 1
+
+
+@pytest.mark.soak
+def test_reward_workers_that_never_come_back_end_it(tmp_path):
+    """The run waits for them as long as for a start."""
     run_dir = tmp_path / "run"
 
     def kill_workers() -> None:
@@ -133,7 +160,6 @@ def test_a_dying_reward_pool_ends_it_and_it_can_go_on(tmp_path):
     with after_first_step(run_dir, kill_workers, again=True), pytest.raises(floe.UserError, match="max_dropped_share"):
         floe.train(preset="smoke", overrides=OVERRIDES, run_dir=run_dir, progress=False)
     assert floe.Run(run_dir).state == "failed"
-    assert len(floe.resume(run_dir, progress=False).records) == 3
 
 
 def test_a_folder_that_goes_away_ends_it_in_another_thread_without_a_word(tmp_path, capfd):
