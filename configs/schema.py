@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from floe.configs.plugins.kinds import REWARDS, NamedPlugin
 from floe.configs.sections.addresses import is_host_and_port
 from floe.configs.sections.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
 from floe.configs.sections.colocation import Colocation
@@ -173,6 +174,16 @@ class RunConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     cluster: ClusterSection = ClusterSection()
     health: HealthSection = HealthSection()
+
+    @property
+    def plugins(self) -> tuple[NamedPlugin, ...]:
+        """The plug-ins that the run names."""
+        named = ((REWARDS, self.reward.design, self.reward.arguments),)
+        return tuple(
+            NamedPlugin(kind=kind, name=name, arguments=arguments)
+            for kind, name, arguments in named
+            if kind.is_plugin(name)
+        )
 
     @property
     def warm_start_seed(self) -> int:

@@ -27,9 +27,19 @@ CORRECTNESS = Design(rewards=Arctic())
 class Scorer:
     """Owns one executor process, where all SQL runs; calls from several threads take turns."""
 
-    def __init__(self, databases_dir: Path, settings: RewardSection, wall_limit_s: float | None = None) -> None:
-        """Set up the executor; `wall_limit_s` replaces the safety net of 10 time limits and 30 s. Raises UserError."""
-        self._design = make_design(settings, databases_dir)
+    def __init__(
+        self,
+        databases_dir: Path,
+        settings: RewardSection,
+        wall_limit_s: float | None = None,
+        *,
+        plugin_folder: Path | None = None,
+    ) -> None:
+        """Set up the executor; `wall_limit_s` replaces the safety net of 10 time limits and 30 s. Raises UserError.
+
+        `plugin_folder` is where the module of a design that is a plug-in is looked for when it is not installed.
+        """
+        self._design = make_design(settings, databases_dir, plugin_folder)
         self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
         self._settings = ExecutorSettings.from_section(databases_dir, settings)

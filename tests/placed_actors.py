@@ -71,7 +71,7 @@ class PlacedRank(_Placed):
 
 
 class PlacedScorer(_Placed):
-    def __init__(self, databases_dir: Path, reward: Any) -> None:
+    def __init__(self, databases_dir: Path, reward: Any, **_: Any) -> None:
         pass
 
 

@@ -111,7 +111,9 @@ def import_faults(source: str, tree: ast.AST) -> list[str]:
         top = module.partition(".")[0]
         if source == "cluster/messages.py" and not is_standard_library(module):
             faults.append(f"cluster/messages.py imports {module}, which is not of the standard library")
-        if package == "configs" and not (is_standard_library(module) or top in ("pydantic", "yaml", "configs")):
+        if package == "configs" and not (
+            is_standard_library(module) or top in ("pydantic", "pydantic_core", "yaml", "configs")
+        ):
             faults.append(f"{source} imports {module}, which makes reading a configuration heavy")
         if package in ROLES and top in PACKAGES and not allowed(module, [package, *SHARED_BY_ROLES]):
             faults.append(f"{source} imports {module}: a role knows only itself, the messages and the configuration")

@@ -238,7 +238,7 @@ def test_a_line_is_printed_as_soon_as_all_before_it_are_known(capsys, monkeypatc
     class SlowScorer:
         """Knows the verdict of question 1 only after a line has been printed."""
 
-        def __init__(self, *_) -> None:
+        def __init__(self, *_, **__) -> None:
             pass
 
         def score(self, request):

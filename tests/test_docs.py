@@ -25,7 +25,7 @@ def unknown_paths(text: str) -> list[str]:
 
 
 def unknown_modules(text: str) -> list[str]:
-    places = {one: REPOSITORY / one.removeprefix("floe.").replace(".", "/") for one in MODULE.findall(text)}
+    places = {one: REPOSITORY / one.replace(".", "/") for one in MODULE.findall(text)}
     return [one for one, place in places.items() if not (place.is_dir() or place.with_suffix(".py").is_file())]
 
 

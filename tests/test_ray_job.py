@@ -6,18 +6,20 @@ import re
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
+from floe.cluster.run_folder.file_names import ROLLOUTS_FILE
 from tests.browser import LOAD_LIMIT_S, headless_browser
 from tests.command_line import REPOSITORY
 
@@ -31,6 +33,13 @@ JOB = "floe-test"
 TOKEN = secrets.token_hex(32)
 # Ray would take the user's own token for the head, but not for its clients.
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+# A reward of a user's own, in the folder that is sent: what it pays nobody else does.
+OWN_REWARD = """
+from floe.plugins import execution_reward
+
+def doubled(group, factor=2.0):
+    return [factor * execution_reward(one) + 0.25 for one in group.candidates]
+"""
 # A module of the driver and one of a reward worker's child; the actors' own are loaded before, for the tests alone.
 EDITED = ("cluster/training/attempt.py", "reward_service/sandbox/executor_child.py")
 ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
@@ -137,13 +146,15 @@ def names(found: list[dict]) -> set[str]:
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     """The job's working directory is a copy of a clone, and lines that were edited there run in driver and children.
 
-    The run folder must not be inside it.
+    So does a reward of a user's own. The run folder must not be inside it.
     """
     work = clone(tmp_path)
+    (work / "own_reward.py").write_text(OWN_REWARD)
     for module in EDITED:
         with (work / module).open("a") as file:
             file.write(f"__import__('pathlib').Path({str(tmp_path / Path(module).stem)!r}).write_text(__file__)\n")
-    done = submitted(dashboard, home, tmp_path, "run.num_steps=1")
+    own = ("reward.design=own_reward:doubled", "reward.arguments.factor=4")
+    done = submitted(dashboard, home, tmp_path, "run.num_steps=1", *own)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "succeeded" in done.stdout.lower()
     assert "joined the Ray cluster" in done.stdout
@@ -151,6 +162,9 @@ def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     assert run_dir.is_absolute() and home in run_dir.parents
     assert len((run_dir / "metrics.jsonl").read_text().splitlines()) == 1
     assert names(actors(dashboard)) >= ROLES
+    with closing(sqlite3.connect(run_dir / ROLLOUTS_FILE)) as log:
+        rewards = {reward for (reward,) in log.execute("SELECT DISTINCT reward FROM rollouts")}
+    assert rewards and rewards <= {0.25, 0.65, 4.25}
     ran = [Path((tmp_path / Path(module).stem).read_text()) for module in EDITED]
     assert all(path.as_posix().endswith(module) for path, module in zip(ran, EDITED, strict=True))
     assert not any(REPOSITORY in path.resolve().parents for path in ran)

@@ -8,9 +8,10 @@ from tests.rooms import PACKAGES, ROOT, arrows_of, circles_of, rooms_of
 ORDER = {
     "actors": "databases demo engine records questions layouts prompting rollout_actor",
     "cluster": (
-        "messages databases waits pip_settings contained environment machine run_folder models loop memory_plan "
-        "tracking time_plan terminal preparation questions ray_actors evaluation precision exports graph_training "
-        "report_page checkpoints preflight ablation training bench operations api commands cli soak prove"
+        "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
+        "memory_plan tracking time_plan terminal preparation questions ray_actors evaluation precision exports "
+        "graph_training report_page checkpoints preflight ablation training bench operations api commands cli soak "
+        "prove"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (

@@ -14,6 +14,7 @@ from floe.cluster.checkpoints.resume_rules import changed_keys
 from floe.cluster.contained.own_code import module_command
 from floe.cluster.environment import environment_of_floe
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.preparation.clock import with_clock
 from floe.cluster.run_folder.file_names import POLICY_FILE, REPORT_FILE
 from floe.cluster.run_folder.layout import config_of_run, is_run
@@ -62,6 +63,7 @@ def planned_runs(
                 config=load_config(config_file, given),
                 run_dir=_folder(out, arm, seed),
             )
+            check_plugins(run.config)
             _check_same_run(run)
             runs.append(run)
     return runs

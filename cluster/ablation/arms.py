@@ -21,7 +21,7 @@ class Arm:
 
 def arms_of(rewards: Sequence[str], variants: Sequence[str]) -> tuple[Arm, ...]:
     """Return the arms of `--rewards` and `--variant NAME: key=value key=value`. Raises UserError."""
-    arms = [Arm(name=name, overrides=(f"reward.design={name}",)) for name in rewards]
+    arms = [Arm(name=_short(name), overrides=(f"reward.design={name}",)) for name in rewards]
     for variant in variants:
         name, colon, text = variant.partition(":")
         overrides = tuple(text.split())
@@ -40,3 +40,8 @@ def arms_of(rewards: Sequence[str], variants: Sequence[str]) -> tuple[Arm, ...]:
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"Two arms are called {repeated!r}: name each once.")
     return tuple(arms)
+
+
+def _short(reward: str) -> str:
+    """Return the arm's name of a reward: of a plug-in `package.module:Name` the last part, which can name a folder."""
+    return reward.rpartition(":")[2]

@@ -58,7 +58,7 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
     groups = rewarded_groups(run_dir / ROLLOUTS_FILE)
-    judge = config.reward.model_copy(update={"design": "arctic"})
+    judge = config.reward.model_copy(update={"design": "arctic", "arguments": {}})
     num_faults = 0
     with closing(Scorer(known.databases_dir, judge)) as scorer:
         for start in range(0, len(groups), GROUPS_AT_ONCE):

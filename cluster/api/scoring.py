@@ -62,17 +62,21 @@ def score(
     Raises UserError for what can't be used, such as a missing database.
     """
     from floe.cluster.operations.score import check_databases, score_predictions
+    from floe.cluster.plugins.checks import check_plugins
     from floe.cluster.preparation.clock import decided_reward
 
     asked, given = _asked(predictions, questions, "completion" if are_completions else "sql")
     if not given:
         return []
     config = configuration(None, [*override_texts(overrides), *reward_texts(reward, reward_arguments)])
+    check_plugins(config)
     used = dict.fromkeys(one.question_id for one in given)
     chosen = [one for one in asked if one.question_id in used]
     folder = Path(databases).expanduser().absolute()
     check_databases(folder, chosen)
-    with closing(score_predictions(given, chosen, folder, decided_reward(config.reward))) as verdicts:
+    design = decided_reward(config.reward)
+    found = score_predictions(given, chosen, folder, design, plugin_folder=config.run.plugin_folder)
+    with closing(found) as verdicts:
         return [_score(one, verdict) for one, verdict in zip(given, verdicts, strict=True)]
 
 

@@ -14,6 +14,7 @@ from floe.cluster.checkpoints.file_digests import digests_of
 from floe.cluster.checkpoints.state import RunInputs
 from floe.cluster.databases.places import find_database
 from floe.cluster.models.weight_files import weight_files
+from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
@@ -29,6 +30,7 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInpu
         questions=_digest_of_json([[asdict(question) for question in sets.train], rates]),
         databases=_digest_of_files(_data_files(config, sets), config.run.home_dir),
         model=model_digest(model_dir, config.run.home_dir),
+        plugins=_digest_of_json(plugin_sources(config)) if config.plugins else "",
     )
 
 

@@ -87,6 +87,8 @@ def check_inputs(state: RunState, found: RunInputs) -> list[str]:
         changed.append("other contents of its databases")
     if saved.model != found.model:
         changed.append("other weights of its base model")
+    if saved.plugins != found.plugins:
+        changed.append("other code of its plug-ins")
     if changed:
         raise UserError(
             f"The run can't go on with {' and '.join(changed)} than those of its checkpoint of step {state.step}: that "

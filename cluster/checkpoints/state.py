@@ -20,6 +20,7 @@ class RunInputs:
     questions: str
     databases: str  # of the databases, with what else the rewards and prompts are read from
     model: str
+    plugins: str = ""  # of their code; empty without any, and where a version wrote it that had none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from floe.cluster.exports.adapter_base import other_base_warning
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.operations.time_planning import limited_to_machine
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, with_recorded_precision
 from floe.cluster.preparation.clock import with_clock
 from floe.cluster.ray_actors.placement import (
@@ -69,6 +70,7 @@ def evaluated(
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"There is no adapter folder {adapter}: give one written by PEFT or floe.")
     progress.phase("set-up")
+    check_plugins(config)
     model_dir = model_folder(config, config.run.home_dir / "demo")
     if adapter and (warning := other_base_warning(adapter, config.model.path, model_dir)):
         progress.note(warning)

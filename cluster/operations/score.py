@@ -40,6 +40,7 @@ def score(
     reward: RewardSection,
     as_json: bool,
     allow_missing_databases: bool = False,
+    plugin_folder: Path | None = None,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
@@ -58,7 +59,7 @@ def score(
         with (
             # JSON lines on the same terminal are progress enough, and a bar would be drawn into them.
             progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
-            closing(score_predictions(predictions, asked, databases_dir, reward, advance)) as scores,
+            closing(score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder)) as scores,
         ):
             for prediction, verdict in zip(predictions, scores, strict=True):
                 known.append(verdict)
@@ -78,6 +79,7 @@ def score_predictions(
     databases_dir: Path,
     reward: RewardSection,
     advance: Advance = show_nothing,
+    plugin_folder: Path | None = None,
 ) -> Generator[Score, None, None]:
     """Yield one score per prediction, in order; `advance` gets the number of newly known ones, yielded or not.
 
@@ -100,7 +102,7 @@ def score_predictions(
     ]
     waiting: dict[int, Score] = {}
     num_yielded = 0
-    with _scorer_threads(databases_dir, reward) as score_all:
+    with _scorer_threads(databases_dir, reward, plugin_folder) as score_all:
         # A question comes after those that the predictions name before it, so its order holds no verdict back.
         for request, verdicts in zip(requests, score_all(requests), strict=True):
             waiting.update(zip(positions[request.question_id], verdicts, strict=True))
@@ -111,7 +113,7 @@ def score_predictions(
 
 
 @contextmanager
-def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[ScoreAll]:
+def _scorer_threads(databases_dir: Path, reward: RewardSection, plugin_folder: Path | None) -> Iterator[ScoreAll]:
     """Yield a `map` over score requests; a scorer owns executor children, so every thread has its own."""
     own = threading.local()
     every: list[Scorer] = []
@@ -119,7 +121,7 @@ def _scorer_threads(databases_dir: Path, reward: RewardSection) -> Iterator[Scor
 
         def score_one(request: ScoreRequest) -> tuple[Score, ...]:
             if not hasattr(own, "scorer"):
-                own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward)))
+                own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward, plugin_folder=plugin_folder)))
                 every.append(own.scorer)
             scores: tuple[Score, ...] = own.scorer.score(request)
             return scores

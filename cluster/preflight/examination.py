@@ -14,6 +14,7 @@ from floe.cluster.machine.gpus import read_gpus
 from floe.cluster.machine.ray_address import check_dashboard_port, cluster_address
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, without_measurement
 from floe.cluster.preflight import data_checks, machine, model_files, ray_checks, versions
 from floe.cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
@@ -75,6 +76,7 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
     installed = versions.installed_versions()
     needs_operators = config.learner.num_gpus == 0 or config.learner.offload_optimizer
     return (
+        *((("plug-ins", lambda: ok("; ".join(check_plugins(config)))),) if config.plugins else ()),
         ("Python", versions.python_version),
         ("engine", partial(versions.engine, installed)),
         ("engine's device", partial(versions.engine_device, installed, config.rollout.num_gpus)),

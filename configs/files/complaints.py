@@ -18,6 +18,7 @@ CHOICES = ("enum", "literal_error")
 RULES = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "dict_type": "a mapping of names to values",
     "float_parsing": "a number",
     "float_type": "a number",
     "enum": "{expected}",

@@ -41,15 +41,35 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> RunCo
     for override in overrides:
         key, value = _parse_override(override)
         section, _, field = key.partition(".")
-        values.setdefault(section, {})[field] = value
-        origins[key] = f"the override {_without_credentials(override)}"
+        field, _, argument = field.partition(".")
+        fields = values.setdefault(section, {})
+        if argument:
+            known = fields.get(field)
+            fields[field] = {**(known if isinstance(known, dict) else {}), argument: value}
+        else:
+            fields[field] = value
+        origins[f"{section}.{field}"] = f"the override {_without_credentials(override)}"
     _refuse_switches(values, origins, source)
     _refuse_odd_text(values, origins, source)
     _place(values, origins, source, Path() if path is None else path.parent)
     try:
-        return RunConfig.model_validate(values)
+        return with_plugin_folder(RunConfig.model_validate(values))
     except ValidationError as error:
         raise ConfigError(wrong_value(error, origins, source)) from None
+
+
+def with_plugin_folder(config: RunConfig) -> RunConfig:
+    """Return the configuration with the working folder as that of plug-ins, where it names one and no folder.
+
+    So that workers, and a resume from another folder, find the same modules.
+    """
+    if config.run.plugin_folder is not None or not config.plugins:
+        return config
+    try:
+        folder = Path.cwd()
+    except OSError:  # the working folder is gone
+        return config
+    return config.model_copy(update={"run": config.run.model_copy(update={"plugin_folder": folder})})
 
 
 def dump_config(config: RunConfig, path: Path) -> None:
@@ -136,8 +156,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
         field = next(iter(fields_of(key)))
         raise ConfigError(f"'{override}' sets a whole section: set its fields one by one, as in {key}.{field}=value.")
     section, _, field = key.partition(".")
+    field, _, argument = field.partition(".")
     info = fields_of(section).get(field)
-    if info is None:
+    if info is None or (argument and info.annotation != dict[str, Any]):
         raise ConfigError(unknown_key(key, origin))
     if _takes_text(info.annotation):
         return key, _text_value(text.strip(), is_path=_takes_path(info.annotation))

@@ -35,8 +35,8 @@ def reference_of(value: str | type | Callable[..., Any]) -> str:
     if module in ("__main__", "__mp_main__"):
         raise UserError(
             f"{name} is defined in the main program or a notebook, which the workers and a later resume can't import: "
-            "put it into a file of the working folder (in a notebook, a cell that begins with %%writefile my_plugin.py)"
-            f" and give it as 'my_plugin:{name}'."
+            "put it into a file of the working folder (in a notebook, a cell that begins with %%writefile "
+            f"my_plugin.py), and give it as 'my_plugin:{name}'."
         )
     found: Any = sys.modules.get(module)
     for part in name.split("."):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from floe.configs.plugins.arguments import Arguments
+from floe.configs.plugins.kinds import REWARDS
 from floe.configs.sections.addresses import has_credentials, is_address
 from floe.configs.sections.bounds import MAX_BYTES, MAX_COUNT, MAX_FACTOR, MAX_PARALLEL, MAX_S, refused_resources
 from floe.configs.sections.learning_sections import Section
@@ -30,11 +32,13 @@ def instant_of(value: object) -> str:
 
 
 class RewardSection(Section):
-    design: Fixed[Literal["arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"]] = Field(
+    design: Fixed[Annotated[str, AfterValidator(REWARDS.checked_name)]] = Field(
         "arctic",
-        description="What a verdict is worth in training; `proof` rewards nothing of SQL and is for `make prove-24gb` "
-        "alone.",
+        description="What a verdict is worth in training: `arctic`, `sql_r1`, `reasoning_sql`, `graph_reward`, or a "
+        "plug-in as `package.module:Name` or by its entry point's name; `proof` rewards nothing of SQL and is for "
+        "`make prove-24gb` alone.",
     )
+    arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a design that is a plug-in.")
     semantics: Fixed[Literal["bird", "spider", "strict"]] = "bird"
     suite: Fixed[Path | None] = Field(
         None, description="Folder of `<db_id>/*.sqlite`, further contents that `spider` semantics judge on as well."
@@ -139,6 +143,12 @@ class RewardSection(Section):
             return value if value == AUTO_CLOCK else instant_of(value)
         except ValueError as fault:
             raise ValueError(f"reward.clock {fault}, or auto") from None
+
+    @model_validator(mode="after")
+    def _arguments_are_a_plugins(self) -> Self:
+        if why := REWARDS.refused_arguments(self.design, self.arguments):
+            raise ValueError(why)
+        return self
 
     @model_validator(mode="after")
     def _a_suite_is_judged_by_spider(self) -> Self:

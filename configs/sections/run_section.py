@@ -21,6 +21,10 @@ class RunSection(Section):
     seed: Fixed[int] = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
     num_steps: Steps[int] = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
     home: Free[Path] = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")
+    plugin_folder: Free[Path | None] = Field(
+        None,
+        description="Folder of modules that plug-ins name and that are not installed; the working folder if left out.",
+    )
     max_generated_tokens: Free[int | None] = Field(
         None,
         ge=1,

@@ -29,11 +29,15 @@ class Arctic:
         return [Reward(self._value(one)) for one in group.candidates]
 
     def _value(self, one: JudgedCandidate) -> float:
-        if one.outcome is Outcome.MATCH:
-            return RIGHT
-        if one.outcome.executes or (self._has_floor and is_well_formed(one)):
-            return RUNS
-        return FAILS
+        value = execution_reward(one)
+        return max(value, RUNS) if self._has_floor and is_well_formed(one) else value
+
+
+def execution_reward(one: JudgedCandidate) -> float:
+    """Return 1.0 for the gold's result, 0.1 for another result, and 0.0 for all else."""
+    if one.outcome is Outcome.MATCH:
+        return RIGHT
+    return RUNS if one.outcome.executes else FAILS
 
 
 def is_well_formed(one: JudgedCandidate) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -14,19 +14,19 @@ class JudgedCandidate:
     """One candidate; `completion` is None where bare SQL is scored, `sql` where the completion holds none."""
 
     outcome: Outcome  # by the design's semantics; `not_executed` where the design runs nothing
-    sql: str | None
-    completion: str | None
+    sql: str | None  # as it was executed
+    completion: str | None  # the whole answer, with what the prompt had begun of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedGroup:
     """All candidates of one question, each with a reward: groups without a verdict are never passed to a design."""
 
-    question: str
+    question: str  # its text; empty where bare SQL is scored without it
     evidence: str
     database_id: str
-    gold_sql: tuple[str, ...]
-    candidates: tuple[JudgedCandidate, ...]
+    gold_sql: tuple[str, ...]  # any of them is accepted
+    candidates: tuple[JudgedCandidate, ...]  # at most `rollout.group_size`, in sample order
 
 
 class Reward(NamedTuple):
@@ -38,19 +38,28 @@ class Reward(NamedTuple):
 
 
 class RewardDesign(Protocol):
-    """Computes the rewards of a group, in the order of its candidates. Called from several threads.
+    """What rewards the candidates of a question: an object that is called with a group, or a function.
 
-    Raises GroupUnscorable and GoldUnusable, each with a sentence for the log.
+    It returns a finite number, or a `Reward`, for each candidate, in their order. Several threads may call it. Two
+    attributes are optional: `executes` (False: candidates are not run, and each outcome is `not_executed`) and
+    `semantics` (`bird`, `spider` or `strict`, in place of `reward.semantics`).
+
+    It raises GroupUnscorable where it can't do its work on the group, and GoldUnusable where no gold is of use to it,
+    each with a sentence for the log: the group then carries no reward, and is counted.
     """
 
-    def __call__(self, group: JudgedGroup) -> Sequence[Reward]: ...
+    def __call__(self, group: JudgedGroup) -> Sequence[Reward | float]: ...
+
+
+# What the scorer calls: the built-in designs, and plug-ins after a check of what they return.
+CheckedRewards = Callable[[JudgedGroup], Sequence[Reward]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """A design as the scorer uses it."""
 
-    rewards: RewardDesign
+    rewards: CheckedRewards
     executes: bool = True  # whether candidates are run for it
     semantics: str | None = None  # its own comparator; None: the run's, reward.semantics
     reader: Reader | None = None  # reader of text that a model has written

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from floe.configs.plugins.kinds import REWARDS
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.designs.interface import Design
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:  # designs that read nothing start faster without it
 READER_MEMORY_BYTES = 2**30  # bytes of a child that parses, in addition to its program's
 
 
-def make_design(section: RewardSection, databases_dir: Path) -> Design:
-    """Make the design that the configuration names. Imports only what that design needs. Raises UserError."""
+def make_design(section: RewardSection, databases_dir: Path, plugin_folder: Path | None = None) -> Design:
+    """Make the design that the configuration names. Imports only what that design needs. Raises UserError.
+
+    `plugin_folder` is where the module of a plug-in is looked for when it is not installed.
+    """
+    if REWARDS.is_plugin(section.design):
+        from floe.reward_service.designs.plugin import plugin_design
+
+        return plugin_design(section.design, section.arguments, plugin_folder)
     match section.design:
         case "arctic":
             from floe.reward_service.designs import arctic

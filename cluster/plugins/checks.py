@@ -1,0 +1,28 @@
+"""Makes every plug-in that a configuration names, so that a wrong one is refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from floe.configs.plugins.kinds import REWARDS
+from floe.configs.plugins.making import source_files
+from floe.configs.schema import RunConfig
+
+
+def check_plugins(config: RunConfig) -> list[str]:
+    """Return a line for each plug-in, with the file that it is in. Raises ConfigError for a wrong one."""
+    folder = config.run.plugin_folder
+    for one in config.plugins:
+        if one.kind is REWARDS:
+            from floe.reward_service.designs.plugin import plugin_design
+
+            plugin_design(one.name, one.arguments, folder)
+    return [
+        f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}" for one in config.plugins
+    ]
+
+
+def _place(files: tuple[Path, ...]) -> str:
+    if not files:
+        return "no file"
+    return str(files[0] if len(files) == 1 else files[0].parent)

@@ -1,0 +1,75 @@
+"""The kinds of plug-ins: which key names one, what is built in, and the group of entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from floe.configs.plugins.references import FORM, is_reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginKind:
+    """A kind of plug-in. A name that is built in is never a plug-in's."""
+
+    key: str  # `section.field` that names one
+    arguments_key: str
+    group: str  # of entry points
+    built_in: tuple[str, ...]
+    what: str  # it is, for a sentence
+    form: str  # what a plug-in gives, for a sentence
+    needs: tuple[str, ...]  # attributes without which an object is none
+    is_function: bool = False  # whether a function is the plug-in itself; otherwise it makes one from the arguments
+
+    def is_plugin(self, name: str) -> bool:
+        return name not in self.built_in
+
+    def entry_point(self, name: str) -> EntryPoint | None:
+        """Return the entry point of this name that an installed package has; None without one."""
+        return next(iter(entry_points(group=self.group, name=name)), None)
+
+    def installed(self) -> list[str]:
+        """Return the names that installed packages offer, sorted."""
+        return sorted({one.name for one in entry_points(group=self.group)} - {*self.built_in})
+
+    def refused_arguments(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """Return why there can be no arguments, as a sentence without its end; None where there can, or are none."""
+        if not arguments or self.is_plugin(name):
+            return None
+        first = next(iter(arguments))
+        return (
+            f"{self.arguments_key} has {first!r}, but {self.key} is {name!r}, which is built in and takes its "
+            f"values from other keys: leave the arguments out, or name a plug-in as {FORM}"
+        )
+
+    def checked_name(self, name: str) -> str:
+        """Return the name. Raises pydantic's error for one that is neither built in, nor installed, nor a reference."""
+        if name in self.built_in or is_reference(name) or self.entry_point(name) is not None:
+            return name
+        choices = " or ".join([", ".join(map(repr, (*self.built_in, *self.installed()))), FORM])
+        raise PydanticCustomError("literal_error", "no such name", {"expected": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPlugin:
+    """A plug-in that a configuration names."""
+
+    kind: PluginKind
+    name: str
+    arguments: Mapping[str, Any]
+
+
+REWARDS = PluginKind(
+    key="reward.design",
+    arguments_key="reward.arguments",
+    group="floe.rewards",
+    built_in=("arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"),
+    what="reward design",
+    form="a class whose objects take a JudgedGroup and return a reward for each candidate, or such a function",
+    needs=("__call__",),
+    is_function=True,
+)

@@ -1,0 +1,75 @@
+"""A reward design that a user wrote: named by its dotted path or entry point, held to what a design promises."""
+
+from __future__ import annotations
+
+import math
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from floe.configs.errors import ConfigError, first_line
+from floe.configs.plugins.kinds import REWARDS
+from floe.configs.plugins.making import made
+from floe.reward_service.designs.interface import Design, JudgedGroup, Reward, RewardDesign
+from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
+
+SEMANTICS = ("bird", "spider", "strict")
+TERM_NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
+
+
+def plugin_design(name: str, arguments: Mapping[str, Any], folder: Path | None) -> Design:
+    """Return the plug-in as the scorer uses it. Raises ConfigError for one that is no design."""
+    rewards = made(REWARDS, name, arguments, folder)
+    executes, semantics = getattr(rewards, "executes", True), getattr(rewards, "semantics", None)
+    if not isinstance(executes, bool):
+        raise ConfigError(f"reward.design is {name!r}, whose `executes` is {executes!r}: set it to True or False.")
+    if semantics not in (None, *SEMANTICS):
+        raise ConfigError(
+            f"reward.design is {name!r}, whose `semantics` is {semantics!r}: set it to one of {', '.join(SEMANTICS)}, "
+            "or to None for the run's."
+        )
+    return Design(rewards=CheckedDesign(name, rewards), executes=executes, semantics=semantics)
+
+
+class CheckedDesign:
+    """A plug-in whose faults end in a sentence: the group of such a fault carries no reward, and never one of 0."""
+
+    def __init__(self, name: str, rewards: RewardDesign) -> None:
+        self._name = name
+        self._rewards = rewards
+
+    def __call__(self, group: JudgedGroup) -> list[Reward]:
+        try:
+            given = self._rewards(group)
+        except (GroupUnscorable, GoldUnusable):
+            raise
+        except Exception as fault:
+            place = traceback.extract_tb(fault.__traceback__)[-1]
+            raise GroupUnscorable(
+                f"the reward design {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
+                f"{place.filename}:{place.lineno}: correct it"
+            ) from fault
+        return self._checked(given, len(group.candidates))
+
+    def _checked(self, given: object, num_candidates: int) -> list[Reward]:
+        if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != num_candidates:
+            found = f"{len(given)} values" if isinstance(given, Sequence) else f"a {type(given).__name__}"
+            raise GroupUnscorable(
+                f"the reward design {self._name} gave {found} for {num_candidates} candidates: return a list with a "
+                "number for each, in their order"
+            )
+        return [self._reward(one) for one in given]
+
+    def _reward(self, given: object) -> Reward:
+        reward = given if isinstance(given, Reward) else Reward(given)  # type: ignore[arg-type]  # checked below
+        numbers = (reward.value, *reward.terms.values())
+        if not all(isinstance(one, Real) and math.isfinite(one) for one in numbers):
+            raise GroupUnscorable(f"the reward design {self._name} gave {given!r}: give finite numbers")
+        if odd := next((name for name in reward.terms if not TERM_NAME.fullmatch(str(name))), None):
+            raise GroupUnscorable(
+                f"the reward design {self._name} has a term {odd!r}: name it with letters, digits and _, as metrics are"
+            )
+        return Reward(float(reward.value), {name: float(one) for name, one in reward.terms.items()}, str(reward.note))
