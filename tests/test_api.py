@@ -98,7 +98,9 @@ def test_what_is_no_question_is_named(given, said):
 # Configuration
 
 
-def test_overrides_are_a_mapping_or_texts(tmp_path):
+def test_overrides_are_a_mapping_or_texts(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("run: {name: mine}")
     given = {
         "run.num_steps": np.int64(5),
         "model": {"path": tmp_path, "max_context_tokens": 300},
@@ -107,6 +109,7 @@ def test_overrides_are_a_mapping_or_texts(tmp_path):
     config = configuration("smoke", override_texts(given))
     assert (config.run.num_steps, config.run.name, config.model.path) == (5, "it: is #1", str(tmp_path))
     assert configuration(None, override_texts(["run.num_steps=3", "evaluation.enabled=false"])).run.num_steps == 3
+    assert configuration("~/run.yaml", []).run.name == "mine"
     assert configuration(None, override_texts({"reward.suite": None})).reward.suite is None
     with pytest.raises(UserError, match=r"overrides is 'run\.num_steps=5'"):
         override_texts("run.num_steps=5")
@@ -235,6 +238,18 @@ def test_the_process_is_as_it_was_after_a_failure(databases, monkeypatch):
 def test_an_exit_is_an_exception():
     with pytest.raises(Interrupted, match=r"floe\.resume"), own_turn():
         sys.exit(signal.SIGTERM)
+
+
+def test_a_fault_of_another_process_is_the_sentence_alone():
+    """Ray raises an error that is both of its own and of the fault's class, which has the fault under `cause`."""
+    from ray.exceptions import RayTaskError
+
+    wrapped = RayTaskError("f", "a long trace", floe.UserError("The sentence.")).as_instanceof_cause()
+    wrapped.add_note("where: there")
+    with pytest.raises(floe.UserError) as caught, own_turn():
+        raise wrapped
+    assert type(caught.value) is floe.UserError and str(caught.value) == "The sentence."
+    assert caught.value.__notes__ == ["where: there"]
 
 
 # Runs

@@ -93,9 +93,10 @@ def evaluate(
     """Have a policy answer questions, greedily and with samples, and return how many answers are right.
 
     `adapter` is a run, its folder, or a PEFT folder; without it the base model answers. `preset` is as in `train`; left
-    out, it is the configuration of the adapter's run, and without a run "quickstart". `questions` and `databases` are
-    as in `train`, and all of the questions are asked; without them it is the split `evaluation.split` of the
-    configuration. `num_samples` is the number of samples per question, otherwise `evaluation.num_samples`.
+    out, it is the configuration of the adapter's run, and without a run "quickstart". `questions` are Question objects,
+    a DataFrame or a questions file, all of which are asked, with the databases in the folder `databases`; without them
+    it is the split `evaluation.split` of the configuration. `num_samples` is the number of samples per question,
+    otherwise `evaluation.num_samples`.
 
     Raises UserError for what the user can fix, and leaves no process.
     """

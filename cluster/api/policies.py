@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from floe.cluster.api.runs import Run
-from floe.cluster.api.settings import QUICKSTART, Preset, configuration
+from floe.cluster.api.settings import QUICKSTART, Preset, config_file, configuration
 from floe.cluster.exports.run_policy import policy_of, run_of
 from floe.configs.schema import RunConfig
 
@@ -22,5 +22,5 @@ def chosen_policy(adapter: Adapter, preset: Preset, texts: Sequence[str]) -> tup
     folder = None if folder is None else folder.expanduser().resolve()
     if folder is None:
         return configuration(QUICKSTART if preset is None else preset, texts), None
-    chosen = preset.expanduser() if isinstance(preset, Path) else preset
+    chosen = config_file(preset)
     return policy_of(folder, QUICKSTART if chosen is None and run_of(folder) is None else chosen, texts)

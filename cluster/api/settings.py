@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ Reward = str | type | Callable[..., Any]
 
 def configuration(preset: Preset, texts: Sequence[str]) -> RunConfig:
     """Return the preset with FLOE_HOME and the texts on top. Raises ConfigError for the first thing that is wrong."""
-    path = preset.expanduser() if isinstance(preset, Path) else preset
-    return load_config(path, [*environment_overrides(), *texts])
+    return load_config(config_file(preset), [*environment_overrides(), *texts])
+
+
+def config_file(preset: Preset) -> str | None:
+    """Return the name or path, with the home folder in place of `~`; None for the defaults."""
+    return None if preset is None else os.path.expanduser(preset)
 
 
 def override_texts(overrides: Overrides | None) -> list[str]:

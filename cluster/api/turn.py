@@ -35,6 +35,8 @@ def own_turn() -> Iterator[None]:
         with _process_as_it_was():
             try:
                 yield
+            except UserError as fault:
+                raise _own(fault) from fault
             except SystemExit as end:  # Ray makes one of a SIGTERM during its start
                 raise Interrupted(
                     "Stopped by a signal: floe.resume(run_dir) goes on from the last checkpoint."
@@ -43,6 +45,16 @@ def own_turn() -> Iterator[None]:
                 close_own_child()
     finally:
         _TURN.release()
+
+
+def _own(fault: UserError) -> UserError:
+    """Return the fault itself, also where Ray has wrapped one of another process, with that process's trace as text."""
+    cause = getattr(fault, "cause", None)
+    if not isinstance(cause, UserError):
+        return fault
+    for note in getattr(fault, "__notes__", ()):
+        cause.add_note(note)
+    return cause
 
 
 def _refuse_ray_of_caller() -> None:
