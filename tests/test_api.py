@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -22,9 +23,13 @@ from floe.actors.databases.contained_databases import read_schema
 from floe.actors.questions.questions import read_questions
 from floe.cluster.api.questions import questions_of, write_questions
 from floe.cluster.api.settings import configuration, override_texts, reward_texts
+from floe.cluster.api.shown import shown_progress
 from floe.cluster.api.turn import own_turn
 from floe.cluster.run_folder.file_names import METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
+from floe.cluster.terminal.live_terminal import live_view
+from floe.cluster.terminal.notebook_view import plain_console, text_of
+from floe.cluster.terminal.progress import Progress
 from floe.configs.errors import Interrupted, UserError
 from floe.configs.files.loading import dump_config
 from tests.command_line import REPOSITORY
@@ -67,7 +72,7 @@ def test_questions_are_the_same_when_they_are_read_back(tmp_path):
 def test_records_and_a_data_frame_are_questions_too(tmp_path):
     records = [
         {"db_id": "firm", "question": "Who?", "SQL": GOLD, "evidence": "x"},
-        {"db_id": "firm", "question": "Who else?", "SQL": GOLD, "evidence": None},
+        {"db_id": "firm", "question": "Who else?", "SQL": np.array([GOLD], dtype=object), "evidence": None},
     ]
     frame = pandas.DataFrame(records).assign(question_id=np.array([5, 6]), embedding=[np.zeros(2), np.zeros(2)])
     assert [one.text for one in questions_of(records)] == ["Who?", "Who else?"]
@@ -250,6 +255,19 @@ def test_a_fault_of_another_process_is_the_sentence_alone():
         raise wrapped
     assert type(caught.value) is floe.UserError and str(caught.value) == "The sentence."
     assert caught.value.__notes__ == ["where: there"]
+
+
+def test_variables_that_force_colours_put_no_control_sequences_into_plain_text(monkeypatch, capfd):
+    """A notebook's kernel sets them, and no file is then a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    written = io.StringIO()
+    progress = Progress(plain_console(written), 3)
+    with live_view(progress):
+        progress.phase("set-up")
+    assert written.getvalue() == "set-up  (after 0 s)\n" and "\x1b" not in text_of(lambda one: one.print("[bold]x"))
+    with shown_progress(False, 3) as progress, live_view(progress):
+        progress.phase("set-up")
+    assert capfd.readouterr() == ("", "")
 
 
 # Runs

@@ -78,6 +78,7 @@ def html(output: NotebookNode) -> str:
 def test_it_trains_plots_asks_and_evaluates(done):
     progress, run = outputs(done, "run = floe.train(")
     assert "GRPO" in html(progress) and "step" in html(progress)  # one output, however long the training is
+    assert "\x1b" not in html(progress)
     assert "finished, 2 of 2 steps" in html(run) and "pass@2" in html(run)
     (figure,) = outputs(done, "go.Figure(")
     assert figure.data.keys() & {"application/vnd.plotly.v1+json", "text/html"}

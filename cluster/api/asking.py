@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from floe.cluster.api.policies import Adapter, chosen_policy
 from floe.cluster.api.settings import Overrides, Preset, override_texts
-from floe.cluster.api.turn import own_turn
-from floe.configs.quick_imports import without_collections
+from floe.cluster.api.turn import heavy_imports, own_turn
 
 if TYPE_CHECKING:
     from floe.cluster.evaluation.answer_table import Asked
@@ -80,7 +79,7 @@ def ask(
     """
     with own_turn():
         config, folder = chosen_policy(adapter, preset, override_texts(overrides))
-        with without_collections():
+        with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.operations.ask import AskOptions, answered
         options = AskOptions(

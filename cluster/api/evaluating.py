@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from floe.cluster.api.policies import Adapter, chosen_policy
 from floe.cluster.api.questions import Questions, questions_of
 from floe.cluster.api.settings import Overrides, Preset, override_texts
-from floe.cluster.api.turn import own_turn
+from floe.cluster.api.turn import heavy_imports, own_turn
 from floe.configs.errors import UserError
-from floe.configs.quick_imports import without_collections
 from floe.configs.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def evaluate(
         texts.append(f"evaluation.num_samples={num_samples}")
     with own_turn():
         config, folder = chosen_policy(adapter, preset, texts)
-        with without_collections():
+        with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.evaluation.summary import summary
             from floe.cluster.operations.evaluate import evaluated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from floe.cluster.evaluation.before_after_table import EvaluationReport
-from floe.cluster.terminal.notebook_view import html_of, notebook_progress, text_of
+from floe.cluster.terminal.notebook_view import html_of, notebook_progress, plain_console, text_of
 from floe.cluster.terminal.progress import Progress, make_console
-from floe.cluster.terminal.shown_text import ShownConsole
 
 
 @contextmanager
 def shown_progress(is_shown: bool, num_steps: int = 0) -> Iterator[Progress]:
     """Yield a progress: lines on stderr, one output in a notebook, or nothing at all."""
     if not is_shown:
-        yield Progress(ShownConsole(file=io.StringIO(), quiet=True, force_jupyter=False), num_steps)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            yield Progress(plain_console(nowhere), num_steps)
     elif Console().is_jupyter:
         with notebook_progress(num_steps) as progress:
             yield progress

@@ -17,12 +17,11 @@ from floe.cluster.api.settings import (
     override_texts,
     reward_texts,
 )
-from floe.cluster.api.turn import own_turn
+from floe.cluster.api.turn import heavy_imports, own_turn
 from floe.cluster.messages import Question
 from floe.cluster.run_folder.file_names import QUESTIONS_FILE
 from floe.cluster.run_folder.layout import config_of_run, new_run_dir
 from floe.configs.errors import UserError
-from floe.configs.quick_imports import without_collections
 from floe.configs.schema import RunConfig
 
 
@@ -56,7 +55,7 @@ def train(
         folder = new_run_dir(config, None if run_dir is None else Path(run_dir))
         if given:
             config = _with_questions(config, given, folder)
-        with without_collections():
+        with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.operations.train import trained
         with shown_progress(progress, config.run.num_steps) as shown:
@@ -73,7 +72,7 @@ def resume(run_dir: str | Path, *, overrides: Overrides | None = None, progress:
     with own_turn():
         config = config_of_run(folder, override_texts(overrides))
         _refuse_retries(config)
-        with without_collections():
+        with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.operations.train import resumed
         with shown_progress(progress, config.run.num_steps) as shown:

@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from floe.actors.databases.contained_databases import close_own_child
 from floe.configs.errors import Interrupted, UserError
+from floe.configs.quick_imports import without_collections
 
 _TURN = threading.Lock()
 # Signals whose handlers floe or Ray set.
@@ -64,6 +66,19 @@ def _refuse_ray_of_caller() -> None:
             "Ray is in use in this process, and floe starts or joins one itself: call ray.shutdown() before, or use "
             "floe in a process of its own."
         )
+
+
+@contextmanager
+def heavy_imports() -> Iterator[None]:
+    """Import libraries within the block quickly, and without what they say in a notebook that lacks ipywidgets."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
+    try:
+        with without_collections(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import IO
 
 from rich.console import Console, RenderableType
 
@@ -18,6 +19,19 @@ from floe.cluster.terminal.shown_text import ShownConsole
 PERIOD_S = 1.0
 MAX_LINES = 40  # kept of what is printed
 PRE = '<pre style="line-height:1.25;white-space:pre-wrap">{code}</pre>'
+
+
+def plain_console(file: IO[str], columns: int = MIN_COLUMNS) -> Console:
+    """Return a console that writes plain lines, whatever a notebook's kernel says of terminals in its variables."""
+    return ShownConsole(
+        file=file,
+        width=columns,
+        force_jupyter=False,
+        force_terminal=False,
+        force_interactive=False,
+        color_system=None,
+        highlight=False,
+    )
 
 
 def html_of(render: Callable[[Console], object], columns: int = MIN_COLUMNS) -> str:
@@ -32,7 +46,7 @@ def html_of(render: Callable[[Console], object], columns: int = MIN_COLUMNS) -> 
 def text_of(render: Callable[[Console], object], columns: int = MIN_COLUMNS) -> str:
     """Return what `render` prints to a console, as plain text."""
     written = io.StringIO()
-    render(ShownConsole(file=written, width=columns, force_jupyter=False, highlight=False, color_system=None))
+    render(plain_console(written, columns))
     return written.getvalue().rstrip("\n")
 
 
@@ -42,8 +56,7 @@ def notebook_progress(num_steps: int) -> Iterator[Progress]:
     from IPython.display import HTML, display  # there in every notebook
 
     lines = _LastLines()
-    console = ShownConsole(file=lines, width=MIN_COLUMNS, force_jupyter=False, highlight=False, color_system=None)
-    progress = Progress(console, num_steps)
+    progress = Progress(plain_console(lines), num_steps)
     output = display(HTML(""), display_id=True)
     ended = threading.Event()
 
