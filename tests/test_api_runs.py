@@ -147,6 +147,18 @@ def test_databases_that_go_away_end_it_and_it_goes_on_when_they_are_back(home, t
 
 
 @pytest.mark.soak
+def test_a_disk_that_fills_ends_it_and_it_goes_on_with_room(tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / METRICS_FILE).symlink_to("/dev/full")  # each write ends with 'no space left'
+    with pytest.raises(floe.UserError, match="The disk is full"):
+        floe.train(preset="smoke", overrides=OVERRIDES, run_dir=run_dir, progress=False)
+    assert floe.Run(run_dir).state == "failed"
+    (run_dir / METRICS_FILE).unlink()
+    assert len(floe.resume(run_dir, progress=False).records) == 3
+
+
+@pytest.mark.soak
 def test_reward_workers_that_never_come_back_end_it(tmp_path):
     """The run waits for them as long as for a start."""
     run_dir = tmp_path / "run"
