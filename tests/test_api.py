@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import floe
 from floe.actors.databases.contained_databases import read_schema
 from floe.actors.questions.questions import read_questions
 from floe.cluster.api.questions import questions_of, write_questions
-from floe.cluster.api.settings import configuration, override_texts, reward_texts
+from floe.cluster.api.settings import configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.api.shown import shown_progress
 from floe.cluster.api.turn import own_turn
 from floe.cluster.run_folder.file_names import METRICS_FILE, REPORT_FILE
@@ -132,6 +133,20 @@ def test_a_reward_of_ones_own_is_named_as_a_reference():
     assert reward_texts("sql_r1", None) == ['reward.design="sql_r1"'] and reward_texts(None, None) == []
     with pytest.raises(UserError, match="can't be found in its module"):
         reward_texts(lambda group: 1.0, None)
+
+
+def test_a_reward_is_found_wherever_its_module_lies(databases, tmp_path, monkeypatch):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "reward_of_script.py").write_text(
+        "class Fixed:\n    def __init__(self, value): self.value = value\n"
+        "    def __call__(self, group): return [self.value] * len(group.candidates)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "scripts")
+    fixed = import_module("reward_of_script").Fixed
+    assert folder_texts(fixed) == [f'run.plugin_folder="{tmp_path / "scripts"}"']
+    assert folder_texts("arctic") == folder_texts(pandas.DataFrame) == []
+    (score,) = floe.score([(asked(), GOLD)], databases=databases, reward=fixed, reward_arguments={"value": 3.0})
+    assert score.reward == 3.0
 
 
 # Refusals

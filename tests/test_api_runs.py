@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 import pandas
@@ -97,20 +98,26 @@ def test_after_ctrl_c_a_resume_in_the_same_process_makes_the_commands_adapter(sm
 
 
 def test_the_examples_of_the_page_run(smoke_run, tmp_path, monkeypatch, capsys):
-    """The blocks of docs/python.md in their order, at smoke sizes, in a folder with the demo's data."""
+    """The blocks of docs/python.md in their order, at smoke sizes, in a folder with the demo's data and a reward."""
     demo = smoke_run.home / "demo"
     records = json.loads((demo / "train.json").read_text())
     frame = pandas.DataFrame(records[:: len(records) // 60])
     frame.rename(columns={"query": "gold_sql"}).to_csv(tmp_path / "questions.csv", index=False)
     (tmp_path / "databases").symlink_to(demo / "databases")
+    (tmp_path / "own_reward.py").write_text(
+        "def seven(group, more):\n    return [7.0 + more * one.outcome.executes for one in group.candidates]\n"
+    )
     monkeypatch.chdir(tmp_path)
-    names = {"SMALL": SMALL, "smoke_run": smoke_run.run_dir}
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"overrides": SMALL, "reward": import_module("own_reward").seven, "reward_arguments": {"more": 0.5}}
+    names = {"own": own, "smoke_run": smoke_run.run_dir}
     for block in re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python.md").read_text(), flags=re.DOTALL):
         code = block.replace('floe.train(preset="quickstart")', "floe.Run(smoke_run)")
-        exec(code.replace('preset="quickstart"', 'preset="smoke", overrides=SMALL'), names)
+        exec(code.replace('preset="quickstart"', 'preset="smoke", **own'), names)
 
     run, evaluation, answer = names["run"], names["evaluation"], names["answer"]
     assert run.folder == tmp_path / "first-run" and list(run.metrics["step"]) == [1, 2]
+    assert run.config.reward.design == "own_reward:seven" and (run.metrics["reward_mean"] > 7).all()
     assert [one.text for one in read_questions(run.folder / QUESTIONS_FILE)] == list(frame["question"])
     assert names["adapter"] == run.folder / LATEST_ADAPTER and names["page"] == run.folder / "report.html"
     assert "GRPO" in repr(run.table) and "<pre" in run._repr_html_()

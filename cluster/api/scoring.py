@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from floe.cluster.api.questions import Question, Questions, questions_of
-from floe.cluster.api.settings import Overrides, Reward, configuration, override_texts, reward_texts
+from floe.cluster.api.settings import Overrides, Reward, configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
 from floe.cluster.messages import Candidate
 from floe.cluster.messages import Question as Asked
@@ -68,7 +68,9 @@ def score(
     asked, given = _asked(predictions, questions, "completion" if are_completions else "sql")
     if not given:
         return []
-    config = configuration(None, [*override_texts(overrides), *reward_texts(reward, reward_arguments)])
+    config = configuration(
+        None, [*folder_texts(reward), *override_texts(overrides), *reward_texts(reward, reward_arguments)]
+    )
     check_plugins(config)
     used = dict.fromkeys(one.question_id for one in given)
     chosen = [one for one in asked if one.question_id in used]

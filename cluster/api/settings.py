@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,23 @@ def reward_texts(reward: Reward | None, arguments: Mapping[str, Any] | None) -> 
     """
     texts = [] if reward is None else [f"reward.design={json.dumps(reference_of(reward))}"]
     return texts + ([] if arguments is None else [f"reward.arguments={_yaml('reward_arguments', dict(arguments))}"])
+
+
+def folder_texts(reward: Reward | None) -> list[str]:
+    """Return the override of `run.plugin_folder` for a class or function of a module that is not installed.
+
+    Workers then find it wherever it lies, next to a script for example.
+    """
+    if reward is None or isinstance(reward, str):
+        return []
+    top = sys.modules.get(getattr(reward, "__module__", "").partition(".")[0])
+    file = getattr(top, "__file__", None)
+    if file is None:
+        return []
+    path = Path(file).absolute()
+    folder = path.parent.parent if path.name == "__init__.py" else path.parent
+    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")}
+    return [] if folder in installed else [f"run.plugin_folder={json.dumps(str(folder))}"]
 
 
 def _texts(key: str, value: Any) -> list[str]:

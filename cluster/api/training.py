@@ -14,6 +14,7 @@ from floe.cluster.api.settings import (
     Preset,
     Reward,
     configuration,
+    folder_texts,
     override_texts,
     reward_texts,
 )
@@ -48,7 +49,7 @@ def train(
     on from the last checkpoint.
     """
     given, data = _data(questions, databases)
-    texts = [*override_texts(overrides), *reward_texts(reward, reward_arguments), *data]
+    texts = [*folder_texts(reward), *override_texts(overrides), *reward_texts(reward, reward_arguments), *data]
     with own_turn():
         config = configuration(preset, texts)
         _refuse_retries(config)
