@@ -12,6 +12,10 @@ EXIT_CODE_INTERRUPTED = 130
 class UserError(Exception):
     """One plain sentence that says what is wrong and what to do; the command ends with exit code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows of it in place of a stack trace: the sentence, and a line for each note."""
+        return [f"{type(self).__name__}: {self}", *(f"  {note}" for note in getattr(self, "__notes__", ()))]
+
 
 class ConfigError(UserError):
     """A configuration file or override that cannot be used."""

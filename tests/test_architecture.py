@@ -50,6 +50,7 @@ READS_ENVIRONMENT = [
     "cluster/cli.py",
     "cluster/environment.py",
     "cluster/pip_settings.py",
+    "cluster/api/turn.py",  # which restores those of a caller's process
     "cluster/contained/process.py",
     "reward_service/judge/judge.py",
     "learner/optimizer/operator_builds.py",  # what PyTorch's builds take from variables
@@ -57,6 +58,7 @@ READS_ENVIRONMENT = [
 # These start processes or libraries that take their settings from variables.
 WRITES_ENVIRONMENT = [
     "cluster/cli.py",
+    "cluster/api/turn.py",
     "cluster/ray_actors/own_ray.py",
     "actors/engine/vllm_*.py",
     "learner/optimizer/deepspeed_*.py",

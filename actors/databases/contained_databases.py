@@ -137,6 +137,12 @@ def build_databases(texts: Sequence[str]) -> list[bytes | str]:
     return _databases().build(texts)
 
 
+def close_own_child() -> None:
+    """End this process's own child where there is one; the next call of those above starts another."""
+    if _databases.cache_info().currsize:
+        _databases().close()
+
+
 @cache
 def _databases() -> ContainedDatabases:
     made = ContainedDatabases(ReadingSettings())

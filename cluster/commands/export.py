@@ -9,12 +9,10 @@ from typing import Annotated
 import typer
 
 from floe.cluster.commands.paths import given_config, given_path
-from floe.cluster.environment import environment_overrides
-from floe.cluster.run_folder.layout import config_of_run, is_run
+from floe.cluster.exports.run_policy import policy_of
+from floe.cluster.run_folder.layout import config_of_run
 from floe.configs.errors import UserError
-from floe.configs.files.loading import load_config
 from floe.configs.quick_imports import without_collections
-from floe.configs.schema import RunConfig
 
 
 class WhichAdapter(StrEnum):
@@ -79,23 +77,3 @@ def ask(
         question=question, database=database, adapter=folder, evidence=evidence, as_json=as_json
     )
     raise typer.Exit(operation.ask(resolved, options))
-
-
-def policy_of(folder: Path | None, config: Path | None, overrides: list[str]) -> tuple[RunConfig, Path | None]:
-    """Return the configuration and the adapter's folder. A run's folder stands for its best adapter, or its latest."""
-    run_dir = None if folder is None else next((one for one in (folder, folder.parent.parent) if is_run(one)), None)
-    if config is None and run_dir is None:
-        raise UserError(
-            "floe ask needs the configuration that the adapter was trained with: "
-            "give --config FILE, or a run's folder as --adapter."
-        )
-    resolved = (
-        load_config(config, [*environment_overrides(), *overrides])
-        if config is not None or run_dir is None
-        else config_of_run(run_dir, overrides)
-    )
-    if folder is not None and folder == run_dir:
-        from floe.cluster.exports.run_adapters import find_adapter
-
-        folder = find_adapter(folder, None).folder
-    return resolved, folder

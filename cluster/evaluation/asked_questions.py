@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floe.actors.layouts.archives import find_archive
@@ -65,7 +65,7 @@ def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> As
     )
 
 
-def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress: Progress) -> Asked:
+def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, folder: Path) -> Asked:
     """Return the first `evaluation.max_questions` of the archive's dev, mini-dev or test split, the first there is.
 
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
@@ -84,18 +84,22 @@ def asked_of_archive(config: RunConfig, model_dir: Path, folder: Path, progress:
         progress.note(f"{len(listed) - len(questions)} questions left out, their databases are missing: {names}")
     if not questions:
         raise UserError(f"No question of {path} has its database in {databases_dir}: unpack the databases there.")
+    listed_ids = {one.question_id for one in listed}
+    return replace(
+        asked_of_questions(config, model_dir, progress, questions, databases_dir),
+        in_file=tuple(ids for ids in record_ids(path) if ids[0] in listed_ids),
+        is_bird=archive.layout == "bird",
+    )
+
+
+def asked_of_questions(
+    config: RunConfig, model_dir: Path, progress: Progress, questions: Sequence[Question], databases_dir: Path
+) -> Asked:
+    """Return all of the questions; those whose prompts don't fit count as wrong."""
     encoder = encoder_of_run(config, model_dir, databases_dir)
     encoded = [encoder.encoded(one) for one in questions]
     too_long = [one for one, prompt in zip(questions, encoded, strict=True) if prompt.refused]
     progress.note(budget_of(encoded).sentence(config.max_prompt_tokens))
     if too_long:
         progress.note(f"{len(too_long)} prompts that do not fit count as wrong (model.max_context_tokens)")
-    listed_ids = {one.question_id for one in listed}
-    return Asked(
-        databases_dir=databases_dir,
-        encoder=encoder,
-        questions=tuple(questions),
-        too_long=tuple(too_long),
-        in_file=tuple(ids for ids in record_ids(path) if ids[0] in listed_ids),
-        is_bird=archive.layout == "bird",
-    )
+    return Asked(databases_dir=databases_dir, encoder=encoder, questions=tuple(questions), too_long=tuple(too_long))

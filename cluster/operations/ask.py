@@ -37,31 +37,15 @@ class AskOptions:
     adapter: Path | None
     evidence: str = ""
     as_json: bool = False
+    max_rows: int = MAX_ROWS  # of the answer
 
 
 def ask(config: RunConfig, options: AskOptions) -> int:
     """Print the SQL and its rows on stdout; progress and an error of the SQL go to stderr.
 
-    The exit code is 0, or 3 when the SQL could not be run to its end. Raises UserError for bad input.
+    The exit code is 0, or 3 when the SQL could not be run to its end. Raises UserError as `answered` does.
     """
-    if not options.question.strip():
-        raise UserError("The question is empty: write what you want to know of the database.")
-    if options.adapter is not None and not options.adapter.is_dir():
-        raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
-    progress = Progress(make_console(stderr=True))
-    with single_database(options.database) as database:
-        answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
-        text = answer_start + completion.text
-        sql = extract_sql(text)
-        asked = Asked(
-            question=options.question,
-            database=str(options.database),
-            adapter=None if options.adapter is None else str(options.adapter),
-            sql=sql,
-            completion=text,
-            is_truncated=completion.truncated,
-            result=_run(config, database, sql),
-        )
+    asked = answered(config, options, Progress(make_console(stderr=True)))
     if options.as_json:
         print(asked.to_json(), end="")
     else:
@@ -69,6 +53,27 @@ def ask(config: RunConfig, options: AskOptions) -> int:
         if fault := asked.fault():
             make_console(stderr=True).print(fault, markup=False, soft_wrap=True)
     return EXIT_CODE_NO_ROWS if asked.fault() else 0
+
+
+def answered(config: RunConfig, options: AskOptions, progress: Progress) -> Asked:
+    """Return the policy's SQL and what it returned. Raises UserError for bad input."""
+    if not options.question.strip():
+        raise UserError("The question is empty: write what you want to know of the database.")
+    if options.adapter is not None and not options.adapter.is_dir():
+        raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
+    with single_database(options.database) as database:
+        answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
+        text = answer_start + completion.text
+        sql = extract_sql(text)
+        return Asked(
+            question=options.question,
+            database=str(options.database),
+            adapter=None if options.adapter is None else str(options.adapter),
+            sql=sql,
+            completion=text,
+            is_truncated=completion.truncated,
+            result=_run(config, database, sql, options.max_rows),
+        )
 
 
 def _of_one_engine(config: RunConfig) -> RunConfig:
@@ -128,9 +133,9 @@ def _complete(
         return encoder.answer_start, group.completions[0]
 
 
-def _run(config: RunConfig, database: SingleDatabase, sql: str | None) -> QueryResult:
+def _run(config: RunConfig, database: SingleDatabase, sql: str | None, max_rows: int) -> QueryResult:
     """Run the SQL under the limits of judging, and read-only as there."""
     if sql is None:
         return QueryResult(outcome=Outcome.NO_SQL, message="the completion holds no SQL")
-    with closing(ResultReader(database.databases_dir, config.reward, MAX_ROWS)) as reader:
+    with closing(ResultReader(database.databases_dir, config.reward, max_rows)) as reader:
         return reader.read(database.database_id, [sql])[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from floe.cluster.evaluation.asked_questions import Asked, asked_of_archive, asked_of_split
@@ -40,29 +42,16 @@ class EvaluateOptions:
     as_json: bool = False
 
 
+AskedOf = Callable[[RunConfig, Path, Progress], Asked]  # configuration and model folder to questions
+
+
 def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     """Print the figures on stdout, as text or as JSON; progress goes to stderr. Raises UserError for bad input."""
-    if options.adapter is not None and not options.adapter.is_dir():
-        raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe.")
     if options.predictions is not None and options.data is None:
         raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
     progress = Progress(make_console(stderr=True))
-    progress.phase("set-up")
-    check_plugins(config)
-    model_dir = model_folder(config, config.run.home_dir / "demo")
-    if options.adapter and (warning := other_base_warning(options.adapter, config.model.path, model_dir)):
-        progress.note(warning)
-    decided = with_precision(with_recorded_precision(config, options.adapter), lambda: shape_of(config))
-    progress.note(decided.line)
-    config = with_clock(limited_to_machine(decided.config, progress), options.adapter)
-    progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
-    asked = (
-        asked_of_split(config, model_dir, progress)
-        if options.data is None
-        else asked_of_archive(config, model_dir, options.data, progress)
-    )
-    answered = _answer(config, model_dir, asked, options.adapter, progress)
-    evaluation = _evaluation(config, asked, answered, options.adapter)
+    asked_of: AskedOf = asked_of_split if options.data is None else partial(asked_of_archive, folder=options.data)
+    asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
     if options.out is not None:
         progress.note(f"saved: {evaluation.write(options.out)}")
     if options.predictions is not None:
@@ -72,6 +61,26 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
         print(report.to_json(), end="")
     else:
         report.render(make_console())
+
+
+def evaluated(
+    config: RunConfig, adapter: Path | None, asked_of: AskedOf, progress: Progress
+) -> tuple[Asked, Evaluation]:
+    """Have a policy, the base model without an adapter, answer the questions. Raises UserError for bad input."""
+    if adapter is not None and not adapter.is_dir():
+        raise UserError(f"There is no adapter folder {adapter}: give one written by PEFT or floe.")
+    progress.phase("set-up")
+    check_plugins(config)
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    if adapter and (warning := other_base_warning(adapter, config.model.path, model_dir)):
+        progress.note(warning)
+    decided = with_precision(with_recorded_precision(config, adapter), lambda: shape_of(config))
+    progress.note(decided.line)
+    config = with_clock(limited_to_machine(decided.config, progress), adapter)
+    progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
+    asked = asked_of(config, model_dir, progress)
+    answered = _answer(config, model_dir, asked, adapter, progress)
+    return asked, _evaluation(config, asked, answered, adapter)
 
 
 def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | None, progress: Progress) -> Answered:

@@ -15,7 +15,18 @@ from floe.configs.errors import UserError
 
 
 def report(run_dir: Path, out: Path | None, opens: bool) -> None:
-    """Write the page and print where. Raises UserError for a folder without a run, and where it can't be written."""
+    """Write the page and print where. Raises UserError as `written_page` does."""
+    path = written_page(run_dir, out)
+    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if opens and not webbrowser.open(path.as_uri()):
+        say("No browser could be opened: open the file by hand.")
+
+
+def written_page(run_dir: Path, out: Path | None) -> Path:
+    """Write the page and return its path; without `out` it is in the run's folder.
+
+    Raises UserError for a folder without a run, and where it can't be written.
+    """
     run_dir = run_dir.expanduser().resolve()
     path = run_dir / PAGE_FILE if out is None else out.expanduser().resolve()
     html = document(collect_page(run_dir, time.time()))
@@ -25,6 +36,4 @@ def report(run_dir: Path, out: Path | None, opens: bool) -> None:
         os.replace(draft, path)
     except OSError as fault:
         raise UserError(f"Can't write {path} ({fault.strerror}): choose another --out.") from fault
-    say(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    if opens and not webbrowser.open(path.as_uri()):
-        say("No browser could be opened: open the file by hand.")
+    return path

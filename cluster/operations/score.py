@@ -48,7 +48,7 @@ def score(
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, list(questions))
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
-    _check_databases(databases_dir, [] if allow_missing_databases else asked)
+    check_databases(databases_dir, [] if allow_missing_databases else asked)
     started_s = time.monotonic()
     known: list[Score] = []
     try:
@@ -108,7 +108,8 @@ def score_predictions(
                 num_yielded += 1
 
 
-def _check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
+def check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
+    """Raise UserError unless each question's database is in the folder."""
     if not databases_dir.is_dir():
         raise UserError(f"There is no databases folder {databases_dir}: give one that holds <db_id>/<db_id>.sqlite.")
     for database_id in dict.fromkeys(question.database_id for question in asked):

@@ -36,21 +36,33 @@ from floe.configs.schema import RunConfig
 
 
 def train(config: RunConfig, run_dir: Path) -> None:
-    """Train the whole run into an existing folder. Raises UserError for what the user can fix."""
+    """Train as `trained` does, and print the table and the folder."""
     progress = Progress(make_console(), config.run.num_steps)
-    with run_lock(run_dir):
-        dump_config(config, run_dir / CONFIG_FILE)
-        with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
-            report = _run(config, run_dir, progress)
-    _show(report, run_dir, progress)
+    _show(trained(config, run_dir, progress), run_dir, progress)
 
 
 def resume(config: RunConfig, run_dir: Path) -> None:
+    """Continue as `resumed` does, and print the table and the folder."""
+    progress = Progress(make_console(), config.run.num_steps)
+    _show(resumed(config, run_dir, progress), run_dir, progress)
+
+
+def trained(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:
+    """Train the whole run into an existing folder and return its table; None for a run without evaluation.
+
+    Raises UserError for what the user can fix.
+    """
+    with run_lock(run_dir):
+        dump_config(config, run_dir / CONFIG_FILE)
+        with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+            return _run(config, run_dir, progress)
+
+
+def resumed(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:
     """Continue from the run's newest checkpoint, or from its beginning when it has none.
 
     Raises UserError when the configuration would make it another run.
     """
-    progress = Progress(make_console(), config.run.num_steps)
     with run_lock(run_dir), live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
@@ -61,8 +73,7 @@ def resume(config: RunConfig, run_dir: Path) -> None:
             for line in changed_libraries(checkpoint.state.library_versions, library_versions()):
                 progress.note(f"warning: {line}")
         dump_config(config, run_dir / CONFIG_FILE)
-        report = _run(config, run_dir, progress)
-    _show(report, run_dir, progress)
+        return _run(config, run_dir, progress)
 
 
 def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationReport | None:

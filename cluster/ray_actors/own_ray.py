@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,13 @@ def provide_token() -> None:
     except RuntimeError:  # neither HOME nor an entry of the user says where it is
         folder = None
     if folder is None or (not (folder / "auth_token").is_file() and why_not_writable(folder)):
-        os.environ[TOKEN_VARIABLE] = secrets.token_hex(32)
+        os.environ[TOKEN_VARIABLE] = _own_token()
+
+
+@cache
+def _own_token() -> str:
+    """Return one token for this process, since Ray reads its variable once."""
+    return secrets.token_hex(32)
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from floe.cluster.ray_actors.worker_path import job_config
 from floe.configs.errors import UserError
 from floe.configs.schema import ClusterSection, RunConfig
 
+_pools: list[RewardPool] = []  # those of the present session, whose threads end with it
+
 
 @contextmanager
 def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
@@ -40,6 +42,8 @@ def ray_session(cluster: ClusterSection, namespace: str) -> Iterator[str]:
     try:
         yield line
     finally:
+        while _pools:
+            _pools.pop().leave()
         ray.shutdown()
 
 
@@ -177,7 +181,9 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.start_limit_s)
     judging_limit_s, restart_limit_s = partial(longest_s, reward), config.start_limit_s
-    return RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
+    pool = RewardPool(handles, reward.stuck_after_s, reward.time_limit_s, judging_limit_s, restart_limit_s)
+    _pools.append(pool)
+    return pool
 
 
 def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> LearnerHandle:

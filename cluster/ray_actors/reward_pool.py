@@ -105,6 +105,10 @@ class RewardPool:
         """End the workers; groups that wait are given up."""
         for handle in self._handles:
             ray.kill(handle)
+        self.leave()
+
+    def leave(self) -> None:
+        """End the threads; groups that wait are given up."""
         for job in self._queue.close():
             job.scores.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CONFIG_FILE = "config.yaml"
+QUESTIONS_FILE = "questions.json"  # questions that a caller of floe.train gave as objects
 LOCK_FILE = "run.lock"
 STATUS_FILE = "status.json"
 PLAN_FILE = "time_plan.json"
