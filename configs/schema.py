@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from floe.configs.plugins.kinds import REWARDS, NamedPlugin
+from floe.configs.plugins.arguments import Arguments
+from floe.configs.plugins.kinds import PROMPT_STYLES, REWARDS, NamedPlugin
 from floe.configs.sections.addresses import is_host_and_port
 from floe.configs.sections.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
 from floe.configs.sections.colocation import Colocation
@@ -28,6 +29,7 @@ from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSe
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
 GPU_SHARE_ROUNDING = 1e-9  # tolerance for sums of fractions
+STYLES_OF_NAMES = ("compact", "tagged")  # they show no types, comments or values
 NAME_OF_PROOF = "prove-24gb"  # the design of the only run without a reward of SQL
 
 
@@ -96,11 +98,13 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    style: Fixed[Literal["compact", "tagged", "arctic"]] = Field(
+    style: Fixed[Annotated[str, AfterValidator(PROMPT_STYLES.checked_name)]] = Field(
         "compact",
         description="`compact`: tables, columns and the question, for small models; `tagged`: the same, with a line of "
-        "thought before the answer; `arctic`: the method's.",
+        "thought before the answer; `arctic`: the method's; or a plug-in as `package.module:Name` or by its entry "
+        "point's name.",
     )
+    arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a style that is a plug-in.")
     example_values: Fixed[int] = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
     descriptions: Fixed[Literal["none", "columns", "values"]] = Field(
         "none",
@@ -115,11 +119,17 @@ class PromptSection(Section):
     def _compact_shows_names_alone(self) -> Self:
         for field in ("example_values", "descriptions", "retrieved_values"):
             value = getattr(self, field)
-            if self.style != "arctic" and value not in (0, "none"):
+            if self.style in STYLES_OF_NAMES and value not in (0, "none"):
                 raise ValueError(
                     f"prompt.{field} is {value}, but prompt.style '{self.style}' shows nothing but names: "
                     "set prompt.style=arctic, or leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _arguments_are_a_plugins(self) -> Self:
+        if why := PROMPT_STYLES.refused_arguments(self.style, self.arguments):
+            raise ValueError(why)
         return self
 
 
@@ -178,7 +188,10 @@ class RunConfig(Section):
     @property
     def plugins(self) -> tuple[NamedPlugin, ...]:
         """The plug-ins that the run names."""
-        named = ((REWARDS, self.reward.design, self.reward.arguments),)
+        named = (
+            (REWARDS, self.reward.design, self.reward.arguments),
+            (PROMPT_STYLES, self.prompt.style, self.prompt.arguments),
+        )
         return tuple(
             NamedPlugin(kind=kind, name=name, arguments=arguments)
             for kind, name, arguments in named

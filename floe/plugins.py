@@ -1,20 +1,54 @@
 """What plug-ins of floe keep to: import from here, and name the plug-in in the configuration.
 
-A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesign`.
+A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesign`. A prompt style (`prompt.style`,
+`floe.prompt_styles`) is a `PromptStyle`, which is given `TableSchema`s.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from floe.cluster.messages import Outcome
 from floe.reward_service.designs.interface import JudgedCandidate, JudgedGroup, Reward, RewardDesign
 from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 
+if TYPE_CHECKING:
+    from floe.actors.databases.schemas import Column as Column
+    from floe.actors.databases.schemas import ForeignKey as ForeignKey
+    from floe.actors.databases.schemas import TableSchema as TableSchema
+    from floe.actors.prompting.prompt_style import PromptStyle as PromptStyle
+    from floe.actors.prompting.prompts import created_tables as created_tables
+    from floe.actors.prompting.prompts import named_tables as named_tables
+
+# Imported when asked for, since a reward worker needs none of them.
+_HOMES = {
+    "Column": "floe.actors.databases.schemas",
+    "ForeignKey": "floe.actors.databases.schemas",
+    "PromptStyle": "floe.actors.prompting.prompt_style",
+    "TableSchema": "floe.actors.databases.schemas",
+    "created_tables": "floe.actors.prompting.prompts",
+    "named_tables": "floe.actors.prompting.prompts",
+}
+
 __all__ = [
+    "Column",
+    "ForeignKey",
     "GoldUnusable",
     "GroupUnscorable",
     "JudgedCandidate",
     "JudgedGroup",
     "Outcome",
+    "PromptStyle",
     "Reward",
     "RewardDesign",
+    "TableSchema",
+    "created_tables",
+    "named_tables",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'floe.plugins' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -64,5 +64,6 @@ def score(
         as_json,
         allow_missing_databases,
         resolved.run.plugin_folder,
+        resolved.prompt,
     )
     raise typer.Exit(code)

@@ -21,7 +21,7 @@ from floe.cluster.terminal.progress import Progress, make_console
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 from floe.reward_service.sandbox.result_reader import ResultReader
-from floe.reward_service.sql_text.extraction import extract_sql
+from floe.reward_service.sql_text.own_extraction import NO_SQL, NoAnswer, extraction_of
 
 EXIT_CODE_NO_ROWS = 3
 MAX_ROWS = 20  # shown of a result
@@ -52,7 +52,7 @@ def ask(config: RunConfig, options: AskOptions) -> int:
     with single_database(options.database) as database:
         answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
         text = answer_start + completion.text
-        sql = extract_sql(text)
+        sql, why = _sql_of(config, text)
         asked = Asked(
             question=options.question,
             database=str(options.database),
@@ -60,7 +60,7 @@ def ask(config: RunConfig, options: AskOptions) -> int:
             sql=sql,
             completion=text,
             is_truncated=completion.truncated,
-            result=_run(config, database, sql),
+            result=_run(config, database, sql, why),
         )
     if options.as_json:
         print(asked.to_json(), end="")
@@ -128,9 +128,17 @@ def _complete(
         return encoder.answer_start, group.completions[0]
 
 
-def _run(config: RunConfig, database: SingleDatabase, sql: str | None) -> QueryResult:
-    """Run the SQL under the limits of judging, and read-only as there."""
+def _sql_of(config: RunConfig, completion: str) -> tuple[str | None, str]:
+    """Return the SQL, as training would take it, and why there is none."""
+    try:
+        return extraction_of(config.prompt, config.run.plugin_folder)(completion), NO_SQL
+    except NoAnswer as why:
+        return None, str(why)
+
+
+def _run(config: RunConfig, database: SingleDatabase, sql: str | None, why: str) -> QueryResult:
+    """Run the SQL under the limits of judging, and read-only as there; `why` says why there is none."""
     if sql is None:
-        return QueryResult(outcome=Outcome.NO_SQL, message="the completion holds no SQL")
+        return QueryResult(outcome=Outcome.NO_SQL, message=why)
     with closing(ResultReader(database.databases_dir, config.reward, MAX_ROWS)) as reader:
         return reader.read(database.database_id, [sql])[0]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +21,7 @@ from floe.cluster.operations.score_texts import json_line, summary, verdict_tabl
 from floe.cluster.preparation.clock import decided_reward
 from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
 from floe.configs.errors import UserError
+from floe.configs.schema import PromptSection
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer import Scorer
 
@@ -41,6 +43,7 @@ def score(
     as_json: bool,
     allow_missing_databases: bool = False,
     plugin_folder: Path | None = None,
+    prompt: PromptSection | None = None,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
@@ -59,7 +62,9 @@ def score(
         with (
             # JSON lines on the same terminal are progress enough, and a bar would be drawn into them.
             progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
-            closing(score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder)) as scores,
+            closing(
+                score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder, prompt)
+            ) as scores,
         ):
             for prediction, verdict in zip(predictions, scores, strict=True):
                 known.append(verdict)
@@ -80,6 +85,7 @@ def score_predictions(
     reward: RewardSection,
     advance: Advance = show_nothing,
     plugin_folder: Path | None = None,
+    prompt: PromptSection | None = None,
 ) -> Generator[Score, None, None]:
     """Yield one score per prediction, in order; `advance` gets the number of newly known ones, yielded or not.
 
@@ -102,7 +108,8 @@ def score_predictions(
     ]
     waiting: dict[int, Score] = {}
     num_yielded = 0
-    with _scorer_threads(databases_dir, reward, plugin_folder) as score_all:
+    scorer_of = partial(Scorer, databases_dir, reward, plugin_folder=plugin_folder, prompt=prompt)
+    with _scorer_threads(scorer_of, reward.num_workers) as score_all:
         # A question comes after those that the predictions name before it, so its order holds no verdict back.
         for request, verdicts in zip(requests, score_all(requests), strict=True):
             waiting.update(zip(positions[request.question_id], verdicts, strict=True))
@@ -113,7 +120,7 @@ def score_predictions(
 
 
 @contextmanager
-def _scorer_threads(databases_dir: Path, reward: RewardSection, plugin_folder: Path | None) -> Iterator[ScoreAll]:
+def _scorer_threads(scorer_of: Callable[[], Scorer], num_threads: int) -> Iterator[ScoreAll]:
     """Yield a `map` over score requests; a scorer owns executor children, so every thread has its own."""
     own = threading.local()
     every: list[Scorer] = []
@@ -121,12 +128,12 @@ def _scorer_threads(databases_dir: Path, reward: RewardSection, plugin_folder: P
 
         def score_one(request: ScoreRequest) -> tuple[Score, ...]:
             if not hasattr(own, "scorer"):
-                own.scorer = scorers.enter_context(closing(Scorer(databases_dir, reward, plugin_folder=plugin_folder)))
+                own.scorer = scorers.enter_context(closing(scorer_of()))
                 every.append(own.scorer)
             scores: tuple[Score, ...] = own.scorer.score(request)
             return scores
 
-        pool = ThreadPoolExecutor(reward.num_workers)
+        pool = ThreadPoolExecutor(num_threads)
         try:
             yield lambda requests: pool.map(score_one, requests)
         except BaseException:  # as by Ctrl-C: running work need not finish

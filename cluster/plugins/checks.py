@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from floe.configs.plugins.kinds import REWARDS
+from floe.configs.plugins.kinds import PROMPT_STYLES, REWARDS
 from floe.configs.plugins.making import source_files
 from floe.configs.schema import RunConfig
 
@@ -17,6 +17,10 @@ def check_plugins(config: RunConfig) -> list[str]:
             from floe.reward_service.designs.plugin import plugin_design
 
             plugin_design(one.name, one.arguments, folder)
+        elif one.kind is PROMPT_STYLES:
+            from floe.cluster.plugins.style_check import check_style
+
+            check_style(config.prompt, folder)
     return [
         f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}" for one in config.plugins
     ]

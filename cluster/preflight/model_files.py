@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from floe.actors.prompting import prompts
+from floe.actors.prompting.styles import style_of
 from floe.cluster.memory_plan.shapes.projections import adapter_sizes
 from floe.cluster.models.model_folder import is_of_hub
 from floe.cluster.models.weight_files import INDEX, weight_files
@@ -120,7 +120,7 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
     if loaded.chat_template is None:
         return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")
     question = "How many are there?"
-    chat = prompts.messages(question, "", "CREATE TABLE t (a INT)", config.prompt.style)
+    chat = style_of(config.prompt, config.run.plugin_folder).messages(question, "", "CREATE TABLE t (a INT)")
     try:
         shown = str(loaded.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         answered = str(loaded.apply_chat_template([*chat, {"role": "assistant", "content": "A"}], tokenize=False))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.databases.contained_databases import read_schema
-from floe.actors.prompting.prompts import schema_text
+from floe.actors.prompting.prompts import created_tables
 from floe.actors.questions.question_sets import SPLITS, load_question_sets
 from floe.cluster.databases.places import database_path
 from floe.cluster.messages import Question
@@ -50,5 +50,5 @@ def schemas_of(databases_dir: Path, database_ids: Iterable[str]) -> dict[str, st
             tables = read_schema(database_path(databases_dir, database_id), num_examples=0)
         except UserError:
             continue
-        schemas[database_id] = schema_text(tables, "arctic")
+        schemas[database_id] = created_tables(tables)
     return schemas

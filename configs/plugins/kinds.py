@@ -73,3 +73,14 @@ REWARDS = PluginKind(
     needs=("__call__",),
     is_function=True,
 )
+
+PROMPT_STYLES = PluginKind(
+    key="prompt.style",
+    arguments_key="prompt.arguments",
+    group="floe.prompt_styles",
+    built_in=("compact", "tagged", "arctic"),
+    what="prompt style",
+    form="a class whose objects have messages(question, evidence, schema) and answer(sql, reads), as "
+    "floe.plugins.PromptStyle says",
+    needs=("messages", "answer"),
+)
