@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from floe.configs.plugins.arguments import Arguments
-from floe.configs.plugins.kinds import PROMPT_STYLES, REWARDS, NamedPlugin
+from floe.configs.plugins.kinds import DATA_SOURCES, PROMPT_STYLES, REWARDS, NamedPlugin
 from floe.configs.sections.addresses import is_host_and_port
 from floe.configs.sections.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
 from floe.configs.sections.colocation import Colocation
@@ -54,7 +54,11 @@ class ModelSection(Section):
 
 
 class DataSection(Section):
-    source: Fixed[Literal["demo", "files", "prepared"]] = "demo"
+    source: Fixed[Annotated[str, AfterValidator(DATA_SOURCES.checked_name)]] = Field(
+        "demo",
+        description="`demo`, `files`, `prepared`, or a plug-in as `package.module:Name` or by its entry point's name.",
+    )
+    arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a source that is a plug-in.")
     prepared: Fixed[Path | None] = Field(None, description="Folder that `floe prepare` wrote.")
     questions: Fixed[Path | None] = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
     databases: Fixed[Path | None] = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
@@ -73,6 +77,12 @@ class DataSection(Section):
     )
     max_train_questions: Fixed[int] = Field(100_000, ge=1, le=MAX_COUNT)
     max_eval_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT)
+
+    @model_validator(mode="after")
+    def _arguments_are_a_plugins(self) -> Self:
+        if why := DATA_SOURCES.refused_arguments(self.source, self.arguments):
+            raise ValueError(why)
+        return self
 
     @model_validator(mode="after")
     def _files_need_paths(self) -> Self:
@@ -191,6 +201,7 @@ class RunConfig(Section):
         named = (
             (REWARDS, self.reward.design, self.reward.arguments),
             (PROMPT_STYLES, self.prompt.style, self.prompt.arguments),
+            (DATA_SOURCES, self.data.source, self.data.arguments),
         )
         return tuple(
             NamedPlugin(kind=kind, name=name, arguments=arguments)

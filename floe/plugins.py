@@ -1,7 +1,8 @@
 """What plug-ins of floe keep to: import from here, and name the plug-in in the configuration.
 
 A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesign`. A prompt style (`prompt.style`,
-`floe.prompt_styles`) is a `PromptStyle`, which is given `TableSchema`s.
+`floe.prompt_styles`) is a `PromptStyle`, which is given `TableSchema`s. A source of questions (`data.source`,
+`floe.data_sources`) is a `QuestionSource` that returns `LoadedQuestions`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from floe.actors.prompting.prompt_style import PromptStyle as PromptStyle
     from floe.actors.prompting.prompts import created_tables as created_tables
     from floe.actors.prompting.prompts import named_tables as named_tables
+    from floe.actors.sources.interface import LoadedQuestions as LoadedQuestions
+    from floe.actors.sources.interface import QuestionSource as QuestionSource
 
 # Imported when asked for, since a reward worker needs none of them.
 _HOMES = {
     "Column": "floe.actors.databases.schemas",
     "ForeignKey": "floe.actors.databases.schemas",
+    "LoadedQuestions": "floe.actors.sources.interface",
+    "QuestionSource": "floe.actors.sources.interface",
     "PromptStyle": "floe.actors.prompting.prompt_style",
     "TableSchema": "floe.actors.databases.schemas",
     "created_tables": "floe.actors.prompting.prompts",
@@ -38,8 +43,10 @@ __all__ = [
     "GroupUnscorable",
     "JudgedCandidate",
     "JudgedGroup",
+    "LoadedQuestions",
     "Outcome",
     "PromptStyle",
+    "QuestionSource",
     "Reward",
     "RewardDesign",
     "TableSchema",

@@ -6,7 +6,7 @@ from tests.rooms import PACKAGES, ROOT, arrows_of, circles_of, rooms_of
 
 # Each room of a top-level folder may import those before it and none after it.
 ORDER = {
-    "actors": "databases demo engine records questions layouts prompting rollout_actor",
+    "actors": "databases demo engine records questions sources layouts prompting rollout_actor",
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan tracking time_plan terminal preparation questions ray_actors evaluation precision exports "

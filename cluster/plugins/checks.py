@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from floe.configs.plugins.kinds import PROMPT_STYLES, REWARDS
-from floe.configs.plugins.making import source_files
+from floe.configs.plugins.making import made, source_files
 from floe.configs.schema import RunConfig
 
 
@@ -21,6 +21,8 @@ def check_plugins(config: RunConfig) -> list[str]:
             from floe.cluster.plugins.style_check import check_style
 
             check_style(config.prompt, folder)
+        else:
+            made(one.kind, one.name, one.arguments, folder)
     return [
         f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}" for one in config.plugins
     ]

@@ -84,3 +84,13 @@ PROMPT_STYLES = PluginKind(
     "floe.plugins.PromptStyle says",
     needs=("messages", "answer"),
 )
+
+DATA_SOURCES = PluginKind(
+    key="data.source",
+    arguments_key="data.arguments",
+    group="floe.data_sources",
+    built_in=("demo", "files", "prepared"),
+    what="source of questions",
+    form="a class whose objects have load(folder) that returns floe.plugins.LoadedQuestions",
+    needs=("load",),
+)
