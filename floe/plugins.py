@@ -2,7 +2,8 @@
 
 A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesign`. A prompt style (`prompt.style`,
 `floe.prompt_styles`) is a `PromptStyle`, which is given `TableSchema`s. A source of questions (`data.source`,
-`floe.data_sources`) is a `QuestionSource` that returns `LoadedQuestions`.
+`floe.data_sources`) is a `QuestionSource` that returns `LoadedQuestions`. A kind of database
+(`data.database_kind`, `floe.database_kinds`) is a `DatabaseKind`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from floe.actors.prompting.prompt_style import PromptStyle as PromptStyle
     from floe.actors.prompting.prompts import created_tables as created_tables
     from floe.actors.prompting.prompts import named_tables as named_tables
+    from floe.actors.sources.interface import DatabaseKind as DatabaseKind
     from floe.actors.sources.interface import LoadedQuestions as LoadedQuestions
     from floe.actors.sources.interface import QuestionSource as QuestionSource
 
 # Imported when asked for, since a reward worker needs none of them.
 _HOMES = {
     "Column": "floe.actors.databases.schemas",
+    "DatabaseKind": "floe.actors.sources.interface",
     "ForeignKey": "floe.actors.databases.schemas",
     "LoadedQuestions": "floe.actors.sources.interface",
     "QuestionSource": "floe.actors.sources.interface",
@@ -38,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "Column",
+    "DatabaseKind",
     "ForeignKey",
     "GoldUnusable",
     "GroupUnscorable",

@@ -35,3 +35,26 @@ class QuestionSource(Protocol):
         this raises ends the command in a sentence with the place; a `floe.UserError` is shown as it is.
         """
         ...
+
+
+class DatabaseKind(Protocol):
+    """Makes SQLite files of what a user has. Called in the driver alone, before anything else starts.
+
+    What is built is kept below run.home by a digest of the source's content, of this plug-in's code and of its
+    arguments, so that each database is built once. Whatever this raises ends the command in a sentence with the place;
+    a `floe.UserError` is shown as it is.
+    """
+
+    def find(self, folder: Path, db_id: str) -> Path | None:
+        """Return the file or folder in `folder` that holds the database, None where there is none.
+
+        All that the database is made of lies there: its content decides whether the database is built again.
+        """
+        ...
+
+    def build(self, source: Path, target: Path) -> None:
+        """Write the database of `source` to the SQLite file `target`, which does not exist yet.
+
+        It has at least one table, and is closed when this returns.
+        """
+        ...

@@ -6,7 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from floe.actors.databases.database_files import fault_of_file
 from floe.actors.questions.random_streams import stream_seed
+from floe.actors.sources.built_databases import BuiltDatabases
+from floe.actors.sources.run_sets import SQLITE
 from floe.cluster.databases.single_database import SingleDatabase, single_database
 from floe.cluster.evaluation.answer_table import Asked
 from floe.cluster.exports.adapter_base import other_base_warning
@@ -49,7 +52,7 @@ def ask(config: RunConfig, options: AskOptions) -> int:
     if options.adapter is not None and not options.adapter.is_dir():
         raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
     progress = Progress(make_console(stderr=True))
-    with single_database(options.database) as database:
+    with single_database(_sqlite_file(config, options.database, progress)) as database:
         answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
         text = answer_start + completion.text
         sql, why = _sql_of(config, text)
@@ -69,6 +72,15 @@ def ask(config: RunConfig, options: AskOptions) -> int:
         if fault := asked.fault():
             make_console(stderr=True).print(fault, markup=False, soft_wrap=True)
     return EXIT_CODE_NO_ROWS if asked.fault() else 0
+
+
+def _sqlite_file(config: RunConfig, given: Path, progress: Progress) -> Path:
+    """Return the file, or the one that is built of it where the run has databases of another kind."""
+    source = given.expanduser().resolve()
+    if config.data.database_kind == SQLITE or not source.exists() or fault_of_file(source) is None:
+        return given
+    name = source.name if source.is_dir() else source.stem
+    return BuiltDatabases(config.data, config.run.home_dir, config.run.plugin_folder, progress.note).file(source, name)
 
 
 def _of_one_engine(config: RunConfig) -> RunConfig:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from floe.actors.questions.question_sets import DatabaseFolder, as_they_are
 from floe.actors.questions.questions import read_questions
 from floe.cluster.databases.places import database_path
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
@@ -44,18 +45,24 @@ def score(
     allow_missing_databases: bool = False,
     plugin_folder: Path | None = None,
     prompt: PromptSection | None = None,
+    databases: DatabaseFolder = as_they_are,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
     JSON lines appear as soon as they and all before them are known, the table at the end. The exit code is 0; 3 when a
     prediction carries no reward (its gold query failed, or scoring did); 141 when the reader is gone. Uses
-    `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
+    `reward.num_workers` threads, each with its own scorer. `databases` builds them where they are of another kind than
+    SQLite's. Raises UserError for input that can't be used.
     """
     reward = decided_reward(reward)
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, list(questions))
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
-    _check_databases(databases_dir, [] if allow_missing_databases else asked)
+    if databases is as_they_are:
+        _check_databases(databases_dir, [] if allow_missing_databases else asked)
+    else:
+        names = sorted({question.database_id for question in asked})
+        databases_dir = databases(databases_dir.expanduser().resolve(), names, str(questions_path))
     started_s = time.monotonic()
     known: list[Score] = []
     try:

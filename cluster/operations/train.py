@@ -73,7 +73,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     preflight = Preflight(config, run_dir, progress.note)
     preflight.machine()
     demo_dir = config.run.home_dir / "demo"
-    sets = sets_of_run(config)
+    sets = sets_of_run(config, progress.note)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     decided = with_precision(config, lambda: shape_of(config))

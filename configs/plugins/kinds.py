@@ -94,3 +94,13 @@ DATA_SOURCES = PluginKind(
     form="a class whose objects have load(folder) that returns floe.plugins.LoadedQuestions",
     needs=("load",),
 )
+
+DATABASE_KINDS = PluginKind(
+    key="data.database_kind",
+    arguments_key="data.database_arguments",
+    group="floe.database_kinds",
+    built_in=("sqlite", "csv"),
+    what="kind of database",
+    form="a class whose objects have find(folder, db_id) and build(source, target), as floe.plugins.DatabaseKind says",
+    needs=("find", "build"),
+)
