@@ -36,6 +36,7 @@ class RolloutActor:
             stop,
             can_sleep=self._sleeps,
             kv_cache_bytes=kv_cache_bytes,
+            plugin_folder=config.run.plugin_folder,
         )
 
     def ping(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, PROMPT_STYLES, REWARDS, NamedPlugin
+from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, FAMILIES, PROMPT_STYLES, REWARDS, NamedPlugin
 from floe.configs.sections.addresses import is_host_and_port
 from floe.configs.sections.bounds import MAX_GIB, MAX_PORT, MAX_S
 from floe.configs.sections.colocation import Colocation
@@ -93,6 +93,7 @@ class RunConfig(Section):
             (PROMPT_STYLES, self.prompt.style, self.prompt.arguments),
             (DATA_SOURCES, self.data.source, self.data.arguments),
             (DATABASE_KINDS, self.data.database_kind, self.data.database_arguments),
+            (FAMILIES, self.model.family, self.model.family_arguments),
         )
         return tuple(
             NamedPlugin(kind=kind, name=name, arguments=arguments)

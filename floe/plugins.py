@@ -3,7 +3,8 @@
 A reward design (`reward.design`, entry points `floe.rewards`) is a `RewardDesign`. A prompt style (`prompt.style`,
 `floe.prompt_styles`) is a `PromptStyle`, which is given `TableSchema`s. A source of questions (`data.source`,
 `floe.data_sources`) is a `QuestionSource` that returns `LoadedQuestions`. A kind of database
-(`data.database_kind`, `floe.database_kinds`) is a `DatabaseKind`.
+(`data.database_kind`, `floe.database_kinds`) is a `DatabaseKind`. A model family (`model.family`,
+`floe.families`) derives from `ModelFamily`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
     from floe.actors.sources.interface import DatabaseKind as DatabaseKind
     from floe.actors.sources.interface import LoadedQuestions as LoadedQuestions
     from floe.actors.sources.interface import QuestionSource as QuestionSource
+    from floe.learner.families.attention_rules import AttentionRules as AttentionRules
+    from floe.learner.families.family import ModelFamily as ModelFamily
 
 # Imported when asked for, since a reward worker needs none of them.
 _HOMES = {
     "Column": "floe.actors.databases.schemas",
     "DatabaseKind": "floe.actors.sources.interface",
     "ForeignKey": "floe.actors.databases.schemas",
+    "AttentionRules": "floe.learner.families.attention_rules",
     "LoadedQuestions": "floe.actors.sources.interface",
+    "ModelFamily": "floe.learner.families.family",
     "QuestionSource": "floe.actors.sources.interface",
     "PromptStyle": "floe.actors.prompting.prompt_style",
     "TableSchema": "floe.actors.databases.schemas",
@@ -40,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AttentionRules",
     "Column",
     "DatabaseKind",
     "ForeignKey",
@@ -48,6 +54,7 @@ __all__ = [
     "JudgedCandidate",
     "JudgedGroup",
     "LoadedQuestions",
+    "ModelFamily",
     "Outcome",
     "PromptStyle",
     "QuestionSource",

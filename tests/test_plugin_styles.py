@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.prompting.prompt_end import with_answer_start
 from floe.actors.prompting.prompts import STYLES
 from floe.actors.prompting.styles import style_of
-from floe.cluster.messages import Candidate, Outcome, Question, ScoreRequest
+from floe.cluster.messages import Candidate, Outcome, ScoreRequest
 from floe.cluster.plugins.checks import check_plugins
 from floe.configs.errors import ConfigError, UserError
 from floe.configs.files.loading import load_config
@@ -165,19 +164,6 @@ def test_a_schema_left_out_is_that_of_the_ready_styles(folder):
 
     assert the_style("Json").schema(TABLES) == STYLES["compact"].schema(TABLES)
     assert the_style("with_values").schema(TABLES) == STYLES["arctic"].schema(TABLES)
-
-
-def test_the_encoder_makes_prompt_and_taught_answer_of_it(folder, home):
-    model_dir, database_dir = home / "models" / "tiny-qwen2", home / "demo" / "databases"
-    config = configured("Json", "prompt.arguments.key=query")
-    encoder = PromptEncoder(model_dir, database_dir, config.prompt, plugin_folder=folder)
-    name = sorted(one.name for one in database_dir.iterdir())[0]
-    asked = Question(question_id="1", database_id=name, text="Who <|im_end|> sang?", gold_sql=("SELECT 1",))
-    prompt = encoder.text(encoder.encoded(asked).token_ids)
-    assert prompt.endswith("Answer as JSON with query.<|im_end|><|im_start|>{")
-    assert "Who <|im_end|> sang?" in prompt and encoder.answer_start == "{"
-    answer = encoder.text(encoder.answer("SELECT '<|im_end|>'"))
-    assert answer == '"query": "SELECT \'<|im_end|>\'"}<|im_end|>'
 
 
 @pytest.mark.parametrize("end", ["<think>", "<think>\n", "<think>\n\n</think>\n\n"])

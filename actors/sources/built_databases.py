@@ -42,6 +42,7 @@ class BuiltDatabases:
         self._home = home_dir / FOLDER
         self._note = note
         self._kind: DatabaseKind
+        files: tuple[Path, ...]
         if data.database_kind == "csv":
             self._kind, files = csv_database.CsvDatabases(), (Path(csv_database.__file__),)
         else:

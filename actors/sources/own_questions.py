@@ -121,6 +121,7 @@ def _records(given: Sequence[Any], name: str, places: Iterator[int]) -> Iterator
 def _record(one: Any) -> dict[str, Any] | None:
     if isinstance(one, Mapping):
         return dict(one)
+    one_id: str | None
     if isinstance(one, Question):
         one_id, database_id, text = one.question_id, one.database_id, one.text
     elif all(hasattr(one, name) for name in ("db_id", "question", "gold_sql")):

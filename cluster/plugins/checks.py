@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from floe.configs.plugins.kinds import PROMPT_STYLES, REWARDS
+from floe.configs.plugins.kinds import FAMILIES, PROMPT_STYLES, REWARDS
 from floe.configs.plugins.making import made, source_files
 from floe.configs.schema import RunConfig
 
@@ -21,6 +21,10 @@ def check_plugins(config: RunConfig) -> list[str]:
             from floe.cluster.plugins.style_check import check_style
 
             check_style(config.prompt, folder)
+        elif one.kind is FAMILIES:
+            from floe.learner.family_plugin import family_of
+
+            family_of(config.model, folder)
         else:
             made(one.kind, one.name, one.arguments, folder)
     return [

@@ -99,7 +99,13 @@ def model_checks(config: RunConfig, model_dir: Path) -> tuple[Named, ...]:
     return (
         (
             "model configuration",
-            partial(model_files.model_config, model_dir, config.model, samples_on_cpu=config.rollout.num_gpus == 0),
+            partial(
+                model_files.model_config,
+                model_dir,
+                config.model,
+                samples_on_cpu=config.rollout.num_gpus == 0,
+                plugin_folder=config.run.plugin_folder,
+            ),
         ),
         ("model weights", partial(model_files.weights, model_dir, config)),
         ("tokenizer", partial(model_files.tokenizer, model_dir, load)),

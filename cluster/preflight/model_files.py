@@ -13,7 +13,7 @@ from floe.cluster.models.weight_files import INDEX, weight_files
 from floe.cluster.preflight.finding import Finding, fault, ok, warning
 from floe.configs.errors import first_line
 from floe.configs.files.foreign_files import parsed_json
-from floe.configs.model_families import engine_refusal, text_part
+from floe.configs.model_families import text_part
 from floe.configs.schema import ModelSection, RunConfig
 from floe.configs.sections.learning_sections import ADAPTABLE, LoraSection
 
@@ -32,17 +32,21 @@ def load_tokenizer(model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(model_dir)
 
 
-def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True) -> Finding:
+def model_config(
+    model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True, plugin_folder: Path | None = None
+) -> Finding:
     """Check whether the learner can compute the model, and whether it was made for texts as long as the run's."""
     if not (model_dir / "config.json").is_file():
         return fault(f"{model_dir} has no config.json", WHOLE_MODEL)
+    from floe.learner.families.family import learner_refusal, sampling_refusal
+    from floe.learner.family_plugin import family_of
+
+    family = family_of(model, plugin_folder)
     try:
         config = read_model_config(model_dir)
     except (ValueError, OSError) as error:
         return fault(f"{model_dir / 'config.json'} can't be used ({first_line(error)})", WHOLE_MODEL)
-    from floe.learner.families.refusals import refusal
-
-    why = refusal(config) or engine_refusal(config, on_cpu=samples_on_cpu)
+    why = learner_refusal(family, config) or sampling_refusal(family, config, on_cpu=samples_on_cpu)
     if why:
         return fault(f"The model in {model_dir} can't be trained here: {why}", "docs/families.md lists what can be")
     text = text_part(config)

@@ -104,3 +104,13 @@ DATABASE_KINDS = PluginKind(
     form="a class whose objects have find(folder, db_id) and build(source, target), as floe.plugins.DatabaseKind says",
     needs=("find", "build"),
 )
+
+FAMILIES = PluginKind(
+    key="model.family",
+    arguments_key="model.family_arguments",
+    group="floe.families",
+    built_in=("auto",),
+    what="model family",
+    form="a class derived from floe.plugins.ModelFamily",
+    needs=("refusal", "engine_refusal", "attention", "logits"),
+)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from floe.configs.plugins.arguments import Arguments
-from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, PROMPT_STYLES
+from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, FAMILIES, PROMPT_STYLES
 from floe.configs.sections.bounds import MAX_COUNT, MAX_TOKENS
 from floe.configs.sections.learning_sections import Section
 from floe.configs.sections.resume_rule import Fixed, Free
@@ -24,6 +24,12 @@ class ModelSection(Section):
     dtype: Fixed[Literal["auto", "bfloat16", "float32"]] = Field(
         "auto", description="The learner computes in it; `auto` is decided at the start by what is measured as fast."
     )
+    family: Fixed[Annotated[str, AfterValidator(FAMILIES.checked_name)]] = Field(
+        "auto",
+        description="What differs in the model's family: `auto`, or a plug-in as `package.module:Name` or by its entry "
+        "point's name.",
+    )
+    family_arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a family that is a plug-in.")
     max_context_tokens: Fixed[int] = Field(
         1024, ge=32, le=MAX_TOKENS, description="Longest prompt plus completion, in tokens."
     )
@@ -34,6 +40,12 @@ class ModelSection(Section):
         if not value.strip():
             raise ValueError("model.path is empty: give a model's folder, its name on the hub, or leave it out")
         return value
+
+    @model_validator(mode="after")
+    def _arguments_are_a_plugins(self) -> Self:
+        if why := FAMILIES.refused_arguments(self.family, self.family_arguments):
+            raise ValueError(why)
+        return self
 
 
 class DataSection(Section):
