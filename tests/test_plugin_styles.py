@@ -190,7 +190,10 @@ def test_the_scorer_takes_sql_as_the_style_does_and_no_completion_is_a_fault(fol
     assert [one.reward for one in scores] == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert scores[0].sql == "SELECT x FROM t"
     assert scores[1].message.endswith("no SQL: sql_of of their_style:Json returned int in place of text")
-    assert "raised JSONDecodeError" in scores[2].message and scores[4].message == "the completion holds no SQL"
+    line = 1 + MODULE[: MODULE.index("json.loads")].count("\n")
+    assert "raised JSONDecodeError" in scores[2].message
+    assert scores[2].message.endswith(f"at {folder}/their_style.py:{line}")  # and no line of json's
+    assert scores[4].message == "the completion holds no SQL"
 
 
 def test_a_style_without_an_extraction_has_floes(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from floe.actors.databases.schemas import TableSchema
 from floe.actors.prompting.prompt_style import PromptStyle
 from floe.actors.prompting.prompts import STYLES, created_tables, named_tables
 from floe.configs.errors import UserError, first_line
+from floe.configs.plugins.faults import place_of
 from floe.configs.plugins.kinds import PROMPT_STYLES
 from floe.configs.plugins.making import made
 from floe.configs.schema import PromptSection
@@ -80,10 +80,9 @@ class CheckedStyle:
         try:
             return call()
         except Exception as fault:
-            place = traceback.extract_tb(fault.__traceback__)[-1]
             raise UserError(
                 f"{self._who}, whose {name}(...) raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place.filename}:{place.lineno}: correct it."
+                f"{place_of(fault)}: correct it."
             ) from fault
 
     def _text(self, name: str, given: object) -> str:

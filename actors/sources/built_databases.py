@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from floe.actors.sources.interface import DatabaseKind
 from floe.cluster.databases.places import is_plain_name
 from floe.configs.errors import UserError, first_line
 from floe.configs.files.home_folder import make_writable
+from floe.configs.plugins.faults import place_of
 from floe.configs.plugins.kinds import DATABASE_KINDS
 from floe.configs.plugins.making import made, source_files
 from floe.configs.schema import DataSection
@@ -130,10 +130,9 @@ class BuiltDatabases:
         except UserError:
             raise
         except Exception as fault:
-            place = traceback.extract_tb(fault.__traceback__)[-1]
             raise UserError(
                 f"{self._who}, whose {name}(...) raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place.filename}:{place.lineno}: correct it, or the database."
+                f"{place_of(fault)}: correct it, or the database."
             ) from fault
 
 

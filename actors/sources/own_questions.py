@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -22,6 +21,7 @@ from floe.actors.sources.interface import LoadedQuestions
 from floe.cluster.messages import Question
 from floe.configs.errors import UserError, first_line
 from floe.configs.files.home_folder import make_writable
+from floe.configs.plugins.faults import place_of
 from floe.configs.plugins.kinds import DATA_SOURCES
 from floe.configs.plugins.making import made
 from floe.configs.schema import DataSection
@@ -52,10 +52,9 @@ def _loaded(source: Any, folder: Path, who: str) -> LoadedQuestions:
     except UserError:
         raise
     except Exception as fault:
-        place = traceback.extract_tb(fault.__traceback__)[-1]
         raise UserError(
             f"{who}, whose load(...) raised {type(fault).__name__} ({first_line(fault)}) at "
-            f"{place.filename}:{place.lineno}: correct it, or {DATA_SOURCES.arguments_key}."
+            f"{place_of(fault)}: correct it, or {DATA_SOURCES.arguments_key}."
         ) from fault
     if not isinstance(loaded, LoadedQuestions):
         raise UserError(

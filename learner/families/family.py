@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import torch
 
 from floe.configs import model_families
 from floe.configs.errors import UserError, first_line
+from floe.configs.plugins.faults import place_of
 from floe.learner.families import refusals
 from floe.learner.families.attention_rules import AttentionRules
 
@@ -73,10 +73,9 @@ def _text_or_none(family: ModelFamily, name: str, call: Callable[[], Any]) -> st
     try:
         found = call()
     except Exception as fault:
-        place = traceback.extract_tb(fault.__traceback__)[-1]
         raise UserError(
             f"model.family is of class {type(family).__name__}, whose {name}(...) raised {type(fault).__name__} "
-            f"({first_line(fault)}) at {place.filename}:{place.lineno}: correct it."
+            f"({first_line(fault)}) at {place_of(fault)}: correct it."
         ) from fault
     if found is not None and not isinstance(found, str):
         raise UserError(

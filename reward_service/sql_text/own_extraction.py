@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from floe.configs.errors import first_line
+from floe.configs.plugins.faults import place_of
 from floe.configs.plugins.kinds import PROMPT_STYLES
 from floe.configs.plugins.making import made
 from floe.configs.schema import PromptSection
@@ -41,10 +41,9 @@ class OwnExtraction:
         try:
             found = self._sql_of(completion)
         except Exception as fault:
-            place = traceback.extract_tb(fault.__traceback__)[-1]
             raise NoAnswer(
                 f"{NO_SQL}: sql_of of {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place.filename}:{place.lineno}"
+                f"{place_of(fault)}"
             ) from fault
         if found is not None and not isinstance(found, str):
             raise NoAnswer(f"{NO_SQL}: sql_of of {self._name} returned {type(found).__name__} in place of text")
