@@ -142,6 +142,9 @@ def test_two_files_of_one_table_and_a_name_that_sqlite_keeps_are_refused(tmp_pat
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="reserved for internal use"):
         built(tmp_path / "other", {"sqlite_x.csv": "x\n1\n"})
+    (tmp_path / "null").mkdir()
+    with pytest.raises(UserError, match="SQLite can't make a table of"):
+        built(tmp_path / "null", {"t.csv": "a\0b,c\n1,2\n"})
 
 
 def questions_of(folder: Path, *database_ids: str) -> Path:

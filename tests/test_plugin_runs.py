@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -31,13 +32,13 @@ def rewards(group, right=0.75):
 
 class Marked:
     prefill = "Q:"
-    stop_texts = (";",)
+    stop_texts = (" LIMIT",)
 
     def messages(self, question, evidence, schema):
         return [{"role": "user", "content": f"{schema}\\n{question}"}]
 
     def answer(self, sql, reads):
-        return f" {sql};"
+        return f" {sql}"
 
     def sql_of(self, answer):
         return answer.partition("Q:")[2]
@@ -93,7 +94,9 @@ def folder(tmp_path, home):
     (tmp_path / "scripts").mkdir()
     for database in (home / "demo" / "databases").glob("*/*.sqlite"):
         with closing(sqlite3.connect(database)) as connection:
-            (tmp_path / "scripts" / f"{database.stem}.sql").write_text("\n".join(connection.iterdump()))
+            new = f"-- {secrets.token_hex(8)}"  # a home that is kept between test runs has no database of this content
+            script = "\n".join([*connection.iterdump(), new])
+        (tmp_path / "scripts" / f"{database.stem}.sql").write_text(script)
     return tmp_path
 
 
@@ -113,6 +116,8 @@ def test_a_run_with_plugins_of_all_kinds_is_trained_resumed_and_refused_with_oth
     # All that follows the mark is SQL to this style, and not only what begins as a query.
     assert all(sql == (completion.strip().rstrip("; \n") or None) for completion, sql, _ in rows)
     assert any(sql and not sql.upper().startswith("SELECT") for _, sql, _ in rows)
+    stopped = [completion for completion, _, _ in rows if " LIMIT" in completion]
+    assert stopped and all(one.index(" LIMIT") + len(" LIMIT") == len(one) for one in stopped)
 
     (folder / "elsewhere").mkdir()
     done = train("--resume", str(run_dir), "run.num_steps=2", working_folder=folder / "elsewhere")
@@ -140,5 +145,5 @@ def test_the_encoder_makes_prompt_and_taught_answer_of_a_style(folder, home):
     assert prompt.endswith("\nWho <|im_end|> sang?<|im_end|><|im_start|>Q:") and encoder.answer_start == "Q:"
     # What a cell or a question holds is never a control token, not even in the answer.
     tokens = encoder.encoded(asked).token_ids + encoder.answer("SELECT '<|im_end|>'")
-    assert encoder.text(encoder.answer("SELECT '<|im_end|>'")) == " SELECT '<|im_end|>';<|im_end|>"
+    assert encoder.text(encoder.answer("SELECT '<|im_end|>'")) == " SELECT '<|im_end|>'<|im_end|>"
     assert tokens.count(encoder.answer("")[-1]) == 2

@@ -96,6 +96,12 @@ class OddStop(Plain):
 class EmptyStop(Plain):
     stop_texts = [""]
 
+class Leaves(Plain):
+    def sql_of(self, answer):
+        if "leave" in answer:
+            raise SystemExit(3)
+        return answer
+
 class Number(Plain):
     def sql_of(self, answer):
         return 5
@@ -199,6 +205,8 @@ def test_the_scorer_takes_sql_as_the_style_does_and_no_completion_is_a_fault(fol
 def test_a_style_without_an_extraction_has_floes(folder):
     config = configured("Fenced")
     assert extraction_of(config.prompt, folder)("Some prose.\n```sql\nSELECT 1;\n```") == "SELECT 1"
+    with pytest.raises(NoAnswer, match=r"raised SystemExit \(3\)"):
+        extraction_of(configured("Leaves").prompt, folder)("leave")
     with pytest.raises(NoAnswer, match="KeyError"):
         extraction_of(configured("Json").prompt, folder)(json.dumps({"other": 1}))
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -60,7 +61,7 @@ class BuiltDatabases:
         if missing := [one for one in database_ids if one not in sources]:
             raise UserError(
                 f"{len(missing)} databases of {named_by} are not in {databases_dir}, the first is {missing[0]!r}: "
-                f"{self._who}, and it finds none of that name; add it, or correct data.databases."
+                f"{self._who}, and it finds none of that name; add it, or correct the folder."
             )
         files = self._files(sources)
         return self._linked(sources, files)
@@ -93,7 +94,8 @@ class BuiltDatabases:
         return files
 
     def _build(self, source: Path, file: Path) -> None:
-        beside = file.parent.with_name(f"{file.parent.name}.writing-{socket.gethostname()}-{os.getpid()}")
+        writer = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+        beside = file.parent.with_name(f"{file.parent.name}.writing-{writer}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         try:

@@ -63,7 +63,7 @@ def _add_table(connection: sqlite3.Connection, file: Path) -> None:
             f"INSERT INTO {_quoted(file.stem)} VALUES ({', '.join('?' * len(header))})",
             rows,
         )
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, ValueError) as fault:  # a name with a null character is a ValueError
         raise UserError(f"SQLite can't make a table of {file} ({fault}): correct the file.") from fault
 
 

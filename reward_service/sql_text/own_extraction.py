@@ -40,7 +40,7 @@ class OwnExtraction:
         """Return the SQL without surrounding space and closing semicolons, None without any. Raises NoAnswer."""
         try:
             found = self._sql_of(completion)
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise NoAnswer(
                 f"{NO_SQL}: sql_of of {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
                 f"{place_of(fault)}"
