@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from floe.actors.prompting.prompts import stop_texts
+from floe.actors.prompting.styles import style_of
 from floe.cluster.messages import AdapterManifest, AdapterReceipt, GroupRequest, RolloutGroup
 from floe.configs.quick_imports import without_collections
 from floe.configs.schema import RunConfig
@@ -26,7 +26,7 @@ class RolloutActor:
 
         if config.rollout.num_threads:
             torch.set_num_threads(config.rollout.num_threads)
-        stop = stop_texts(config.prompt.style)
+        stop = tuple(style_of(config.prompt, config.run.plugin_folder).stop_texts)
         self._sleeps = config.cluster.colocation in TAKE_TURNS
         self._engine = VllmEngine(
             model_dir,
@@ -36,6 +36,7 @@ class RolloutActor:
             stop,
             can_sleep=self._sleeps,
             kv_cache_bytes=kv_cache_bytes,
+            plugin_folder=config.run.plugin_folder,
         )
 
     def ping(self) -> bool:

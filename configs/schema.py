@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from floe.configs.plugins.kinds import REWARDS, NamedPlugin
+from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, FAMILIES, PROMPT_STYLES, REWARDS, NamedPlugin
 from floe.configs.sections.addresses import is_host_and_port
-from floe.configs.sections.bounds import MAX_COUNT, MAX_GIB, MAX_PORT, MAX_S, MAX_TOKENS
+from floe.configs.sections.bounds import MAX_GIB, MAX_PORT, MAX_S
 from floe.configs.sections.colocation import Colocation
 from floe.configs.sections.engine_batch import MIN_BATCHED_TOKENS
 from floe.configs.sections.health_section import HealthSection
+from floe.configs.sections.input_sections import DataSection as DataSection
+from floe.configs.sections.input_sections import ModelSection as ModelSection
+from floe.configs.sections.input_sections import PromptSection as PromptSection
 from floe.configs.sections.learning_sections import (
     AlgorithmSection,
     LearnerSection,
@@ -20,7 +22,7 @@ from floe.configs.sections.learning_sections import (
     Section,
     WarmStartSection,
 )
-from floe.configs.sections.resume_rule import Fixed, Free
+from floe.configs.sections.resume_rule import Free
 from floe.configs.sections.reward_sections import RewardSection
 from floe.configs.sections.run_section import RunSection
 from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSection
@@ -29,105 +31,6 @@ START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
 GPU_SHARE_ROUNDING = 1e-9  # tolerance for sums of fractions
 NAME_OF_PROOF = "prove-24gb"  # the design of the only run without a reward of SQL
-
-
-class ModelSection(Section):
-    path: Fixed[str] = Field(
-        "embedded:smollm2-135m-instruct",
-        description="`embedded:smollm2-135m-instruct`, `embedded:tiny-qwen2`, a local folder or a hub name.",
-    )
-    dtype: Fixed[Literal["auto", "bfloat16", "float32"]] = Field(
-        "auto", description="The learner computes in it; `auto` is decided at the start by what is measured as fast."
-    )
-    max_context_tokens: Fixed[int] = Field(
-        1024, ge=32, le=MAX_TOKENS, description="Longest prompt plus completion, in tokens."
-    )
-
-    @field_validator("path")
-    @classmethod
-    def _names_something(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("model.path is empty: give a model's folder, its name on the hub, or leave it out")
-        return value
-
-
-class DataSection(Section):
-    source: Fixed[Literal["demo", "files", "prepared"]] = Field(
-        "demo",
-        description="`demo`: six made databases; `files`: data.questions, data.databases; `prepared`: data.prepared.",
-    )
-    prepared: Fixed[Path | None] = Field(None, description="Folder that `floe prepare` wrote.")
-    questions: Fixed[Path | None] = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
-    databases: Fixed[Path | None] = Field(None, description="Folder of `<db_id>/<db_id>.sqlite`.")
-    verification: Fixed[Path | None] = Field(None, description="Optional status per question; only `ok` ones are used.")
-    held_out_share: Fixed[float] = Field(
-        0.1,
-        gt=0,
-        lt=0.5,
-        description="Share of databases (or of golds, with one database) kept for `tune`, and as much for `test`.",
-    )
-    filter_by_pass_rate: Fixed[bool] = Field(
-        False, description="Leaves out training questions whose measured pass rate is 0 or 1."
-    )
-    sampler: Fixed[Literal["uniform", "middle"]] = Field(
-        "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
-    )
-    max_train_questions: Fixed[int] = Field(
-        100_000, ge=1, le=MAX_COUNT, description="Most questions to train on; of more, so many are drawn."
-    )
-    max_eval_questions: Free[int] = Field(
-        100_000, ge=1, le=MAX_COUNT, description="Most questions of each split that is held back."
-    )
-
-    @model_validator(mode="after")
-    def _files_need_paths(self) -> Self:
-        if self.source == "files" and (self.questions is None or self.databases is None):
-            raise ValueError(
-                "data.source is 'files' but data.questions or data.databases is not set: "
-                "give both, as in data.questions=spider/questions.json data.databases=spider/databases"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _prepared_needs_a_folder(self) -> Self:
-        if self.source == "prepared" and self.prepared is None:
-            raise ValueError(
-                "data.source is 'prepared' but data.prepared is not set: give the folder that floe prepare wrote"
-            )
-        if self.source != "prepared" and (self.filter_by_pass_rate or self.sampler == "middle"):
-            raise ValueError(
-                f"data.source is '{self.source}', but data.filter_by_pass_rate and data.sampler 'middle' need the pass "
-                "rates of a prepared folder: set data.source=prepared, or leave them out"
-            )
-        return self
-
-
-class PromptSection(Section):
-    style: Fixed[Literal["compact", "tagged", "arctic"]] = Field(
-        "compact",
-        description="`compact`: tables, columns and the question, for small models; `tagged`: the same, with a line of "
-        "thought before the answer; `arctic`: the method's.",
-    )
-    example_values: Fixed[int] = Field(0, ge=0, le=10, description="Distinct values sampled per column (arctic style).")
-    descriptions: Fixed[Literal["none", "columns", "values"]] = Field(
-        "none",
-        description="From BIRD's `database_description/*.csv` (arctic style): of the columns, or of their values too.",
-    )
-    retrieved_values: Fixed[int] = Field(
-        0, ge=0, le=20, description="Most values of the database that the question names, shown (arctic style)."
-    )
-    evidence: Fixed[bool] = Field(True, description="Show the question's external knowledge.")
-
-    @model_validator(mode="after")
-    def _compact_shows_names_alone(self) -> Self:
-        for field in ("example_values", "descriptions", "retrieved_values"):
-            value = getattr(self, field)
-            if self.style != "arctic" and value not in (0, "none"):
-                raise ValueError(
-                    f"prompt.{field} is {value}, but prompt.style '{self.style}' shows nothing but names: "
-                    "set prompt.style=arctic, or leave it out"
-                )
-        return self
 
 
 class ClusterSection(Section):
@@ -187,7 +90,13 @@ class RunConfig(Section):
     @property
     def plugins(self) -> tuple[NamedPlugin, ...]:
         """The plug-ins that the run names."""
-        named = ((REWARDS, self.reward.design, self.reward.arguments),)
+        named = (
+            (REWARDS, self.reward.design, self.reward.arguments),
+            (PROMPT_STYLES, self.prompt.style, self.prompt.arguments),
+            (DATA_SOURCES, self.data.source, self.data.arguments),
+            (DATABASE_KINDS, self.data.database_kind, self.data.database_arguments),
+            (FAMILIES, self.model.family, self.model.family_arguments),
+        )
         return tuple(
             NamedPlugin(kind=kind, name=name, arguments=arguments)
             for kind, name, arguments in named

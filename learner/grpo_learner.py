@@ -25,6 +25,7 @@ from floe.configs.sections.colocation import TAKE_TURNS, Colocation
 from floe.learner.adapter.export import AdapterExport
 from floe.learner.adapter.files import read_adapter, write_adapter
 from floe.learner.equality.start_check import check_policy
+from floe.learner.family_plugin import family_of
 from floe.learner.loss.grpo_loss import LossTerms, grpo_loss
 from floe.learner.loss.offenders import largest_losses
 from floe.learner.loss.training_groups import training_groups
@@ -78,6 +79,7 @@ class GrpoLearner:
             gradient_checkpointing=config.learner.gradient_checkpointing,
             # Loaded straight to a GPU, they lie in one block of memory, which can only be given back as a whole.
             device=None if offloads else training_device(),
+            family=family_of(config.model, config.run.plugin_folder),
         )
         policy.train()
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)

@@ -18,6 +18,7 @@ from floe.configs.sections.health_section import EQUALITY_LIMIT_S
 from floe.learner.adapter.export import to_blob
 from floe.learner.adapter.files import write_adapter
 from floe.learner.equality.start_check import check_policy
+from floe.learner.family_plugin import family_of
 from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
 from floe.learner.optimizer.schedule import learning_rate
 from floe.learner.packing.packs import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
@@ -46,6 +47,7 @@ class SupervisedLearner:
             with_reference=False,
             gradient_checkpointing=config.learner.gradient_checkpointing,
             device=training_device(),
+            family=family_of(config.model, config.run.plugin_folder),
         )
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
 

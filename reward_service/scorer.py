@@ -10,13 +10,14 @@ from pathlib import Path
 from floe.cluster.contained.process import ContainedProcess, ProcessUnavailable
 from floe.cluster.contained.runs import run_all
 from floe.cluster.messages import Candidate, Outcome, ResultProfile, RewardWorkerStats, Score, ScoreRequest
+from floe.configs.schema import PromptSection
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.designs.arctic import Arctic
 from floe.reward_service.designs.interface import Design, JudgedCandidate, JudgedGroup, Reward
 from floe.reward_service.designs.registry import make_design
 from floe.reward_service.sandbox.executor_settings import ExecutorSettings
 from floe.reward_service.sandbox.group_run import GroupRun
-from floe.reward_service.sql_text.extraction import extract_sql
+from floe.reward_service.sql_text.own_extraction import NO_SQL, Extraction, NoAnswer, extraction_of
 from floe.reward_service.sql_text.statement import rejection_reason
 from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 from floe.reward_service.verdict import Verdict, message_of
@@ -34,11 +35,14 @@ class Scorer:
         wall_limit_s: float | None = None,
         *,
         plugin_folder: Path | None = None,
+        prompt: PromptSection | None = None,
     ) -> None:
         """Set up the executor; `wall_limit_s` replaces the safety net of 10 time limits and 30 s. Raises UserError.
 
-        `plugin_folder` is where the module of a design that is a plug-in is looked for when it is not installed.
+        `plugin_folder` is where the module of a plug-in is looked for when it is not installed. The style of `prompt`
+        says how SQL is taken from a completion; None: in floe's own way.
         """
+        self._extraction = extraction_of(prompt or PromptSection(), plugin_folder)
         self._design = make_design(settings, databases_dir, plugin_folder)
         self._skips_empty_golds = settings.empty_gold == "skip"
         self._empty_gold_weight = settings.empty_gold_weight if settings.empty_gold == "down_weight" else 1.0
@@ -59,7 +63,12 @@ class Scorer:
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[tuple[Score, ...]]:
         """Return `score` of each; several at once keep the executor from waiting between them."""
         groups = [
-            _Group(request, self._settings.hard_limit_s, CORRECTNESS if request.correctness_only else self._design)
+            _Group(
+                request,
+                self._settings.hard_limit_s,
+                CORRECTNESS if request.correctness_only else self._design,
+                self._extraction,
+            )
             for request in requests
         ]
         with self._lock:
@@ -100,13 +109,13 @@ class Scorer:
                 outcome=verdict.outcome,
                 reward=None if reward is None else _weighted(reward.value, verdict.outcome, match_weight),
                 seconds=verdict.seconds,
-                message=verdict.message or ("" if reward is None else reward.note),
+                message=note or verdict.message or ("" if reward is None else reward.note),
                 sql=sql,
                 profile=None if failure is not None else group.profiles.get(sql),
                 terms=None if reward is None else reward.terms or None,
                 design_s=design_s,
             )
-            for sql, verdict, reward in zip(group.texts, verdicts, rewards, strict=True)
+            for sql, note, verdict, reward in zip(group.texts, group.notes, verdicts, rewards, strict=True)
         )
 
     def ping(self) -> bool:
@@ -148,10 +157,12 @@ class Scorer:
 class _Group:
     """A request, its distinct SQL, and what is known of each; `run` is None when there is nothing to run."""
 
-    def __init__(self, request: ScoreRequest, hard_limit_s: float, design: Design) -> None:
+    def __init__(self, request: ScoreRequest, hard_limit_s: float, design: Design, extraction: Extraction) -> None:
         self.request = request
         self._design = design
-        self.texts = [_sql_of(candidate) for candidate in request.candidates]
+        found = [_sql_of(candidate, extraction) for candidate in request.candidates]
+        self.texts = [sql for sql, _ in found]
+        self.notes = [note for _, note in found]  # why the style's own extraction took nothing; mostly empty
         self.verdicts = {sql: _verdict_without_execution(sql) for sql in dict.fromkeys(self.texts)}
         self.profiles: dict[str | None, ResultProfile] = {}
         self._statements = [sql for sql, verdict in self.verdicts.items() if verdict is None and sql is not None]
@@ -222,14 +233,20 @@ def _weighted(reward: float, outcome: Outcome, match_weight: float) -> float:
     return reward * match_weight if outcome is Outcome.MATCH else reward
 
 
-def _sql_of(candidate: Candidate) -> str | None:
+def _sql_of(candidate: Candidate, extraction: Extraction) -> tuple[str | None, str]:
+    """Return the SQL, None without any, and why a plug-in found none. Raises ValueError."""
     if (candidate.sql is None) == (candidate.completion is None):
         raise ValueError("a candidate needs exactly one of sql and completion: correct the caller")
-    return extract_sql(candidate.completion) if candidate.completion is not None else candidate.sql
+    if candidate.completion is None:
+        return candidate.sql, ""
+    try:
+        return extraction(candidate.completion), ""
+    except NoAnswer as why:
+        return None, str(why)
 
 
 def _verdict_without_execution(sql: str | None) -> Verdict | None:
     if sql is None:
-        return Verdict(Outcome.NO_SQL, "the completion holds no SQL")
+        return Verdict(Outcome.NO_SQL, NO_SQL)
     reason = rejection_reason(sql)
     return Verdict(Outcome.REJECTED, reason) if reason else None

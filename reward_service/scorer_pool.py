@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from floe.cluster.messages import Score, ScoreRequest
+from floe.configs.sections.input_sections import PromptSection
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer import Scorer
 
@@ -28,8 +29,15 @@ class ScorerPool:
     parent's alone. At the end of the process the children end, whether or not the pool was closed.
     """
 
-    def __init__(self, databases_dir: Path, settings: RewardSection, plugin_folder: Path | None = None) -> None:
-        self._make_scorer = partial(Scorer, databases_dir, settings, plugin_folder=plugin_folder)
+    def __init__(
+        self,
+        databases_dir: Path,
+        settings: RewardSection,
+        plugin_folder: Path | None = None,
+        prompt: PromptSection | None = None,
+    ) -> None:
+        """Take what each `Scorer` is made with."""
+        self._make_scorer = partial(Scorer, databases_dir, settings, plugin_folder=plugin_folder, prompt=prompt)
         self._num_threads = settings.num_workers
         self.is_closed = False
         self._start_afresh()

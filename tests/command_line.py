@@ -13,9 +13,13 @@ SECRET = "a-token-that-nobody-may-write"
 
 
 def floe(
-    *arguments: str, home: Path, timeout_s: float = SMOKE_TIMEOUT_S, is_preloaded: bool = True
+    *arguments: str,
+    home: Path,
+    timeout_s: float = SMOKE_TIMEOUT_S,
+    is_preloaded: bool = True,
+    working_folder: Path | None = None,
 ) -> subprocess.CompletedProcess:
-    """Run the command line in a separate process, in another folder than the repository.
+    """Run the command line in a separate process, in `working_folder`, by default `home`, and not the repository.
 
     A process that is not preloaded imports everything itself, as a user's does, and so do its actors.
     """
@@ -24,7 +28,7 @@ def floe(
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
         [python, "-m", "floe.cluster.cli", *arguments],
-        cwd=home,
+        cwd=working_folder or home,
         env=environment,
         capture_output=True,
         text=True,

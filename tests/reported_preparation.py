@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from floe.actors.layouts.registry import layout_named
 from floe.actors.prompting.prompt_encoder import PromptEncoder
-from floe.actors.prompting.prompts import schema_text
+from floe.actors.prompting.prompts import created_tables
 from floe.cluster.messages import Question
 from floe.cluster.operations.prepare import PrepareOptions, prepare
 from floe.cluster.preparation.sources import file_sources, layout_sources
@@ -131,7 +131,7 @@ def _shown(database: Path) -> str:
         encoder.encoded(Question(question_id="q", database_id=database.name, text="How many?", gold_sql=()))
     except UserError as refusal:
         return f"refused: {refusal}"
-    text = schema_text(encoder._schema(database.name), "arctic")
+    text = created_tables(encoder._schema(database.name))
     said = "; ".join((*encoder.left_out, *encoder.unmatched_descriptions))
     return f"shown: {' '.join(text.split())}" + (f"; said: {said}" if said else "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floe.actors.prompting.prompt_end import with_answer_start
+from floe.actors.prompting.prompts import STYLES
 from floe.reward_service.sql_text.extraction import extract_sql
 
 TURN = "<|im_start|>assistant\n"
@@ -34,7 +35,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("kind", "style"), EXPECTED)
 def test_a_thought_is_opened_once_or_not_at_all(kind, style):
-    found = with_answer_start(TURN + KINDS[kind], style)
+    found = with_answer_start(TURN + KINDS[kind], STYLES[style].prefill)
     assert (found.text, found.answer_start) == (TURN + EXPECTED[kind, style][0], EXPECTED[kind, style][1])
     assert found.text.count("<think>") == (0 if (kind, style) == ("none", "compact") else 1)
     assert extract_sql(found.answer_start + ANSWERS[style]) == "SELECT 1"
@@ -43,5 +44,5 @@ def test_a_thought_is_opened_once_or_not_at_all(kind, style):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("style", ["tagged", "arctic"])
 def test_an_unfinished_thought_is_no_answer(kind, style):
-    found = with_answer_start(TURN + KINDS[kind], style)
+    found = with_answer_start(TURN + KINDS[kind], STYLES[style].prefill)
     assert extract_sql(found.answer_start + "with SELECT count(*) FROM pet, but which?") is None

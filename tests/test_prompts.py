@@ -7,7 +7,6 @@ import json
 import sqlite3
 from dataclasses import replace
 from functools import lru_cache
-from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +23,10 @@ from floe.actors.prompting.value_index import value_index
 from floe.actors.prompting.value_matching import best_named, is_named
 from floe.actors.questions.gold_columns import gold_columns
 from floe.actors.questions.question_sets import load_question_sets
-from floe.configs.errors import UserError
-from floe.configs.schema import DataSection, PromptSection
+from floe.configs.errors import ConfigError
+from floe.configs.files.loading import load_config
+from floe.configs.plugins.kinds import PROMPT_STYLES
+from floe.configs.schema import DataSection
 from floe.reward_service.designs.sql_r1 import length_term
 from floe.reward_service.sql_text.extraction import extract_sql
 from tests.score_requests import make_database
@@ -120,40 +121,28 @@ the query
 
 
 def test_the_styles_are_those_that_the_configuration_takes():
-    assert tuple(prompts.STYLES) == get_args(PromptSection.model_fields["style"].annotation) == get_args(prompts.Style)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda style: prompts.messages("Who?", "", "", style),
-        lambda style: prompts.schema_text(TABLES, style),
-        lambda style: prompts.answer_text("SELECT 1", style),
-        prompts.prefill,
-        prompts.stop_texts,
-    ],
-    ids=["messages", "schema", "answer", "prefill", "stop texts"],
-)
-def test_a_style_that_there_is_not_is_refused(call):
-    with pytest.raises(UserError, match=r"no prompt style 'terse': set prompt\.style to one of compact, tagged"):
-        call("terse")
+    assert tuple(prompts.STYLES) == PROMPT_STYLES.built_in
+    with pytest.raises(ConfigError, match=r"'compact', 'tagged', 'arctic' or package\.module:Name"):
+        load_config(None, ["prompt.style=terse"])
 
 
 def test_braces_of_schema_question_and_query_stay():
     for style in prompts.STYLES:
-        user = prompts.messages("Which {schema}?", "{0}", "t(`{question}`)", style)[1]["content"]
+        user = prompts.STYLES[style].messages("Which {schema}?", "{0}", "t(`{question}`)")[1]["content"]
         assert "Which {schema}?" in user and "{0}\n" in user and "t(`{question}`)" in user
-        assert "SELECT '{reads}'" in prompts.answer_text("SELECT '{reads}'", style)
+        assert "SELECT '{reads}'" in prompts.STYLES[style].answer("SELECT '{reads}'")
 
 
 def test_the_compact_prompt_is_word_for_word_what_it_was():
-    text = prompts.schema_text(TABLES, "compact")
+    text = prompts.named_tables(TABLES)
     assert text == "singer(id, `Home Town`, age)\nsong(singer_id, title)"
-    system, user = prompts.messages("Who is old?", "", text, "compact")
+    system, user = prompts.STYLES["compact"].messages("Who is old?", "", text)
     assert system == {"role": "system", "content": "You write one SQLite query that answers the question."}
     assert user == {"role": "user", "content": f"{text}\nWho is old?"}
-    assert prompts.messages("Who is old?", "old is over 60", text, "compact")[1]["content"].endswith(
-        "\nold is over 60\nWho is old?"
+    assert (
+        prompts.STYLES["compact"]
+        .messages("Who is old?", "old is over 60", text)[1]["content"]
+        .endswith("\nold is over 60\nWho is old?")
     )
 
 
@@ -162,21 +151,21 @@ def test_the_quickstarts_prompts_are_byte_for_byte_those_of_its_figures(home):
     schema_of = lru_cache(lambda name: read_schema(sets.databases_dir / name / f"{name}.sqlite", 0))
     chats = hashlib.sha256()
     for question in (*sets.train, *sets.tune, *sets.test):
-        text = prompts.schema_text(schema_of(question.database_id), "compact")
-        chats.update(json.dumps(prompts.messages(question.text, question.evidence, text, "compact")).encode())
+        text = prompts.named_tables(schema_of(question.database_id))
+        chats.update(json.dumps(prompts.STYLES["compact"].messages(question.text, question.evidence, text)).encode())
     assert chats.hexdigest() == "3b69f5190c480f1c044b06c2a9afbc133b041a5c67edb736124f1e865b6a3009"
 
 
 def test_with_every_part_off_a_column_is_its_name_and_type():
     bare = [replace(column, examples=(), matches=(), description="", value_description="") for column in WHOLE.columns]
-    assert prompts.schema_text([replace(WHOLE, columns=tuple(bare))], "arctic") == BARE
-    assert prompts.schema_text([WHOLE], "arctic") == FULL
+    assert prompts.created_tables([replace(WHOLE, columns=tuple(bare))]) == BARE
+    assert prompts.created_tables([WHOLE]) == FULL
 
 
 def test_of_a_columns_values_those_named_come_first_and_six_are_shown():
     column = Column(name="x", type="", matches=("'a'", "'b'"), examples=("'b'", "'c'", "'d'", "'e'", "'f'", "'g'"))
     table = TableSchema(name="t", columns=(column,), primary_key=(), foreign_keys=())
-    assert "example: ['a', 'b', 'c', 'd', 'e', 'f']" in prompts.schema_text([table], "arctic")
+    assert "example: ['a', 'b', 'c', 'd', 'e', 'f']" in prompts.created_tables([table])
 
 
 def test_a_comment_that_repeats_the_columns_name_is_left_out():
@@ -186,27 +175,27 @@ def test_a_comment_that_repeats_the_columns_name_is_left_out():
             table = TableSchema(name="t", columns=(column,), primary_key=(), foreign_keys=())
             repeats = name.lower() in (description.lower(), description.lower().replace(" ", "_"),
                                        description.lower().replace(" ", ""))  # fmt: skip
-            assert ("--" in prompts.schema_text([table], "arctic")) != repeats
+            assert ("--" in prompts.created_tables([table])) != repeats
 
 
 def test_the_methods_prompt_has_schema_comments_values_and_evidence_before_the_question():
-    text = prompts.schema_text(TABLES, "arctic")
+    text = prompts.created_tables(TABLES)
     assert text == CREATED
-    system, user = prompts.messages("Who is old?", "old is over 60", text, "arctic")
+    system, user = prompts.STYLES["arctic"].messages("Who is old?", "old is over 60", text)
     assert user["content"] == ARCTIC.format(schema=CREATED)
     assert "data science expert" in system["content"]
 
 
 def test_the_prefill_is_glued_back_before_extraction():
-    answer = prompts.answer_text("SELECT 1", "arctic")
-    assert extract_sql(prompts.prefill("arctic") + answer) == "SELECT 1"
-    tagged = prompts.answer_text("SELECT 1", "tagged", "singer: name")
-    assert length_term(prompts.prefill("tagged") + tagged) is not None  # well formed for every reward design
-    assert extract_sql(prompts.prefill("tagged") + tagged) == "SELECT 1"
-    assert prompts.prefill("compact") == ""
+    answer = prompts.STYLES["arctic"].answer("SELECT 1")
+    assert extract_sql(prompts.STYLES["arctic"].prefill + answer) == "SELECT 1"
+    tagged = prompts.STYLES["tagged"].answer("SELECT 1", "singer: name")
+    assert length_term(prompts.STYLES["tagged"].prefill + tagged) is not None  # well formed for every reward design
+    assert extract_sql(prompts.STYLES["tagged"].prefill + tagged) == "SELECT 1"
+    assert prompts.STYLES["compact"].prefill == ""
     # Reasoning that was cut off holds no answer, which shows only with the tag in front.
     unfinished = "Perhaps SELECT 2 does it"
-    assert extract_sql(unfinished) and extract_sql(prompts.prefill("arctic") + unfinished) is None
+    assert extract_sql(unfinished) and extract_sql(prompts.STYLES["arctic"].prefill + unfinished) is None
 
 
 @pytest.fixture
@@ -230,7 +219,7 @@ def test_values_that_the_question_names_are_found_in_their_columns(database, tmp
     assert hits[0][1] == "Sir Barks"  # the longer one
     assert len(index.search("sir barks dog whiskers cat", 1)) == 1
     assert index.search("How old is everybody?", 20) == []
-    shown = prompts.schema_text(with_matches(read_schema(database, 0), hits), "arctic")
+    shown = prompts.created_tables(with_matches(read_schema(database, 0), hits))
     assert "example: ['Sir Barks']" in shown and "example: ['dog']" in shown
 
 
@@ -443,7 +432,7 @@ def schemas(draw) -> tuple[TableSchema, ...]:
 
 
 def tokens_of(tables) -> tuple[int, ...]:
-    return tuple(range(len(prompts.schema_text(tables, "arctic"))))
+    return tuple(range(len(prompts.created_tables(tables))))
 
 
 @settings(max_examples=150)
@@ -479,7 +468,7 @@ def test_where_types_have_to_go_all_columns_stay_on_few_lines_and_the_text_is_sq
         TableSchema(name="singer", columns=columns, primary_key=("id",), foreign_keys=()),
         TableSchema(name="both", columns=columns[:1], primary_key=(), foreign_keys=(), is_view=True),
     )
-    terse = prompts.schema_text(trimmed(tables, Trimming.TYPES), "arctic")
+    terse = prompts.created_tables(trimmed(tables, Trimming.TYPES))
     first = "CREATE TABLE singer (id, `Home Town`, -- example: ['Rome']\nage, PRIMARY KEY (id));"
     assert terse == f"{first}\n\nCREATE VIEW both (id);"
     sqlite3.connect(":memory:").execute(first)

@@ -134,6 +134,6 @@ def test_a_planted_fault_of_extraction_is_found(folder, monkeypatch):
     def extract(completion: str) -> str:
         return completion.split("~~~")[1]
 
-    monkeypatch.setattr("floe.reward_service.scorer.extract_sql", extract)
+    monkeypatch.setattr("floe.reward_service.sql_text.own_extraction.extract_sql", extract)
     with closing(Scorer(folder, RewardSection())) as scorer, pytest.raises(IndexError):
         faults(scorer, list(completions(1, SHORT)))

@@ -6,7 +6,7 @@ from tests.rooms import PACKAGES, ROOT, arrows_of, circles_of, rooms_of
 
 # Each room of a top-level folder may import those before it and none after it.
 ORDER = {
-    "actors": "databases demo engine records questions layouts prompting rollout_actor",
+    "actors": "databases demo engine records questions sources layouts prompting rollout_actor",
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation precision "
@@ -16,7 +16,7 @@ ORDER = {
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
         "adapter custom_gradient device_kind optimizer warm_start_progress families packing loss policy step_meter "
-        "equality grpo_learner supervised learner_actor"
+        "equality family_plugin grpo_learner supervised learner_actor"
     ),
     "reward_service": (
         "bounded_cache verdict sql_text unscorable graph comparison judge gold sandbox reading designs scorer "

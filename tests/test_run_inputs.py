@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,3 +200,19 @@ def test_a_warm_start_is_of_its_models_content(config, model_dir, tmp_path):
     assert warm_start._key(config, tmp_path / "copy", [], []) == before
     write_weights(model_dir, 1.0)
     assert warm_start._key(config, model_dir, [], []) != before
+
+
+def test_a_warm_start_made_before_there_were_families_is_found_and_a_plugins_code_counts(config, model_dir, tmp_path):
+    fields = config.model.model_dump(mode="json", exclude={"path"})
+    assert set(fields) == {"dtype", "max_context_tokens", *warm_start.FAMILY}
+    before = warm_start._key(config, model_dir, [], [])
+    module = "from floe.plugins import ModelFamily\n\nclass Own(ModelFamily):\n    pass\n"
+    (tmp_path / "keyed_family.py").write_text(module)
+    given = [f"run.home={config.run.home}", f"run.plugin_folder={tmp_path}", "model.family=keyed_family:Own"]
+    own = load_config(None, given)
+    keys = [before, warm_start._key(own, model_dir, [], [])]
+    (tmp_path / "keyed_family.py").write_text(f"{module}# changed\n")
+    keys.append(warm_start._key(own, model_dir, [], []))
+    assert len(set(keys)) == 3
+    sys.modules.pop("keyed_family")
+    sys.path.remove(str(tmp_path))

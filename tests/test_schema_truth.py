@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from floe.actors.databases.contained_databases import find_schema
 from floe.actors.databases.ddl_comments import column_comments
 from floe.actors.databases.schemas import Column, TableSchema, example, shown_name, shown_type
-from floe.actors.prompting.prompts import schema_text
+from floe.actors.prompting import prompts
+from floe.actors.prompting.prompts import created_tables
 from floe.configs.errors import UserError
 
 # SQLite's own list (https://sqlite.org/lang_keywords.html), and the names of a table's row numbers.
@@ -41,7 +42,7 @@ def database(folder: Path, script: str) -> Path:
 
 
 def shown(folder: Path, script: str, num_examples: int = 0, style="arctic") -> str:
-    return schema_text(find_schema(database(folder, script), num_examples).tables, style)
+    return prompts.STYLES[style].schema(find_schema(database(folder, script), num_examples).tables)
 
 
 def assert_valid(name: str) -> None:
@@ -74,7 +75,7 @@ def test_the_text_of_a_table_is_sql_with_its_names(names, declared):
         table = TableSchema(name=names[0], columns=columns, primary_key=(names[0],), foreign_keys=())
         if names[0].casefold().startswith("sqlite_") or len({name.casefold() for name in names}) < len(names):
             return
-        connection.execute(schema_text([table], "arctic"))
+        connection.execute(created_tables([table]))
         found = connection.execute("SELECT name FROM pragma_table_xinfo(?)", (names[0],)).fetchall()
         assert [name for (name,) in found] == names
 
@@ -103,7 +104,7 @@ def test_views_are_shown_with_their_columns_and_a_broken_one_is_left_out(tmp_pat
     script = "CREATE TABLE pet (name TEXT, age INT); CREATE VIEW old AS SELECT name, age * 2 AS doubled FROM pet;"
     found = find_schema(database(tmp_path, f"{script} CREATE VIEW lost AS SELECT * FROM gone;"), 2)
     assert [(table.name, table.is_view) for table in found.tables] == [("pet", False), ("old", True)]
-    assert schema_text(found.tables[1:], "arctic") == "CREATE VIEW old (\n    name TEXT,\n    doubled\n);"
+    assert created_tables(found.tables[1:]) == "CREATE VIEW old (\n    name TEXT,\n    doubled\n);"
     (sentence,) = found.left_out
     assert "table 'lost'" in sentence and "gone" in sentence
 

@@ -27,6 +27,8 @@ from floe.actors.engine.vllm_single_adapter import KNOWN_VERSIONS, install_singl
 from floe.cluster.messages import AdapterManifest, AdapterReceipt, Completion, GroupRequest, RolloutGroup
 from floe.configs.errors import AdapterProofError, UserError
 from floe.configs.model_families import engine_refusal
+from floe.configs.plugins.kinds import FAMILIES
+from floe.configs.plugins.making import made
 from floe.configs.schema import ModelSection
 from floe.configs.sections.learning_sections import LoraSection
 from floe.configs.sections.sampling_sections import RolloutSection
@@ -46,6 +48,7 @@ class VllmEngine:
         stop: tuple[str, ...],
         can_sleep: bool = False,
         kv_cache_bytes: int | None = None,
+        plugin_folder: Path | None = None,
     ) -> None:
         self._model_dir = model_dir
         self._lora = lora
@@ -53,7 +56,10 @@ class VllmEngine:
         self._versions: set[int] = set()
         self._proved: dict[str, int] = {}  # the newest version that the slots' digest belongs to
         on_cpu = current_platform.is_cpu()
-        if why := engine_refusal(AutoConfig.from_pretrained(model_dir), on_cpu=on_cpu):
+        refusal = engine_refusal
+        if FAMILIES.is_plugin(model.family):  # before the configuration is read: it may register the architecture
+            refusal = made(FAMILIES, model.family, model.family_arguments, plugin_folder).engine_refusal
+        if why := refusal(AutoConfig.from_pretrained(model_dir), on_cpu=on_cpu):
             raise UserError(f"The model in {model_dir} can't be sampled from here: {why}.")
         if on_cpu:
             install_single_adapter_path()

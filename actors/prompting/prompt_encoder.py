@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ from transformers import AutoTokenizer
 
 from floe.actors.databases.contained_databases import find_schema
 from floe.actors.databases.schemas import ColumnName, TableSchema
-from floe.actors.prompting import prompts
 from floe.actors.prompting.column_ranking import ranked_columns
 from floe.actors.prompting.descriptions import described, read_descriptions
 from floe.actors.prompting.plain_text import PlainText
 from floe.actors.prompting.prompt_end import PromptEnd, with_answer_start
 from floe.actors.prompting.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
+from floe.actors.prompting.styles import style_of
 from floe.actors.prompting.trimming import with_matches
 from floe.actors.questions.gold_columns import gold_columns, what_is_read
 from floe.cluster.databases.places import database_path
@@ -36,7 +36,8 @@ class PromptEncoder:
     """Encodes prompts and answers; schemas are read once per database.
 
     Without `max_tokens` nothing is trimmed or refused. `indices_dir` keeps what the search of values needs, for
-    settings that ask for it.
+    settings that ask for it. `plugin_folder` is where the module of a style that is a plug-in is looked for when it is
+    not installed.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class PromptEncoder:
         settings: PromptSection,
         max_tokens: int | None = None,
         indices_dir: Path | None = None,
+        plugin_folder: Path | None = None,
     ) -> None:
+        self._style = style_of(settings, plugin_folder)
         self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
         if self._tokenizer.chat_template is None:
             raise UserError(f"The tokenizer in {model_dir} has no chat template: use an instruct model.")
@@ -63,7 +66,7 @@ class PromptEncoder:
     @cached_property
     def answer_start(self) -> str:
         """The part of the answer that ends each prompt; it is put back in front of a completion before that is read."""
-        return self._rendered(prompts.messages("", "", "", self._settings.style)).answer_start
+        return self._rendered(self._style.messages("", "", "")).answer_start
 
     @property
     def unmatched_descriptions(self) -> tuple[str, ...]:
@@ -94,8 +97,8 @@ class PromptEncoder:
 
     def answer(self, sql: str) -> tuple[int, ...]:
         """Return the tokens of the answer that the warm start teaches, the end token included."""
-        style, guarded = self._settings.style, self._plain.guarded
-        text = prompts.answer_text(guarded(sql), style, guarded(what_is_read(sql)) if style == "tagged" else "")
+        guarded = self._plain.guarded
+        text = self._style.answer(guarded(sql), guarded(what_is_read(sql)) if self._style.shows_reads else "")
         return (*self._plain.token_ids(text), self._tokenizer.eos_token_id)
 
     def text(self, token_ids: tuple[int, ...]) -> str:
@@ -111,11 +114,11 @@ class PromptEncoder:
         hits = self._hits(database_id, asked)
         whole = with_matches(self._schema(database_id), hits)
 
-        guarded, style = self._plain.guarded, self._settings.style
+        guarded, style = self._plain.guarded, self._style
 
         def tokens_of(tables: Sequence[TableSchema]) -> tuple[int, ...]:
-            schema = guarded(prompts.schema_text(tables, style))
-            chat = prompts.messages(guarded(text), guarded(shown_evidence), schema, style)
+            schema = guarded(style.schema(tables))
+            chat = style.messages(guarded(text), guarded(shown_evidence), schema)
             return self._plain.token_ids(self._rendered(chat).text)
 
         def column_order() -> ColumnOrder:
@@ -126,9 +129,9 @@ class PromptEncoder:
 
         return fitted_prompt(whole, tokens_of, self._max_tokens, column_order)
 
-    def _rendered(self, chat: list[dict[str, str]]) -> PromptEnd:
+    def _rendered(self, chat: Sequence[Mapping[str, str]]) -> PromptEnd:
         rendered = str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        return with_answer_start(rendered, self._settings.style)
+        return with_answer_start(rendered, self._style.prefill)
 
     def _hits(self, database_id: str, asked: str) -> list[tuple[ColumnName, str]]:
         if self._settings.retrieved_values == 0:

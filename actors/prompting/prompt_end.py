@@ -6,14 +6,14 @@
 | an opened one and a line break | closes it | - | - |
 | an opened one, bare | closes it | - | adds a line break |
 | a closed one | - | opens it in its place | opens it in its place |
+
+A style of a user's own goes as `compact` where its answers don't begin with a thought, and then adds its prefill.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from floe.actors.prompting.prompts import Style, prefill
 
 _OPENED = re.compile(r"<think>\s*\Z")
 _CLOSED = re.compile(r"<think>\s*</think>\s*\Z")
@@ -28,15 +28,15 @@ class PromptEnd:
     answer_start: str  # put in front of a completion before anything is read in it
 
 
-def with_answer_start(rendered: str, style: Style) -> PromptEnd:
-    """Return the chat template's output, generation prompt included, with the start of an answer in the style."""
-    wanted = prefill(style)
+def with_answer_start(rendered: str, wanted: str) -> PromptEnd:
+    """Return the chat template's output, generation prompt included, with `wanted` as the start of the answer."""
+    opens_thought = wanted.startswith("<think>")
     if opened := _OPENED.search(rendered):
-        if not wanted:
-            return PromptEnd(f"{rendered[: opened.start()]}<think>{_CLOSING}", "")
+        if not opens_thought:
+            return PromptEnd(f"{rendered[: opened.start()]}<think>{_CLOSING}{wanted}", wanted)
         if wanted.endswith("\n") and not opened.group().endswith("\n"):
             return PromptEnd(f"{rendered}\n", f"{opened.group()}\n")
         return PromptEnd(rendered, opened.group())
-    closed = _CLOSED.search(rendered) if wanted else None
+    closed = _CLOSED.search(rendered) if opens_thought else None
     before = rendered if closed is None else rendered[: closed.start()]
     return PromptEnd(before + wanted, wanted)

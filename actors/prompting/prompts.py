@@ -1,16 +1,12 @@
-"""The text that the model is asked, and the form of an answer (pure)."""
+"""The styles that floe ships, and two renderings of a schema (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from floe.actors.databases.schemas import Column, TableSchema, shown_name, shown_type
-from floe.configs.errors import UserError
-
-Style = Literal["compact", "tagged", "arctic"]
 
 MAX_KEPT_TABLES = 2_000  # texts of tables: most come again with each question of their database
 MAX_SHOWN_VALUES = 6  # values of a column, as in the method (Arctic-Text2SQL-R1, arXiv 2505.20315, `bird_eval`)
@@ -46,75 +42,62 @@ the query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptStyle:
-    """What a style asks, and the form of its answer."""
+class BuiltInStyle:
+    """A style that floe ships; it keeps to `PromptStyle`."""
 
     system: str
     user: str = "{schema}\n{question}"
-    has_statements: bool = False  # the schema is shown as CREATE TABLE with comments and values, not by names alone
-    prefill: str = ""  # start of the answer, which the prompt contains already
-    answer: str  # after the prefill, of {sql} and the thought {reads}
+    shows_values: bool = False  # the schema is shown as CREATE TABLE with comments and values, not by names alone
+    shows_reads: bool = False  # what a query reads is in the answer
+    prefill: str = ""
+    form: str  # of the answer after the prefill, of {sql} and the thought {reads}
     stop_texts: tuple[str, ...] = ()
 
+    def schema(self, tables: Sequence[TableSchema]) -> str:
+        return created_tables(tables) if self.shows_values else named_tables(tables)
 
-STYLES: dict[str, PromptStyle] = {
-    "compact": PromptStyle(system="You write one SQLite query that answers the question.", answer="{sql}"),
-    "tagged": PromptStyle(
+    def messages(self, question: str, evidence: str, schema: str) -> list[dict[str, str]]:
+        """Return the chat; external knowledge comes before the question, as in the method."""
+        asked = f"{evidence}\n{question}" if evidence else question
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": self.user.format(schema=schema, question=asked)},
+        ]
+
+    def answer(self, sql: str, reads: str = "") -> str:
+        return self.form.format(sql=sql, reads=reads)
+
+
+STYLES: dict[str, BuiltInStyle] = {
+    "compact": BuiltInStyle(system="You write one SQLite query that answers the question.", form="{sql}"),
+    "tagged": BuiltInStyle(
         system="You write one SQLite query that answers the question: in one line what you read, within <think>, then "
         "the query within <answer>.",
         prefill="<think>",
-        answer="{reads}</think><answer>```sql\n{sql}\n```</answer>",
+        shows_reads=True,
+        form="{reads}</think><answer>```sql\n{sql}\n```</answer>",
         stop_texts=(ANSWER_END,),
     ),
-    "arctic": PromptStyle(
+    "arctic": BuiltInStyle(
         system="You are a data science expert. You are given a database schema and a question in natural language. "
         "Understand the schema and write a valid SQL query that answers the question.",
         user=_ARCTIC_TASK,
-        has_statements=True,
+        shows_values=True,
         prefill="<think>\n",
-        answer="I read the schema and write the query.\n</think>\n<answer>\n```sql\n{sql}\n```\n</answer>",
+        form="I read the schema and write the query.\n</think>\n<answer>\n```sql\n{sql}\n```\n</answer>",
         stop_texts=(ANSWER_END,),
     ),
 }
 
 
-def style_named(name: str) -> PromptStyle:
-    """Return the style of this name. Raises UserError where there is none."""
-    if name not in STYLES:
-        raise UserError(f"There is no prompt style {name!r}: set prompt.style to one of {', '.join(STYLES)}.")
-    return STYLES[name]
-
-
-def messages(question: str, evidence: str, schema: str, style: Style) -> list[dict[str, str]]:
-    """Return the chat of one question over a `schema_text`; external knowledge comes first, as in the method."""
-    asked = f"{evidence}\n{question}" if evidence else question
-    chosen = style_named(style)
-    return [
-        {"role": "system", "content": chosen.system},
-        {"role": "user", "content": chosen.user.format(schema=schema, question=asked)},
-    ]
-
-
-def schema_text(tables: Sequence[TableSchema], style: Style) -> str:
-    """Return the tables as they stand in the prompt: names alone, or CREATE TABLE with comments and values."""
-    if style_named(style).has_statements:
-        return "\n\n".join(_create_table(table) for table in tables)
+def named_tables(tables: Sequence[TableSchema]) -> str:
+    """Return the names alone: a line `table(column, column)` for each table."""
     return "\n".join(f"{shown_name(table.name)}({_names(c.name for c in table.columns)})" for table in tables)
 
 
-def prefill(style: Style) -> str:
-    """Return the start of the answer that the prompt contains already; it is put back before extraction."""
-    return style_named(style).prefill
-
-
-def answer_text(sql: str, style: Style, reads: str = "") -> str:
-    """Return the answer that the warm start teaches, after the prefill; `reads` is the thought of the tagged style."""
-    return style_named(style).answer.format(sql=sql, reads=reads)
-
-
-def stop_texts(style: Style) -> tuple[str, ...]:
-    """Return texts that end a completion, in addition to the end token."""
-    return style_named(style).stop_texts
+def created_tables(tables: Sequence[TableSchema]) -> str:
+    """Return CREATE TABLE statements, with comments and values where the tables have them."""
+    return "\n\n".join(_create_table(table) for table in tables)
 
 
 @lru_cache(maxsize=MAX_KEPT_TABLES)

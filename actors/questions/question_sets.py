@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from floe.configs.schema import DataSection
 
 SPLITS = ("train", "tune", "test")
 
+# Folder as the user gave it, ids of its databases, what names them: returns the folder with a SQLite file of each.
+DatabaseFolder = Callable[[Path, Sequence[str], str], Path]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionSets:
@@ -34,7 +37,18 @@ class QuestionSets:
         return {"train": self.train, "tune": self.tune, "test": self.test}[name]
 
 
-def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
+def as_they_are(databases_dir: Path, database_ids: Sequence[str], named_by: str) -> Path:
+    """Return the folder of SQLite files. Raises UserError where it lacks a database."""
+    missing = [one for one in database_ids if find_database(databases_dir, one) is None]
+    if missing:
+        raise UserError(
+            f"{len(missing)} databases of {named_by} are not in {databases_dir}, the first is '{missing[0]}': "
+            f"put it at {expected_path(databases_dir, missing[0])}."
+        )
+    return databases_dir
+
+
+def load_question_sets(data: DataSection, demo_dir: Path, databases: DatabaseFolder = as_they_are) -> QuestionSets:
     """Return the demo, written on first use, or the user's files split here. Raises UserError for bad files."""
     if data.source == "demo":
         try:
@@ -43,7 +57,7 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
             make_writable(demo_dir)
             raise
         train, tune, test = (read_questions(demo_dir / f"{name}.json") for name in SPLITS)
-        return _limited(data, demo_dir / "databases", train, tune, test)
+        return limited_sets(data, demo_dir / "databases", train, tune, test)
     if data.source == "prepared":
         return _prepared(data)
     assert data.questions is not None and data.databases is not None
@@ -56,14 +70,9 @@ def load_question_sets(data: DataSection, demo_dir: Path) -> QuestionSets:
     questions = read_questions(questions_path)
     if data.verification is not None:
         questions = _verified(questions, data.verification.expanduser().resolve())
-    ids = {question.database_id for question in questions}
-    missing = sorted(one for one in ids if find_database(databases_dir, one) is None)
-    if missing:
-        raise UserError(
-            f"{len(missing)} databases of {questions_path} are not in {databases_dir}, the first is '{missing[0]}': "
-            f"put it at {expected_path(databases_dir, missing[0])}."
-        )
-    return _limited(data, databases_dir, *_split(questions, data.held_out_share))
+    ids = sorted({question.database_id for question in questions})
+    databases_dir = databases(databases_dir, ids, str(questions_path))
+    return limited_sets(data, databases_dir, *split_questions(questions, data.held_out_share))
 
 
 def _prepared(data: DataSection) -> QuestionSets:
@@ -77,7 +86,7 @@ def _prepared(data: DataSection) -> QuestionSets:
         )
     if data.filter_by_pass_rate:
         train = tuple(one for one in train if one.question_id not in rates or 0 < rates[one.question_id].share < 1)
-    sets = _limited(data, found.databases_dir, train, found.splits["tune"], found.splits["test"])
+    sets = limited_sets(data, found.databases_dir, train, found.splits["tune"], found.splits["test"])
     return replace(sets, pass_rates=rates)
 
 
@@ -92,7 +101,9 @@ def _verified(questions: Sequence[Question], path: Path) -> list[Question]:
     return [question for index, question in enumerate(questions) if status.get(index) == "ok"]
 
 
-def _split(questions: Sequence[Question], share: float) -> tuple[list[Question], list[Question], list[Question]]:
+def split_questions(
+    questions: Sequence[Question], share: float
+) -> tuple[list[Question], list[Question], list[Question]]:
     """Hold out whole databases; with fewer than four of them whole golds, so that no answer is seen in training."""
     by_database = len({question.database_id for question in questions}) >= 4
 
@@ -109,13 +120,15 @@ def _split(questions: Sequence[Question], share: float) -> tuple[list[Question],
     return train, tune, test
 
 
-def _limited(
+def limited_sets(
     data: DataSection,
     databases_dir: Path,
     train: Sequence[Question],
     tune: Sequence[Question],
     test: Sequence[Question],
 ) -> QuestionSets:
+    """Return at most as many questions as the section asks for. Raises UserError for a split without any."""
+
     def some(questions: Sequence[Question], limit: int, name: str) -> tuple[Question, ...]:
         if not questions:
             raise UserError(f"The split '{name}' has no question: give more questions, or another data.held_out_share.")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from floe.cluster.api.databases import sqlite_folder
 from floe.cluster.api.policies import Adapter, chosen_policy
 from floe.cluster.api.questions import Questions, questions_of
 from floe.cluster.api.settings import Overrides, Preset, override_texts
@@ -115,7 +116,7 @@ def evaluate(
 
 
 def _asked_of(config: RunConfig, questions: Questions | None, databases: str | Path | None) -> AskedOf:
-    from floe.actors.questions.question_sets import load_question_sets
+    from floe.actors.sources.run_sets import sets_of_run
     from floe.cluster.evaluation.asked_questions import asked_of_questions, asked_of_split
     from floe.cluster.operations.score import check_databases
 
@@ -125,8 +126,8 @@ def _asked_of(config: RunConfig, questions: Questions | None, databases: str | P
         return asked_of_split
     asked = questions_of(questions)
     if databases is None:
-        folder = load_question_sets(config.data, config.run.home_dir / "demo").databases_dir
+        folder = sets_of_run(config).databases_dir
+        check_databases(folder, asked)
     else:
-        folder = Path(databases).expanduser().absolute()
-    check_databases(folder, asked)
+        folder = sqlite_folder(config, databases, asked)
     return partial(asked_of_questions, questions=asked, databases_dir=folder)

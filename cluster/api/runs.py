@@ -140,14 +140,12 @@ class Run:
         path = Path(named).expanduser()
         if isinstance(named, Path) or path.is_file():
             return path
-        from floe.actors.questions.question_sets import load_question_sets
+        from floe.actors.sources.run_sets import sets_of_run
         from floe.cluster.databases.places import find_database, is_plain_name
 
         if not is_plain_name(named):
             return path
-        config = self.config
-        folder = load_question_sets(config.data, config.run.home_dir / "demo").databases_dir
-        return find_database(folder, named) or path
+        return find_database(sets_of_run(self.config).databases_dir, named) or path
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

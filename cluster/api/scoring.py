@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from floe.cluster.api.databases import sqlite_folder
 from floe.cluster.api.questions import Question, Questions, questions_of
 from floe.cluster.api.settings import Overrides, Reward, configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
@@ -56,12 +57,12 @@ def score(
 
     `predictions` are (Question, SQL) pairs. With `questions` they may also be a mapping from question_id to SQL, or a
     sequence with the SQL of each question; several for one question stand in a list. `reward` is as in `train`,
-    `arctic` if left out; `overrides` are those of `reward.*`. `are_completions` says that each is a model's whole
-    answer, from which the SQL is taken.
+    `arctic` if left out; `overrides` are those of `reward.*`, `data.database_kind` and `prompt.style`.
+    `are_completions` says that each is a model's whole answer, from which the SQL is taken.
 
     Raises UserError for what can't be used, such as a missing database.
     """
-    from floe.cluster.operations.score import check_databases, score_predictions
+    from floe.cluster.operations.score import score_predictions
     from floe.cluster.plugins.checks import check_plugins
     from floe.cluster.preparation.clock import decided_reward
 
@@ -74,10 +75,10 @@ def score(
     check_plugins(config)
     used = dict.fromkeys(one.question_id for one in given)
     chosen = [one for one in asked if one.question_id in used]
-    folder = Path(databases).expanduser().absolute()
-    check_databases(folder, chosen)
-    design = decided_reward(config.reward)
-    found = score_predictions(given, chosen, folder, design, plugin_folder=config.run.plugin_folder)
+    folder, design = sqlite_folder(config, databases, chosen), decided_reward(config.reward)
+    found = score_predictions(
+        given, chosen, folder, design, plugin_folder=config.run.plugin_folder, prompt=config.prompt
+    )
     with closing(found) as verdicts:
         return [_score(one, verdict) for one, verdict in zip(given, verdicts, strict=True)]
 

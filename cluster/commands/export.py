@@ -53,7 +53,9 @@ def export(
 
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words, in quotes.")],
-    database: Annotated[Path, typer.Option(parser=given_path, metavar="FILE.sqlite", help="Read only.")],
+    database: Annotated[
+        Path, typer.Option(parser=given_path, metavar="FILE.sqlite", help="Read only; or of data.database_kind.")
+    ],
     overrides: Overrides = None,
     adapter: Annotated[
         Path | None,

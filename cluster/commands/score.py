@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floe.cluster.commands.paths import given_path
+from floe.cluster.environment import environment_overrides
 from floe.configs.files.loading import load_config
+from floe.configs.schema import RunConfig
 
 
 def score(
     questions: Annotated[Path, typer.Option(parser=given_path, help="Spider- or BIRD-layout JSON, or JSON lines.")],
-    databases: Annotated[Path, typer.Option(parser=given_path, help="Folder of <db_id>/<db_id>.sqlite.")],
+    databases: Annotated[
+        Path, typer.Option(parser=given_path, help="Folder of <db_id>/<db_id>.sqlite, or of --database-kind.")
+    ],
     predictions: Annotated[
         Path, typer.Option(parser=given_path, help="JSON lines or array, or the file of BIRD or Spider.")
     ],
@@ -24,6 +29,9 @@ def score(
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="reward.FIELD=VALUE, for the design's own settings.")
+    ] = None,
+    database_kind: Annotated[
+        str | None, typer.Option(help="sqlite (default), csv (folders <db_id> of CSV files), or package.module:Name.")
     ] = None,
     semantics: Annotated[str | None, typer.Option(help="bird (default), spider or strict.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="CPU seconds of one candidate.")] = None,
@@ -51,18 +59,30 @@ def score(
         "clock": clock,
     }
     given = [f"reward.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
-    resolved = load_config(None, [*given, *(overrides or ())])
+    if database_kind is not None:
+        given.append(f"data.database_kind={database_kind}")
+    resolved = load_config(None, [*environment_overrides(), *given, *(overrides or ())])
+    raise typer.Exit(_scored(resolved, questions, databases, predictions, as_json, allow_missing_databases))
+
+
+def _scored(
+    config: RunConfig, questions: Path, databases: Path, predictions: Path, as_json: bool, allow_missing_databases: bool
+) -> int:
+    """Return the exit code."""
+    from floe.actors.sources.run_sets import database_folder
     from floe.cluster.operations import score as operation
     from floe.cluster.plugins.checks import check_plugins
 
-    check_plugins(resolved)
-    code = operation.score(
+    check_plugins(config)
+    folder = config.run.plugin_folder
+    return operation.score(
         questions,
         databases,
         predictions,
-        resolved.reward,
+        config.reward,
         as_json,
         allow_missing_databases,
-        resolved.run.plugin_folder,
+        folder,
+        config.prompt,
+        database_folder(config.data, config.run.home_dir, folder, partial(typer.echo, err=True)),
     )
-    raise typer.Exit(code)

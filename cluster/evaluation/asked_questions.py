@@ -8,8 +8,8 @@ from pathlib import Path
 
 from floe.actors.layouts.archives import find_archive
 from floe.actors.prompting.prompt_encoder import PromptEncoder
-from floe.actors.questions.question_sets import load_question_sets
 from floe.actors.questions.questions import read_questions, record_ids
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.databases.places import database_path
 from floe.cluster.evaluation.saved_evaluation import QuestionRecord
 from floe.cluster.evaluation.submissions import bird_submission, spider_submission
@@ -57,7 +57,7 @@ class Asked:
 
 def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> Asked:
     """Return the split as a training run with this configuration asks it: prompts that don't fit are left out."""
-    sets = load_question_sets(config.data, config.run.home_dir / "demo")
+    sets = sets_of_run(config)
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     fitting = fitting_questions(sets, encoder, config, progress).split(config.evaluation.split)
     return Asked(

@@ -99,8 +99,10 @@ def _without_folders(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value.name
+    if isinstance(value, Mapping):  # arguments of a plug-in
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")):
+        return Path(value).name
     return list(value) if isinstance(value, tuple) else value
 
 

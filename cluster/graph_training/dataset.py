@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.databases.database_files import content_digest
-from floe.actors.questions.question_sets import load_question_sets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.databases.places import database_path
 from floe.cluster.graph_training.pairs import (
     Pair,
@@ -38,7 +38,7 @@ def load_pair_sets(config: RunConfig, plan: PairPlan, held_out_share: float, pro
     Raises UserError.
     """
     home = config.run.home_dir
-    sets = load_question_sets(config.data, home / "demo")
+    sets = sets_of_run(config)
     golds = golds_by_database(sets.train, plan)
     if len(golds) < 2:
         raise UserError(f"There is only one database, {next(iter(golds))!r}, but one must be held out: give more data.")

@@ -6,7 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from floe.actors.databases.database_files import fault_of_file
 from floe.actors.questions.random_streams import stream_seed
+from floe.actors.sources.built_databases import BuiltDatabases
+from floe.actors.sources.run_sets import SQLITE
 from floe.cluster.databases.single_database import SingleDatabase, single_database
 from floe.cluster.evaluation.answer_table import Asked
 from floe.cluster.exports.adapter_base import other_base_warning
@@ -21,7 +24,7 @@ from floe.cluster.terminal.progress import Progress, make_console
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 from floe.reward_service.sandbox.result_reader import ResultReader
-from floe.reward_service.sql_text.extraction import extract_sql
+from floe.reward_service.sql_text.own_extraction import NO_SQL, NoAnswer, extraction_of
 
 EXIT_CODE_NO_ROWS = 3
 MAX_ROWS = 20  # shown of a result
@@ -61,10 +64,10 @@ def answered(config: RunConfig, options: AskOptions, progress: Progress) -> Aske
         raise UserError("The question is empty: write what you want to know of the database.")
     if options.adapter is not None and not options.adapter.is_dir():
         raise UserError(f"There is no adapter folder {options.adapter}: give one written by PEFT or floe, or a run's.")
-    with single_database(options.database) as database:
+    with single_database(_sqlite_file(config, options.database, progress)) as database:
         answer_start, completion = _complete(_of_one_engine(config), database, options, progress)
         text = answer_start + completion.text
-        sql = extract_sql(text)
+        sql, why = _sql_of(config, text)
         return Asked(
             question=options.question,
             database=str(options.database),
@@ -72,8 +75,17 @@ def answered(config: RunConfig, options: AskOptions, progress: Progress) -> Aske
             sql=sql,
             completion=text,
             is_truncated=completion.truncated,
-            result=_run(config, database, sql, options.max_rows),
+            result=_run(config, database, sql, why, options.max_rows),
         )
+
+
+def _sqlite_file(config: RunConfig, given: Path, progress: Progress) -> Path:
+    """Return the file, or the one that is built of it where the run has databases of another kind."""
+    source = given.expanduser().resolve()
+    if config.data.database_kind == SQLITE or not source.exists() or fault_of_file(source) is None:
+        return given
+    name = source.name if source.is_dir() else source.stem
+    return BuiltDatabases(config.data, config.run.home_dir, config.run.plugin_folder, progress.note).file(source, name)
 
 
 def _of_one_engine(config: RunConfig) -> RunConfig:
@@ -133,9 +145,17 @@ def _complete(
         return encoder.answer_start, group.completions[0]
 
 
-def _run(config: RunConfig, database: SingleDatabase, sql: str | None, max_rows: int) -> QueryResult:
-    """Run the SQL under the limits of judging, and read-only as there."""
+def _sql_of(config: RunConfig, completion: str) -> tuple[str | None, str]:
+    """Return the SQL, as training would take it, and why there is none."""
+    try:
+        return extraction_of(config.prompt, config.run.plugin_folder)(completion), NO_SQL
+    except NoAnswer as why:
+        return None, str(why)
+
+
+def _run(config: RunConfig, database: SingleDatabase, sql: str | None, why: str, max_rows: int) -> QueryResult:
+    """Run the SQL under the limits of judging, and read-only as there; `why` says why there is none."""
     if sql is None:
-        return QueryResult(outcome=Outcome.NO_SQL, message="the completion holds no SQL")
+        return QueryResult(outcome=Outcome.NO_SQL, message=why)
     with closing(ResultReader(database.databases_dir, config.reward, max_rows)) as reader:
         return reader.read(database.database_id, [sql])[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from floe.actors.questions.question_sets import SPLITS, load_question_sets
+from floe.actors.questions.question_sets import SPLITS
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.evaluation.results import read_report
 from floe.cluster.exports.adapter_base import other_base_warning
 from floe.cluster.exports.base_licence import licence_of
@@ -113,9 +114,9 @@ def data_sentences(config: RunConfig) -> list[str]:
         "files": f"Questions `{data.questions.name if data.questions else ''}`, databases in the folder "
         f"`{data.databases.name if data.databases else ''}`.",
         "prepared": f"The folder `{data.prepared.name if data.prepared else ''}`, made by `floe prepare`.",
-    }[data.source]
+    }.get(data.source, f"The source `{data.source}`, a plug-in.")
     try:
-        sets = load_question_sets(data, config.run.home_dir / "demo")
+        sets = sets_of_run(config)
     except (UserError, OSError):
         return [origin, "The number of questions is not known: they are no longer where the run had them."]
     counts = ", ".join(f"{len(sets.split(split)):,} {split}" for split in SPLITS)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.questions.pass_rates import PASS_RATES_FILE, write_pass_rates
-from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.actors.questions.question_sets import QuestionSets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.evaluation.harness import Harness
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
@@ -45,7 +46,7 @@ def measure_pass_rate(config: RunConfig) -> Path:
     everything = config.model_copy(
         update={"data": config.data.model_copy(update={"filter_by_pass_rate": False, "sampler": "uniform"})}
     )
-    sets = load_question_sets(everything.data, config.run.home_dir / "demo")
+    sets = sets_of_run(everything)
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     sets = fitting_questions(sets, encoder, config, progress)
     with ray_session(config.cluster, namespace="floe-pass-rates") as line:

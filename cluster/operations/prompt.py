@@ -6,7 +6,8 @@ from rich.table import Table
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.prompting.prompt_fitting import EncodedPrompt
-from floe.actors.questions.question_sets import SPLITS, QuestionSets, load_question_sets
+from floe.actors.questions.question_sets import SPLITS, QuestionSets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.messages import Question
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.questions.fitting import encoder_of_run, encoding_of_split
@@ -39,7 +40,7 @@ def summarise_prompts(config: RunConfig, *, to_stderr: bool = False) -> None:
 
 def _set_up(config: RunConfig) -> tuple[QuestionSets, PromptEncoder]:
     demo_dir = config.run.home_dir / "demo"
-    sets = load_question_sets(config.data, demo_dir)
+    sets = sets_of_run(config)
     model_dir = model_folder(config, demo_dir, weights=False)
     return sets, encoder_of_run(config, model_dir, sets.databases_dir)
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
+from floe.actors.questions.question_sets import DatabaseFolder, as_they_are
 from floe.actors.questions.questions import read_questions
 from floe.cluster.databases.places import database_path
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
@@ -18,6 +19,7 @@ from floe.cluster.operations.score_texts import json_line, summary, verdict_tabl
 from floe.cluster.preparation.clock import decided_reward
 from floe.cluster.terminal.progress import Advance, progress_bar, show_nothing
 from floe.configs.errors import UserError
+from floe.configs.schema import PromptSection
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer_pool import ScorerPool
 
@@ -37,25 +39,34 @@ def score(
     as_json: bool,
     allow_missing_databases: bool = False,
     plugin_folder: Path | None = None,
+    prompt: PromptSection | None = None,
+    databases: DatabaseFolder = as_they_are,
 ) -> int:
     """Print a verdict for each prediction on stdout, in the file's order, and a summary on stderr.
 
     JSON lines appear as soon as they and all before them are known, the table at the end. The exit code is 0; 3 when a
     prediction carries no reward (its gold query failed, or scoring did); 141 when the reader is gone. Uses
-    `reward.num_workers` threads, each with its own scorer. Raises UserError for input that can't be used.
+    `reward.num_workers` threads, each with its own scorer. `databases` builds them where they are of another kind than
+    SQLite's. Raises UserError for input that can't be used.
     """
     reward = decided_reward(reward)
     questions = {question.question_id: question for question in read_questions(questions_path)}
     predictions = read_predictions(predictions_path, list(questions))
     asked = [questions[question_id] for question_id in dict.fromkeys(one.question_id for one in predictions)]
-    check_databases(databases_dir, [] if allow_missing_databases else asked)
+    if databases is as_they_are:
+        check_databases(databases_dir, [] if allow_missing_databases else asked)
+    else:
+        names = sorted({question.database_id for question in asked})
+        databases_dir = databases(databases_dir.expanduser().resolve(), names, str(questions_path))
     started_s = time.monotonic()
     known: list[Score] = []
     try:
         with (
             # JSON lines on the same terminal are progress enough, and a bar would be drawn into them.
             progress_bar("Scoring", len(predictions), shown=not (as_json and sys.stdout.isatty())) as advance,
-            closing(score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder)) as scores,
+            closing(
+                score_predictions(predictions, asked, databases_dir, reward, advance, plugin_folder, prompt)
+            ) as scores,
         ):
             for prediction, verdict in zip(predictions, scores, strict=True):
                 known.append(verdict)
@@ -76,6 +87,7 @@ def score_predictions(
     reward: RewardSection,
     advance: Advance = show_nothing,
     plugin_folder: Path | None = None,
+    prompt: PromptSection | None = None,
 ) -> Generator[Score, None, None]:
     """Yield one score per prediction, in order; `advance` gets the number of newly known ones, yielded or not.
 
@@ -98,7 +110,7 @@ def score_predictions(
     ]
     waiting: dict[int, Score] = {}
     num_yielded = 0
-    with closing(ScorerPool(databases_dir, reward, plugin_folder)) as pool:
+    with closing(ScorerPool(databases_dir, reward, plugin_folder, prompt)) as pool:
         # A question comes after those that the predictions name before it, so its order holds no verdict back.
         for request, verdicts in zip(requests, pool.score_all(requests), strict=True):
             waiting.update(zip(positions[request.question_id], verdicts, strict=True))

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
-from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.actors.questions.question_sets import QuestionSets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.evaluation.during_training import interim_questions
 from floe.cluster.machine.cores import num_cores
 from floe.cluster.memory_plan import ModelShape
@@ -83,7 +84,7 @@ def limited_to_machine(config: RunConfig, progress: Progress, measure: Measure =
 def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:
     """Plan a run that nobody has started. Raises UserError where its model or its data are not there."""
     demo_dir = config.run.home_dir / "demo"
-    sets = load_question_sets(config.data, demo_dir)
+    sets = sets_of_run(config)
     model_dir = model_folder(config, demo_dir, weights=False)
     try:
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from floe.actors.questions.question_sets import load_question_sets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.checkpoints.inputs import inputs_of
 from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume
 from floe.cluster.checkpoints.state import library_versions
@@ -84,7 +84,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     preflight = Preflight(config, run_dir, progress.note)
     preflight.machine()
     demo_dir = config.run.home_dir / "demo"
-    sets = load_question_sets(config.data, demo_dir)
+    sets = sets_of_run(config, progress.note)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
     decided = with_precision(config, lambda: shape_of(config))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from floe.configs.plugins.kinds import REWARDS
-from floe.configs.plugins.making import source_files
+from floe.configs.plugins.kinds import FAMILIES, PROMPT_STYLES, REWARDS
+from floe.configs.plugins.making import made, source_files
 from floe.configs.schema import RunConfig
 
 
@@ -17,6 +17,16 @@ def check_plugins(config: RunConfig) -> list[str]:
             from floe.reward_service.designs.plugin import plugin_design
 
             plugin_design(one.name, one.arguments, folder)
+        elif one.kind is PROMPT_STYLES:
+            from floe.cluster.plugins.style_check import check_style
+
+            check_style(config.prompt, folder)
+        elif one.kind is FAMILIES:
+            from floe.learner.family_plugin import family_of
+
+            family_of(config.model, folder)
+        else:
+            made(one.kind, one.name, one.arguments, folder)
     return [
         f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}" for one in config.plugins
     ]

@@ -9,7 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from floe.actors.questions.question_sets import QuestionSets, load_question_sets
+from floe.actors.questions.question_sets import QuestionSets
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.machine.gpus import read_gpus
 from floe.cluster.machine.ray_address import check_dashboard_port, cluster_address
 from floe.cluster.memory_plan.shapes.model_config import shape_of
@@ -40,7 +41,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
     ask = partial(outcome, logs_dir=logs_dir)
     yield from (ask(*one) for one in machine_checks(config))
     demo_dir = config.run.home_dir / "demo"
-    loaded = _made("questions", partial(load_question_sets, config.data, demo_dir), _said_of_sets, logs_dir)
+    loaded = _made("questions", partial(sets_of_run, config), _said_of_sets, logs_dir)
     yield loaded[0]
     sets = loaded[1]
     found_model, model_dir = _made("model", partial(model_folder, config, demo_dir, weights=False), str, logs_dir)
@@ -98,7 +99,13 @@ def model_checks(config: RunConfig, model_dir: Path) -> tuple[Named, ...]:
     return (
         (
             "model configuration",
-            partial(model_files.model_config, model_dir, config.model, samples_on_cpu=config.rollout.num_gpus == 0),
+            partial(
+                model_files.model_config,
+                model_dir,
+                config.model,
+                samples_on_cpu=config.rollout.num_gpus == 0,
+                plugin_folder=config.run.plugin_folder,
+            ),
         ),
         ("model weights", partial(model_files.weights, model_dir, config)),
         ("tokenizer", partial(model_files.tokenizer, model_dir, load)),

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from floe.actors.prompting import prompts
+from floe.actors.prompting.styles import style_of
 from floe.cluster.memory_plan.shapes.projections import adapter_sizes
 from floe.cluster.models.model_folder import is_of_hub
 from floe.cluster.models.weight_files import INDEX, weight_files
 from floe.cluster.preflight.finding import Finding, fault, ok, warning
 from floe.configs.errors import first_line
 from floe.configs.files.foreign_files import parsed_json
-from floe.configs.model_families import engine_refusal, text_part
+from floe.configs.model_families import text_part
 from floe.configs.schema import ModelSection, RunConfig
 from floe.configs.sections.learning_sections import ADAPTABLE, LoraSection
 
@@ -32,17 +32,21 @@ def load_tokenizer(model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(model_dir)
 
 
-def model_config(model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True) -> Finding:
+def model_config(
+    model_dir: Path, model: ModelSection, *, samples_on_cpu: bool = True, plugin_folder: Path | None = None
+) -> Finding:
     """Check whether the learner can compute the model, and whether it was made for texts as long as the run's."""
     if not (model_dir / "config.json").is_file():
         return fault(f"{model_dir} has no config.json", WHOLE_MODEL)
+    from floe.learner.families.family import learner_refusal, sampling_refusal
+    from floe.learner.family_plugin import family_of
+
+    family = family_of(model, plugin_folder)
     try:
         config = read_model_config(model_dir)
     except (ValueError, OSError) as error:
         return fault(f"{model_dir / 'config.json'} can't be used ({first_line(error)})", WHOLE_MODEL)
-    from floe.learner.families.refusals import refusal
-
-    why = refusal(config) or engine_refusal(config, on_cpu=samples_on_cpu)
+    why = learner_refusal(family, config) or sampling_refusal(family, config, on_cpu=samples_on_cpu)
     if why:
         return fault(f"The model in {model_dir} can't be trained here: {why}", "docs/families.md lists what can be")
     text = text_part(config)
@@ -120,7 +124,7 @@ def chat_template(config: RunConfig, model_dir: Path, load: LoadTokenizer = load
     if loaded.chat_template is None:
         return fault(f"The tokenizer in {model_dir} has no chat template", "use an instruct model.")
     question = "How many are there?"
-    chat = prompts.messages(question, "", "CREATE TABLE t (a INT)", config.prompt.style)
+    chat = style_of(config.prompt, config.run.plugin_folder).messages(question, "", "CREATE TABLE t (a INT)")
     try:
         shown = str(loaded.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         answered = str(loaded.apply_chat_template([*chat, {"role": "assistant", "content": "A"}], tokenize=False))

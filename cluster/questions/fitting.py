@@ -26,6 +26,7 @@ def encoder_of_run(config: RunConfig, model_dir: Path, databases_dir: Path) -> P
         config.prompt,
         max_tokens=config.max_prompt_tokens,
         indices_dir=config.run.home_dir / "value_indices",
+        plugin_folder=config.run.plugin_folder,
     )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.databases.contained_databases import read_schema
-from floe.actors.prompting.prompts import schema_text
-from floe.actors.questions.question_sets import SPLITS, load_question_sets
+from floe.actors.prompting.prompts import created_tables
+from floe.actors.questions.question_sets import SPLITS
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.databases.places import database_path
 from floe.cluster.messages import Question
 from floe.configs.errors import UserError
@@ -34,7 +35,7 @@ def questions_of_run(config: RunConfig | None) -> RunQuestions:
     if config is None:
         return RunQuestions(by_name={}, databases_dir=None, fault="The run's configuration can't be read.")
     try:
-        sets = load_question_sets(config.data, config.run.home_dir / "demo")
+        sets = sets_of_run(config)
     except (UserError, OSError) as fault:
         return RunQuestions(by_name={}, databases_dir=None, fault=str(fault))
     questions = [one for split in SPLITS for one in sets.split(split)]
@@ -50,5 +51,5 @@ def schemas_of(databases_dir: Path, database_ids: Iterable[str]) -> dict[str, st
             tables = read_schema(database_path(databases_dir, database_id), num_examples=0)
         except UserError:
             continue
-        schemas[database_id] = schema_text(tables, "arctic")
+        schemas[database_id] = created_tables(tables)
     return schemas

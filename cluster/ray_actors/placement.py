@@ -176,7 +176,7 @@ def start_reward_pool(config: RunConfig, databases_dir: Path, name: str = "rewar
             max_restarts=-1,  # the pool scores the lost group again
             runtime_env={"env_vars": _process_environment(1, num_gpus=0)},
         )
-        .remote(databases_dir, reward, plugin_folder=config.run.plugin_folder)
+        .remote(databases_dir, reward, plugin_folder=config.run.plugin_folder, prompt=config.prompt)
         for index in range(reward.num_workers)
     ]
     await_start(handles, "reward worker", _asked_by_role(config)["reward"], config.start_limit_s)

@@ -12,12 +12,15 @@ from pathlib import Path
 from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.cluster.checkpoints.inputs import model_digest
 from floe.cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
+from floe.cluster.plugins.sources import plugin_sources
 from floe.cluster.ray_actors.placement import start_supervised_learner
 from floe.cluster.terminal.progress import Progress
 from floe.configs.files.foreign_files import parsed_json
+from floe.configs.plugins.kinds import FAMILIES
 from floe.configs.schema import RunConfig
 
 GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # fields of `learner`
+FAMILY = {"family", "family_arguments"}  # fields of `model`: only a plug-in's are part of the key, with its code
 RECIPE_VERSION = 2  # increased when the supervised code changes what it computes
 
 
@@ -97,7 +100,7 @@ def _key(
     made_by = {
         "recipe": RECIPE_VERSION,
         "seed": config.warm_start_seed,
-        "model": [base, config.model.model_dump(mode="json", exclude={"path"}), config.rollout.dtype],
+        "model": [base, config.model.model_dump(mode="json", exclude={"path", *FAMILY}), config.rollout.dtype],
         "sections": [
             config.warm_start.model_dump(mode="json", exclude={"seed"}),
             config.lora.model_dump(mode="json"),
@@ -105,4 +108,6 @@ def _key(
         "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),
         "examples": [asdict(example) for example in (*examples, *held_back)],
     }
+    if FAMILIES.is_plugin(config.model.family):
+        made_by["family"] = [config.model.family_arguments, plugin_sources(config, FAMILIES)]
     return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

@@ -73,3 +73,44 @@ REWARDS = PluginKind(
     needs=("__call__",),
     is_function=True,
 )
+
+PROMPT_STYLES = PluginKind(
+    key="prompt.style",
+    arguments_key="prompt.arguments",
+    group="floe.prompt_styles",
+    built_in=("compact", "tagged", "arctic"),
+    what="prompt style",
+    form="a class whose objects have messages(question, evidence, schema) and answer(sql, reads), as "
+    "floe.plugins.PromptStyle says",
+    needs=("messages", "answer"),
+)
+
+DATA_SOURCES = PluginKind(
+    key="data.source",
+    arguments_key="data.arguments",
+    group="floe.data_sources",
+    built_in=("demo", "files", "prepared"),
+    what="source of questions",
+    form="a class whose objects have load(folder) that returns floe.plugins.LoadedQuestions",
+    needs=("load",),
+)
+
+DATABASE_KINDS = PluginKind(
+    key="data.database_kind",
+    arguments_key="data.database_arguments",
+    group="floe.database_kinds",
+    built_in=("sqlite", "csv"),
+    what="kind of database",
+    form="a class whose objects have find(folder, db_id) and build(source, target), as floe.plugins.DatabaseKind says",
+    needs=("find", "build"),
+)
+
+FAMILIES = PluginKind(
+    key="model.family",
+    arguments_key="model.family_arguments",
+    group="floe.families",
+    built_in=("auto",),
+    what="model family",
+    form="a class derived from floe.plugins.ModelFamily",
+    needs=("refusal", "engine_refusal", "attention", "logits"),
+)

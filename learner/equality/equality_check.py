@@ -60,6 +60,8 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
     dtype = next(policy.parameters()).dtype
     causal_lm: Any = policy.get_base_model()
     name = f"'{causal_lm.config._name_or_path}' ({causal_lm.config.model_type})"
+    has_plugin = getattr(causal_lm, "floe_family", None) is not None
+    remedy = "correct the plug-in of model.family" if has_plugin else "use another model, and report this one"
     # Negated, so that a NaN fails too.
     if not report.mean_difference <= MAX_LOGPROB_DIFFERENCE[dtype]:
         longest = max(groups, key=_longest)
@@ -72,15 +74,13 @@ def _refuse_beyond_rounding(policy: PeftModel, groups: Sequence[PrefixGroup], re
         raise UserError(
             f"The learner does not compute the model {name} as the model itself does: over {report.num_tokens} tokens "
             f"a log-probability differs by {report.mean_difference:.3g} nats on average ({report.max_difference:.3g} "
-            f"at most, {MAX_LOGPROB_DIFFERENCE[dtype]:g} is rounding), first in {place}: use another model, and "
-            "report this one."
+            f"at most, {MAX_LOGPROB_DIFFERENCE[dtype]:g} is rounding), first in {place}: {remedy}."
         )
     gradient = report.gradient_difference
     if gradient is not None and not gradient <= MAX_GRADIENT_DIFFERENCE[dtype]:
         raise UserError(
             f"The learner's gradient for the model {name} is not the model's own: over {report.num_tokens} tokens it "
-            f"differs by {gradient:.3g} of its norm ({MAX_GRADIENT_DIFFERENCE[dtype]:g} is rounding): use another "
-            "model, and report this one."
+            f"differs by {gradient:.3g} of its norm ({MAX_GRADIENT_DIFFERENCE[dtype]:g} is rounding): {remedy}."
         )
 
 

@@ -34,13 +34,17 @@ class _Hidden(ModelOutput):  # type: ignore[misc]  # mypy doesn't read transform
 class OutputHead:
     """The LM head of a causal language model, whose weight gets no gradient."""
 
-    def __init__(self, causal_lm: Any, is_plain: bool | None = None) -> None:
+    def __init__(self, causal_lm: Any, is_plain: bool | None = None, logits: Logits | None = None) -> None:
         """Find out by a few rows of noise whether the model's logits are a plain product with the head's weight.
 
-        `is_plain` gives the answer for a model without values, as on the meta device.
+        `is_plain` gives the answer for a model without values, as on the meta device. `logits` makes the logits in
+        place of the model's own code.
         """
         self._causal_lm = causal_lm
-        self.is_plain = _is_plain(causal_lm) if is_plain is None else is_plain
+        self._own_logits = logits
+        if is_plain is None:
+            is_plain = logits is None and _is_plain(causal_lm)
+        self.is_plain = is_plain
 
     def logprobs(self, hidden: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
         """Return the float32 log-probabilities [S] of the tokens `target` [S] after the hidden states [S, H]."""
@@ -49,7 +53,7 @@ class OutputHead:
         return logprobs_by(self._logits, hidden, target, temperature)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return own_logits(self._causal_lm, hidden)
+        return own_logits(self._causal_lm, hidden) if self._own_logits is None else self._own_logits(hidden)
 
 
 def own_logits(causal_lm: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from floe.configs.errors import UserError
+from floe.learner.families.family import ModelFamily, has_own_logits, learner_refusal
 from floe.learner.families.output_head import OutputHead
-from floe.learner.families.refusals import plain_config, refusal
+from floe.learner.families.refusals import plain_config
 from floe.learner.packing.packs import Branch, Pack, PrefixGroup, make_packs
 from floe.learner.policy import shared_prefix_attention
 from floe.learner.policy.lora_linear import join_lora_products
@@ -37,16 +39,19 @@ def build_policy(
     with_reference: bool,
     gradient_checkpointing: bool = False,
     device: torch.device | None = None,
+    family: ModelFamily | None = None,
 ) -> PeftModel:
     """Return the base model with the trainable adapter, set to `initial` when given (PEFT names).
 
     With `with_reference` and `initial`, a frozen copy of `initial` is the second adapter; without `initial` the
     reference is the base model itself, so no copy is made. The weights go to `device` tensor by tensor, by default to
-    the CPU: a model on its way to a GPU is never whole in the host's memory.
+    the CPU: a model on its way to a GPU is never whole in the host's memory. `family` is a plug-in for what floe
+    does not find out about the model by itself.
     """
     torch.manual_seed(seed)
+    family = family or ModelFamily()
     model_config = plain_config(AutoConfig.from_pretrained(model_dir))
-    if why := refusal(model_config):
+    if why := learner_refusal(family, model_config):
         raise UserError(f"The model in {model_dir} can't be trained: {why}.")
     base = AutoModelForCausalLM.from_pretrained(
         model_dir,
@@ -55,7 +60,8 @@ def build_policy(
         attn_implementation=shared_prefix_attention.NAME,
         device_map=None if device is None or device.type == "cpu" else {"": device},
     )
-    base.output_head = OutputHead(base)
+    base.output_head = OutputHead(base, logits=partial(family.logits, base) if has_own_logits(family) else None)
+    base.floe_family = None if type(family) is ModelFamily else family
     return with_adapter(
         base,
         lora,
@@ -140,12 +146,14 @@ def packed_logprobs(policy: PeftModel, pack: Pack, temperature: float) -> torch.
     The LM head is computed at scored positions only.
     """
     causal_lm: Any = policy.get_base_model()
+    family = getattr(causal_lm, "floe_family", None)
     hidden = causal_lm.base_model(
         input_ids=pack.input_ids,
         position_ids=pack.position_ids,
         use_cache=False,
         layout=pack.layout,
         pack_index=pack.index,
+        **({} if family is None else {"family": family}),
     ).last_hidden_state[0]
     logprobs: torch.Tensor = causal_lm.output_head.logprobs(hidden[pack.source], pack.target, temperature)
     return logprobs

@@ -17,6 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from floe.learner.device_kind import CPU, device_kind
 from floe.learner.families.attention_rules import QUERY_BLOCK, AttentionRules, HiddenKeys
+from floe.learner.families.family import ModelFamily
 from floe.learner.packing.pack_index import PackIndex
 from floe.learner.packing.packs import GroupLayout
 from floe.learner.policy import pack_attention
@@ -42,16 +43,19 @@ def shared_prefix_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
+    family: ModelFamily | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers attention function. query [1, H, T, D], key [1, K, T, D] and value [1, K, T, E], H a multiple of K.
 
     Returns [1, T, H, E] and None. Exact: the softmax of a branch token runs over its prefix and its own earlier
     tokens together. `sliding_window`, `softcap` and `s_aux` are what transformers calls `AttentionRules`. `pack_index`
-    is the pack's own, made here where it is not given.
+    is the pack's own, made here where it is not given. `family` is a plug-in that knows the rules better.
     """
     rules = AttentionRules(window=sliding_window, score_cap=softcap, sinks=s_aux)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if family is not None:
+        rules, scaling = family.attention(module, rules, scaling)
     index = PackIndex.of(layout).to(query.device) if pack_index is None else pack_index
     if device_kind(query.device) != CPU and rules.are_idle(index.num_positions) and pack_attention.takes(query, value):
         q, k, v = (one[0].transpose(0, 1) for one in (query, key, value))

@@ -83,7 +83,7 @@ def extract_sql(completion: str) -> str | None:
 
 def fenced_sql(text: str) -> str | None:
     """Return the last fenced block that is labelled as SQL and not empty; otherwise the last that begins as SQL."""
-    blocks = [(block.is_labelled, sql) for block in _blocks(text) if (sql := _trim(block.content))]
+    blocks = [(block.is_labelled, sql) for block in _blocks(text) if (sql := trimmed(block.content))]
     labelled = [sql for is_labelled, sql in blocks if is_labelled]
     others = [sql for is_labelled, sql in blocks if not is_labelled and _begins_as_sql(sql)]
     return next(iter([*labelled[::-1], *others[::-1]]), None)
@@ -110,7 +110,7 @@ def _sql_of(text: str) -> str | None:
     for block in _blocks(text):
         pieces.append(text[end : block.start])
         end = block.end
-    return _trim(_bare_sql("\n".join([*pieces, text[end:]]))) or None
+    return trimmed(_bare_sql("\n".join([*pieces, text[end:]]))) or None
 
 
 def _blocks(text: str) -> Iterator[_Block]:
@@ -193,5 +193,6 @@ def _before_prose(text: str) -> str:
     return text[:end] if is_prose else text
 
 
-def _trim(sql: str) -> str:
+def trimmed(sql: str) -> str:
+    """Return the SQL without surrounding space and closing semicolons."""
     return sql.strip().rstrip("; \t\r\n\f\v")

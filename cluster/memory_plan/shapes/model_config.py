@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig
@@ -17,6 +18,9 @@ from floe.configs.model_families import mlp_width, text_part
 from floe.configs.schema import RunConfig
 from floe.configs.sections.learning_sections import ADAPTABLE
 
+if TYPE_CHECKING:
+    from floe.learner.families.family import ModelFamily
+
 MAX_POSITIONS = 2**17  # of a published model; it changes no tensor's size
 
 
@@ -28,7 +32,9 @@ def shape_of(config: RunConfig) -> ModelShape:
     path = config.model.path
     if is_published(path):
         return published_shape(path)
-    return count(path, model_config_of(config))
+    from floe.learner.family_plugin import family_of  # takes seconds, which the known models need not wait for
+
+    return count(path, model_config_of(config), family_of(config.model, config.run.plugin_folder))
 
 
 def model_config_of(config: RunConfig) -> PreTrainedConfig:
@@ -46,13 +52,13 @@ def _read(folder: Path) -> PreTrainedConfig:
         raise UserError(f"'{folder}' has no model configuration ({fault}): give the folder of a model.") from fault
 
 
-def count(name: str, config: PreTrainedConfig) -> ModelShape:
+def count(name: str, config: PreTrainedConfig, family: ModelFamily | None = None) -> ModelShape:
     """Build the model without memory for its weights and count its parameters. Raises UserError as `shape_of`."""
     from transformers import AutoModelForCausalLM  # takes seconds, which the known models need not wait for
 
-    from floe.learner.families.refusals import refusal
+    from floe.learner.families.family import ModelFamily, learner_refusal
 
-    if why := refusal(config):
+    if why := learner_refusal(family or ModelFamily(), config):
         raise UserError(f"The model '{name}' can't be trained: {why}.")
     try:
         text = text_part(config)

@@ -1,0 +1,1 @@
+"""The questions and databases of a run, where a user's own code gives them too."""
