@@ -283,3 +283,23 @@ def test_work_that_is_abandoned_is_infrastructure_and_the_scorer_can_be_used_aga
         assert not child.is_running()
     assert found == [[Outcome.INFRASTRUCTURE] * 2] * 5
     assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+
+
+def test_a_process_that_was_forked_off_leaves_its_parents_child_alone(folder, make_scorer) -> None:
+    scorer = make_scorer(folder)
+    assert outcomes(score(scorer, GOLD, GOLD)) == [Outcome.MATCH]
+    child = scorer.executor_pid
+    ours, theirs = multiprocessing.Pipe()
+
+    def work() -> None:
+        theirs.send((outcomes(score(scorer, GOLD, "SELECT 7")), scorer.executor_pid))
+        scorer.close()
+
+    forked = multiprocessing.get_context("fork").Process(target=work)
+    forked.start()
+    assert ours.poll(120)
+    found, own_child = ours.recv()
+    forked.join()
+    assert forked.exitcode == 0 and found == [Outcome.MISMATCH] and own_child not in (0, child)
+    assert outcomes(score(scorer, GOLD, "SELECT 8")) == [Outcome.MISMATCH]
+    assert scorer.executor_pid == child and not psutil.pid_exists(own_child)

@@ -60,6 +60,7 @@ class ContainedProcess:
     def __init__(self, settings: ProgramSettings, wall_limit_s: float) -> None:
         self._settings = settings
         self._wall_limit_s = wall_limit_s
+        self._owner_pid = os.getpid()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._child: socket.socket | None = None
@@ -70,6 +71,7 @@ class ContainedProcess:
 
     def start(self) -> None:
         """Start a child if there is none, so that no request's time limit has to cover an interpreter's start."""
+        self._leave_to_parent()
         if self._child is None:
             self._fork()
 
@@ -78,6 +80,7 @@ class ContainedProcess:
 
         While answers are owed, the caller sends no more ahead than the socket holds: nobody reads what the child sends.
         """
+        self._leave_to_parent()
         if self._child is not None and not self._num_owed and is_frame_waiting(self._child):
             self.drop_child()  # nothing is owed, so this is its end: it died between two requests
         self.start()
@@ -111,6 +114,7 @@ class ContainedProcess:
 
     def close(self) -> None:
         """End the child and the server; a thread that waits for an answer then gets ProcessUnavailable."""
+        self._leave_to_parent()
         # The server's first: a thread that meets the child's end would ask the server for its status, and the child may
         # still be at work.
         for stream in (self._control, self._child):
@@ -126,6 +130,17 @@ class ContainedProcess:
                 self._server.kill()
                 self._server.wait()
             self._server = None
+
+    def _leave_to_parent(self) -> None:
+        """Forget, in a process that was forked off, child and server: they are at work for its parent."""
+        if self._owner_pid == os.getpid():
+            return
+        for stream in (self._control, self._child):
+            if stream is not None:
+                stream.close()  # its own handle alone; a shutdown would be the parent's too
+        self._owner_pid = os.getpid()
+        self._child = self._control = self._server = None
+        self.child_pid = self._num_owed = 0
 
     def _stalled(self) -> ChildEnded:
         self.num_lost += 1
