@@ -119,10 +119,34 @@ def test_overrides_are_a_mapping_or_texts(tmp_path, monkeypatch):
     assert configuration(None, override_texts({"reward.suite": None})).reward.suite is None
     with pytest.raises(UserError, match=r"overrides is 'run\.num_steps=5'"):
         override_texts("run.num_steps=5")
-    with pytest.raises(UserError, match=r"The value of run\.num_steps is of type object"):
+    with pytest.raises(UserError, match=r"The value of run\.num_steps .*of type object"):
         override_texts({"run.num_steps": object()})
     with pytest.raises(floe.ConfigError, match=r"run\.num_step"):
         configuration("smoke", override_texts({"run.num_step": 5}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\U0001f600 \u00e9 \\ud83d", "a\x85b\u2028c\x7f\ufeff: #", {"in": ["\U0001f600", 1e-06, None]}, ["10", "yes", ""]],
+)
+def test_values_of_any_text_are_what_they_were(value):
+    read = configuration(None, override_texts({"reward.design": "m:R", "reward.arguments": {"value": value}}))
+    assert read.reward.arguments == {"value": value}
+    assert configuration(None, reward_texts("m:R", {"value": value})).reward == read.reward
+
+
+def test_folders_of_any_name_are_what_they_were(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOE_HOME", str(tmp_path / "home \U0001f600"))
+    given = {"model.path": tmp_path / "\U0001f600: #1", "reward.design": "m:R", "reward.arguments.folder": tmp_path}
+    config = configuration(None, override_texts(given))
+    assert (config.model.path, config.reward.arguments) == (f"{tmp_path}/\U0001f600: #1", {"folder": str(tmp_path)})
+    assert config.run.home_dir == tmp_path / "home \U0001f600"
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {1, 2}, {(1, 2): 3}, b"text"])
+def test_values_that_no_file_could_hold_are_refused(value):
+    with pytest.raises(UserError, match=r"The value of reward_arguments holds what a configuration can't"):
+        reward_texts("m:R", {"value": value})
 
 
 def test_a_reward_of_ones_own_is_named_as_a_reference():

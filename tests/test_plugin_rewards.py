@@ -28,6 +28,9 @@ GOLD = "SELECT name FROM emp WHERE dept = 'it'"
 ANSWERS = (GOLD, "SELECT * FROM emp", "SELECT wages FROM emp", "no SQL at all; DELETE FROM emp")
 
 MODULE = """
+import json
+import sys
+
 from floe.plugins import GoldUnusable, Outcome, Reward, execution_reward
 
 def plain(group):
@@ -57,6 +60,30 @@ def nothing(group):
 
 def odd_term(group):
     return [Reward(1.0, {"star penalty": 1.0}) for _ in group.candidates]
+
+def exits(group):
+    sys.exit("no licence")
+
+def reads_json(group):
+    return [json.loads("{") for _ in group.candidates]
+
+def many_digits(group):
+    return [10**400 for _ in group.candidates]
+
+def no_terms(group):
+    return [Reward(1.0, None) for _ in group.candidates]
+
+def unreadable_note(group):
+    return [Reward(1.0, {}, Unreadable()) for _ in group.candidates]
+
+class Unreadable:
+    def __str__(self):
+        raise ValueError("no text")
+
+def adds_a_term(group):
+    rewards = [Reward(1.0) for _ in group.candidates]
+    rewards[0].terms["star"] = 0.5
+    return rewards
 
 def useless_gold(group):
     raise GoldUnusable("the gold has no plan")
@@ -110,6 +137,11 @@ def test_numbers_and_rewards_are_what_a_candidate_gets(own_rewards):
         ("not_finite", Outcome.INFRASTRUCTURE, "nan"),
         ("texts", Outcome.INFRASTRUCTURE, "'1.0'"),
         ("nothing", Outcome.INFRASTRUCTURE, "NoneType"),
+        ("exits", Outcome.INFRASTRUCTURE, "SystemExit (no licence)"),
+        ("many_digits", Outcome.INFRASTRUCTURE, "give finite numbers"),
+        ("no_terms", Outcome.INFRASTRUCTURE, "terms that are a NoneType"),
+        ("unreadable_note", Outcome.INFRASTRUCTURE, "ValueError (no text)"),
+        ("adds_a_term", Outcome.INFRASTRUCTURE, "does not support item assignment"),
         ("odd_term", Outcome.INFRASTRUCTURE, "'star penalty'"),
         ("useless_gold", Outcome.GOLD_FAILED, "the gold has no plan"),
     ],
@@ -122,9 +154,18 @@ def test_what_a_plugin_does_wrong_carries_no_reward(own_rewards, name, outcome, 
         assert f"own_rewards:{name}" in scores[0].message
 
 
-def test_a_fault_names_the_line_of_the_plugin(own_rewards):
-    line = MODULE[: MODULE.index("return [1 / len")].count("\n") + 1
-    assert f"{own_rewards}/own_rewards.py:{line}" in scored(own_rewards, "fails")[0].message
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("fails", "return [1 / len"), ("reads_json", "return [json.loads"), ("unreadable_note", "raise ValueError")],
+)
+def test_a_fault_names_the_line_of_the_plugin(own_rewards, name, code):
+    line = MODULE[: MODULE.index(code)].count("\n") + 1
+    assert f"{own_rewards}/own_rewards.py:{line}" in scored(own_rewards, name)[0].message
+
+
+def test_an_odd_fault_leaves_the_design_as_it_was(own_rewards):
+    scored(own_rewards, "adds_a_term")
+    assert scored(own_rewards, "plain")[0].terms is None
 
 
 def test_a_plugin_says_whether_candidates_are_run_and_how_results_are_compared(own_rewards):
