@@ -68,6 +68,7 @@ def train(
     unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
     """Warm-start a policy, train it with GRPO and compare before and after; or continue an interrupted run."""
+    from floe.cluster.plugins.checks import check_plugins
     from floe.cluster.run_folder.layout import config_of_run, new_run_dir
     from floe.cluster.training.supervisor import supervise
 
@@ -80,6 +81,7 @@ def train(
         arguments = ["--resume", str(run_dir)]
     else:
         resolved = load_config(config, given)
+        check_plugins(resolved)
         run_dir = new_run_dir(resolved, run_dir)
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
     if resolved.run.retries and not unsupervised:

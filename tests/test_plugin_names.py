@@ -21,6 +21,9 @@ from floe.plugins import JudgedGroup
 def no_star(group: JudgedGroup, penalty: float = 0.2) -> list[float]:
     return [1.0 - penalty * ("*" in (one.sql or "")) for one in group.candidates]
 
+def of_trl(prompts, completions, penalty=0.3):
+    return [1.0 for _ in completions]
+
 class Weighted:
     def __init__(self, weight: float):
         if weight < 0:
@@ -69,7 +72,9 @@ def checked(*overrides: str) -> list[str]:
     ],
 )
 def test_a_plugin_in_the_working_folder_is_found(folder, overrides):
-    assert checked(*overrides) == [f"reward.design {overrides[0].partition('=')[2]} from {folder}/their_reward.py"]
+    given = f", with {'penalty' if 'no_star' in overrides[0] else 'weight'} given" if overrides[1:] else ""
+    shown = f"reward.design {overrides[0].partition('=')[2]} from {folder}/their_reward.py{given}"
+    assert checked(*overrides) == [shown]
 
 
 # Each sentence: what it names, and what it says is wrong.
@@ -84,6 +89,10 @@ def test_a_plugin_in_the_working_folder_is_found(folder, overrides):
         (("reward.design=their_reward:Weighted",), "missing a required argument: 'weight'"),
         (("reward.design=their_reward:no_star", "reward.arguments.penalti=1"), "it takes penalty: float = 0.2"),
         (("reward.design=their_reward:Weighted", "reward.arguments.weight=-1"), "weight is negative at "),
+        (("reward.design=their_reward:no_star", "reward.arguments.penalty=abc"), "takes a float there"),
+        (("reward.design=their_reward:no_star", "reward.arguments.penalty=true"), "takes a float there"),
+        (("reward.design=their_reward:of_trl",), "called as a reward design is"),
+        (("reward.design=their_reward.py:no_star",), "leave out .py"),
         (("reward.design=their_reward:OddSemantics", "reward.arguments.weight=1"), "'loose'"),
         (("reward.design=their_reward:READY", "reward.arguments.weight=1"), "made already"),
         (("reward.design=broken_reward:f",), "No module named 'a_module_that_is_not_there' at "),
@@ -103,7 +112,7 @@ def test_a_wrong_plugin_is_refused_in_one_sentence(folder, overrides, said):
     [
         (
             ("reward.design=arctc",),
-            "'arctic', 'sql_r1', 'reasoning_sql', 'graph_reward', 'proof' or package.module:Name",
+            "'arctic', 'sql_r1', 'reasoning_sql', 'graph_reward' or package.module:Name",
         ),
         (("reward.design=a b:C",), "package.module:Name"),
         (("reward.arguments.penalty=1",), "built in"),

@@ -46,6 +46,9 @@ def whole_numbers(group):
 def fails(group):
     return [1 / len(group.question) for _ in group.candidates]
 
+def fails_for_some(group):
+    return [{"SELECT * FROM emp": None}.get(one.sql, 1) + 0 for one in group.candidates]
+
 def too_few(group):
     return [1.0]
 
@@ -168,6 +171,10 @@ def test_an_odd_fault_leaves_the_design_as_it_was(own_rewards):
     assert scored(own_rewards, "plain")[0].terms is None
 
 
+def test_a_fault_names_the_candidate_that_it_is_about(own_rewards):
+    assert "for the candidate 'SELECT * FROM emp': correct it" in scored(own_rewards, "fails_for_some")[0].message
+
+
 def test_a_plugin_says_whether_candidates_are_run_and_how_results_are_compared(own_rewards):
     assert [one.outcome for one in scored(own_rewards, "ReadsTextAlone")][:2] == [Outcome.NOT_EXECUTED] * 2
     repeated = "SELECT name FROM emp WHERE dept = 'it' UNION ALL SELECT name FROM emp WHERE dept = 'it'"
@@ -188,6 +195,11 @@ def test_floe_score_takes_a_reward_from_the_working_folder(own_rewards):
     )
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["reward"] for line in done.stdout.splitlines()] == [2.0, 0.2, 0.0, 0.0]
+    shorter = floe(*arguments, "--reward", "own_rewards:with_terms", "--set", "arguments.weight=2", home=own_rewards)
+    assert [json.loads(line)["reward"] for line in shorter.stdout.splitlines()] == [2.0, 0.2, 0.0, 0.0]
+    failed = floe(*arguments, "--reward", "own_rewards:fails_for_some", home=own_rewards)
+    assert failed.returncode == 3 and "TypeError" in json.loads(failed.stdout.splitlines()[0])["message"]
+    assert "the first because: the reward design own_rewards:fails_for_some raised TypeError" in failed.stderr
     refused = floe(*arguments, "--reward", "own_rewards:plane", home=own_rewards)
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr.strip().endswith("own_rewards has no 'plane': the nearest is 'plain'.")
@@ -240,14 +252,14 @@ def test_the_example_package_is_installed_by_pip_and_named_by_its_entry_point(wi
     assert [line["reward"] for line in lines] == [1.0, -0.4, 0.0, 0.0]
     assert lines[1]["terms"] == {"execution": 0.1, "star": -0.5, "length": 0.0}
     refused = run(*command, "--reward", "tidi_sql", home=tmp_path, code=2)
-    assert "'proof', 'tidy_sql' or package.module:Name" in refused
+    assert "'graph_reward', 'tidy_sql' or package.module:Name" in refused
 
 
 @pytest.mark.heavy
 def test_the_example_packages_own_tests_pass(with_package, tmp_path):
     shutil.copytree(PACKAGE / "tests", tmp_path / "tests")
     printed = run(with_package / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", home=tmp_path)
-    assert "4 passed" in printed
+    assert "11 passed" in printed
 
 
 @pytest.mark.engine

@@ -20,6 +20,7 @@ from floe.cluster.api.settings import (
 )
 from floe.cluster.api.turn import heavy_imports, own_turn
 from floe.cluster.messages import Question
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.run_folder.file_names import QUESTIONS_FILE
 from floe.cluster.run_folder.layout import config_of_run, new_run_dir
 from floe.configs.errors import UserError
@@ -53,6 +54,7 @@ def train(
     with own_turn():
         config = configuration(preset, texts)
         _refuse_retries(config)
+        check_plugins(config)
         folder = new_run_dir(config, None if run_dir is None else Path(run_dir))
         if given:
             config = _with_questions(config, given, folder)

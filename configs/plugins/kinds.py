@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from floe.configs.plugins.references import FORM, is_reference
 
+OF_PROOF = "proof"  # the design of `make prove-24gb` alone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginKind:
@@ -50,7 +52,8 @@ class PluginKind:
         """Return the name. Raises pydantic's error for one that is neither built in, nor installed, nor a reference."""
         if name in self.built_in or is_reference(name) or self.entry_point(name) is not None:
             return name
-        choices = " or ".join([", ".join(map(repr, (*self.built_in, *self.installed()))), FORM])
+        offered = [one for one in (*self.built_in, *self.installed()) if one != OF_PROOF]
+        choices = " or ".join([", ".join(map(repr, offered)), FORM])
         raise PydanticCustomError("literal_error", "no such name", {"expected": choices})
 
 
@@ -67,7 +70,7 @@ REWARDS = PluginKind(
     key="reward.design",
     arguments_key="reward.arguments",
     group="floe.rewards",
-    built_in=("arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"),
+    built_in=("arctic", "sql_r1", "reasoning_sql", "graph_reward", OF_PROOF),
     what="reward design",
     form="a class whose objects take a JudgedGroup and return a reward for each candidate, or such a function",
     needs=("__call__",),

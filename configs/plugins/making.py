@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from floe.configs.errors import ConfigError, first_line
 from floe.configs.plugins import modules
@@ -18,6 +18,7 @@ from floe.configs.plugins.kinds import PluginKind
 from floe.configs.plugins.modules import files_of, imported, is_missing
 
 MAX_SHOWN_CHARACTERS = 200
+PLAIN_TYPES: dict[Any, tuple[type, ...]] = {bool: (bool,), float: (float, int), int: (int,), str: (str,)}
 OWN_FILES = (__file__, modules.__file__)
 
 
@@ -91,8 +92,9 @@ def _module(kind: PluginKind, name: str, module_name: str, folder: Path | None) 
         return imported(module_name)
     except ModuleNotFoundError as fault:
         if fault.name is not None and (module_name == fault.name or module_name.startswith(f"{fault.name}.")):
+            remedy = "leave out .py" if module_name.endswith(".py") else "correct the name"
             raise ConfigError(
-                f"{kind.key} is {name!r}, but there is no module {fault.name!r} in {top!r}: correct the name."
+                f"{kind.key} is {name!r}, but there is no module {fault.name!r} in {top!r}: {remedy}."
             ) from None
         raise ConfigError(_import_failed(kind, name, module_name, fault)) from fault
     except (Exception, SystemExit) as fault:
@@ -125,10 +127,33 @@ def _check_arguments(kind: PluginKind, found: Callable[..., Any], arguments: Map
         signature.bind(*[None] * num_given, **arguments)
     except TypeError as fault:
         own = [str(one) for one in list(signature.parameters.values())[num_given:]]
+        if num_given and not arguments:
+            raise ConfigError(
+                f"{kind.key} is a function that can't be called as a {kind.what} is ({first_line(fault)}): give "
+                f"{kind.form}; this one takes {', '.join(map(str, signature.parameters.values())) or 'nothing'}."
+            ) from None
         raise ConfigError(
             f"{kind.arguments_key} is {_shown(arguments)}, which {getattr(found, '__name__', found)} does not take "
             f"({first_line(fault)}): it takes {', '.join(own) or 'none'}."
         ) from None
+    _check_types(kind, found, arguments)
+
+
+def _check_types(kind: PluginKind, found: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a value of another type than a plain annotation of the argument names."""
+    try:
+        hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except Exception:  # an annotation that can't be read says nothing
+        return
+    for name, value in arguments.items():
+        allowed = PLAIN_TYPES.get(hints.get(name))
+        if allowed is not None and (
+            not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+        ):
+            raise ConfigError(
+                f"{kind.arguments_key}.{name} is {_shown(value)}, but {getattr(found, '__name__', found)} takes a "
+                f"{hints[name].__name__} there: correct it."
+            )
 
 
 def _shown(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,17 @@ class CheckedDesign:
         except (Exception, SystemExit) as fault:
             raise GroupUnscorable(
                 f"the reward design {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place_of(fault)}: correct it"
+                f"{place_of(fault)}{self._guilty(group)}: correct it"
             ) from fault
+
+    def _guilty(self, group: JudgedGroup) -> str:
+        """Return words for the first candidate that alone has the design raise, empty where none has."""
+        for candidate in group.candidates:
+            try:
+                self._rewards(replace(group, candidates=(candidate,)))
+            except (Exception, SystemExit):
+                return f" for the candidate {_shown(candidate.sql)}"
+        return ""
 
     def _checked(self, given: object, num_candidates: int) -> list[Reward]:
         if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != num_candidates:
