@@ -11,9 +11,9 @@ from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from floe.cluster.other_trainers.completion_text import text_of
 from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, database_of, examples_of, golds_of
 from floe.cluster.other_trainers.faults import GoldFault
+from floe.cluster.other_trainers.packages import refuse_what_cannot_run
 from floe.cluster.other_trainers.settings import databases_folder, reward_section
 from floe.configs.errors import UserError
-from floe.reward_service.scorer import Scorer
 from floe.reward_service.scorer_pool import PoolClosed, ScorerPool
 
 if TYPE_CHECKING:
@@ -50,15 +50,13 @@ class SqlReward:
         `reward.arguments` of a configuration; `design` may also be the class, and its module lies among the installed
         packages or in the working folder. `settings` are further fields of the section `reward`. `num_workers` is how
         many children run SQL at once, `time_limit_s` the CPU seconds of one query. Raises UserError, among them
-        ConfigError for a setting.
+        ConfigError for a setting, also for a package that the design needs and this Python lacks.
         """
         self._databases = databases_folder(databases)
         values = {"semantics": semantics, "num_workers": num_workers, "time_limit_s": time_limit_s, **settings}
         self._section = reward_section(design, arguments, values)
         self._plugin_folder = Path.cwd()
-        Scorer(
-            self._databases, self._section, plugin_folder=self._plugin_folder
-        ).close()  # a design that can't be made is refused here
+        refuse_what_cannot_run(self._databases, self._section, self._plugin_folder)
         self._pool = ScorerPool(self._databases, self._section, self._plugin_folder)
 
     def score(
