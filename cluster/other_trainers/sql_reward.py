@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
 from floe.cluster.other_trainers.completion_text import text_of
-from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, database_of, examples_of, golds_of
+from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, examples_of
 from floe.cluster.other_trainers.faults import GoldFault
+from floe.cluster.other_trainers.gold_check import gold_faults
 from floe.cluster.other_trainers.packages import refuse_what_cannot_run
 from floe.cluster.other_trainers.settings import databases_folder, reward_section
 from floe.configs.errors import UserError
@@ -19,9 +20,6 @@ from floe.reward_service.scorer_pool import PoolClosed, ScorerPool
 if TYPE_CHECKING:
     from floe.cluster.other_trainers.trl_reward import TrlReward
     from floe.cluster.other_trainers.verl_reward import VerlReward
-
-# The shortest query: says whether a gold runs.
-ANY_QUERY = "SELECT 1"
 
 
 class SqlReward:
@@ -71,9 +69,10 @@ class SqlReward:
         """Return a score for each completion, in order: outcome, reward, message and the SQL that was run.
 
         Completions are texts or chats (lists of messages). The others have an entry for each completion, or are one
-        text for all; an entry of `gold_sql` is a query or a list of accepted ones. `question` and `evidence` are for
-        designs that read them. A score's `reward` is None where no gold query runs, or the machine failed. Raises
-        UserError for arguments that can't be used, never for what a completion holds.
+        text for all; an entry of `gold_sql` is a query or a list of accepted ones, so that `[[a, b]] * n` accepts both
+        for n completions. `question` and `evidence` are for designs that read them. A score's `reward` is None where
+        no gold query runs, or the machine failed. Raises UserError for arguments that can't be used, never for what a
+        completion holds.
         """
         return self.score_examples(examples_of(len(completions), db_id, gold_sql, question, evidence), completions)
 
@@ -92,26 +91,11 @@ class SqlReward:
     def check(self, dataset: Iterable[Mapping[str, Any]]) -> list[GoldFault]:
         """Run each gold query of a dataset once, and return those that fail: their rows can't be trained on.
 
-        `dataset` has the columns `db_id` and `gold_sql`: a Dataset, a DataFrame or a list of dicts. Raises UserError
-        where a column or an entry is missing.
+        `dataset` has the columns `db_id` and `gold_sql`: a Dataset, a DataFrame or a list of dicts. A fault's `kind`
+        says whether the query is to blame or the database, such as one that can't be read. Raises UserError where a
+        column, an entry or a database is missing.
         """
-        rows = _rows(dataset)
-        golds_by_row = [(database_of(row[DATABASE], n), golds_of(row[GOLD], n)) for n, row in enumerate(rows)]
-        queries = list(dict.fromkeys((db_id, sql) for db_id, golds in golds_by_row for sql in golds))
-        checked = self._map([_gold_request(db_id, sql) for db_id, sql in queries])
-        found = {query: scores[0] for query, scores in zip(queries, checked, strict=True)}
-        return [
-            GoldFault(
-                row=row,
-                db_id=db_id,
-                gold_sql=sql,
-                message=found[db_id, sql].message,
-                has_other_gold=any(found[db_id, other].outcome.carries_reward for other in golds),
-            )
-            for row, (db_id, golds) in enumerate(golds_by_row)
-            for sql in golds
-            if not found[db_id, sql].outcome.carries_reward
-        ]
+        return gold_faults(_rows(dataset), self._databases, self._map)
 
     def trl(self, *, on_fault: Literal["raise", "none"] = "raise") -> TrlReward:
         """Return what TRL's `GRPOTrainer(reward_funcs=...)` takes; the dataset has columns `db_id` and `gold_sql`.
@@ -202,14 +186,4 @@ def _request(example: Example, texts: Sequence[str]) -> ScoreRequest:
         question=example.question,
         evidence=example.evidence,
         candidates=tuple(Candidate(completion=text) for text in texts),
-    )
-
-
-def _gold_request(db_id: str, sql: str) -> ScoreRequest:
-    return ScoreRequest(
-        question_id=sql,
-        database_id=db_id,
-        gold_sql=(sql,),
-        candidates=(Candidate(sql=ANY_QUERY),),
-        correctness_only=True,
     )
