@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from floe.cluster.other_trainers.completion_text import text_of
+from floe.cluster.other_trainers.completion_text import listed, text_of
 from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, examples_of
 from floe.cluster.other_trainers.faults import GoldFault
 from floe.cluster.other_trainers.gold_check import gold_faults
@@ -74,6 +74,7 @@ class SqlReward:
         no gold query runs, or the machine failed. Raises UserError for arguments that can't be used, never for what a
         completion holds.
         """
+        completions = listed(completions)
         return self.score_examples(examples_of(len(completions), db_id, gold_sql, question, evidence), completions)
 
     def score_examples(self, examples: Sequence[Example], completions: Sequence[Any]) -> list[Score]:
