@@ -267,7 +267,7 @@ def test_the_example_packages_own_tests_pass(with_package, tmp_path):
 def test_the_example_package_trains_and_its_code_is_part_of_the_run(with_package, other_home, tmp_path):
     train = (with_package / "python", "-P", "-m", "floe.cluster.cli", "train")
     run_dir = tmp_path / "run"
-    small = ("evaluation.enabled=false", "warm_start.max_train_questions=32", "warm_start.max_held_back_questions=8")
+    small = ("evaluation.enabled=false", "warm_start.enabled=false")
     run(
         *train, "--config", REPOSITORY / "configs" / "smoke.yaml", "--run-dir", run_dir, "cluster.address=local",
         "run.num_steps=1", "reward.design=tidy_sql", "reward.arguments.star_penalty=0.5", *small, home=other_home,
