@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from floe.cluster.api.settings import folder_texts
 from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.errors import ConfigError, UserError
@@ -188,6 +189,21 @@ def test_the_code_of_a_module_and_of_a_whole_package_is_what_a_resume_compares(f
     ]
     for name in [one for one in sys.modules if one.partition(".")[0] == "their_package"]:
         del sys.modules[name]
+
+
+def test_a_package_without_init_is_compared_and_read_again(folder):
+    package = folder / "their_folder"
+    package.mkdir()
+    (package / "rewards.py").write_text(MODULE)
+    config = load_config(None, ["reward.design=their_folder.rewards:no_star"])
+    assert check_plugins(config) == [f"reward.design their_folder.rewards:no_star from {package}/rewards.py"]
+    assert plugin_sources(config) == [("reward.design/rewards.py", MODULE)]
+    assert folder_texts(sys.modules["their_folder.rewards"].no_star) == [f'run.plugin_folder="{folder}"']
+    (package / "rewards.py").write_text(MODULE.replace("no_star", "no_stars"))
+    with pytest.raises(ConfigError, match="the nearest is 'no_stars'"):
+        check_plugins(config)
+    for name in ("their_folder", "their_folder.rewards"):
+        sys.modules.pop(name, None)
 
 
 def inner_function():

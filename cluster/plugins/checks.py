@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from floe.configs.plugins.kinds import FAMILIES, PROMPT_STYLES, REWARDS
@@ -35,4 +36,4 @@ def check_plugins(config: RunConfig) -> list[str]:
 def _place(files: tuple[Path, ...]) -> str:
     if not files:
         return "no file"
-    return str(files[0] if len(files) == 1 else files[0].parent)
+    return os.path.commonpath(files)
