@@ -48,7 +48,7 @@ def made(kind: PluginKind, name: str, arguments: Mapping[str, Any], folder: Path
 def _called(kind: PluginKind, name: str, found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return found(**arguments)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise ConfigError(
             f"{kind.key} is {name!r}, and {found.__name__} refuses {kind.arguments_key} {_shown(arguments)} "
             f"({type(fault).__name__}: {first_line(fault)}{_place(fault)}): correct them, or the class."
