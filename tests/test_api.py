@@ -84,6 +84,15 @@ def test_records_and_a_data_frame_are_questions_too(tmp_path):
     assert questions_of(str(tmp_path / "own.csv"))[0].gold_sql == (GOLD,)
 
 
+def test_cells_of_a_data_frame_are_taken_into_questions(databases):
+    cells = asked(gold_sql=np.array([GOLD, "SELECT 1"]), question_id=np.int64(7), evidence=float("nan"))
+    (question,) = questions_of([cells])
+    assert (question.question_id, question.gold_sql, question.evidence) == ("7", (GOLD, "SELECT 1"), "")
+    assert asked(gold_sql=pandas.Series([GOLD])) == asked(gold_sql=[GOLD])
+    (score,) = floe.score([(cells, GOLD)], databases=databases)
+    assert score.is_correct and score.question_id == "7"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -200,6 +209,11 @@ def test_a_folder_that_holds_a_run_or_none_is_refused(tmp_path):
     for call in (floe.Run, floe.resume):
         with pytest.raises(UserError, match="is no run folder"):
             call(tmp_path)
+
+
+def test_questions_in_the_place_of_the_adapter_are_refused():
+    with pytest.raises(UserError, match="adapter is of type list: give a run"):
+        floe.evaluate([asked()])
 
 
 def test_one_call_at_a_time_in_a_process(tmp_path):
