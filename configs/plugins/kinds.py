@@ -28,9 +28,9 @@ class PluginKind:
     def is_plugin(self, name: str) -> bool:
         return name not in self.built_in
 
-    def entry_point(self, name: str) -> EntryPoint | None:
-        """Return the entry point of this name that an installed package has; None without one."""
-        return next(iter(entry_points(group=self.group, name=name)), None)
+    def entry_points(self, name: str) -> list[EntryPoint]:
+        """Return the entry points of this name, of which each installed package may have one."""
+        return list(entry_points(group=self.group, name=name))
 
     def installed(self) -> list[str]:
         """Return the names that installed packages offer, sorted."""
@@ -48,7 +48,7 @@ class PluginKind:
 
     def checked_name(self, name: str) -> str:
         """Return the name. Raises pydantic's error for one that is neither built in, nor installed, nor a reference."""
-        if name in self.built_in or is_reference(name) or self.entry_point(name) is not None:
+        if name in self.built_in or is_reference(name) or self.entry_points(name):
             return name
         choices = " or ".join([", ".join(map(repr, (*self.built_in, *self.installed()))), FORM])
         raise PydanticCustomError("literal_error", "no such name", {"expected": choices})
