@@ -26,6 +26,7 @@ from floe.cluster.api.questions import questions_of, write_questions
 from floe.cluster.api.settings import configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.api.shown import shown_progress
 from floe.cluster.api.turn import own_turn
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.run_folder.file_names import METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
@@ -338,6 +339,18 @@ def test_a_run_reads_its_folder(tmp_path):
     (tmp_path / REPORT_FILE).write_text("{}")
     with pytest.raises(UserError, match="can't be read"):
         _ = run.table
+
+
+def test_a_run_is_read_when_the_package_of_its_plugin_is_gone(tmp_path):
+    dump_config(configuration("smoke", []), tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("design: arctic", "design: gone"))
+    run = floe.Run(tmp_path)
+    assert run.records == [] and run.config.reward.design == "gone"
+    with pytest.raises(UserError, match=r"'gone', which no installed package offers \(entry points floe\.rewards\)"):
+        check_plugins(run.config)
+    with pytest.raises(UserError, match="must be 'arctic'"):
+        configuration(tmp_path / "config.yaml", [])
 
 
 def test_without_pandas_metrics_are_records(tmp_path, monkeypatch):

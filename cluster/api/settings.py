@@ -84,7 +84,7 @@ def _texts(key: str, value: Any) -> list[str]:
 def _yaml(key: str, value: Any) -> str:
     try:
         return flow_text(value, default=_plain)
-    except (TypeError, ValueError) as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise UserError(
             f"The value of {key} holds what a configuration can't ({fault}): give a number, a text, or a list or "
             "mapping of these."

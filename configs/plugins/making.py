@@ -91,6 +91,11 @@ def _reference(kind: PluginKind, name: str) -> str:
             f"{kind.key} is {name!r}, which more than one installed package offers ({packages}): name the one that "
             "is meant in that form."
         )
+    if not offers and ":" not in name:
+        raise ConfigError(
+            f"{kind.key} is {name!r}, which no installed package offers (entry points {kind.group}): install the one "
+            "that does."
+        )
     return offers[0].value if offers else name
 
 
