@@ -26,6 +26,7 @@ from floe.cluster.api.questions import questions_of, write_questions
 from floe.cluster.api.settings import configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.api.shown import shown_progress
 from floe.cluster.api.turn import own_turn
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.run_folder.file_names import METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
@@ -82,6 +83,15 @@ def test_records_and_a_data_frame_are_questions_too(tmp_path):
     ]  # fmt: skip
     (tmp_path / "own.csv").write_text(f"db_id,question,gold_sql\nfirm,Who?,{GOLD}\n")
     assert questions_of(str(tmp_path / "own.csv"))[0].gold_sql == (GOLD,)
+
+
+def test_cells_of_a_data_frame_are_taken_into_questions(databases):
+    cells = asked(gold_sql=np.array([GOLD, "SELECT 1"]), question_id=np.int64(7), evidence=float("nan"))
+    (question,) = questions_of([cells])
+    assert (question.question_id, question.gold_sql, question.evidence) == ("7", (GOLD, "SELECT 1"), "")
+    assert asked(gold_sql=pandas.Series([GOLD])) == asked(gold_sql=[GOLD])
+    (score,) = floe.score([(cells, GOLD)], databases=databases)
+    assert score.is_correct and score.question_id == "7"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +210,11 @@ def test_a_folder_that_holds_a_run_or_none_is_refused(tmp_path):
     for call in (floe.Run, floe.resume):
         with pytest.raises(UserError, match="is no run folder"):
             call(tmp_path)
+
+
+def test_questions_in_the_place_of_the_adapter_are_refused():
+    with pytest.raises(UserError, match="adapter is of type list: give a run"):
+        floe.evaluate([asked()])
 
 
 def test_one_call_at_a_time_in_a_process(tmp_path):
@@ -324,6 +339,18 @@ def test_a_run_reads_its_folder(tmp_path):
     (tmp_path / REPORT_FILE).write_text("{}")
     with pytest.raises(UserError, match="can't be read"):
         _ = run.table
+
+
+def test_a_run_is_read_when_the_package_of_its_plugin_is_gone(tmp_path):
+    dump_config(configuration("smoke", []), tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("design: arctic", "design: gone"))
+    run = floe.Run(tmp_path)
+    assert run.records == [] and run.config.reward.design == "gone"
+    with pytest.raises(UserError, match=r"'gone', which no installed package offers \(entry points floe\.rewards\)"):
+        check_plugins(run.config)
+    with pytest.raises(UserError, match="must be 'arctic'"):
+        configuration(tmp_path / "config.yaml", [])
 
 
 def test_without_pandas_metrics_are_records(tmp_path, monkeypatch):

@@ -34,8 +34,10 @@ class Question:
     question_id: str | int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.gold_sql, list):
-            object.__setattr__(self, "gold_sql", tuple(self.gold_sql))  # so that questions can be told apart by hash
+        golds = _plain(self.gold_sql)  # a cell of a DataFrame may be an array
+        # A tuple, so that questions can be told apart by hash.
+        object.__setattr__(self, "gold_sql", tuple(golds) if isinstance(golds, list) else golds)
+        object.__setattr__(self, "question_id", _plain(self.question_id))
 
 
 class DataFrame(Protocol):

@@ -65,9 +65,10 @@ def folder_texts(reward: Reward | None) -> list[str]:
         return []
     top = sys.modules.get((getattr(reward, "__module__", None) or "").partition(".")[0])
     file = getattr(top, "__file__", None)
-    if file is None:
+    places = [Path(file).absolute()] if file else [Path(one) / "__init__.py" for one in getattr(top, "__path__", ())]
+    if not places:  # built in
         return []
-    path = Path(file).absolute()
+    path = places[0]
     folder = path.parent.parent if path.name == "__init__.py" else path.parent
     installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")}
     return [] if folder in installed else [f"run.plugin_folder={_yaml('run.plugin_folder', folder)}"]
@@ -83,7 +84,7 @@ def _texts(key: str, value: Any) -> list[str]:
 def _yaml(key: str, value: Any) -> str:
     try:
         return flow_text(value, default=_plain)
-    except (TypeError, ValueError) as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise UserError(
             f"The value of {key} holds what a configuration can't ({fault}): give a number, a text, or a list or "
             "mapping of these."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,4 +44,4 @@ def _with(arguments: Mapping[str, Any]) -> str:
 def _place(files: tuple[Path, ...]) -> str:
     if not files:
         return "no file"
-    return str(files[0] if len(files) == 1 else files[0].parent)
+    return os.path.commonpath(files)

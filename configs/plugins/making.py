@@ -49,7 +49,7 @@ def made(kind: PluginKind, name: str, arguments: Mapping[str, Any], folder: Path
 def _called(kind: PluginKind, name: str, found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     try:
         return found(**arguments)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise ConfigError(
             f"{kind.key} is {name!r}, and {found.__name__} refuses {kind.arguments_key} {_shown(arguments)} "
             f"({type(fault).__name__}: {first_line(fault)}{_place(fault)}): correct them, or the class."
@@ -58,9 +58,7 @@ def _called(kind: PluginKind, name: str, found: Callable[..., Any], arguments: M
 
 def target(kind: PluginKind, name: str, folder: Path | None) -> Any:
     """Return the class or function that the name means. Raises ConfigError."""
-    entry = None if ":" in name else kind.entry_point(name)
-    reference = name if entry is None else entry.value
-    module_name, _, path = reference.partition(":")
+    module_name, _, path = _reference(kind, name).partition(":")
     found: Any = _module(kind, name, module_name, folder)
     for part in path.split("."):
         if not hasattr(found, part):
@@ -73,10 +71,33 @@ def target(kind: PluginKind, name: str, folder: Path | None) -> Any:
 
 
 def source_files(kind: PluginKind, name: str, folder: Path | None) -> tuple[Path, ...]:
-    """Return the Python files of the plug-in: of its whole package, or its one module. Raises ConfigError."""
-    defined_in = sys.modules.get(getattr(target(kind, name, folder), "__module__", ""))
-    top = sys.modules.get("" if defined_in is None else defined_in.__name__.partition(".")[0])
-    return () if top is None else files_of(top)
+    """Return the Python files of the plug-in: of its whole package, or its one module. Raises ConfigError.
+
+    Those of the package that the name begins with, and of the one that defines what is found there: a function of a
+    library with arguments bound to it is as much the work of the first.
+    """
+    found = target(kind, name, folder)
+    modules_of = (_reference(kind, name).partition(":")[0], getattr(found, "__module__", None) or "")
+    tops = dict.fromkeys(one.partition(".")[0] for one in modules_of)
+    own = [one for one in tops if one not in sys.stdlib_module_names and one in sys.modules]
+    return tuple(dict.fromkeys(file for one in own for file in files_of(sys.modules[one])))
+
+
+def _reference(kind: PluginKind, name: str) -> str:
+    """Return `package.module:Name`, of an entry point its value. Raises ConfigError."""
+    offers = [] if ":" in name else kind.entry_points(name)
+    if len({one.value for one in offers}) > 1:
+        packages = ", ".join(f"{one.value} of {one.dist.name if one.dist else '?'}" for one in offers)
+        raise ConfigError(
+            f"{kind.key} is {name!r}, which more than one installed package offers ({packages}): name the one that "
+            "is meant in that form."
+        )
+    if not offers and ":" not in name:
+        raise ConfigError(
+            f"{kind.key} is {name!r}, which no installed package offers (entry points {kind.group}): install the one "
+            "that does."
+        )
+    return offers[0].value if offers else name
 
 
 def _module(kind: PluginKind, name: str, module_name: str, folder: Path | None) -> ModuleType:
