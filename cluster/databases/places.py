@@ -36,6 +36,16 @@ def find_database(folder: Path, database_id: str) -> Path | None:
     return next((found for place in _places(folder) if (found := _in_place(place, database_id))), None)
 
 
+def not_a_folder(path: Path) -> str:
+    """Return a sentence on a path that was given as the folder of databases and is none: it is a file, or is missing."""
+    if path.is_file() and path.suffix in SUFFIXES:
+        return (
+            f"The databases folder {path} is a file: give the folder that holds it, {path.parent}, where it is the "
+            f"database of the questions with the db_id {path.stem!r}."
+        )
+    return f"There is no databases folder {path}: give one that holds <db_id>/<db_id>.sqlite."
+
+
 def has_own_folder(database: Path) -> bool:
     """Return whether the other databases next to it are further contents of its schema, not separate databases."""
     return _plain(database.parent.name) == _plain(database.stem)
