@@ -37,7 +37,7 @@ def find_database(folder: Path, database_id: str) -> Path | None:
 
 
 def not_a_folder(path: Path) -> str:
-    """Return a sentence on a path that was given as the folder of databases and is none: it is a file, or is missing."""
+    """Return a sentence on a path that was given as the folder of databases and is a file, or missing."""
     if path.is_file() and path.suffix in SUFFIXES:
         return (
             f"The databases folder {path} is a file: give the folder that holds it, {path.parent}, where it is the "
