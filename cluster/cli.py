@@ -13,6 +13,7 @@ import typer
 from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
 from floe.cluster.commands.export import ask, export
+from floe.cluster.commands.fields import fields
 from floe.cluster.commands.graph_reward import train_graph_reward
 from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.commands.prepare import prepare
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
-for _command in (ablate, report, export, ask, runs, score, train_graph_reward):
+for _command in (ablate, report, export, ask, runs, score, train_graph_reward, fields):
     app.command()(_command)
 
 ConfigOption = Annotated[Path, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")]

@@ -21,6 +21,7 @@ import pytest
 
 import floe
 from floe.actors.databases.contained_databases import read_schema
+from floe.actors.questions.question_sets import load_question_sets
 from floe.actors.questions.questions import read_questions
 from floe.cluster.api.questions import questions_of, write_questions
 from floe.cluster.api.settings import configuration, folder_texts, override_texts, reward_texts
@@ -34,6 +35,7 @@ from floe.cluster.terminal.notebook_view import plain_console, text_of
 from floe.cluster.terminal.progress import Progress
 from floe.configs.errors import Interrupted, UserError
 from floe.configs.files.loading import dump_config
+from floe.configs.schema import DataSection
 from tests.command_line import REPOSITORY
 
 GOLD = "SELECT name FROM emp"
@@ -92,6 +94,15 @@ def test_cells_of_a_data_frame_are_taken_into_questions(databases):
     assert asked(gold_sql=pandas.Series([GOLD])) == asked(gold_sql=[GOLD])
     (score,) = floe.score([(cells, GOLD)], databases=databases)
     assert score.is_correct and score.question_id == "7"
+
+
+@pytest.mark.parametrize("column", ["query", "SQL", "sql", "gold_sql"])
+def test_a_data_frame_may_call_its_columns_as_a_file_does(column):
+    frame = pandas.DataFrame([{"db_id": "firm", "question": "Who?", column: GOLD}])
+    assert questions_of(frame)[0].gold_sql == (GOLD,)
+    odd = frame.rename(columns={"question": "frage"})
+    with pytest.raises(UserError, match=rf"questions\[0\] has no question: .*its fields are db_id, frage, {column}\)"):
+        questions_of(odd)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +212,28 @@ def test_bad_arguments_are_refused_before_anything_is_made(arguments, said, tmp_
     with pytest.raises(UserError, match=said):
         floe.train(**{"preset": "smoke", **arguments}, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda file, folder: floe.train([asked()], databases=file, preset="smoke", run_dir=folder / "run"),
+        lambda file, folder: floe.score([(asked(), GOLD)], databases=file),
+        lambda file, folder: floe.evaluate(None, [asked()], databases=file, preset="smoke", progress=False),
+        lambda file, folder: floe.SqlReward(file),
+        lambda file, folder: load_question_sets(
+            DataSection(source="files", questions=folder / "questions.json", databases=file), folder
+        ),
+    ],
+    ids=["train", "score", "evaluate", "SqlReward", "data.databases"],
+)
+def test_a_database_in_the_place_of_their_folder_is_answered_with_the_folder(call, databases, tmp_path):
+    file = databases / "firm" / "firm.sqlite"
+    with pytest.raises(UserError, match=f"{file} is a file: give the folder that holds it, {file.parent}, .* 'firm'"):
+        call(file, tmp_path)
+    assert not (tmp_path / "run").exists()
+    (score,) = floe.score([(asked(), GOLD)], databases=file.parent)  # what the sentence says to give
+    assert score.is_correct
 
 
 def test_a_folder_that_holds_a_run_or_none_is_refused(tmp_path):

@@ -88,7 +88,10 @@ def write_questions(path: Path, questions: Sequence[messages.Question]) -> None:
 def _values(given: Any) -> Iterable[Any]:
     """Yield a record for each question."""
     if hasattr(given, "columns") and hasattr(given, "to_dict"):  # pandas, which need not be installed
-        given = given[[name for name in given.columns if name in _KNOWN_FIELDS]].to_dict(orient="records")
+        known = [name for name in given.columns if name in _KNOWN_FIELDS]
+        lacks_one = any(set(known).isdisjoint(NAMES[what]) for what in ("database", "question", "sql"))
+        # With all columns an error names those that there are; otherwise columns of no use are not converted.
+        given = given[list(given.columns) if lacks_one else known].to_dict(orient="records")
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise UserError(
             f"questions is of type {type(given).__name__}: give floe.Question objects in a list, a DataFrame, or "

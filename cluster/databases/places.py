@@ -45,6 +45,16 @@ def nearest_databases(folder: Path, database_id: str, num_shown: int = 3) -> lis
     return [plain[one] for one in difflib.get_close_matches(_plain(database_id), plain, n=num_shown)]
 
 
+def not_a_folder(path: Path) -> str:
+    """Return a sentence on a path that was given as the folder of databases and is a file, or missing."""
+    if path.is_file() and path.suffix in SUFFIXES:
+        return (
+            f"The databases folder {path} is a file: give the folder that holds it, {path.parent}, where it is the "
+            f"database of the questions with the db_id {path.stem!r}."
+        )
+    return f"There is no databases folder {path}: give one that holds <db_id>/<db_id>.sqlite."
+
+
 def has_own_folder(database: Path) -> bool:
     """Return whether the other databases next to it are further contents of its schema, not separate databases."""
     return _plain(database.parent.name) == _plain(database.stem)

@@ -11,6 +11,7 @@ from floe.cluster.checkpoints.state import RunInputs, RunState, library_versions
 from floe.cluster.checkpoints.store import CheckpointStore
 from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.evaluation.during_training import check_held_back, interim_questions
+from floe.cluster.evaluation.plain_words import all_zero
 from floe.cluster.memory_plan.colocate import with_colocation
 from floe.cluster.memory_plan.of_machine import plan_at_start
 from floe.cluster.memory_plan.shapes.model_config import shape_of
@@ -22,7 +23,8 @@ from floe.cluster.precision.resolved import with_precision, with_saved_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preparation.clock import with_clock, with_saved_clock
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
-from floe.cluster.run_folder.file_names import CONFIG_FILE, REPORT_FILE
+from floe.cluster.report_page.step_series import parse_metrics
+from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
 from floe.cluster.terminal.progress import Progress, make_console
@@ -137,11 +139,22 @@ def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) ->
     """Show the table and the folder, as the last thing on the screen."""
     if report is not None:
         report.render(progress.console)
+    if nothing_learned := _nothing_learned(run_dir):
+        progress.console.print(nothing_learned, soft_wrap=True)
     progress.note(f"files of the run: {run_dir}")
 
 
 def _changed_inputs(config: RunConfig, state: RunState, inputs: RunInputs) -> list[str]:
     return check_inputs(state, inputs, takes_changed_plugins=config.run.takes_changed_plugins)
+
+
+def _nothing_learned(run_dir: Path) -> str:
+    """Return a line for a run whose rewards were all 0."""
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        return ""
+    series = parse_metrics(path.read_text(encoding="utf-8", errors="replace"))
+    return all_zero(series.column("reward_mean"), series.column("zero_variance_share"))
 
 
 def _store(config: RunConfig, run_dir: Path, progress: Progress) -> CheckpointStore:
