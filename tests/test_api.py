@@ -294,7 +294,7 @@ def test_data_and_models_that_cant_be_used_fail_and_leave_nothing(
             run_dir=run_dir,
             progress=False,
         )
-    assert children() == before
+    assert children() <= before
     assert floe.Run(run_dir).state == "failed"
     with run_lock(run_dir):  # free
         pass
@@ -408,7 +408,7 @@ def test_pairs_are_scored_in_their_order_and_no_process_is_left(databases):
     ]  # fmt: skip
     assert [one.question_id for one in scores] == ["0", "1", "0", "0", "1"]
     assert scores[0].is_correct and scores[0].sql == GOLD and scores[4].message
-    assert children() == before
+    assert children() <= before
 
 
 def test_predictions_by_id_in_order_and_from_a_file(databases, tmp_path):

@@ -49,7 +49,9 @@ def nothing_is_left() -> Iterator[None]:
     """Compare the process after each test with what it was before."""
     before = state_of_process()
     yield
-    assert state_of_process() == before
+    after = state_of_process()
+    assert after.pop("children") <= before.pop("children")  # a test before may have left its own, which a call ends
+    assert after == before
 
 
 def state_of_process() -> dict[str, object]:

@@ -234,7 +234,8 @@ def with_package(tmp_path_factory) -> Path:
 
 def run(*command: str | Path, home: Path | None = None, code: int = 0) -> str:
     """Return what the command prints, on both streams; it must end with `code`."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    of_tests = ("RAY_ADDRESS", "PYTEST_ADDOPTS")
+    environment = {name: value for name, value in os.environ.items() if name not in of_tests}
     environment |= {"PYTHONPATH": str(REPOSITORY), "FLOE_HOME": str(home)}
     done = subprocess.run(
         [str(part) for part in command], env=environment, cwd=home, capture_output=True, text=True, timeout=LIMIT_S
@@ -274,9 +275,6 @@ def test_the_example_package_trains_and_its_code_is_part_of_the_run(with_package
     )  # fmt: skip
     (metrics,) = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert {"reward_term_execution", "reward_term_star", "reward_term_length"} <= metrics.keys()
-    changed = run(*train, "--resume", run_dir, "run.num_steps=2", "reward.arguments.star_penalty=0.1", home=other_home,
-                  code=2)  # fmt: skip
-    assert "reward.arguments" in changed and "another run" in changed
     (module,) = with_package.parent.glob("lib/*/site-packages/floe_tidy_sql/__init__.py")
     module.write_text(module.read_text() + "\n")
     changed = run(*train, "--resume", run_dir, "run.num_steps=2", home=other_home, code=2)

@@ -24,6 +24,7 @@ RUN_ELSEWHERE = {
     "floe doctor --config configs/smoke.yaml": "tests/test_doctor.py, on an own local Ray",
     "floe train --config configs/smoke.yaml": "the smoke run that other tests look at",
     'floe ask --adapter RUN_DIR --database FILE.sqlite "How many products cost more than 12?"': "tests/test_ask.py",
+    "floe train --config quickstart data.source=prepared data.prepared=PREPARED_DIR": "the same with --config smoke",
     "ray start --head": "tests/test_ray_job.py, with free ports",
     "ray start --address=HEAD_ADDRESS:6379": "tests/test_ray_job.py, a second node",
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
-import multiprocessing
+import json
 import pickle
 import signal
 import subprocess
@@ -380,32 +379,41 @@ def test_a_pickled_copy_works_by_itself(folder):
     assert copy.__name__ == function.__name__
 
 
+OF_A_FORK = """
+import atexit, json, os, psutil, sys
+from floe import SqlReward
+
+def children():
+    return [one.pid for one in psutil.Process().children(recursive=True)]
+
+columns = json.loads(sys.argv[2])
+function = SqlReward(sys.argv[1], num_workers=1).trl()
+rewards = [function(**columns)]
+of_parent = children()
+reader, writer = os.pipe()
+forked = os.fork()
+if not forked:
+    found = [function(**columns), children()]
+    os.write(writer, json.dumps(found).encode())
+    atexit._run_exitfuncs()  # which a program that calls os.fork runs at its end
+    os._exit(0)
+_, status = os.waitpid(forked, 0)
+of_fork = json.loads(os.read(reader, 10_000))
+rewards += [of_fork[0], function(**columns)]
+print(json.dumps([status, rewards, of_parent, of_fork[1], children()]))
+"""
+
+
 def test_a_forked_process_starts_children_of_its_own_and_leaves_its_parents(folder):
-    with SqlReward(folder, num_workers=1) as made:
-        function = made.trl()
-        columns = {"completions": [GOLD, WRONG], "db_id": ["emp"] * 2, "gold_sql": [GOLD] * 2}
-        before = children()
-        assert function(**columns) == [1.0, 0.1]
-        of_parent = children() - before
-        fork = multiprocessing.get_context("fork")
-        ours, theirs = fork.Pipe()
-
-        def work() -> None:
-            theirs.send((function(**columns), children()))
-            atexit._run_exitfuncs()  # which a program that calls os.fork runs at its end
-
-        child = fork.Process(target=work)
-        child.start()
-        assert ours.poll(120)
-        found, of_child = ours.recv()
-        child.join()
-        assert child.exitcode == 0
-        assert found == [1.0, 0.1]
-        assert of_child and not of_child & of_parent
-        assert ended(of_child)
-        num_before = len(children())
-        assert function(**columns) == [1.0, 0.1]
-        assert of_parent <= children() and len(children()) == num_before
+    columns = {"completions": [GOLD, WRONG], "db_id": ["emp"] * 2, "gold_sql": [GOLD] * 2}
+    command = [sys.executable, "-c", OF_A_FORK, str(folder), json.dumps(columns)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    status, rewards, of_parent, of_fork, at_the_end = json.loads(done.stdout)
+    assert status == 0 and rewards == [[1.0, 0.1]] * 3
+    assert of_parent and of_fork and not {*of_parent} & {*of_fork}
+    assert sorted(at_the_end) == sorted(of_parent)
+    assert ended({*of_parent, *of_fork})
 
 
 def test_a_program_that_closes_nothing_imports_nothing_heavy_and_leaves_no_process(folder):

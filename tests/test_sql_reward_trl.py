@@ -141,7 +141,7 @@ def test_the_example_of_the_page_runs_as_it_stands(model, tmp_path):
     assert "'rewards/sql_reward/mean': " in output
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_each_of_two_ranks_has_children_of_its_own(model, tmp_path):
     pids_now = "' '.join(str(one.pid) for one in psutil.Process().children(recursive=True))"
     told = f"pathlib.Path('pids-' + os.environ['RANK']).write_text({pids_now})"
