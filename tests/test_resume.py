@@ -16,7 +16,6 @@ import pytest
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 
-from floe.cluster.bench.learner.dropout_bench import bench_dropout
 from floe.cluster.soak.killer import kill_one
 from floe.cluster.soak.run_records import difference
 from tests.command_line import REPOSITORY
@@ -215,21 +214,3 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint_and_no_process(other_home,
     assert (run_dir / "checkpoints" / f"step-{last:06d}").is_dir()
     assert psutil.wait_procs(family, timeout=LIMIT_S)[1] == []
     assert "stopped after step" in (tmp_path / "run.log").read_text()
-
-
-@pytest.mark.long
-def test_a_run_with_dropout_goes_on_with_the_same_masks(other_home, tmp_path, capsys):
-    with_dropout = ("lora.dropout=0.1", "run.num_steps=2")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert floe(whole, other_home, *started(whole), *with_dropout).wait(timeout=LIMIT_S) == 0
-    killed_at = floe(broken, other_home, *started(broken), *with_dropout, kill="installing:2")
-    assert killed_at.wait(timeout=LIMIT_S) == -signal.SIGKILL
-    assert floe(broken, other_home, "--resume", str(broken)).wait(timeout=LIMIT_S) == 0
-    assert difference(whole, broken).is_none
-    assert all(record["grad_norm"] > 0 for record in records(whole))
-    capsys.readouterr()
-    for dropout in (0.0, 0.2):
-        bench_dropout(whole, dropout, 2, as_json=True)
-        rows = json.loads(capsys.readouterr().out)
-        assert [row["adapter"] for row in rows] == ["before GRPO", "after GRPO"]
-        assert all((row["deviation"] > 0) == (row["kl"] > 0) == (dropout > 0) for row in rows), rows
