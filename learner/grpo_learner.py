@@ -204,8 +204,9 @@ class GrpoLearner:
         return [groups[part::num_parts] for part in range(num_parts)]
 
     def _share(self, groups: list[PrefixGroup]) -> RankShare:
-        engine = self._engine
-        share = rank_share(groups, self._config.learner.max_pack_tokens, engine.rank_index, engine.num_ranks)
+        engine, settings = self._engine, self._config.learner
+        size = settings.max_pack_tokens
+        share = rank_share(groups, size, engine.rank_index, engine.num_ranks, settings.max_pack_groups)
         return replace(share, packs=tuple(pack.to(self._policy.device) for pack in share.packs))
 
     @torch.no_grad()

@@ -93,6 +93,12 @@ class LearnerSection(Section):
     max_pack_tokens: NearlyFree[int] = Field(
         2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch."
     )
+    max_pack_groups: NearlyFree[int | None] = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Groups of one packed micro-batch of GRPO; left out, as many as its tokens allow.",
+    )
     num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per rank.")
     num_gpus: NearlyFree[float] = Field(
         0.0,

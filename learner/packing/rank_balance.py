@@ -18,8 +18,10 @@ class RankShare:
     num_rounds: int  # the most packs of any rank
 
 
-def rank_share(groups: Sequence[PrefixGroup], max_pack_tokens: int, rank: int, num_ranks: int) -> RankShare:
-    packs = make_packs(groups, max_pack_tokens)
+def rank_share(
+    groups: Sequence[PrefixGroup], max_pack_tokens: int, rank: int, num_ranks: int, max_pack_groups: int | None = None
+) -> RankShare:
+    packs = make_packs(groups, max_pack_tokens, max_pack_groups)
     dealt = packs_of_ranks([pack.input_ids.shape[1] for pack in packs], num_ranks)
     return RankShare(
         packs=tuple(packs[index] for index in dealt[rank]),
