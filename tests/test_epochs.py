@@ -17,14 +17,18 @@ from floe.actors.questions.random_streams import questions_of_epochs_step, steps
 from floe.cluster.checkpoints.resume_rules import check_resume
 from floe.cluster.exports.model_card import shown_configuration
 from floe.cluster.messages import Question
+from floe.cluster.operations import time_planning
 from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
 from floe.cluster.questions.of_step import refill_of_run, requests_of_step
 from floe.cluster.report_page.overview import settings
 from floe.cluster.run_folder.status_file import read_status
 from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.rates import REFERENCE
 from floe.cluster.training.run_watch import run_watch
 from floe.configs.errors import ConfigError, UserError
 from floe.configs.files.loading import dump_config, load_config
+from tests.test_time_planning import SETS
+from tests.test_time_planning import Encoder as PlannedEncoder
 
 SMOKE = Path(__file__).parent.parent / "configs" / "smoke.yaml"
 
@@ -153,6 +157,15 @@ def test_refill_asks_others_and_takes_nothing_from_the_epoch():
         asked.update(first)
         assert len(further) == 5 and not {one.question.question_id for one in further} & set(first)
     assert asked == Counter({one.question_id: 2 for one in sets.train})
+
+
+def test_floe_plan_counts_the_steps_of_epochs(monkeypatch):
+    monkeypatch.setattr(time_planning, "sets_of_run", lambda config: SETS)
+    monkeypatch.setattr(time_planning, "model_folder", lambda *given, **options: Path("nowhere"))
+    monkeypatch.setattr(time_planning, "encoder_of_run", lambda *given: PlannedEncoder())
+    config = config_of("run.num_epochs=3", "warm_start.enabled=false")
+    plan = time_planning.plan_before(config, measure=lambda shape, config: REFERENCE)
+    assert len(SETS.train) == 20 and plan.num_steps == 6
 
 
 def test_the_status_has_the_steps_once_they_are_known(tmp_path):
