@@ -13,6 +13,7 @@ import typer
 from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
 from floe.cluster.commands.export import ask, export
+from floe.cluster.commands.fields import fields
 from floe.cluster.commands.graph_reward import train_graph_reward
 from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.commands.prepare import prepare
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
-for _command in (ablate, report, export, ask, runs, score, train_graph_reward):
+for _command in (ablate, report, export, ask, runs, score, train_graph_reward, fields):
     app.command()(_command)
 
 ConfigOption = Annotated[Path, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")]
@@ -68,6 +69,7 @@ def train(
     unsupervised: Annotated[bool, typer.Option("--unsupervised", hidden=True)] = False,
 ) -> None:
     """Warm-start a policy, train it with GRPO and compare before and after; or continue an interrupted run."""
+    from floe.cluster.plugins.checks import check_plugins
     from floe.cluster.run_folder.layout import config_of_run, new_run_dir
     from floe.cluster.training.supervisor import supervise
 
@@ -80,6 +82,7 @@ def train(
         arguments = ["--resume", str(run_dir)]
     else:
         resolved = load_config(config, given)
+        check_plugins(resolved)
         run_dir = new_run_dir(resolved, run_dir)
         arguments = ["--config", str(config), "--run-dir", str(run_dir)]
     if resolved.run.retries and not unsupervised:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
 
 from floe.cluster.contained.own_code import with_own_code
+from floe.configs.files.yaml_text import flow_text
 
 # PyTorch's own kernels, its oneDNN (matrix products) and its MKL (float32 matrix products) read these at their start.
 MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
@@ -16,7 +16,7 @@ MASKS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 def environment_overrides() -> list[str]:
     """Return the overrides: FLOE_HOME replaces the file's value, and an override on the command line replaces both."""
     home = os.environ.get("FLOE_HOME")
-    return [f"run.home={json.dumps(home)}"] if home else []  # JSON is YAML, and quotes what needs it
+    return [f"run.home={flow_text(home)}"] if home else []
 
 
 def home_folder() -> Path:

@@ -25,6 +25,10 @@ class AdapterProofError(UserError):
     """An engine does not hold the adapter that the learner exported: what was expected, and what was found."""
 
 
+class ResumeRefused(UserError):
+    """A resume that would make another run of it: to give it again is no remedy."""
+
+
 class Interrupted(UserError):
     """The user asked a run to stop, and its work is saved; the command ends with exit code 130."""
 

@@ -112,7 +112,7 @@ class Scorer:
                 message=note or verdict.message or ("" if reward is None else reward.note),
                 sql=sql,
                 profile=None if failure is not None else group.profiles.get(sql),
-                terms=None if reward is None else reward.terms or None,
+                terms=None if reward is None else dict(reward.terms) or None,
                 design_s=design_s,
             )
             for sql, note, verdict, reward in zip(group.texts, group.notes, verdicts, rewards, strict=True)

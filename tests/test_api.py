@@ -21,11 +21,13 @@ import pytest
 
 import floe
 from floe.actors.databases.contained_databases import read_schema
+from floe.actors.questions.question_sets import load_question_sets
 from floe.actors.questions.questions import read_questions
 from floe.cluster.api.questions import questions_of, write_questions
 from floe.cluster.api.settings import configuration, folder_texts, override_texts, reward_texts
 from floe.cluster.api.shown import shown_progress
 from floe.cluster.api.turn import own_turn
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.run_folder.file_names import METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
@@ -33,6 +35,7 @@ from floe.cluster.terminal.notebook_view import plain_console, text_of
 from floe.cluster.terminal.progress import Progress
 from floe.configs.errors import Interrupted, UserError
 from floe.configs.files.loading import dump_config
+from floe.configs.schema import DataSection
 from tests.command_line import REPOSITORY
 
 GOLD = "SELECT name FROM emp"
@@ -84,6 +87,24 @@ def test_records_and_a_data_frame_are_questions_too(tmp_path):
     assert questions_of(str(tmp_path / "own.csv"))[0].gold_sql == (GOLD,)
 
 
+def test_cells_of_a_data_frame_are_taken_into_questions(databases):
+    cells = asked(gold_sql=np.array([GOLD, "SELECT 1"]), question_id=np.int64(7), evidence=float("nan"))
+    (question,) = questions_of([cells])
+    assert (question.question_id, question.gold_sql, question.evidence) == ("7", (GOLD, "SELECT 1"), "")
+    assert asked(gold_sql=pandas.Series([GOLD])) == asked(gold_sql=[GOLD])
+    (score,) = floe.score([(cells, GOLD)], databases=databases)
+    assert score.is_correct and score.question_id == "7"
+
+
+@pytest.mark.parametrize("column", ["query", "SQL", "sql", "gold_sql"])
+def test_a_data_frame_may_call_its_columns_as_a_file_does(column):
+    frame = pandas.DataFrame([{"db_id": "firm", "question": "Who?", column: GOLD}])
+    assert questions_of(frame)[0].gold_sql == (GOLD,)
+    odd = frame.rename(columns={"question": "frage"})
+    with pytest.raises(UserError, match=rf"questions\[0\] has no question: .*its fields are db_id, frage, {column}\)"):
+        questions_of(odd)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -119,10 +140,34 @@ def test_overrides_are_a_mapping_or_texts(tmp_path, monkeypatch):
     assert configuration(None, override_texts({"reward.suite": None})).reward.suite is None
     with pytest.raises(UserError, match=r"overrides is 'run\.num_steps=5'"):
         override_texts("run.num_steps=5")
-    with pytest.raises(UserError, match=r"The value of run\.num_steps is of type object"):
+    with pytest.raises(UserError, match=r"The value of run\.num_steps .*of type object"):
         override_texts({"run.num_steps": object()})
     with pytest.raises(floe.ConfigError, match=r"run\.num_step"):
         configuration("smoke", override_texts({"run.num_step": 5}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\U0001f600 \u00e9 \\ud83d", "a\x85b\u2028c\x7f\ufeff: #", {"in": ["\U0001f600", 1e-06, None]}, ["10", "yes", ""]],
+)
+def test_values_of_any_text_are_what_they_were(value):
+    read = configuration(None, override_texts({"reward.design": "m:R", "reward.arguments": {"value": value}}))
+    assert read.reward.arguments == {"value": value}
+    assert configuration(None, reward_texts("m:R", {"value": value})).reward == read.reward
+
+
+def test_folders_of_any_name_are_what_they_were(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOE_HOME", str(tmp_path / "home \U0001f600"))
+    given = {"model.path": tmp_path / "\U0001f600: #1", "reward.design": "m:R", "reward.arguments.folder": tmp_path}
+    config = configuration(None, override_texts(given))
+    assert (config.model.path, config.reward.arguments) == (f"{tmp_path}/\U0001f600: #1", {"folder": str(tmp_path)})
+    assert config.run.home_dir == tmp_path / "home \U0001f600"
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {1, 2}, {(1, 2): 3}, b"text"])
+def test_values_that_no_file_could_hold_are_refused(value):
+    with pytest.raises(UserError, match=r"The value of reward_arguments holds what a configuration can't"):
+        reward_texts("m:R", {"value": value})
 
 
 def test_a_reward_of_ones_own_is_named_as_a_reference():
@@ -169,6 +214,28 @@ def test_bad_arguments_are_refused_before_anything_is_made(arguments, said, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda file, folder: floe.train([asked()], databases=file, preset="smoke", run_dir=folder / "run"),
+        lambda file, folder: floe.score([(asked(), GOLD)], databases=file),
+        lambda file, folder: floe.evaluate(None, [asked()], databases=file, preset="smoke", progress=False),
+        lambda file, folder: floe.SqlReward(file),
+        lambda file, folder: load_question_sets(
+            DataSection(source="files", questions=folder / "questions.json", databases=file), folder
+        ),
+    ],
+    ids=["train", "score", "evaluate", "SqlReward", "data.databases"],
+)
+def test_a_database_in_the_place_of_their_folder_is_answered_with_the_folder(call, databases, tmp_path):
+    file = databases / "firm" / "firm.sqlite"
+    with pytest.raises(UserError, match=f"{file} is a file: give the folder that holds it, {file.parent}, .* 'firm'"):
+        call(file, tmp_path)
+    assert not (tmp_path / "run").exists()
+    (score,) = floe.score([(asked(), GOLD)], databases=file.parent)  # what the sentence says to give
+    assert score.is_correct
+
+
 def test_a_folder_that_holds_a_run_or_none_is_refused(tmp_path):
     dump_config(configuration("smoke", []), tmp_path / "run" / "config.yaml")
     with pytest.raises(UserError, match="holds a run already"):
@@ -176,6 +243,11 @@ def test_a_folder_that_holds_a_run_or_none_is_refused(tmp_path):
     for call in (floe.Run, floe.resume):
         with pytest.raises(UserError, match="is no run folder"):
             call(tmp_path)
+
+
+def test_questions_in_the_place_of_the_adapter_are_refused():
+    with pytest.raises(UserError, match="adapter is of type list: give a run"):
+        floe.evaluate([asked()])
 
 
 def test_one_call_at_a_time_in_a_process(tmp_path):
@@ -300,6 +372,18 @@ def test_a_run_reads_its_folder(tmp_path):
     (tmp_path / REPORT_FILE).write_text("{}")
     with pytest.raises(UserError, match="can't be read"):
         _ = run.table
+
+
+def test_a_run_is_read_when_the_package_of_its_plugin_is_gone(tmp_path):
+    dump_config(configuration("smoke", []), tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("design: arctic", "design: gone"))
+    run = floe.Run(tmp_path)
+    assert run.records == [] and run.config.reward.design == "gone"
+    with pytest.raises(UserError, match=r"'gone', which no installed package offers \(entry points floe\.rewards\)"):
+        check_plugins(run.config)
+    with pytest.raises(UserError, match="must be 'arctic'"):
+        configuration(tmp_path / "config.yaml", [])
 
 
 def test_without_pandas_metrics_are_records(tmp_path, monkeypatch):

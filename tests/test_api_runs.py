@@ -101,7 +101,7 @@ def test_the_examples_of_the_page_run(smoke_run, tmp_path, monkeypatch, capsys):
     demo = smoke_run.home / "demo"
     records = json.loads((demo / "train.json").read_text())
     frame = pandas.DataFrame(records[:: len(records) // 60])
-    frame.rename(columns={"query": "gold_sql"}).to_csv(tmp_path / "questions.csv", index=False)
+    frame.to_csv(tmp_path / "questions.csv", index=False)
     (tmp_path / "databases").symlink_to(demo / "databases")
     (tmp_path / "own_reward.py").write_text(
         "def seven(group, more):\n    return [7.0 + more * one.outcome.executes for one in group.candidates]\n"

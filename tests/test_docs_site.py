@@ -26,10 +26,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import floe
 from floe.cluster.docs_site.command_page import command_page
-from floe.cluster.docs_site.configuration_page import bounds_of, default_of, name_of_type
 from floe.cluster.docs_site.markdown_text import code, prose
 from floe.cluster.docs_site.python_pages import MODULE_OF_PLUGINS, public_names
 from floe.configs.files.complaints import dotted_keys, fields_of
+from floe.configs.files.field_facts import bounds_of, default_of, name_of_type
 from tests.browser import LOAD_LIMIT_S, headless_browser, new_console_lines, new_requests, set_width
 from tests.command_line import REPOSITORY
 from tests.command_line import floe as call_floe

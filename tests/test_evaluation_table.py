@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from floe.cluster.evaluation.before_after_table import PolicyAnswers, evaluation_report
+from floe.cluster.evaluation.plain_words import all_zero
 from floe.configs.errors import UserError
 
 
@@ -128,3 +129,46 @@ def test_malformed_answers_are_refused():
         answers("x", "aa", "11", (1, 1))
     with pytest.raises(ValueError, match="same number of samples"):
         report_of([answers("x", "a", "1", (1,)), answers("y", "a", "1", (1,), num_samples=2)])
+
+
+def many(name: str, share_right: float, number: int = 60) -> PolicyAnswers:
+    """Return a policy that answers the first `share_right` of `number` questions, with each sample."""
+    right = [i < share_right * number for i in range(number)]
+    fields = {"question_ids": tuple(map(str, range(number))), "greedy_correct": tuple(right)}
+    return answers(name, "", None, tuple(4 * one for one in right), greedy_executes=tuple(right), **fields)
+
+
+TOO_FEW = "4 questions: too few to tell a gain from chance"
+NO_CHANGE = "No change can be told: 0 lies within the interval of every difference."
+
+
+@pytest.mark.parametrize(
+    ("policies", "said", "not_said"),
+    [
+        ([many("warm start", 0.3), many("GRPO", 0.6)], (), (TOO_FEW[1:], NO_CHANGE)),
+        ([many("warm start", 0.3), many("GRPO", 0.32)], (NO_CHANGE,), (TOO_FEW[1:],)),
+        ([many("warm start", 0.3, 29), many("GRPO", 0.9, 29)], ("29 questions: too few",), (NO_CHANGE,)),
+        ([many("warm start", 0.3, 30), many("GRPO", 0.9, 30)], (), ("too few", NO_CHANGE)),
+        ([many("warm start", 0.3, 4), many("GRPO", 0.3, 4)], (TOO_FEW, NO_CHANGE), ()),
+        ([many("base model", 0.3)], (), (NO_CHANGE,)),
+    ],
+    ids=["a gain", "no gain", "few", "enough", "few, no gain", "one policy"],
+)
+def test_what_cant_be_told_is_said_below_the_table(policies, said, not_said):
+    shown = rendered(report_of(policies))
+    assert all(one in shown for one in said) and not any(one in shown for one in not_said)
+    assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_a_row_of_zeros_before_the_last_difference_does_not_count():
+    policies = [many("warm start", 0.3), many("warm start, T 0.8", 0.3), many("GRPO", 0.6)]
+    assert NO_CHANGE not in rendered(report_of(policies))
+
+
+@pytest.mark.parametrize(
+    ("means", "shares", "is_said"),
+    [([0.0, 0.0], [1.0, 1.0], True), ([0.0, 0.1], [1.0, 1.0], False), ([0.0, 0.0], [1.0, 0.5], False),
+     ([None, 0.0], [None, 1.0], False), ([], [], False)],
+)  # fmt: skip
+def test_a_run_without_any_reward_is_called_one(means, shares, is_said):
+    assert bool(all_zero(means, shares)) is is_said

@@ -11,7 +11,7 @@ from ray.exceptions import RayTaskError
 
 from floe.cluster.run_folder.failure_report import first_screen, note_failure
 from floe.cluster.training.run_watch import run_watch
-from floe.configs.errors import UserError
+from floe.configs.errors import ResumeRefused, UserError
 
 
 class Training:
@@ -46,6 +46,11 @@ def test_a_run_that_has_steps_says_how_to_go_on(tmp_path):
     assert f"  then: floe train --resume {tmp_path} goes on from the last checkpoint" in screen_of(
         tmp_path, UserError("The disk is full: free some.")
     )
+
+
+def test_a_resume_that_was_refused_is_not_told_to_resume(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    assert not any("then:" in line for line in screen_of(tmp_path, ResumeRefused("It would be another run: stop.")))
 
 
 @pytest.mark.engine

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from floe.cluster.api.settings import folder_texts
 from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.errors import ConfigError, UserError
@@ -20,6 +21,9 @@ from floe.plugins import JudgedGroup
 
 def no_star(group: JudgedGroup, penalty: float = 0.2) -> list[float]:
     return [1.0 - penalty * ("*" in (one.sql or "")) for one in group.candidates]
+
+def of_trl(prompts, completions, penalty=0.3):
+    return [1.0 for _ in completions]
 
 class Weighted:
     def __init__(self, weight: float):
@@ -69,7 +73,9 @@ def checked(*overrides: str) -> list[str]:
     ],
 )
 def test_a_plugin_in_the_working_folder_is_found(folder, overrides):
-    assert checked(*overrides) == [f"reward.design {overrides[0].partition('=')[2]} from {folder}/their_reward.py"]
+    given = f", with {'penalty' if 'no_star' in overrides[0] else 'weight'} given" if overrides[1:] else ""
+    shown = f"reward.design {overrides[0].partition('=')[2]} from {folder}/their_reward.py{given}"
+    assert checked(*overrides) == [shown]
 
 
 # Each sentence: what it names, and what it says is wrong.
@@ -84,6 +90,10 @@ def test_a_plugin_in_the_working_folder_is_found(folder, overrides):
         (("reward.design=their_reward:Weighted",), "missing a required argument: 'weight'"),
         (("reward.design=their_reward:no_star", "reward.arguments.penalti=1"), "it takes penalty: float = 0.2"),
         (("reward.design=their_reward:Weighted", "reward.arguments.weight=-1"), "weight is negative at "),
+        (("reward.design=their_reward:no_star", "reward.arguments.penalty=abc"), "takes a float there"),
+        (("reward.design=their_reward:no_star", "reward.arguments.penalty=true"), "takes a float there"),
+        (("reward.design=their_reward:of_trl",), "called as a reward design is"),
+        (("reward.design=their_reward.py:no_star",), "leave out .py"),
         (("reward.design=their_reward:OddSemantics", "reward.arguments.weight=1"), "'loose'"),
         (("reward.design=their_reward:READY", "reward.arguments.weight=1"), "made already"),
         (("reward.design=broken_reward:f",), "No module named 'a_module_that_is_not_there' at "),
@@ -103,7 +113,7 @@ def test_a_wrong_plugin_is_refused_in_one_sentence(folder, overrides, said):
     [
         (
             ("reward.design=arctc",),
-            "'arctic', 'sql_r1', 'reasoning_sql', 'graph_reward', 'proof' or package.module:Name",
+            "'arctic', 'sql_r1', 'reasoning_sql', 'graph_reward' or package.module:Name",
         ),
         (("reward.design=a b:C",), "package.module:Name"),
         (("reward.arguments.penalty=1",), "built in"),
@@ -188,6 +198,49 @@ def test_the_code_of_a_module_and_of_a_whole_package_is_what_a_resume_compares(f
     ]
     for name in [one for one in sys.modules if one.partition(".")[0] == "their_package"]:
         del sys.modules[name]
+
+
+def test_what_binds_arguments_to_a_library_is_compared_too(folder):
+    (folder / "their_library.py").write_text(MODULE)
+    bound = "import functools, their_library\nHARSH = functools.partial(their_library.no_star, penalty=1.0)\n"
+    (folder / "their_reward.py").write_text(bound + "MILD = their_library.no_star\n")
+    assert checked("reward.design=their_reward:HARSH") == [
+        f"reward.design their_reward:HARSH from {folder}/their_reward.py"
+    ]
+    mild = load_config(None, ["reward.design=their_reward:MILD"])
+    assert [name for name, _ in plugin_sources(mild)] == [
+        "reward.design/their_reward.py",
+        "reward.design/their_library.py",
+    ]
+    sys.modules.pop("their_library", None)
+
+
+def test_an_entry_point_of_two_packages_is_refused(folder, monkeypatch):
+    offers = {"one": "their_reward:no_star", "other": "their_reward:READY", "same": "their_reward:no_star"}
+    for package, value in offers.items():
+        place = folder / "installed" / f"{package}-1.0.dist-info"
+        place.mkdir(parents=True)
+        (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (place / "entry_points.txt").write_text(f"[floe.rewards]\ntwice = {value}\n{package} = {value}\n")
+    monkeypatch.syspath_prepend(folder / "installed")
+    assert checked("reward.design=other") == [f"reward.design other from {folder}/their_reward.py"]
+    with pytest.raises(ConfigError, match=r"more than one installed package offers \(.*their_reward:READY of other"):
+        checked("reward.design=twice")
+
+
+def test_a_package_without_init_is_compared_and_read_again(folder):
+    package = folder / "their_folder"
+    package.mkdir()
+    (package / "rewards.py").write_text(MODULE)
+    config = load_config(None, ["reward.design=their_folder.rewards:no_star"])
+    assert check_plugins(config) == [f"reward.design their_folder.rewards:no_star from {package}/rewards.py"]
+    assert plugin_sources(config) == [("reward.design/rewards.py", MODULE)]
+    assert folder_texts(sys.modules["their_folder.rewards"].no_star) == [f'run.plugin_folder="{folder}"']
+    (package / "rewards.py").write_text(MODULE.replace("no_star", "no_stars"))
+    with pytest.raises(ConfigError, match="the nearest is 'no_stars'"):
+        check_plugins(config)
+    for name in ("their_folder", "their_folder.rewards"):
+        sys.modules.pop(name, None)
 
 
 def inner_function():

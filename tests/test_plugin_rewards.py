@@ -28,6 +28,9 @@ GOLD = "SELECT name FROM emp WHERE dept = 'it'"
 ANSWERS = (GOLD, "SELECT * FROM emp", "SELECT wages FROM emp", "no SQL at all; DELETE FROM emp")
 
 MODULE = """
+import json
+import sys
+
 from floe.plugins import GoldUnusable, Outcome, Reward, execution_reward
 
 def plain(group):
@@ -43,6 +46,9 @@ def whole_numbers(group):
 def fails(group):
     return [1 / len(group.question) for _ in group.candidates]
 
+def fails_for_some(group):
+    return [{"SELECT * FROM emp": None}.get(one.sql, 1) + 0 for one in group.candidates]
+
 def too_few(group):
     return [1.0]
 
@@ -57,6 +63,30 @@ def nothing(group):
 
 def odd_term(group):
     return [Reward(1.0, {"star penalty": 1.0}) for _ in group.candidates]
+
+def exits(group):
+    sys.exit("no licence")
+
+def reads_json(group):
+    return [json.loads("{") for _ in group.candidates]
+
+def many_digits(group):
+    return [10**400 for _ in group.candidates]
+
+def no_terms(group):
+    return [Reward(1.0, None) for _ in group.candidates]
+
+def unreadable_note(group):
+    return [Reward(1.0, {}, Unreadable()) for _ in group.candidates]
+
+class Unreadable:
+    def __str__(self):
+        raise ValueError("no text")
+
+def adds_a_term(group):
+    rewards = [Reward(1.0) for _ in group.candidates]
+    rewards[0].terms["star"] = 0.5
+    return rewards
 
 def useless_gold(group):
     raise GoldUnusable("the gold has no plan")
@@ -110,6 +140,11 @@ def test_numbers_and_rewards_are_what_a_candidate_gets(own_rewards):
         ("not_finite", Outcome.INFRASTRUCTURE, "nan"),
         ("texts", Outcome.INFRASTRUCTURE, "'1.0'"),
         ("nothing", Outcome.INFRASTRUCTURE, "NoneType"),
+        ("exits", Outcome.INFRASTRUCTURE, "SystemExit (no licence)"),
+        ("many_digits", Outcome.INFRASTRUCTURE, "give finite numbers"),
+        ("no_terms", Outcome.INFRASTRUCTURE, "terms that are a NoneType"),
+        ("unreadable_note", Outcome.INFRASTRUCTURE, "ValueError (no text)"),
+        ("adds_a_term", Outcome.INFRASTRUCTURE, "does not support item assignment"),
         ("odd_term", Outcome.INFRASTRUCTURE, "'star penalty'"),
         ("useless_gold", Outcome.GOLD_FAILED, "the gold has no plan"),
     ],
@@ -122,9 +157,22 @@ def test_what_a_plugin_does_wrong_carries_no_reward(own_rewards, name, outcome, 
         assert f"own_rewards:{name}" in scores[0].message
 
 
-def test_a_fault_names_the_line_of_the_plugin(own_rewards):
-    line = MODULE[: MODULE.index("return [1 / len")].count("\n") + 1
-    assert f"{own_rewards}/own_rewards.py:{line}" in scored(own_rewards, "fails")[0].message
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("fails", "return [1 / len"), ("reads_json", "return [json.loads"), ("unreadable_note", "raise ValueError")],
+)
+def test_a_fault_names_the_line_of_the_plugin(own_rewards, name, code):
+    line = MODULE[: MODULE.index(code)].count("\n") + 1
+    assert f"{own_rewards}/own_rewards.py:{line}" in scored(own_rewards, name)[0].message
+
+
+def test_an_odd_fault_leaves_the_design_as_it_was(own_rewards):
+    scored(own_rewards, "adds_a_term")
+    assert scored(own_rewards, "plain")[0].terms is None
+
+
+def test_a_fault_names_the_candidate_that_it_is_about(own_rewards):
+    assert "for the candidate 'SELECT * FROM emp': correct it" in scored(own_rewards, "fails_for_some")[0].message
 
 
 def test_a_plugin_says_whether_candidates_are_run_and_how_results_are_compared(own_rewards):
@@ -147,6 +195,11 @@ def test_floe_score_takes_a_reward_from_the_working_folder(own_rewards):
     )
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["reward"] for line in done.stdout.splitlines()] == [2.0, 0.2, 0.0, 0.0]
+    shorter = floe(*arguments, "--reward", "own_rewards:with_terms", "--set", "arguments.weight=2", home=own_rewards)
+    assert [json.loads(line)["reward"] for line in shorter.stdout.splitlines()] == [2.0, 0.2, 0.0, 0.0]
+    failed = floe(*arguments, "--reward", "own_rewards:fails_for_some", home=own_rewards)
+    assert failed.returncode == 3 and "TypeError" in json.loads(failed.stdout.splitlines()[0])["message"]
+    assert "the first because: the reward design own_rewards:fails_for_some raised TypeError" in failed.stderr
     refused = floe(*arguments, "--reward", "own_rewards:plane", home=own_rewards)
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr.strip().endswith("own_rewards has no 'plane': the nearest is 'plain'.")
@@ -199,14 +252,14 @@ def test_the_example_package_is_installed_by_pip_and_named_by_its_entry_point(wi
     assert [line["reward"] for line in lines] == [1.0, -0.4, 0.0, 0.0]
     assert lines[1]["terms"] == {"execution": 0.1, "star": -0.5, "length": 0.0}
     refused = run(*command, "--reward", "tidi_sql", home=tmp_path, code=2)
-    assert "'proof', 'tidy_sql' or package.module:Name" in refused
+    assert "'graph_reward', 'tidy_sql' or package.module:Name" in refused
 
 
 @pytest.mark.heavy
 def test_the_example_packages_own_tests_pass(with_package, tmp_path):
     shutil.copytree(PACKAGE / "tests", tmp_path / "tests")
     printed = run(with_package / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", home=tmp_path)
-    assert "4 passed" in printed
+    assert "11 passed" in printed
 
 
 @pytest.mark.engine
@@ -214,7 +267,7 @@ def test_the_example_packages_own_tests_pass(with_package, tmp_path):
 def test_the_example_package_trains_and_its_code_is_part_of_the_run(with_package, other_home, tmp_path):
     train = (with_package / "python", "-P", "-m", "floe.cluster.cli", "train")
     run_dir = tmp_path / "run"
-    small = ("evaluation.enabled=false", "warm_start.max_train_questions=32", "warm_start.max_held_back_questions=8")
+    small = ("evaluation.enabled=false", "warm_start.enabled=false")
     run(
         *train, "--config", REPOSITORY / "configs" / "smoke.yaml", "--run-dir", run_dir, "cluster.address=local",
         "run.num_steps=1", "reward.design=tidy_sql", "reward.arguments.star_penalty=0.5", *small, home=other_home,

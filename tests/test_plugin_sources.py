@@ -76,6 +76,10 @@ class Raises:
     def load(self, folder):
         return folder["x"]
 
+class Leaves:
+    def load(self, folder):
+        raise SystemExit("no licence")
+
 class Says:
     def load(self, folder):
         raise UserError("The list is not there: fetch it.")
@@ -157,6 +161,7 @@ def test_lists_and_folders_that_make_no_sets_are_refused(folder, arguments, said
         ("Text", "whose questions is a str: give a list"),
         ("NotLoaded", "returned a list: return floe.plugins.LoadedQuestions"),
         ("Raises", "raised TypeError"),
+        ("Leaves", "whose load(...) raised SystemExit (no licence)"),
         ("Says", "The list is not there: fetch it."),
     ],
 )

@@ -82,6 +82,14 @@ class Raises(Plain):
     def schema(self, tables):
         return tables[0].title
 
+class LeavesAtOnce(Plain):
+    def messages(self, question, evidence, schema):
+        raise SystemExit("no licence")
+
+class NotMade(Plain):
+    def __init__(self):
+        raise SystemExit("no licence")
+
 class NoText(Plain):
     def answer(self, sql, reads):
         return 5
@@ -140,6 +148,8 @@ def test_a_style_of_ones_own_is_taken(folder, name):
         ("Mute", "from which no SQL is taken"),
         ("StopsEarly", "JSONDecodeError"),
         ("Raises", "their_style.py:"),
+        ("LeavesAtOnce", "whose messages(...) raised SystemExit (no licence)"),
+        ("NotMade", "NotMade refuses prompt.arguments {} (SystemExit: no licence"),
         ("NoText", "returned 5: return a text"),
         ("NoAnswer", "it has no answer"),
         ("OddStop", "stop_texts is '</a>': give a tuple or list"),

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from floe.actors.demo.build import write_demo
 from floe.cluster.plugins.checks import check_plugins
 from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY, floe
-from tests.score_requests import make_database
 
 PAGE = (REPOSITORY / "docs" / "plugins.md").read_text()
-GOLD = "SELECT name FROM emp WHERE dept = 'it'"
-EVERYTHING = "SELECT * FROM emp"
 
 
 def blocks(language: str) -> list[str]:
@@ -31,23 +29,22 @@ def shown(start: str) -> list[str]:
 
 @pytest.fixture
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    make_database(tmp_path, "emp")
+    """A home folder with floe's demo, in which the page's three files are written as shown."""
+    write_demo(tmp_path / ".floe" / "demo")
     (tmp_path / "my_reward.py").write_text(blocks("python")[0])
-    question = {"question_id": "q", "db_id": "emp", "question": "who is in it?", "query": [GOLD, EVERYTHING]}
-    (tmp_path / "questions.json").write_text(json.dumps([question]))
-    answers = (GOLD, EVERYTHING, "SELECT *, 1 FROM emp", "SELECT * FORM emp")
-    lines = [json.dumps({"question_id": "q", "sql": sql}) for sql in answers]
-    (tmp_path / "predictions.jsonl").write_text("\n".join(lines))
+    for name, text in zip(("questions.json", "answers.jsonl"), blocks("json"), strict=True):
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_the_reward_of_the_page_scores(working_folder):
     (arguments,) = shown("floe score")
-    places = {"QUESTIONS.json": "questions.json", "DIR": str(working_folder), "PREDICTIONS.jsonl": "predictions.jsonl"}
-    done = floe(*(places.get(one, one) for one in arguments), "--json", home=working_folder)
+    done = floe(*(one.replace("~", str(working_folder)) for one in arguments), "--json", home=working_folder)
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line)["reward"] for line in done.stdout.splitlines()] == [1.0, 0.5, -0.4, 0.0]
+    rewards = [json.loads(line)["reward"] for line in done.stdout.splitlines()]
+    assert rewards == [1.0, 0.5, -0.4, 0.0]
+    assert f"It prints {', '.join(f'{one:g}' for one in rewards[:3])} and 0:" in PAGE
 
 
 def test_a_run_takes_what_the_page_gives_on_the_command_line_and_in_a_file(working_folder, monkeypatch):
@@ -58,7 +55,9 @@ def test_a_run_takes_what_the_page_gives_on_the_command_line_and_in_a_file(worki
     (working_folder / "mine.yaml").write_text(blocks("yaml")[0])
     for one in (given, load_config(working_folder / "mine.yaml")):
         assert (one.reward.design, one.reward.arguments) == ("my_reward:no_star", {"penalty": 0.5})
-        assert check_plugins(one) == [f"reward.design my_reward:no_star from {working_folder}/my_reward.py"]
+        assert check_plugins(one) == [
+            f"reward.design my_reward:no_star from {working_folder}/my_reward.py, with penalty given"
+        ]
 
 
 def test_the_refusal_is_the_one_that_the_page_shows(working_folder):
@@ -69,7 +68,8 @@ def test_the_refusal_is_the_one_that_the_page_shows(working_folder):
 
 def score_of_nothing(folder: Path) -> list[str]:
     return [
-        "score", "--questions", "questions.json", "--databases", str(folder), "--predictions", "predictions.jsonl",
+        "score", "--questions", "questions.json", "--databases", str(folder / ".floe" / "demo" / "databases"),
+        "--predictions", "answers.jsonl",
     ]  # fmt: skip
 
 

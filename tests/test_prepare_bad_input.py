@@ -192,3 +192,21 @@ def test_a_sound_description_has_no_fault_and_one_of_no_table_is_named(tmp_path)
     folder = source / "dev_databases" / "zoo" / "database_description"
     assert description_faults(folder, ["pet"]) == []
     assert "the database has no table of this name" in description_faults(folder, ["cage"])[0]
+
+
+def test_a_file_without_a_known_column_is_answered_with_its_columns_and_the_names_to_give(tmp_path):
+    make_database(tmp_path / "databases" / "zoo.sqlite")
+    with pytest.raises(UserError) as said:
+        run(tmp_path, [{"base": "zoo", "frage": "Names?", "abfrage": GOLD}])
+    assert "its fields are base, frage, abfrage" in str(said.value)
+    assert "--fields question=FIELD,sql=FIELD; the names are question_id, database (or db_id), question, " in str(
+        said.value
+    )
+
+
+def test_a_database_of_all_three_splits_counts_once(tmp_path, capsys):
+    make_database(tmp_path / "databases" / "zoo.sqlite")
+    records = [record("zoo", f"Older than {n}?", f"SELECT name FROM pet WHERE age > {n}") for n in (1, 2, 3)]
+    run(tmp_path, records)
+    row = next(line for line in capsys.readouterr().out.splitlines() if "databases of these" in line)
+    assert row.split()[-4:] == ["1", "1", "1", "1"]

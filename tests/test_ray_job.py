@@ -40,6 +40,15 @@ from floe.plugins import execution_reward
 def doubled(group, factor=2.0):
     return [factor * execution_reward(one) + 0.25 for one in group.candidates]
 """
+# A form of prompt and answer, in a package that Ray's runtime environment brings.
+OWN_STYLE = """
+class Plain:
+    def messages(self, question, evidence, schema):
+        return [{"role": "user", "content": f"{schema} {evidence} {question}"}]
+
+    def answer(self, sql, reads):
+        return sql
+"""
 # A module of the driver and one of a reward worker's child; the actors' own are loaded before, for the tests alone.
 EDITED = ("cluster/training/attempt.py", "reward_service/sandbox/executor_child.py")
 ROLES = {"rollout-0", "reward-0", "reward-1", "learner"}
@@ -146,15 +155,19 @@ def names(found: list[dict]) -> set[str]:
 def test_submitted_job_succeeds_and_leaves_its_run(dashboard, home, tmp_path):
     """The job's working directory is a copy of a clone, and lines that were edited there run in driver and children.
 
-    So does a reward of a user's own. The run folder must not be inside it.
+    So does a reward of a user's own there, and a prompt style that the runtime environment brings. The run folder must
+    not be inside it.
     """
     work = clone(tmp_path)
     (work / "own_reward.py").write_text(OWN_REWARD)
     for module in EDITED:
         with (work / module).open("a") as file:
             file.write(f"__import__('pathlib').Path({str(tmp_path / Path(module).stem)!r}).write_text(__file__)\n")
-    own = ("reward.design=own_reward:doubled", "reward.arguments.factor=4")
-    done = submitted(dashboard, home, tmp_path, "run.num_steps=1", *own)
+    (tmp_path / "own_style").mkdir()
+    (tmp_path / "own_style" / "__init__.py").write_text(OWN_STYLE)
+    brought = ("--runtime-env-json", json.dumps({"py_modules": [str(tmp_path / "own_style")]}))
+    own = ("reward.design=own_reward:doubled", "reward.arguments.factor=4", "prompt.style=own_style:Plain")
+    done = submitted(dashboard, home, tmp_path, "run.num_steps=1", *own, options=brought)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "succeeded" in done.stdout.lower()
     assert "joined the Ray cluster" in done.stdout

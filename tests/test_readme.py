@@ -29,8 +29,9 @@ RUN_ELSEWHERE = {
     "ray job submit --working-dir . -- floe train --config configs/smoke.yaml": "tests/test_ray_job.py",
 }
 PAGES = ("README.md", "docs/commands.md", "docs/try_it.md", "docs/own_data.md", "docs/on_a_cluster.md")
-NAMES_OF_DATA = ("train.csv", "databases", "prepared")
+NAMES_OF_DATA = ("questions.csv", "databases", "prepared")
 SHORT = ("score",)
+WITHOUT_CONFIGURATION = ("score", "prepare", "compare")
 SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
 PLACES = ("run.home", "data.questions", "data.databases", "data.prepared", "data.verification")  # made absolute
 SMALL = [
@@ -54,7 +55,7 @@ def own_data(tmp_path_factory):
     questions = json.loads((folder / "train.json").read_text())
     lines = [json.dumps({"question_id": q["question_id"], "sql": q["query"]}) for q in questions[:20]]
     (folder / "predictions.jsonl").write_text("\n".join(lines))
-    with (folder / "train.csv").open("w", newline="") as file:
+    with (folder / "questions.csv").open("w", newline="") as file:
         rows = csv.DictWriter(file, ["db_id", "question", "query"], extrasaction="ignore")
         rows.writeheader()
         rows.writerows(questions[:200])
@@ -70,7 +71,7 @@ def floe_commands() -> list[str]:
 def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
     given = command.replace("PREPARED_DIR", str(own_data / "prepared")).replace(" DIR ", f" {own_data}/databases ")
     given = given.replace("QUESTIONS.json", str(own_data / "train.json")).replace("=DIR", f"={own_data}/databases")
-    given = given.replace("QUESTIONS.csv", str(own_data / "train.csv"))
+    given = given.replace("questions.csv", str(own_data / "questions.csv"))
     given = given.replace("--databases DIR", f"--databases {own_data}/databases")
     given = given.replace("PREDICTIONS.jsonl", str(own_data / "predictions.jsonl"))
     given = given.replace("ADAPTER_DIR", str(smoke_run.run_dir / "adapters" / "latest"))
@@ -80,7 +81,7 @@ def test_floe_command_runs(command, own_data, smoke_run, tmp_path):
     if f"data.prepared={own_data}/prepared" in arguments:  # which an earlier command of the page has made
         made = floe("prepare", "jsonl", *(f"{own_data}/{name}" for name in NAMES_OF_DATA), home=smoke_run.home)
         assert made.returncode == 0, made.stderr[-3000:]
-    done = floe(*arguments, *([] if arguments[0] in ("score", "prepare") else SMALL), home=smoke_run.home)
+    done = floe(*arguments, *([] if arguments[0] in WITHOUT_CONFIGURATION else SMALL), home=smoke_run.home)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     if arguments[0] == "score":
         assert [json.loads(line)["outcome"] for line in done.stdout.splitlines()] == ["match"] * 20

@@ -126,15 +126,43 @@ def test_fields_may_be_told(tmp_path):
     assert (question.text, question.gold_sql) == ("mine", ("SELECT 9",))
 
 
-@pytest.mark.parametrize("text", ["question", "nonsense=q", "sql="])
+@pytest.mark.parametrize("text", ["question", "nonsense=q", "sql=", "sql=a,query=b"])
 def test_fields_that_are_none_are_refused(text):
     with pytest.raises(UserError, match="--fields"):
         given_fields(text)
 
 
-def test_the_usual_names_are_not_said():
-    assert guessed_fields([ONE | {"evidence": "e", "difficulty": "easy", "question_id": 1}], {}).line() == ""
-    assert guessed_fields([{"db_id": "a", "question": "q", "SQL": "SELECT 1"}], {}).line() == ""
+def test_the_usual_names_of_fields_are_names_of_fields_options_too(tmp_path):
+    records = read_records(written(tmp_path, json.dumps([{"d": "shop", "q": "mine", "s": "SELECT 9", "hint": "no"}])))
+    for told in ("db_id=d,question=q,query=s", "database=d,question=q,SQL=s", "db_id=d,question=q,gold_sql=s"):
+        (question,) = find_questions(tmp_path, records, given_fields(f"{told},evidence=q")).questions
+        assert (question.database_id, question.text, question.gold_sql) == ("shop", "mine", ("SELECT 9",))
+        assert question.evidence == "mine"
+
+
+def test_each_field_in_use_is_said():
+    line = guessed_fields([ONE | {"evidence": "e", "question_id": 1}], {}).line()
+    assert line == (
+        "fields: question_id from question_id, database from db_id, question from question, sql from query, "
+        "evidence from evidence"
+    )
+    assert guessed_fields([{"x": 1}], {}).line() == ""
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"db_id": "shop", "frage": "q", "query": "SELECT 1"}, "has no question: {as} ({db_id, frage, query)"),
+        ({"db_id": "shop", "question": "q", "s": "SELECT 1"}, "{as} in query or SQL ({db_id, question, s)"),
+        ({"basis": "shop", "question": "q", "query": "SELECT 1"}, "has no db_id: {as} ({basis, question, query)"),
+        ({f"{'x' * 50}{i}": 1 for i in range(13)}, ", ...)"),
+        ({}, "(it has no field)"),
+    ],
+)  # fmt: skip
+def test_a_record_without_a_field_is_answered_with_those_that_it_has(tmp_path, record, said):
+    (bad,) = find_questions(tmp_path, read_records(written(tmp_path, json.dumps([record])))).bad
+    said = said.replace("{as}", "give it as text").replace("{", "its fields are ")
+    assert bad.detail.endswith(said) and len(bad.detail) < 700
 
 
 @pytest.mark.parametrize(
@@ -152,7 +180,7 @@ def test_an_optional_field_never_costs_a_question(tmp_path, field, value, kept, 
     found = find_questions(tmp_path, read_records(written(tmp_path, json.dumps([ONE | {field: value}]))))
     (question,) = found.questions
     assert getattr(question, field) == kept
-    assert list(found.notes) == ([note] if note else [])
+    assert list(found.notes[1:]) == ([note] if note else [])
 
 
 @pytest.mark.parametrize(

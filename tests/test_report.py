@@ -326,3 +326,20 @@ def test_the_page_of_a_real_run_lacks_nothing(smoke_run):
     assert all(question["golds"] for question in values["questions"])
     assert any("rows" in result for result in values["results"])
     document(page)
+
+
+def test_what_cant_be_told_is_said_below_the_table(tmp_path):
+    lines = [
+        "4 questions: too few to tell a gain",
+        "No change can be told",
+        "Every reward was 0: nothing could be learned",
+    ]
+    folder = small_run(tmp_path / "run")
+    said = document(page_of(folder))
+    assert [one in said for one in lines] == [True, True, False]
+    write_metrics(folder, (1, 2, 3), reward_mean=0.0, zero_variance_share=1.0)
+    assert all(one in document(page_of(folder)) for one in lines)
+    write_evaluations(folder, "0" * 40, "01" * 20)
+    assert [one in document(page_of(folder)) for one in (lines[0][1:], lines[1])] == [False, False]
+    (folder / "report.json").unlink()
+    assert lines[2] in document(page_of(folder))

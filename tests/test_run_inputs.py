@@ -216,3 +216,16 @@ def test_a_warm_start_made_before_there_were_families_is_found_and_a_plugins_cod
     assert len(set(keys)) == 3
     sys.modules.pop("keyed_family")
     sys.path.remove(str(tmp_path))
+
+
+def test_changed_code_of_a_plugin_is_refused_unless_it_is_asked_for(config, sets, model_dir):
+    found = inputs_of(config, model_dir, sets)
+    before = replace(found, plugins="of other code")
+    assert "other code of its plug-ins" in (said := refusal(before, found))
+    assert said.endswith("or give run.takes_changed_plugins=true to go on with the new code.")
+    (line,) = check_inputs(state(before), found, takes_changed_plugins=True)
+    assert "the steps after 3 are made with the new code" in line
+    other_too = replace(before, model="another")
+    with pytest.raises(UserError, match="other weights") as refused:
+        check_inputs(state(other_too), found, takes_changed_plugins=True)
+    assert "plug-ins than" not in str(refused.value)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ def folder(tmp_path_factory) -> Path:
     make_database(databases, "other", script="CREATE TABLE emp(name); INSERT INTO emp VALUES ('Dee')")
     (databases / "torn").mkdir()
     (databases / "torn" / "torn.sqlite").write_bytes(b"no database, but long enough to be read as one" * 100)
+    (databases / "empty").mkdir()
+    (databases / "empty" / "empty.sqlite").touch()
     return databases
 
 
@@ -116,7 +119,27 @@ def test_a_column_that_the_trainer_dropped_is_named(reward, missing):
     columns = {"db_id": ["emp"], "gold_sql": [GOLD]}
     del columns[missing]
     with pytest.raises(UserError, match=rf"no column {missing}: keep the columns .* remove_unused_columns=False"):
+        reward.trl()(prompts=["a"], completions=[GOLD], completion_ids=[[1]], level=[2], **columns)
+
+
+def test_a_column_of_a_near_name_shows_what_arrived(reward):
+    columns = {"db": [1], "dbid": ["emp"], "gold": [GOLD], "completion_ids": [[1]], "trainer_state": None}
+    with pytest.raises(UserError) as refused:
         reward.trl()(prompts=["a"], completions=[GOLD], **columns)
+    assert "no column db_id and no column gold_sql (what arrived: db, dbid, gold): keep" in str(refused.value)
+
+
+def test_a_call_without_any_reward_warns_once(reward):
+    function = reward.trl(on_fault="none")
+    some = {"completions": [GOLD, GOLD], "db_id": ["emp"] * 2, "gold_sql": [GOLD, BROKEN]}
+    lost = {"completions": [GOLD], "db_id": ["emp"], "gold_sql": [BROKEN]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert function(**some) == [1.0, None]
+        assert not caught
+        assert function(**lost) == function(**lost) == [None]
+    assert [one.filename for one in caught] == [__file__]
+    assert "All completions of a call got no reward, the first since gold SQL ended as" in str(caught[0].message)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +174,9 @@ def test_a_fault_that_passes_costs_no_reward(reward, monkeypatch):
     monkeypatch.setattr(Scorer, "score", score)
     assert reward.trl()(completions=[GOLD], db_id=["emp"], gold_sql=[GOLD]) == [1.0]
     assert next(faults, None) is None
+    faults = iter([Outcome.INFRASTRUCTURE])
+    assert reward.check([{"db_id": "emp", "gold_sql": GOLD}]) == []
+    assert next(faults, None) is None
 
 
 @pytest.mark.parametrize(
@@ -161,11 +187,27 @@ def test_a_fault_that_passes_costs_no_reward(reward, monkeypatch):
         ({"db_id": ["emp"], "gold_sql": [None]}, "gold_sql of row 0 is None"),
         ({"db_id": ["emp"], "gold_sql": [["", "SELECT 1"]]}, "gold_sql of row 0 is"),
         ({"db_id": ["emp"], "gold_sql": [GOLD], "completions": [7]}, "A completion is int"),
+        ({"db_id": ["emp"], "gold_sql": [GOLD], "completions": GOLD}, r"completions is one str: give a list, as in"),
+        (
+            {"db_id": ["emp"], "gold_sql": [GOLD, "SELECT 1"]},
+            r"1 completions but 2 entries of gold_sql: give as many; a list of texts has one query for each "
+            r"completion, and \[\[a, b\]\] \* 1 accepts several\.$",
+        ),
+        ({"db_id": ["emp"], "gold_sql": [[GOLD], [GOLD]]}, r"1 completions but 2 entries of gold_sql: give as many\.$"),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused(reward, columns, why):
     with pytest.raises(UserError, match=why):
         reward.trl()(**({"completions": [GOLD]} | columns))
+
+
+def test_score_takes_several_golds_for_all_and_names_its_own_arguments(reward):
+    golds = [["SELECT 2", "SELECT 1"]]
+    assert [one.reward for one in reward.score(["SELECT 1", "SELECT 3"], db_id="emp", gold_sql=golds * 2)] == [1.0, 0.1]
+    with pytest.raises(UserError, match=r"^db_id is None: give one text for all completions, or a list"):
+        reward.score([GOLD], db_id=None, gold_sql=GOLD)
+    with pytest.raises(UserError, match=r"^completions is one str: give a list"):
+        reward.score(GOLD, db_id="emp", gold_sql=GOLD)
 
 
 @pytest.mark.parametrize(
@@ -217,15 +259,30 @@ def test_check_names_the_golds_that_fail_by_row(reward):
         {"db_id": "emp", "gold_sql": GOLD},
         {"db_id": "emp", "gold_sql": BROKEN},
         {"db_id": "emp", "gold_sql": [BROKEN, GOLD]},
-        {"db_id": "lost", "gold_sql": GOLD},
+        {"db_id": "torn", "gold_sql": GOLD},
+        {"db_id": "empty", "gold_sql": GOLD},
         {"db_id": "emp", "gold_sql": "DELETE FROM emp"},
     ]
     found = reward.check(rows)
-    assert [(one.row, one.has_other_gold) for one in found] == [(1, False), (2, True), (3, False), (4, False)]
+    assert [(one.row, one.kind, one.has_other_gold) for one in found] == [
+        (1, "gold", False), (2, "gold", True), (3, "database", False), (4, "database", False), (5, "gold", False),
+    ]  # fmt: skip
+    assert "torn.sqlite can't be opened" in found[2].message and "is empty (0 bytes)" in found[3].message
     assert str(found[0]).startswith("row 1, database 'emp': gold SQL ended as ") and BROKEN in str(found[0])
     assert reward.check(pandas.DataFrame(rows)) == found
     with pytest.raises(UserError, match="Row 0 of the dataset has no db_id and no gold_sql: add the column"):
         reward.check([{"question": "?"}])
+
+
+def test_check_refuses_databases_that_are_not_there_and_names_the_nearest(reward, folder):
+    ids = ["emp", "othr", "xyz", "othr", *(f"gone{number}" for number in range(5))]
+    with pytest.raises(UserError) as refused:
+        reward.check([{"db_id": one, "gold_sql": GOLD} for one in ids])
+    assert str(refused.value) == (
+        f"The folder {folder} has no database 'othr' of row 1 (nearest: 'other'), no 'xyz' of row 2, "
+        "no 'gone0' of row 4, no 'gone1' of row 5, no 'gone2' of row 6 and 2 more: correct db_id, or put the file at "
+        "<db_id>/<db_id>.sqlite."
+    )
 
 
 def test_verl_gets_one_float_at_a_time(reward):

@@ -79,7 +79,7 @@ class CheckedStyle:
     def _called(self, name: str, call: Callable[[], T]) -> T:
         try:
             return call()
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise UserError(
                 f"{self._who}, whose {name}(...) raised {type(fault).__name__} ({first_line(fault)}) at "
                 f"{place_of(fault)}: correct it."

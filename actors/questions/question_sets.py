@@ -11,7 +11,7 @@ from floe.actors.demo.build import write_demo
 from floe.actors.questions.pass_rates import PassRate
 from floe.actors.questions.prepared_folder import read_prepared
 from floe.actors.questions.questions import read_questions
-from floe.cluster.databases.places import expected_path, find_database
+from floe.cluster.databases.places import expected_path, find_database, not_a_folder
 from floe.cluster.messages import Question
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json, read_regular
@@ -62,6 +62,8 @@ def load_question_sets(data: DataSection, demo_dir: Path, databases: DatabaseFol
         return _prepared(data)
     assert data.questions is not None and data.databases is not None
     questions_path, databases_dir = data.questions.expanduser().resolve(), data.databases.expanduser().resolve()
+    if databases_dir.is_file():
+        raise UserError(not_a_folder(databases_dir))
     if not databases_dir.is_dir():
         raise UserError(
             f"data.databases is {databases_dir}, which is not a folder: give the one of <db_id>/<db_id>.sqlite "

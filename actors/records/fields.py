@@ -21,6 +21,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 USUAL = {"question_id": "question_id", "database": "db_id", "question": "question", "sql": "query",
          "evidence": "evidence", "difficulty": "difficulty"}  # fmt: skip
+# What each of these names means in --fields.
+_MEANT = {name: what for what, names in NAMES.items() for name in (what, *names)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +35,30 @@ class Fields:
         return self.of[what]
 
     def line(self) -> str:
-        """Say which field was taken for what; empty where every field has its usual name."""
-        odd = [
-            f"{what} from {' or '.join(names)}"
-            for what, names in self.of.items()
-            if names and not set(names) <= _EXPECTED[what]
-        ]
-        return f"fields: {', '.join(odd)}" if odd else ""
+        """Say which field was taken for what; empty where none was found."""
+        found = [f"{what} from {' or '.join(names)}" for what, names in self.of.items() if names]
+        return f"fields: {', '.join(found)}" if found else ""
 
 
-# Names of Spider, BIRD and Spider-Syn, which need not be reported.
-_EXPECTED = {
-    what: frozenset(
-        {name, *({"SQL", "sql"} if what == "sql" else {"SpiderSynQuestion"} if what == "question" else set())}
-    )
-    for what, name in USUAL.items()
-}
+def names_of_fields() -> str:
+    """Return the names that `--fields` takes, in words."""
+    return ", ".join(what if what == name else f"{what} (or {name})" for what, name in USUAL.items())
 
 
 def given_fields(text: str) -> dict[str, tuple[str, ...]]:
-    """Parse `question=utterance,sql=gold`. Raises UserError for any other name."""
+    """Parse `question=utterance,sql=gold`; each usual name of a field stands for it too, as in `query=gold`.
+
+    Raises UserError for any other name, and for a field that is given twice.
+    """
     given: dict[str, tuple[str, ...]] = {}
     for part in filter(None, (one.strip() for one in text.split(","))):
-        what, sign, name = part.partition("=")
-        if not sign or what.strip() not in NAMES or not name.strip():
-            raise UserError(f"--fields has {part!r}: give NAME=FIELD, the name one of {', '.join(NAMES)}.")
-        given[what.strip()] = (name.strip(),)
+        written, sign, name = part.partition("=")
+        what = _MEANT.get(written.strip())
+        if not sign or what is None or not name.strip():
+            raise UserError(f"--fields has {part!r}: give NAME=FIELD, the name one of {names_of_fields()}.")
+        if what in given:
+            raise UserError(f"--fields gives {what} twice, the second time as {part!r}: leave one out.")
+        given[what] = (name.strip(),)
     return given
 
 

@@ -14,6 +14,7 @@ from floe.cluster.databases.places import is_plain_name
 from floe.cluster.messages import Question
 
 NO_SQL_TEXTS = frozenset({"", "null", "none", "nan", "n/a"})  # what EHRSQL and pandas write for a question without one
+MAX_SHOWN_NAMES, MAX_SHOWN_CHARACTERS = 12, 40  # of a record's fields, in a sentence on one that it lacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ def _text(value: Mapping[str, Any], fields: Fields, what: str, instead: str | No
     if found is None and instead is not None:
         return instead
     if not isinstance(found, str) or not found.strip():
-        raise _Bad(f"has no {names[0] if names else USUAL[what]}: give it as text")
+        raise _Bad(f"has no {names[0] if names else USUAL[what]}: give it as text{'' if names else _listed(value)}")
     return found
 
 
@@ -131,8 +132,17 @@ def _gold_sql(value: Mapping[str, Any], fields: Fields) -> tuple[str, ...]:
     found = next(iter(given.values()), None)
     answers = found if isinstance(found, list | tuple) else [found]
     if not answers or not all(isinstance(one, str) and one.strip().lower() not in NO_SQL_TEXTS for one in answers):
-        raise _Bad("has no gold query: give it as text in query or SQL")
+        listed = "" if fields.names("sql") else _listed(value)
+        raise _Bad(f"has no gold query: give it as text in query or SQL{listed}")
     return tuple(answers)
+
+
+def _listed(value: Mapping[str, Any]) -> str:
+    """Return the names that a record has, for a sentence on one that it lacks."""
+    names = [str(name) for name in value]
+    names = [name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[:MAX_SHOWN_CHARACTERS]}..." for name in names]
+    more = ", ..." if len(names) > MAX_SHOWN_NAMES else ""
+    return f" (its fields are {', '.join(names[:MAX_SHOWN_NAMES])}{more})" if names else " (it has no field)"
 
 
 def _optional_text(value: Mapping[str, Any], fields: Fields, what: str, changes: Counter[str]) -> str:

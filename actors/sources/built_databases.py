@@ -131,7 +131,7 @@ class BuiltDatabases:
             return call()
         except UserError:
             raise
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise UserError(
                 f"{self._who}, whose {name}(...) raised {type(fault).__name__} ({first_line(fault)}) at "
                 f"{place_of(fault)}: correct it, or the database."

@@ -51,7 +51,7 @@ def _loaded(source: Any, folder: Path, who: str) -> LoadedQuestions:
         loaded = source.load(folder)
     except UserError:
         raise
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise UserError(
             f"{who}, whose load(...) raised {type(fault).__name__} ({first_line(fault)}) at "
             f"{place_of(fault)}: correct it, or {DATA_SOURCES.arguments_key}."

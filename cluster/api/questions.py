@@ -34,8 +34,10 @@ class Question:
     question_id: str | int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.gold_sql, list):
-            object.__setattr__(self, "gold_sql", tuple(self.gold_sql))  # so that questions can be told apart by hash
+        golds = _plain(self.gold_sql)  # a cell of a DataFrame may be an array
+        # A tuple, so that questions can be told apart by hash.
+        object.__setattr__(self, "gold_sql", tuple(golds) if isinstance(golds, list) else golds)
+        object.__setattr__(self, "question_id", _plain(self.question_id))
 
 
 class DataFrame(Protocol):
@@ -86,7 +88,10 @@ def write_questions(path: Path, questions: Sequence[messages.Question]) -> None:
 def _values(given: Any) -> Iterable[Any]:
     """Yield a record for each question."""
     if hasattr(given, "columns") and hasattr(given, "to_dict"):  # pandas, which need not be installed
-        given = given[[name for name in given.columns if name in _KNOWN_FIELDS]].to_dict(orient="records")
+        known = [name for name in given.columns if name in _KNOWN_FIELDS]
+        lacks_one = any(set(known).isdisjoint(NAMES[what]) for what in ("database", "question", "sql"))
+        # With all columns an error names those that there are; otherwise columns of no use are not converted.
+        given = given[list(given.columns) if lacks_one else known].to_dict(orient="records")
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise UserError(
             f"questions is of type {type(given).__name__}: give floe.Question objects in a list, a DataFrame, or "

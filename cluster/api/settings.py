@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import sysconfig
@@ -13,6 +12,7 @@ from typing import Any
 from floe.cluster.environment import environment_overrides
 from floe.configs.errors import UserError
 from floe.configs.files.loading import load_config
+from floe.configs.files.yaml_text import flow_text
 from floe.configs.plugins.references import reference_of
 from floe.configs.schema import RunConfig
 
@@ -52,7 +52,7 @@ def reward_texts(reward: Reward | None, arguments: Mapping[str, Any] | None) -> 
 
     Raises UserError for a class or function that other processes can't import.
     """
-    texts = [] if reward is None else [f"reward.design={json.dumps(reference_of(reward))}"]
+    texts = [] if reward is None else [f"reward.design={_yaml('reward', reference_of(reward))}"]
     return texts + ([] if arguments is None else [f"reward.arguments={_yaml('reward_arguments', dict(arguments))}"])
 
 
@@ -63,14 +63,15 @@ def folder_texts(reward: Reward | None) -> list[str]:
     """
     if reward is None or isinstance(reward, str):
         return []
-    top = sys.modules.get(getattr(reward, "__module__", "").partition(".")[0])
+    top = sys.modules.get((getattr(reward, "__module__", None) or "").partition(".")[0])
     file = getattr(top, "__file__", None)
-    if file is None:
+    places = [Path(file).absolute()] if file else [Path(one) / "__init__.py" for one in getattr(top, "__path__", ())]
+    if not places:  # built in
         return []
-    path = Path(file).absolute()
+    path = places[0]
     folder = path.parent.parent if path.name == "__init__.py" else path.parent
     installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")}
-    return [] if folder in installed else [f"run.plugin_folder={json.dumps(str(folder))}"]
+    return [] if folder in installed else [f"run.plugin_folder={_yaml('run.plugin_folder', folder)}"]
 
 
 def _texts(key: str, value: Any) -> list[str]:
@@ -81,14 +82,19 @@ def _texts(key: str, value: Any) -> list[str]:
 
 
 def _yaml(key: str, value: Any) -> str:
-    """Return the value as JSON, which is YAML."""
-    if isinstance(value, Path):
-        value = str(value)
-    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's numbers
     try:
-        return json.dumps(value)
-    except (TypeError, ValueError):
+        return flow_text(value, default=_plain)
+    except (TypeError, ValueError, RecursionError) as fault:
         raise UserError(
-            f"The value of {key} is of type {type(value).__name__}: give a number, a text, or a list or mapping of "
-            "these."
+            f"The value of {key} holds what a configuration can't ({fault}): give a number, a text, or a list or "
+            "mapping of these."
         ) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a path as text, and NumPy's numbers and arrays as Python's own. Raises TypeError."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"of type {type(value).__name__}")

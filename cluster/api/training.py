@@ -19,7 +19,9 @@ from floe.cluster.api.settings import (
     reward_texts,
 )
 from floe.cluster.api.turn import heavy_imports, own_turn
+from floe.cluster.databases.places import not_a_folder
 from floe.cluster.messages import Question
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.run_folder.file_names import QUESTIONS_FILE
 from floe.cluster.run_folder.layout import config_of_run, new_run_dir
 from floe.configs.errors import UserError
@@ -53,6 +55,7 @@ def train(
     with own_turn():
         config = configuration(preset, texts)
         _refuse_retries(config)
+        check_plugins(config)
         folder = new_run_dir(config, None if run_dir is None else Path(run_dir))
         if given:
             config = _with_questions(config, given, folder)
@@ -92,9 +95,11 @@ def _data(questions: Questions | None, databases: str | Path | None) -> tuple[li
         return [], ["data.source=prepared", f"data.prepared={path}"]
     if databases is None:
         raise UserError("questions are given without databases: give the folder of <db_id>/<db_id>.sqlite.")
+    where = Path(databases).expanduser().absolute()
+    if where.is_file():
+        raise UserError(not_a_folder(where))
     given = questions_of(questions) if path is None else []
     placed = path or Path(QUESTIONS_FILE).absolute()  # which `_with_questions` replaces
-    where = Path(databases).expanduser().absolute()
     return given, ["data.source=files", f"data.questions={placed}", f"data.databases={where}"]
 
 

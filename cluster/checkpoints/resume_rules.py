@@ -9,7 +9,7 @@ from typing import Any
 from floe.cluster.checkpoints.state import RunInputs, RunState
 from floe.cluster.precision.resolved import with_saved_precision
 from floe.cluster.preparation.clock import with_saved_clock
-from floe.configs.errors import UserError
+from floe.configs.errors import ResumeRefused
 from floe.configs.files.complaints import dotted_keys, fields_of, shown
 from floe.configs.schema import RunConfig
 from floe.configs.sections.resume_rule import Rule
@@ -66,19 +66,22 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
 
 
 def check_resume(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[str]:
-    """Return a line for each key that changed and may. Raises UserError naming all those that may not."""
+    """Return a line for each key that changed and may. Raises ResumeRefused naming all those that may not."""
     changes = changed_keys(saved, given)
     refused = [change for change in changes if change.is_refused]
     if refused:
-        raise UserError(
+        raise ResumeRefused(
             f"The run can't go on with {', '.join(map(str, refused))}: that would be another run; leave "
             f"{'them' if len(refused) > 1 else 'it'} as in the checkpoint, or start anew without --resume."
         )
     return [f"{change}: {change.rule.value}" for change in changes]
 
 
-def check_inputs(state: RunState, found: RunInputs) -> list[str]:
-    """Return a line where the checkpoint can't tell. Raises UserError naming every input that has changed."""
+def check_inputs(state: RunState, found: RunInputs, *, takes_changed_plugins: bool = False) -> list[str]:
+    """Return a line where the checkpoint can't tell, or where plug-ins have changed and may.
+
+    Raises ResumeRefused naming every other input that has changed.
+    """
     saved = state.inputs
     if saved is None:
         return [
@@ -91,13 +94,17 @@ def check_inputs(state: RunState, found: RunInputs) -> list[str]:
         changed.append("other contents of its databases")
     if saved.model != found.model:
         changed.append("other weights of its base model")
-    if saved.plugins != found.plugins:
+    has_other_plugins = saved.plugins != found.plugins
+    if has_other_plugins and not takes_changed_plugins:
         changed.append("other code of its plug-ins")
     if changed:
-        raise UserError(
+        go_on = ", or give run.takes_changed_plugins=true to go on with the new code" if has_other_plugins else ""
+        raise ResumeRefused(
             f"The run can't go on with {' and '.join(changed)} than those of its checkpoint of step {state.step}: that "
-            "would be another run; put the files of its beginning back, or start anew without --resume."
+            f"would be another run; put the files of its beginning back, or start anew without --resume{go_on}."
         )
+    if has_other_plugins:
+        return [f"the code of its plug-ins has changed: the steps after {state.step} are made with the new code"]
     return []
 
 

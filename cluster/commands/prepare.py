@@ -12,6 +12,7 @@ from floe.actors.layouts.registry import LAYOUTS, layout_named
 from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.files.loading import load_config
+from floe.configs.files.yaml_text import flow_text
 
 prepare = typer.Typer(
     help="Turns the files that people have into what training reads, and says what it dropped and why.",
@@ -173,7 +174,7 @@ def _prepare(destination: Path, sources: Any, options: Any, prompts_of: Path | N
         if path is not None:
             load_config(path, environment_overrides())  # a fault in it should show before the checks, not after
     folder = operation.prepare(destination, sources, options)
-    of_folder = [*environment_overrides(), "data.source=prepared", f"data.prepared={json.dumps(str(folder))}"]
+    of_folder = [*environment_overrides(), "data.source=prepared", f"data.prepared={flow_text(str(folder))}"]
     if prompts_of is not None:
         from floe.cluster.operations.prompt import summarise_prompts
 

@@ -11,6 +11,7 @@ import typer
 
 from floe.cluster.commands.paths import given_path
 from floe.cluster.environment import environment_overrides
+from floe.configs.files.complaints import fields_of
 from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
 
@@ -28,7 +29,7 @@ def score(
         typer.Option(help="Design: arctic (default), sql_r1, reasoning_sql, graph_reward, or package.module:Name."),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="reward.FIELD=VALUE, for the design's own settings.")
+        list[str] | None, typer.Option("--set", help="reward.FIELD=VALUE, or reward.arguments.NAME=VALUE of a plug-in.")
     ] = None,
     database_kind: Annotated[
         str | None, typer.Option(help="sqlite (default), csv (folders <db_id> of CSV files), or package.module:Name.")
@@ -61,8 +62,14 @@ def score(
     given = [f"reward.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     if database_kind is not None:
         given.append(f"data.database_kind={database_kind}")
-    resolved = load_config(None, [*environment_overrides(), *given, *(overrides or ())])
+    resolved = load_config(None, [*environment_overrides(), *given, *map(_whole_key, overrides or ())])
     raise typer.Exit(_scored(resolved, questions, databases, predictions, as_json, allow_missing_databases))
+
+
+def _whole_key(override: str) -> str:
+    """Return the override with its section: `penalty` of the reward may be given without one."""
+    first = override.partition("=")[0].partition(".")[0].strip()
+    return f"reward.{override}" if first in fields_of("reward") and first not in RunConfig.model_fields else override
 
 
 def _scored(

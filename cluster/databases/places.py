@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,24 @@ def find_database(folder: Path, database_id: str) -> Path | None:
     if exact.is_file():
         return exact
     return next((found for place in _places(folder) if (found := _in_place(place, database_id))), None)
+
+
+def nearest_databases(folder: Path, database_id: str, num_shown: int = 3) -> list[str]:
+    """Return the ids of databases in `folder` that look like this one, the nearest first. Raises UserError."""
+    entries = [one for place in _places(folder) for one in _entries(place)]
+    ids = {one.name for one in entries if one.is_dir()} | {one.stem for one in entries if one.suffix in SUFFIXES}
+    plain = {_plain(one): one for one in sorted(ids) if find_database(folder, one) is not None}
+    return [plain[one] for one in difflib.get_close_matches(_plain(database_id), plain, n=num_shown)]
+
+
+def not_a_folder(path: Path) -> str:
+    """Return a sentence on a path that was given as the folder of databases and is a file, or missing."""
+    if path.is_file() and path.suffix in SUFFIXES:
+        return (
+            f"The databases folder {path} is a file: give the folder that holds it, {path.parent}, where it is the "
+            f"database of the questions with the db_id {path.stem!r}."
+        )
+    return f"There is no databases folder {path}: give one that holds <db_id>/<db_id>.sqlite."
 
 
 def has_own_folder(database: Path) -> bool:

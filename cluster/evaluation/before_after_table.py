@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from floe.cluster.evaluation.intervals import Interval, mean_interval, paired_difference, pass_at_k
+from floe.cluster.evaluation.plain_words import few_questions, no_change
 from floe.configs.errors import UserError
 
 WARM_START = "warm start"
@@ -111,6 +112,14 @@ class EvaluationReport:
             console.print(f"{self.num_left_out} questions left out: not every policy has a usable verdict on them.")
             for line in self.left_out[:MAX_SHOWN_LEFT_OUT]:
                 console.print(Text(f"  {line}"), soft_wrap=True)
+        for line in self.in_plain_words():
+            console.print(Text(line), soft_wrap=True)
+
+    def in_plain_words(self) -> list[str]:
+        """Return what can't be told from the figures, a line each."""
+        last = self.differences[-1] if self.differences else None
+        changes = () if last is None else (last.greedy, last.sampled, last.pass_at_n)
+        return [line for line in (few_questions(self.num_questions), no_change(changes)) if line]
 
 
 def evaluation_report(

@@ -27,6 +27,8 @@ from floe.actors.questions.prepared_folder import (
 )
 from floe.actors.questions.questions import read_questions
 from floe.actors.questions.selection import Overlap, Selection, select
+from floe.actors.records.fields import names_of_fields
+from floe.cluster.evaluation.split_sizes import split_warnings
 from floe.cluster.messages import GoldInspection, Question
 from floe.cluster.preparation.clock import at_the_folders_clock
 from floe.cluster.preparation.databases import FoundDatabases, find_databases
@@ -61,7 +63,10 @@ def prepare(destination: Path, sources: Sequence[Source], options: PrepareOption
     questions = [(source, one.questions) for source, one in found]
     if not any(asked for _, asked in questions):
         first = next(one for one in bad_records(found))
-        raise UserError(f"No record is a question: {first['detail']}; correct it, or name its fields with --fields.")
+        raise UserError(
+            f"No record is a question: {first['detail']}; correct it, or say with --fields which field is what, as in "
+            f"--fields question=FIELD,sql=FIELD; the names are {names_of_fields()}."
+        )
     evaluation = {str(path): read_questions(path.expanduser()) for path in options.evaluation}
     folder = _open_folder(destination.expanduser().resolve())
     with VerdictLog(folder / VERDICTS_FILE) as log:
@@ -195,12 +200,14 @@ def _write(
 ) -> PreparationReport:
     """Write the folder; the manifest comes last, so that a folder with one is whole."""
     splits: dict[str, tuple[Question, ...]] = dict.fromkeys(SPLITS, ())
+    shared_out: dict[tuple[str, ...], Sequence[Question]] = {}
     dropped = list(bad_records)
     for name, selection in selections.items():
         names = {"test": ("test",), "train": ("train", "tune"), ALL: SPLITS}[name]
         divided = {name: selection.kept}
         by_database = is_divided_by_database(selection.kept, len(names))
         if name != "test":
+            shared_out[names] = selection.kept
             divided = hold_back(selection.kept, names, options.held_out_share, options.seed)
             if not by_database and selection.kept:
                 warnings.append("there are fewer databases than splits: held back are gold queries, not databases")
@@ -216,7 +223,7 @@ def _write(
             }
             for one in selection.dropped
         ]
-    warnings += [f"the split {name} is empty" for name in SPLITS if not splits[name]]
+    warnings = [*split_warnings(splits, shared_out, options.seed), *warnings]  # first, for few of them are shown
     report = PreparationReport.of(folder, splits, dropped, warnings)
     write_splits(folder, splits)
     write_lines(folder / DROPPED_FILE, dropped)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from floe.actors.questions.question_sets import DatabaseFolder, as_they_are
 from floe.actors.questions.questions import read_questions
-from floe.cluster.databases.places import database_path
+from floe.cluster.databases.places import database_path, not_a_folder
 from floe.cluster.evaluation.prediction_files import Prediction, read_predictions
 from floe.cluster.messages import Question, Score, ScoreRequest
 from floe.cluster.operations.score_texts import json_line, summary, verdict_table
@@ -123,7 +123,7 @@ def score_predictions(
 def check_databases(databases_dir: Path, asked: Sequence[Question]) -> None:
     """Raise UserError unless each question's database is in the folder."""
     if not databases_dir.is_dir():
-        raise UserError(f"There is no databases folder {databases_dir}: give one that holds <db_id>/<db_id>.sqlite.")
+        raise UserError(not_a_folder(databases_dir))
     for database_id in dict.fromkeys(question.database_id for question in asked):
         path = database_path(databases_dir, database_id)
         if not path.is_file():

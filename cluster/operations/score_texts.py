@@ -20,6 +20,8 @@ def json_line(prediction: Prediction, verdict: Score) -> str:
     }
     if verdict.terms:
         line["terms"] = {name: round(value, 6) for name, value in verdict.terms.items()}
+    if verdict.message:
+        line["message"] = verdict.message
     return json.dumps(line)
 
 
@@ -51,7 +53,8 @@ def summary(scores: Sequence[Score], num_asked: int, num_questions: int, clock: 
         f"SQL got {clock} UTC for the present time (--clock).",
     ]
     if num_unscored := sum(one.reward is None for one in scores):
-        lines.append(f"No reward for {num_unscored} of them: the gold query or the scoring failed.")
+        first = next(one.message for one in scores if one.reward is None) or "the gold query or the scoring failed"
+        lines.append(f"No reward for {num_unscored} of them, the first because: {_printable(first.rstrip('.'))}.")
     lines.append(f"{num_questions - num_asked} of {num_questions} questions have no prediction.")
     return "\n".join(lines)
 

@@ -7,22 +7,25 @@ from pathlib import Path
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.checkpoints.inputs import inputs_of
 from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume
-from floe.cluster.checkpoints.state import library_versions
+from floe.cluster.checkpoints.state import RunInputs, RunState, library_versions
 from floe.cluster.checkpoints.store import CheckpointStore
 from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.evaluation.during_training import check_held_back, interim_questions
+from floe.cluster.evaluation.plain_words import all_zero
 from floe.cluster.memory_plan.colocate import with_colocation
 from floe.cluster.memory_plan.of_machine import plan_at_start
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.operations.smallest_card import smallest_card_bytes
 from floe.cluster.operations.time_planning import limited_run
+from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, with_saved_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preparation.clock import with_clock, with_saved_clock
 from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
-from floe.cluster.run_folder.file_names import CONFIG_FILE, REPORT_FILE
+from floe.cluster.report_page.step_series import parse_metrics
+from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
 from floe.cluster.terminal.progress import Progress, make_console
@@ -84,6 +87,8 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     progress.note(f"run folder {run_dir}")
     preflight = Preflight(config, run_dir, progress.note)
     preflight.machine()
+    for line in check_plugins(config):
+        progress.note(line)
     demo_dir = config.run.home_dir / "demo"
     sets = sets_of_run(config, progress.note)
     model_dir = model_folder(config, demo_dir)
@@ -101,7 +106,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
     inputs, store = inputs_of(config, model_dir, sets), _store(config, run_dir, progress)
     checkpoint = store.newest()
-    for line in () if checkpoint is None else check_inputs(checkpoint.state, inputs):
+    for line in () if checkpoint is None else _changed_inputs(config, checkpoint.state, inputs):
         progress.note(f"warning: {line}")
     config = _with_steps(config, run_dir, len(sets.train), progress)
     num_done = 0 if checkpoint is None else checkpoint.state.step
@@ -147,7 +152,22 @@ def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) ->
     """Show the table and the folder, as the last thing on the screen."""
     if report is not None:
         report.render(progress.console)
+    if nothing_learned := _nothing_learned(run_dir):
+        progress.console.print(nothing_learned, soft_wrap=True)
     progress.note(f"files of the run: {run_dir}")
+
+
+def _changed_inputs(config: RunConfig, state: RunState, inputs: RunInputs) -> list[str]:
+    return check_inputs(state, inputs, takes_changed_plugins=config.run.takes_changed_plugins)
+
+
+def _nothing_learned(run_dir: Path) -> str:
+    """Return a line for a run whose rewards were all 0."""
+    path = run_dir / METRICS_FILE
+    if not path.is_file():
+        return ""
+    series = parse_metrics(path.read_text(encoding="utf-8", errors="replace"))
+    return all_zero(series.column("reward_mean"), series.column("zero_variance_share"))
 
 
 def _store(config: RunConfig, run_dir: Path, progress: Progress) -> CheckpointStore:

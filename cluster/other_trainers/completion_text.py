@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from floe.configs.errors import UserError
+
+
+def listed(completions: object) -> list[Any]:
+    """Return the completions. Raises UserError for a single one that is in no list, such as a bare text."""
+    if isinstance(completions, str | bytes | Mapping) or not isinstance(completions, Iterable):
+        raise UserError(f"completions is one {type(completions).__name__}: give a list, as in [completion].")
+    return list(completions)
 
 
 def text_of(completion: object) -> str:

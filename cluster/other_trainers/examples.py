@@ -9,10 +9,6 @@ from typing import Any
 from floe.configs.errors import UserError
 
 DATABASE, GOLD = "db_id", "gold_sql"
-KEEP_COLUMNS = (
-    f"keep the columns {DATABASE} and {GOLD} in the dataset, and set remove_unused_columns=False where the trainer's "
-    "configuration has it"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ def examples_of(
     """Return one example per completion.
 
     Each argument is a sequence with an entry per completion, or one text for all. An entry of `gold_sql` is a query or
-    a sequence of accepted ones. Raises UserError for a missing column, another length, and an entry that is no text.
+    a sequence of accepted ones. Raises UserError for None, another length, and an entry that is no text.
     """
     databases = _column(DATABASE, db_id, num_completions)
     golds = _column(GOLD, gold_sql, num_completions)
@@ -75,13 +71,19 @@ def golds_of(entry: object, row: int) -> tuple[str, ...]:
 
 def _column(name: str, values: object, num_completions: int) -> Sequence[Any]:
     if values is None:
-        raise UserError(f"The reward was given no column {name}: {KEEP_COLUMNS}.")
+        raise UserError(f"{name} is None: give one text for all completions, or a list with an entry for each.")
     if isinstance(values, str):
         return [values] * num_completions
     column = list(_entries(values))
     if len(column) != num_completions:
+        both = (
+            f"; a list of texts has one query for each completion, and [[a, b]] * {num_completions} accepts several"
+            if name == GOLD and all(isinstance(one, str) for one in column)
+            else ""
+        )
         raise UserError(
-            f"The reward was given {num_completions} completions but {len(column)} entries of {name}: give as many."
+            f"The reward was given {num_completions} completions but {len(column)} entries of {name}: give as "
+            f"many{both}."
         )
     return column
 

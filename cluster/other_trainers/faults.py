@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from floe.cluster.messages import Outcome, Score
 from floe.cluster.other_trainers.examples import Example
@@ -14,8 +15,13 @@ MAX_SHOWN = 160  # characters of a query or question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldFault:
-    """A gold query that can't be run, as `SqlReward.check` finds it."""
+    """A gold query that can't be run, as `SqlReward.check` finds it.
 
+    `kind` is `gold` where the query is to blame, and `database` where its database can't be opened or read: such a row
+    is not to be dropped, since the file may be right for all its other queries.
+    """
+
+    kind: Literal["gold", "database"]
     row: int  # of the dataset, from 0
     db_id: str
     gold_sql: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from floe.cluster.databases.places import not_a_folder
 from floe.cluster.preparation.clock import decided_reward
 from floe.configs.errors import ConfigError, UserError
 from floe.configs.files.complaints import fields_of, unknown_key, wrong_value
@@ -37,7 +38,7 @@ def databases_folder(databases: str | Path) -> Path:
     """Return the absolute folder. Raises UserError where there is none."""
     folder = Path(databases).expanduser().resolve()
     if not folder.is_dir():
-        raise UserError(f"There is no databases folder {folder}: give one that holds <db_id>/<db_id>.sqlite.")
+        raise UserError(not_a_folder(folder))
     return folder
 
 

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from floe.cluster.messages import Candidate, Outcome, Score, ScoreRequest
-from floe.cluster.other_trainers.completion_text import text_of
-from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, database_of, examples_of, golds_of
+from floe.cluster.other_trainers.completion_text import listed, text_of
+from floe.cluster.other_trainers.examples import DATABASE, GOLD, Example, examples_of
 from floe.cluster.other_trainers.faults import GoldFault
+from floe.cluster.other_trainers.gold_check import gold_faults
+from floe.cluster.other_trainers.packages import refuse_what_cannot_run
 from floe.cluster.other_trainers.settings import databases_folder, reward_section
 from floe.configs.errors import UserError
-from floe.reward_service.scorer import Scorer
 from floe.reward_service.scorer_pool import PoolClosed, ScorerPool
 
 if TYPE_CHECKING:
     from floe.cluster.other_trainers.trl_reward import TrlReward
     from floe.cluster.other_trainers.verl_reward import VerlReward
-
-# The shortest query: says whether a gold runs.
-ANY_QUERY = "SELECT 1"
 
 
 class SqlReward:
@@ -50,15 +48,13 @@ class SqlReward:
         `reward.arguments` of a configuration; `design` may also be the class, and its module lies among the installed
         packages or in the working folder. `settings` are further fields of the section `reward`. `num_workers` is how
         many children run SQL at once, `time_limit_s` the CPU seconds of one query. Raises UserError, among them
-        ConfigError for a setting.
+        ConfigError for a setting, also for a package that the design needs and this Python lacks.
         """
         self._databases = databases_folder(databases)
         values = {"semantics": semantics, "num_workers": num_workers, "time_limit_s": time_limit_s, **settings}
         self._section = reward_section(design, arguments, values)
         self._plugin_folder = Path.cwd()
-        Scorer(
-            self._databases, self._section, plugin_folder=self._plugin_folder
-        ).close()  # a design that can't be made is refused here
+        refuse_what_cannot_run(self._databases, self._section, self._plugin_folder)
         self._pool = ScorerPool(self._databases, self._section, self._plugin_folder)
 
     def score(
@@ -73,10 +69,12 @@ class SqlReward:
         """Return a score for each completion, in order: outcome, reward, message and the SQL that was run.
 
         Completions are texts or chats (lists of messages). The others have an entry for each completion, or are one
-        text for all; an entry of `gold_sql` is a query or a list of accepted ones. `question` and `evidence` are for
-        designs that read them. A score's `reward` is None where no gold query runs, or the machine failed. Raises
-        UserError for arguments that can't be used, never for what a completion holds.
+        text for all; an entry of `gold_sql` is a query or a list of accepted ones, so that `[[a, b]] * n` accepts both
+        for n completions. `question` and `evidence` are for designs that read them. A score's `reward` is None where
+        no gold query runs, or the machine failed. Raises UserError for arguments that can't be used, never for what a
+        completion holds.
         """
+        completions = listed(completions)
         return self.score_examples(examples_of(len(completions), db_id, gold_sql, question, evidence), completions)
 
     def score_examples(self, examples: Sequence[Example], completions: Sequence[Any]) -> list[Score]:
@@ -94,26 +92,11 @@ class SqlReward:
     def check(self, dataset: Iterable[Mapping[str, Any]]) -> list[GoldFault]:
         """Run each gold query of a dataset once, and return those that fail: their rows can't be trained on.
 
-        `dataset` has the columns `db_id` and `gold_sql`: a Dataset, a DataFrame or a list of dicts. Raises UserError
-        where a column or an entry is missing.
+        `dataset` has the columns `db_id` and `gold_sql`: a Dataset, a DataFrame or a list of dicts. A fault's `kind`
+        says whether the query is to blame or the database, such as one that can't be read. Raises UserError where a
+        column, an entry or a database is missing.
         """
-        rows = _rows(dataset)
-        golds_by_row = [(database_of(row[DATABASE], n), golds_of(row[GOLD], n)) for n, row in enumerate(rows)]
-        queries = list(dict.fromkeys((db_id, sql) for db_id, golds in golds_by_row for sql in golds))
-        checked = self._map([_gold_request(db_id, sql) for db_id, sql in queries])
-        found = {query: scores[0] for query, scores in zip(queries, checked, strict=True)}
-        return [
-            GoldFault(
-                row=row,
-                db_id=db_id,
-                gold_sql=sql,
-                message=found[db_id, sql].message,
-                has_other_gold=any(found[db_id, other].outcome.carries_reward for other in golds),
-            )
-            for row, (db_id, golds) in enumerate(golds_by_row)
-            for sql in golds
-            if not found[db_id, sql].outcome.carries_reward
-        ]
+        return gold_faults(_rows(dataset), self._databases, self._map)
 
     def trl(self, *, on_fault: Literal["raise", "none"] = "raise") -> TrlReward:
         """Return what TRL's `GRPOTrainer(reward_funcs=...)` takes; the dataset has columns `db_id` and `gold_sql`.
@@ -204,14 +187,4 @@ def _request(example: Example, texts: Sequence[str]) -> ScoreRequest:
         question=example.question,
         evidence=example.evidence,
         candidates=tuple(Candidate(completion=text) for text in texts),
-    )
-
-
-def _gold_request(db_id: str, sql: str) -> ScoreRequest:
-    return ScoreRequest(
-        question_id=sql,
-        database_id=db_id,
-        gold_sql=(sql,),
-        candidates=(Candidate(sql=ANY_QUERY),),
-        correctness_only=True,
     )

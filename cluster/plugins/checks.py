@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from floe.configs.plugins.kinds import FAMILIES, PROMPT_STYLES, REWARDS
 from floe.configs.plugins.making import made, source_files
@@ -28,11 +31,17 @@ def check_plugins(config: RunConfig) -> list[str]:
         else:
             made(one.kind, one.name, one.arguments, folder)
     return [
-        f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}" for one in config.plugins
+        f"{one.kind.key} {one.name} from {_place(source_files(one.kind, one.name, folder))}{_with(one.arguments)}"
+        for one in config.plugins
     ]
+
+
+def _with(arguments: Mapping[str, Any]) -> str:
+    """Return the names of the arguments, which may hold what no log should show."""
+    return f", with {', '.join(arguments)} given" if arguments else ""
 
 
 def _place(files: tuple[Path, ...]) -> str:
     if not files:
         return "no file"
-    return str(files[0] if len(files) == 1 else files[0].parent)
+    return os.path.commonpath(files)

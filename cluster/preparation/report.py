@@ -27,6 +27,7 @@ class PreparationReport:
     folder: Path
     kept: Mapping[str, int]
     num_databases: Mapping[str, int]
+    num_all_databases: int  # one that stands in several splits counts once
     dropped: Mapping[str, Mapping[str, int]]  # by reason
     warnings: Sequence[str]
 
@@ -43,6 +44,7 @@ class PreparationReport:
             folder=folder,
             kept={name: len(questions) for name, questions in splits.items()},
             num_databases={name: len({one.database_id for one in questions}) for name, questions in splits.items()},
+            num_all_databases=len({one.database_id for questions in splits.values() for one in questions}),
             dropped={reason: {name: counts[reason, name] for name in splits} for reason in REASONS},
             warnings=warnings,
         )
@@ -65,7 +67,7 @@ class PreparationReport:
             _add_row(table, f"  {reason}", self.dropped[reason])
         table.add_section()
         _add_row(table, "kept", self.kept, style="bold")
-        _add_row(table, "databases of these", self.num_databases)
+        _add_row(table, "databases of these", self.num_databases, total=self.num_all_databases)
         console.print(table)
         for line in self.warnings[:MAX_SHOWN_WARNINGS]:
             console.print(Text(f"  {line}"), soft_wrap=True)
@@ -74,6 +76,6 @@ class PreparationReport:
         console.print(Text(f"prepared folder: {self.folder} (each dropped question in dropped.jsonl)"), soft_wrap=True)
 
 
-def _add_row(table: Table, name: str, by_split: Mapping[str, int], style: str = "") -> None:
-    cells = [*by_split.values(), sum(by_split.values())]
+def _add_row(table: Table, name: str, by_split: Mapping[str, int], style: str = "", total: int | None = None) -> None:
+    cells = [*by_split.values(), sum(by_split.values()) if total is None else total]
     table.add_row(name, *(str(cell) if cell else "-" for cell in cells), style=style)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.evaluation.plain_words import all_zero
 from floe.cluster.evaluation.results import read_best, read_report
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, Evaluation, read_evaluation
 from floe.cluster.messages import Question
@@ -55,12 +56,18 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
         missing=[*missing(status, series, report, config), *faults],
         figures=step_figures(series, config),
         report=report,
+        in_plain_words=_in_plain_words(series, report),
         policies=None if report is None else policies_figure(report),
         databases=[] if after is None else database_rows(before, after, NUM_RESAMPLES),
         databases_note=_databases_note(None if first is None else first[0], last),
         changes=changed,
         rollouts=_rollouts(config, changed, sample),
     )
+
+
+def _in_plain_words(series: StepSeries, report: EvaluationReport | None) -> list[str]:
+    nothing_learned = all_zero(series.column("reward_mean"), series.column("zero_variance_share"))
+    return [*([] if report is None else report.in_plain_words()), *filter(None, [nothing_learned])]
 
 
 def _read_report(run_dir: Path, faults: list[str]) -> EvaluationReport | None:

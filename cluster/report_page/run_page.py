@@ -32,6 +32,7 @@ class RunPage:
     missing: Sequence[str]
     figures: Sequence[Figure]
     report: EvaluationReport | None
+    in_plain_words: Sequence[str]  # what can't be told from the table, or why nothing was learned; a line each
     policies: Figure | None
     databases: Sequence[DatabaseRow]
     databases_note: str  # says which two policies

@@ -52,7 +52,7 @@ def config_of_run(run_dir: Path, overrides: Sequence[str]) -> RunConfig:
     """
     if not is_run(run_dir):
         raise UserError(f"{run_dir} is no run folder (it has no {CONFIG_FILE}): give the one that floe train printed.")
-    return load_config(run_dir / CONFIG_FILE, [*environment_overrides(), *overrides])
+    return load_config(run_dir / CONFIG_FILE, [*environment_overrides(), *overrides], is_of_run=True)
 
 
 def recorded_config(adapter: Path) -> RunConfig | None:

@@ -20,7 +20,7 @@ from floe.cluster.run_folder.folder_faults import folder_faults
 from floe.cluster.run_folder.status import RunState, RunStatus, WaitSince, error_sentence, state_of_phase
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.waits import Waits, waits
-from floe.configs.errors import is_stop
+from floe.configs.errors import ResumeRefused, is_stop
 from floe.configs.files.whole_files import write_whole
 
 PERIOD_S = 1.0
@@ -49,7 +49,8 @@ def run_watch(
             end = RunState.INTERRUPTED
         else:
             error = error_sentence(fault)
-            note_failure(fault, watch.place, run_dir if run_dir.is_dir() else logs_dir(), _go_on(run_dir))
+            remedy = "" if isinstance(fault, ResumeRefused) else _go_on(run_dir)
+            note_failure(fault, watch.place, run_dir if run_dir.is_dir() else logs_dir(), remedy)
         raise
     finally:
         stop.set()

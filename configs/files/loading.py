@@ -18,6 +18,7 @@ from floe.configs.files.paths import RELATIVE_RULE, placed_model, placed_path, p
 from floe.configs.files.shipped import shipped_config, shipped_names
 from floe.configs.files.whole_files import write_whole
 from floe.configs.files.yaml_text import PlainDumper, read_yaml, yaml_reason
+from floe.configs.plugins.kinds import OF_RUN
 from floe.configs.schema import RunConfig
 
 DEFAULTS = "the defaults"
@@ -28,12 +29,13 @@ NULLS = ("", "null", "Null", "NULL", "~")
 PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # for every field of a path
 
 
-def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str | None, overrides: Sequence[str] = (), *, is_of_run: bool = False) -> RunConfig:
     """Return the configuration of the file at `path` (None: the defaults), with `section.field=value` overrides on top.
 
     In place of a path, the name of a configuration that floe ships is taken too. A value is YAML; for a text or path
     field it is taken as it stands. The last of several overrides of a key holds. Relative paths become absolute: those
-    of the file start at its folder, those of overrides at the working folder.
+    of the file start at its folder, those of overrides at the working folder. `is_of_run` says that a run has begun
+    with it, so that a plug-in's package may be gone.
     Raises ConfigError, in one sentence, for the first thing that is wrong.
     """
     path = None if path is None else shipped_config(str(path)) or Path(path)
@@ -55,7 +57,7 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> RunCo
     _refuse_odd_text(values, origins, source)
     _place(values, origins, source, Path() if path is None else path.parent)
     try:
-        return with_plugin_folder(RunConfig.model_validate(values))
+        return with_plugin_folder(RunConfig.model_validate(values, context=OF_RUN if is_of_run else None))
     except ValidationError as error:
         raise ConfigError(wrong_value(error, origins, source)) from None
 

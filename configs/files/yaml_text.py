@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
 MAX_DIGITS = 400  # a float holds numbers of 309
 MAX_CHARACTERS = 1_000_000  # of a document whose aliases are written out
+# What YAML takes for a line break, or for no text at all, unless it is escaped.
+ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 MERGE_KEY = "tag:yaml.org,2002:merge"
 
 # The core schema of YAML 1.2 (10.3.2): each kind's expression and its possible first characters.
@@ -101,6 +105,16 @@ for _kind, (_expression, _first_characters) in CORE_SCHEMA.items():
 def read_yaml(text: str) -> Any:
     """Return the document's value. Raises YAMLError, ValueError or RecursionError."""
     return yaml.load(text, Loader=PlainLoader)
+
+
+def flow_text(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return one line that `read_yaml` reads as the value; `default` gives plain values for those of other types.
+
+    Raises TypeError and ValueError for what YAML would not give back.
+    """
+    # JSON is YAML, but for its escapes of characters beyond U+FFFF, each of which YAML reads as two halves.
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=default)
+    return ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def yaml_reason(error: Exception) -> str:

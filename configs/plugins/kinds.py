@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from floe.configs.plugins.references import FORM, is_reference
+
+OF_PROOF = "proof"  # the design of `make prove-24gb` alone
+OF_RUN = "of a run"  # context of a validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +32,9 @@ class PluginKind:
     def is_plugin(self, name: str) -> bool:
         return name not in self.built_in
 
-    def entry_point(self, name: str) -> EntryPoint | None:
-        """Return the entry point of this name that an installed package has; None without one."""
-        return next(iter(entry_points(group=self.group, name=name)), None)
+    def entry_points(self, name: str) -> list[EntryPoint]:
+        """Return the entry points of this name, of which each installed package may have one."""
+        return list(entry_points(group=self.group, name=name))
 
     def installed(self) -> list[str]:
         """Return the names that installed packages offer, sorted."""
@@ -46,11 +50,15 @@ class PluginKind:
             f"values from other keys: leave the arguments out, or name a plug-in as {FORM}"
         )
 
-    def checked_name(self, name: str) -> str:
-        """Return the name. Raises pydantic's error for one that is neither built in, nor installed, nor a reference."""
-        if name in self.built_in or is_reference(name) or self.entry_point(name) is not None:
+    def checked_name(self, name: str, info: ValidationInfo) -> str:
+        """Return the name. Raises pydantic's error for one that is neither built in, nor installed, nor a reference.
+
+        In the configuration of a run any name passes: its package may be gone by now, and much needs it no more.
+        """
+        if info.context == OF_RUN or name in self.built_in or is_reference(name) or self.entry_points(name):
             return name
-        choices = " or ".join([", ".join(map(repr, (*self.built_in, *self.installed()))), FORM])
+        offered = [one for one in (*self.built_in, *self.installed()) if one != OF_PROOF]
+        choices = " or ".join([", ".join(map(repr, offered)), FORM])
         raise PydanticCustomError("literal_error", "no such name", {"expected": choices})
 
 
@@ -67,7 +75,7 @@ REWARDS = PluginKind(
     key="reward.design",
     arguments_key="reward.arguments",
     group="floe.rewards",
-    built_in=("arctic", "sql_r1", "reasoning_sql", "graph_reward", "proof"),
+    built_in=("arctic", "sql_r1", "reasoning_sql", "graph_reward", OF_PROOF),
     what="reward design",
     form="a class whose objects take a JudgedGroup and return a reward for each candidate, or such a function",
     needs=("__call__",),

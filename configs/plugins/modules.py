@@ -41,10 +41,11 @@ def imported(module_name: str) -> ModuleType:
 
 def files_of(module: ModuleType) -> tuple[Path, ...]:
     """Return the Python files of a top-level module: its own, or all those of a package; none of a built-in one."""
-    if not getattr(module, "__file__", None):
-        return ()
-    file = Path(str(module.__file__))
-    return tuple(sorted(file.parent.rglob("*.py"))) if file.name == "__init__.py" else (file,)
+    if getattr(module, "__file__", None):
+        file = Path(str(module.__file__))
+        return tuple(sorted(file.parent.rglob("*.py"))) if file.name == "__init__.py" else (file,)
+    folders = getattr(module, "__path__", ())  # of a package without __init__.py, where a folder may stand twice
+    return tuple(sorted({file for folder in folders for file in Path(folder).rglob("*.py")}))
 
 
 def _digest(files: tuple[Path, ...]) -> str:

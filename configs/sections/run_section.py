@@ -34,6 +34,10 @@ class RunSection(Section):
         None,
         description="Folder of modules that plug-ins name and that are not installed; the working folder if left out.",
     )
+    takes_changed_plugins: Free[bool] = Field(
+        False,
+        description="A resume takes changed code of plug-ins, as after a bug in a reward; later steps use it.",
+    )
     max_generated_tokens: Free[int | None] = Field(
         None,
         ge=1,

@@ -72,7 +72,7 @@ def has_own_logits(family: ModelFamily) -> bool:
 def _text_or_none(family: ModelFamily, name: str, call: Callable[[], Any]) -> str | None:
     try:
         found = call()
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise UserError(
             f"model.family is of class {type(family).__name__}, whose {name}(...) raised {type(fault).__name__} "
             f"({first_line(fault)}) at {place_of(fault)}: correct it."

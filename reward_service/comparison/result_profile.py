@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import xxhash
-
 from floe.cluster.messages import Outcome
 from floe.reward_service.comparison.comparison import Answer, Row, answers_match
 from floe.reward_service.verdict import ResultTooLarge, Verdict
 
 MAX_CELLS = 2_000_000  # cells of a result that is profiled: a second of CPU time
 MAX_VALUES = 4_000  # distinct values whose counts leave the child, about 100 KB
+# Digests live as long as a vote does. They are hashlib's, so that another trainer needs no package for its reward.
+RESULT_DIGEST_BYTES, VALUE_DIGEST_BYTES = 16, 8
 
 
 def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | None:
@@ -42,7 +42,7 @@ def result_profile(answer: Answer, golds: Sequence[Answer]) -> dict[str, Any] | 
 def rows_digest(rows: Sequence[Row]) -> str:
     """Return a name of the set of rows: two results have the same exactly when Python's `set(rows)` are equal."""
     different = sorted({repr(_canonical_row(row)) for row in rows})
-    return hashlib.blake2b("\n".join(different).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return _digest("\n".join(different), RESULT_DIGEST_BYTES)
 
 
 def column_counts(column_names: Sequence[str], rows: Sequence[Row]) -> dict[str, dict[str, int]] | None:
@@ -54,7 +54,7 @@ def column_counts(column_names: Sequence[str], rows: Sequence[Row]) -> dict[str,
     for name, cells in zip(column_names, zip(*rows, strict=True), strict=True) if rows else ():
         counter = counts.setdefault(name, Counter())
         for cell, count in Counter(repr(_canonical(cell)) for cell in cells).items():
-            counter[xxhash.xxh3_64_hexdigest(cell.encode("utf-8", "surrogatepass"))] += count
+            counter[_digest(cell, VALUE_DIGEST_BYTES)] += count
         if sum(map(len, counts.values())) > MAX_VALUES:
             return None
     return {name: dict(counter) for name, counter in counts.items()}
@@ -114,6 +114,10 @@ def time_ratio_without_outliers(ratios: Sequence[float]) -> float:
     deviation = (sum((ratio - mean) ** 2 for ratio in ratios) / len(ratios)) ** 0.5
     kept = [ratio for ratio in ratios if abs(ratio - mean) < 3 * deviation] or [mean]
     return sum(kept) / len(kept)
+
+
+def _digest(text: str, num_bytes: int) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=num_bytes).hexdigest()
 
 
 def _canonical_row(row: Row) -> Row:

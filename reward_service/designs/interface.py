@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from floe.cluster.messages import Outcome
@@ -33,7 +34,7 @@ class Reward(NamedTuple):
     """A reward `value`; `terms` are its summands by name, empty where it is not a sum. `note` goes into the log."""
 
     value: float
-    terms: dict[str, float] = {}  # noqa: RUF012 - never changed
+    terms: Mapping[str, float] = MappingProxyType({})  # one for all: a term put into it would be everyone's
     note: str = ""
 
 

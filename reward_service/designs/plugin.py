@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from floe.configs.errors import ConfigError, first_line
+from floe.configs.plugins.faults import place_of
 from floe.configs.plugins.kinds import REWARDS
 from floe.configs.plugins.making import made
 from floe.reward_service.designs.interface import Design, JudgedGroup, Reward, RewardDesign
 from floe.reward_service.unscorable import GoldUnusable, GroupUnscorable
 
 SEMANTICS = ("bird", "spider", "strict")
+MAX_SHOWN_CHARACTERS = 200
 TERM_NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
 
 
@@ -43,16 +45,23 @@ class CheckedDesign:
 
     def __call__(self, group: JudgedGroup) -> list[Reward]:
         try:
-            given = self._rewards(group)
+            return self._checked(self._rewards(group), len(group.candidates))
         except (GroupUnscorable, GoldUnusable):
             raise
-        except Exception as fault:
-            place = traceback.extract_tb(fault.__traceback__)[-1]
+        except (Exception, SystemExit) as fault:
             raise GroupUnscorable(
                 f"the reward design {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place.filename}:{place.lineno}: correct it"
+                f"{place_of(fault)}{self._guilty(group)}: correct it"
             ) from fault
-        return self._checked(given, len(group.candidates))
+
+    def _guilty(self, group: JudgedGroup) -> str:
+        """Return words for the first candidate that alone has the design raise, empty where none has."""
+        for candidate in group.candidates:
+            try:
+                self._rewards(replace(group, candidates=(candidate,)))
+            except (Exception, SystemExit):
+                return f" for the candidate {_shown(candidate.sql)}"
+        return ""
 
     def _checked(self, given: object, num_candidates: int) -> list[Reward]:
         if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != num_candidates:
@@ -65,11 +74,32 @@ class CheckedDesign:
 
     def _reward(self, given: object) -> Reward:
         reward = given if isinstance(given, Reward) else Reward(given)  # type: ignore[arg-type]  # checked below
-        numbers = (reward.value, *reward.terms.values())
-        if not all(isinstance(one, Real) and math.isfinite(one) for one in numbers):
-            raise GroupUnscorable(f"the reward design {self._name} gave {given!r}: give finite numbers")
+        if not isinstance(reward.terms, Mapping):
+            raise GroupUnscorable(
+                f"the reward design {self._name} gave terms that are a {type(reward.terms).__name__}: give a mapping "
+                "of names to numbers"
+            )
         if odd := next((name for name in reward.terms if not TERM_NAME.fullmatch(str(name))), None):
             raise GroupUnscorable(
                 f"the reward design {self._name} has a term {odd!r}: name it with letters, digits and _, as metrics are"
             )
-        return Reward(float(reward.value), {name: float(one) for name, one in reward.terms.items()}, str(reward.note))
+        value, terms = _finite(reward.value), {name: _finite(one) for name, one in reward.terms.items()}
+        known = {name: one for name, one in terms.items() if one is not None}
+        if value is None or len(known) < len(terms):
+            raise GroupUnscorable(f"the reward design {self._name} gave {_shown(given)}: give finite numbers")
+        return Reward(value, known, str(reward.note))
+
+
+def _finite(value: object) -> float | None:
+    if not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"

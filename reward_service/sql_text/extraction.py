@@ -50,7 +50,8 @@ _QUERY = (
 _NO_QUERY = (
     r"create\s+(?:temp|temporary|table|view|index|unique|trigger|virtual)\b|insert\s+(?:or\s+\w+\s+)?into\b|"
     r"replace\s+into\b|update\s+[^\s;]+\s+set\b|delete\s+from\b|drop\s+(?:table|view|index|trigger)\b|alter\s+table\b|"
-    r"explain\s+(?:query\s+plan\s+)?(?:select|with|values)\b|pragma\s+\w|attach\s+\w|vacuum\s*;"
+    r"explain\s+(?:query\s+plan\s+)?(?:select|with|values)\b|pragma\s+\w|attach\s+[\w'\"]|"
+    r"vacuum\s*;|vacuum\s+(?:\w+\s+)?into\b"
 )
 _STATEMENT = re.compile(rf"[\s(\ufeff]*(?:{_QUERY}|{_NO_QUERY})", re.IGNORECASE)
 _AT_A_BREAK = re.compile(rf"(?:^|(?<=[:\n]))[ \t]*(?=(?:{_QUERY}|{_NO_QUERY}))", re.IGNORECASE)

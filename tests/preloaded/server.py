@@ -192,7 +192,10 @@ def with_runtime_environment(arguments: list[str]) -> list[str]:
     """Return the worker's own arguments, its variables set: as Ray's setup_worker.py does before the worker."""
     for one in arguments:
         if one.startswith(CONTEXT):
-            os.environ.update(json.loads(one.removeprefix(CONTEXT) or "{}").get("env_vars") or {})
+            given = json.loads(one.removeprefix(CONTEXT) or "{}").get("env_vars") or {}
+            os.environ.update(given)
+            added = [part for part in given.get("PYTHONPATH", "").split(os.pathsep) if part and part not in sys.path]
+            sys.path[1:1] = added  # behind the place of the script's folder
     return [one for one in arguments[1:] if not one.startswith((CONTEXT, LANGUAGE))]
 
 

@@ -28,8 +28,14 @@ def test_a_star_costs_a_query_that_runs_its_penalty() -> None:
     assert (right, star, wrong, failing, none) == (1.0, 0.8, -0.1, 0.0, 0.0)
 
 
-def test_counting_rows_is_no_star() -> None:
-    assert rewards((Outcome.MATCH, "SELECT COUNT(*) FROM singer")) == [1.0]
+@pytest.mark.parametrize("columns", ["s.*", "name, s.*", '"s".*', "name, *", "s . *"])
+def test_a_star_of_one_table_is_a_star(columns: str) -> None:
+    assert rewards((Outcome.MATCH, f"SELECT {columns} FROM singer s")) == [0.8]
+
+
+@pytest.mark.parametrize("columns", ["COUNT(*)", "age * 2", "(age)*2"])
+def test_counting_and_multiplying_is_no_star(columns: str) -> None:
+    assert rewards((Outcome.MATCH, f"SELECT {columns} FROM singer")) == [1.0]
 
 
 def test_a_long_query_costs_too() -> None:

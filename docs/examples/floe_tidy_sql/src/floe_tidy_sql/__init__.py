@@ -6,8 +6,8 @@ import re
 
 from floe.plugins import JudgedCandidate, JudgedGroup, Reward, execution_reward
 
-# The text is a model's: a pattern over it must take linear time, which this one does.
-STAR = re.compile(r"\bselect\s+(?:distinct\s+)?\*", re.IGNORECASE)
+# `SELECT *`, `SELECT a, *` and `t.*`, not `COUNT(*)`. A model writes the text, so the pattern has to take linear time.
+STAR = re.compile(r"""(?:\bselect\s+(?:distinct\s+)?|,\s*|(?<=[\w"`\]])\s*\.\s*)\*""", re.IGNORECASE)
 
 
 class TidySql:
