@@ -131,6 +131,16 @@ class RunConfig(Section):
         return GPU_START_LIMIT_S if self.asks_for_gpus else START_LIMIT_S
 
     @model_validator(mode="after")
+    def _epochs_ask_each_question(self) -> Self:
+        if self.run.num_epochs is not None and self.data.sampler != "uniform":
+            raise ValueError(
+                f"run.num_epochs is {self.run.num_epochs}, but data.sampler '{self.data.sampler}' draws the questions "
+                "of each step from all of them, and some never come up: set data.sampler=uniform, or give "
+                "run.num_steps in place of run.num_epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_share_gpus_in_pairs(self) -> Self:
         learner = self.learner
         if learner.num_ranks > 1 and 0 < learner.num_gpus < 1 and self.num_pairs == 0:

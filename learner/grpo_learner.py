@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,9 @@ from floe.learner.optimizer.frozen_weights import FrozenWeights, give_back_cache
 from floe.learner.optimizer.schedule import learning_rate
 from floe.learner.packing.packs import Pack, PrefixGroup, empty_pack
 from floe.learner.packing.rank_balance import RankShare, rank_share
+from floe.learner.policy.adapter_dropout import AdapterDropout
 from floe.learner.policy.policy import (
+    POLICY,
     adapter_tensors,
     answer_logprobs,
     build_policy,
@@ -82,6 +86,7 @@ class GrpoLearner:
             family=family_of(config.model, config.run.plugin_folder),
         )
         policy.train()
+        self._dropout = AdapterDropout(policy, POLICY, config.run.seed)
         self._engine = DeepSpeedEngine(policy, config.learner, config.model.dtype, rank)
         self._export = AdapterExport(config.lora, config.rollout.dtype, adapter_tensors(self._policy))
         self._base = FrozenWeights(self._policy) if offloads else None
@@ -100,16 +105,16 @@ class GrpoLearner:
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
         parts = [self._share(part) for part in self._parts(useful)]
-        # Old log-probabilities are those before the first update. With a single update they are the detached current
-        # ones, which saves a forward pass.
+        # Old log-probabilities are those before the first update, without dropout. With a single update and no dropout
+        # they are the detached current ones, which saves a forward pass.
         old = None
-        if len(parts) > 1:
+        if len(parts) > 1 or self._dropout.is_used:
             old = [[self._old_logprobs(pack, temperature) for pack in part.packs] for part in parts]
         for number, part in enumerate(parts):
             try:
-                meter.grad_norms.append(
-                    self._optimise(part, None if old is None else old[number], meter, len(parts), rate, temperature)
-                )
+                drawn = partial(self._dropout.drawn, step, number)
+                old_of_part = None if old is None else old[number]
+                meter.grad_norms.append(self._optimise(part, old_of_part, meter, len(parts), rate, temperature, drawn))
             except FloatingPointError as fault:
                 names = ", ".join(group.rollout.question.question_id for group in groups)
                 raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
@@ -199,8 +204,9 @@ class GrpoLearner:
         return [groups[part::num_parts] for part in range(num_parts)]
 
     def _share(self, groups: list[PrefixGroup]) -> RankShare:
-        engine = self._engine
-        share = rank_share(groups, self._config.learner.max_pack_tokens, engine.rank_index, engine.num_ranks)
+        engine, settings = self._engine, self._config.learner
+        size = settings.max_pack_tokens
+        share = rank_share(groups, size, engine.rank_index, engine.num_ranks, settings.max_pack_groups)
         return replace(share, packs=tuple(pack.to(self._policy.device) for pack in share.packs))
 
     @torch.no_grad()
@@ -215,6 +221,7 @@ class GrpoLearner:
         loss_scale: float,
         rate: float,
         temperature: float,
+        drawn: Callable[[int], AbstractContextManager[None]],
     ) -> float:
         done: list[LossTerms] = []
         try:
@@ -222,11 +229,12 @@ class GrpoLearner:
                 is_idle = number >= len(share.packs)
                 pack = empty_pack().to(self._policy.device) if is_idle else share.packs[number]
                 old = None if is_idle or old_logprobs is None else old_logprobs[number]
-                terms = self._loss_terms(pack, old, temperature)
-                if not is_idle:
-                    done.append(replace(terms, loss=terms.loss.detach()))
-                self._check_finite(terms.loss)
-                self._engine.backward(terms.loss * loss_scale, last=number == share.num_rounds - 1)
+                with nullcontext() if is_idle else drawn(share.numbers[number]):
+                    terms = self._loss_terms(pack, old, temperature)
+                    if not is_idle:
+                        done.append(replace(terms, loss=terms.loss.detach()))
+                    self._check_finite(terms.loss)
+                    self._engine.backward(terms.loss * loss_scale, last=number == share.num_rounds - 1)
                 if not is_idle:
                     meter.add(pack, done[-1])
             return self._engine.step(rate)
@@ -245,6 +253,7 @@ class GrpoLearner:
         algorithm = self._config.algorithm
         reference = None
         if algorithm.kl_coefficient > 0:
+            # The reference is another adapter or none: the dropout that may be on here is not in its pass.
             reference = reference_logprobs(self._policy, pack, temperature)
         logprob = packed_logprobs(self._policy, pack, temperature)
         return grpo_loss(

@@ -26,7 +26,8 @@ from floe.configs.sections.colocation import Colocation
 from floe.learner import grpo_learner, supervised
 from floe.learner.grpo_learner import GrpoLearner
 from floe.learner.optimizer.allocator_peaks import AllocatorPeaks
-from floe.learner.policy.policy import build_policy
+from floe.learner.policy.adapter_dropout import AdapterDropout
+from floe.learner.policy.policy import POLICY, build_policy
 from floe.learner.supervised import SupervisedLearner
 
 SHAPE = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -69,6 +70,7 @@ def learner_with(model_dir, norm_fault: str | None = None, **algorithm) -> GrpoL
         model_dir, ModelSection(dtype="float32"), LORA, dropout=0.0, seed=1, initial=None, with_reference=True
     )
     learner._engine = AddingEngine(policy.train(), norm_fault)
+    learner._dropout = AdapterDropout(policy, POLICY, seed=1)
     learner._config = RunConfig(
         lora=LORA,
         learner=LearnerSection(max_pack_tokens=64, updates_per_batch=2),

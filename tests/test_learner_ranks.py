@@ -29,11 +29,11 @@ def model_dir(tmp_path_factory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("model"))
 
 
-def config_of(dtype: str) -> RunConfig:
+def config_of(dtype: str, dropout: float = 0.0) -> RunConfig:
     return RunConfig(
         model=ModelSection(dtype=dtype),
         rollout=RolloutSection(dtype=dtype),
-        lora=LoraSection(rank=8, alpha=16),
+        lora=LoraSection(rank=8, alpha=16, dropout=dropout),
         # A clip that never acts: the gradient itself is compared.
         learner=LearnerSection(max_pack_tokens=MAX_PACK_TOKENS, max_grad_norm=1e6, num_threads=1),
         algorithm=AlgorithmSection(kl_coefficient=0.01),
@@ -154,3 +154,16 @@ def test_two_ranks_update_as_one(model_dir, tmp_path, groups, num_packs, dtype):
         assert torch.cosine_similarity(found, expected, dim=0) >= 0.9999
     assert [report.trained_tokens for report in two] == [report.trained_tokens for report in one]
     assert all(report.grad_norm > 0 for report in two)
+
+
+@pytest.mark.long
+def test_each_rank_draws_the_masks_of_its_packs(model_dir, tmp_path):
+    """The packs have the masks that a single rank would give them, however they are dealt out."""
+    config, groups = config_of("float32", dropout=0.3), THREE_PACKS_AGAINST_ONE
+    (one,) = on_ranks(1, config, model_dir, groups, tmp_path / "one")
+    two, _ = on_ranks(2, config, model_dir, groups, tmp_path / "two")
+    expected, found = (load_file(tmp_path / name / "moments.safetensors") for name in ("one", "two"))
+    for name, moment in expected.items():
+        assert (found[name] - moment).norm() <= 1e-4 * moment.norm()
+    for a, b in zip(one, two, strict=True):
+        assert asdict(b) == pytest.approx(asdict(a), rel=1e-5, abs=1e-7)

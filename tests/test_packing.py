@@ -445,3 +445,13 @@ def test_after_the_reference_the_policys_adapter_is_active_and_alone_has_gradien
     after = packed_logprobs(policy, pack, 1.0)
     assert torch.equal(after, before)
     assert gradients(policy, after.sum())
+
+
+def test_a_pack_has_at_most_as_many_groups_as_asked():
+    groups = [
+        PrefixGroup(prefix_ids=(1,) * 10, branches=(Branch(token_ids=(number,) * 20, weight=1.0),) * 2)
+        for number in range(5)
+    ]
+    for most, lengths in ((None, [250]), (1, [50] * 5), (2, [100, 100, 50])):
+        assert [pack.input_ids.shape[1] for pack in make_packs(groups, 1000, most)] == lengths
+    assert [pack.input_ids.shape[1] for pack in make_packs(groups, 30, 1)] == [30] * 10  # each split as before

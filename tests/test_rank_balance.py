@@ -38,6 +38,9 @@ def test_the_shares_of_all_ranks_are_the_packs_of_one_and_have_the_same_rounds()
         for number in range(7)
     ]
     shares = [rank_share(groups, 30, rank, 3) for rank in range(3)]
-    assert sorted(int(pack.target[0]) for share in shares for pack in share.packs) == list(range(7))
+    numbers = {
+        int(pack.target[0]): number for share in shares for pack, number in zip(share.packs, share.numbers, strict=True)
+    }
+    assert numbers == {number: number for number in range(7)}
     assert [len(share.packs) for share in shares] == [3, 2, 2]
     assert {share.num_rounds for share in shares} == {3}

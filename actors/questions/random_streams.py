@@ -33,6 +33,27 @@ def questions_of_step(questions: Sequence[Question], step: int, num_questions: i
     return [questions[i] for i in order[index * num_questions : (index + 1) * num_questions]]
 
 
+def steps_of_epoch(num_questions: int, max_per_step: int) -> int:
+    """Return the fewest steps that ask so many questions once, with at most `max_per_step` in each."""
+    return -(-num_questions // max_per_step)
+
+
+def questions_of_epochs_step(
+    questions: Sequence[Question], step: int, max_per_step: int, run_seed: int
+) -> list[Question]:
+    """Return the questions of step `step` (from 1) of a run by epochs, each of which asks every question once.
+
+    An epoch has its own order and is cut into the fewest steps of at most `max_per_step` questions. These are as long
+    as one another, up to one question: a short rest would be an update of a few questions.
+    """
+    num_steps = steps_of_epoch(len(questions), max_per_step)
+    epoch, index = divmod(step - 1, num_steps)
+    order = list(range(len(questions)))
+    random.Random(f"{run_seed}/epoch/{epoch}").shuffle(order)
+    start, end = (len(questions) * number // num_steps for number in (index, index + 1))
+    return [questions[i] for i in order[start:end]]
+
+
 def middle_of_step(
     questions: Sequence[Question], pass_rates: Mapping[str, float], step: int, num_questions: int, run_seed: int
 ) -> list[Question]:

@@ -62,7 +62,7 @@ def train(
         with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.operations.train import trained
-        with shown_progress(progress, config.run.num_steps) as shown:
+        with shown_progress(progress, config.run.known_num_steps or 0) as shown:
             trained(config, folder, shown)
     return Run(folder)
 
@@ -79,7 +79,7 @@ def resume(run_dir: str | Path, *, overrides: Overrides | None = None, progress:
         with heavy_imports():
             from floe.cluster.api.shown import shown_progress
             from floe.cluster.operations.train import resumed
-        with shown_progress(progress, config.run.num_steps) as shown:
+        with shown_progress(progress, config.run.known_num_steps or 0) as shown:
             resumed(config, folder, shown)
     return Run(folder)
 

@@ -33,7 +33,9 @@ class KeyChange:
 
     @property
     def is_refused(self) -> bool:
-        return self.rule is Rule.ANOTHER_RUN or (self.rule is Rule.STEPS and self.after < self.before)
+        if self.rule is Rule.STEPS:  # a run by steps and one by epochs cut the questions into steps differently
+            return self.before is None or self.after is None or self.after < self.before
+        return self.rule is Rule.ANOTHER_RUN
 
     def __str__(self) -> str:
         return f"{self.key} ({shown(self.before)} -> {shown(self.after)})"
@@ -53,6 +55,8 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
         before["rollout.dtype"] = before["model.dtype"]
     if before["reward.clock"] == AUTO_CLOCK:  # written by a version without a clock; the first resume decides it
         before["reward.clock"] = after["reward.clock"]
+    if before["run.num_epochs"] is not None and after["run.num_epochs"] is not None:
+        before["run.num_steps"] = after["run.num_steps"]  # which follow from the epochs
     gone = [key for key in before if key not in after]
     return [
         KeyChange(key=key, before=before[key], after=after.get(key), rule=RULE_OF.get(key, Rule.ANOTHER_RUN))

@@ -170,6 +170,20 @@ def bench_memory(
     operation.bench_memory(resolved, shape or (), as_json)
 
 
+@bench.command("dropout")
+def bench_dropout(
+    run_dir: Annotated[Path, typer.Argument(parser=given_path, help="Folder of a run that has made a step.")],
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="The dropout, as in lora.dropout.")] = 0.05,
+    groups: Annotated[int, typer.Option(min=1, help="Logged groups that are taken, the last ones.")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Spread of the ratio that a dropout alone makes, on a run's adapters and the candidates that it logged."""
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench.learner import dropout_bench as operation
+
+    operation.bench_dropout(run_dir, dropout, groups, as_json)
+
+
 @bench.command("time")
 def bench_time(
     run_dir: Annotated[Path, typer.Argument(parser=given_path, help="Folder of a run that has ended.")],

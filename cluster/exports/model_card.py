@@ -91,6 +91,8 @@ def shown_configuration(config: RunConfig, base: str) -> dict[str, Any]:
     shown["model"]["path"] = base
     data = _without_folders(dumped["data"])
     run = {name: dumped["run"][name] for name in ("name", "seed", "num_steps")}
+    if config.run.num_epochs is not None:
+        run["num_epochs"] = config.run.num_epochs
     return {"run": run, "data": data, **shown}
 
 

@@ -48,14 +48,14 @@ def run_dirs(folders: Iterable[Path]) -> list[Path]:
 def summary_of(run_dir: Path) -> RunSummary:
     """Return a run's summary; values that can't be read are left empty, because one bad run should not end a list."""
     status, config = found_status(run_dir), _config(run_dir)
-    num_steps = None if config is None else config.run.num_steps
+    num_steps = None if config is None else config.run.known_num_steps
     return RunSummary(
         name=run_dir.name,
         folder=str(run_dir),
         state="not known" if status is None else status.state.value,
         is_driver_alive=None if status is None else is_driver_alive(status),
         num_steps_done=last_step(run_dir / METRICS_FILE),
-        num_steps=num_steps if status is None else status.num_steps,
+        num_steps=num_steps if status is None else status.num_steps or num_steps,
         best=_best(run_dir, config),
         started=(run_dir / CONFIG_FILE).stat().st_mtime if status is None else status.started,
     )

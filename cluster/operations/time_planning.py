@@ -15,6 +15,7 @@ from floe.cluster.memory_plan import ModelShape
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.messages import Question
 from floe.cluster.models.model_folder import model_folder
+from floe.cluster.questions.epochs import with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.time_plan.limits import scaled_limits
@@ -93,6 +94,7 @@ def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:
     fitting = {name: _fitting(questions, encoder) for name, questions in (("train", sets.train), ("tune", sets.tune))}
     if not fitting["train"] or not fitting["tune"]:
         raise UserError("no prompt fits the context: raise model.max_context_tokens")
+    config = with_num_steps(config, len(fitting["train"]))
     warm_start = None
     if config.warm_start.enabled:
         warm_start = warm_start_of(config, model_dir, encoder, fitting["train"], fitting["tune"])

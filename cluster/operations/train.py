@@ -22,6 +22,7 @@ from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, with_saved_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preparation.clock import with_clock, with_saved_clock
+from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
 from floe.cluster.report_page.step_series import parse_metrics
 from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE
@@ -40,13 +41,13 @@ from floe.configs.schema import RunConfig
 
 def train(config: RunConfig, run_dir: Path) -> None:
     """Train as `trained` does, and print the table and the folder."""
-    progress = Progress(make_console(), config.run.num_steps)
+    progress = Progress(make_console(), config.run.known_num_steps or 0)
     _show(trained(config, run_dir, progress), run_dir, progress)
 
 
 def resume(config: RunConfig, run_dir: Path) -> None:
     """Continue as `resumed` does, and print the table and the folder."""
-    progress = Progress(make_console(), config.run.num_steps)
+    progress = Progress(make_console(), config.run.known_num_steps or 0)
     _show(resumed(config, run_dir, progress), run_dir, progress)
 
 
@@ -57,7 +58,7 @@ def trained(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationR
     """
     with run_lock(run_dir):
         dump_config(config, run_dir / CONFIG_FILE)
-        with live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+        with live_view(progress), run_watch(run_dir, config.run.known_num_steps or 0, progress):
             return _run(config, run_dir, progress)
 
 
@@ -66,7 +67,7 @@ def resumed(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationR
 
     Raises UserError when the configuration would make it another run.
     """
-    with run_lock(run_dir), live_view(progress), run_watch(run_dir, config.run.num_steps, progress):
+    with run_lock(run_dir), live_view(progress), run_watch(run_dir, config.run.known_num_steps or 0, progress):
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
             saved = checkpoint.state.configuration
@@ -107,6 +108,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     checkpoint = store.newest()
     for line in () if checkpoint is None else _changed_inputs(config, checkpoint.state, inputs):
         progress.note(f"warning: {line}")
+    config = _with_steps(config, run_dir, len(sets.train), progress)
     num_done = 0 if checkpoint is None else checkpoint.state.step
     if num_done >= config.run.num_steps and not config.evaluation.enabled:
         progress.note(f"all {num_done} steps are done: nothing is left to do")
@@ -133,6 +135,17 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     if report is not None:
         write_whole(run_dir / REPORT_FILE, report.to_json())
     return report
+
+
+def _with_steps(config: RunConfig, run_dir: Path, num_questions: int, progress: Progress) -> RunConfig:
+    """Return the configuration with the steps of its epochs, which are known from here on, and say how many."""
+    if config.run.num_epochs is None:
+        return config
+    config = with_num_steps(config, num_questions)
+    dump_config(config, run_dir / CONFIG_FILE)
+    progress.num_steps = config.run.num_steps
+    progress.note(epochs_sentence(config, num_questions))
+    return config
 
 
 def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:

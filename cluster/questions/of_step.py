@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.questions.question_sets import QuestionSets
-from floe.actors.questions.random_streams import middle_of_step, questions_of_step, refill_order, stream_seed
+from floe.actors.questions.random_streams import (
+    middle_of_step,
+    questions_of_epochs_step,
+    questions_of_step,
+    refill_order,
+    stream_seed,
+)
 from floe.cluster.loop.dynamic_sampling import Refill
 from floe.cluster.messages import GroupRequest, Question, ScoredGroup
 from floe.configs.schema import RunConfig
@@ -40,6 +46,8 @@ def _first_asked(config: RunConfig, sets: QuestionSets, step: int) -> list[Quest
     if config.data.sampler == "middle":
         rates = {name: rate.share for name, rate in sets.pass_rates.items()}
         return middle_of_step(sets.train, rates, step, num_questions, seed)
+    if config.run.num_epochs is not None:
+        return questions_of_epochs_step(sets.train, step, num_questions, seed)
     return questions_of_step(sets.train, step, num_questions, seed)
 
 

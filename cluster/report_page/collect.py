@@ -79,9 +79,9 @@ def _read_report(run_dir: Path, faults: list[str]) -> EvaluationReport | None:
 
 
 def _num_steps(status: RunStatus | None, config: RunConfig | None) -> int | None:
-    if status is not None:
+    if status is not None and status.num_steps:
         return status.num_steps
-    return None if config is None else config.run.num_steps
+    return None if config is None else config.run.known_num_steps
 
 
 def _series(run_dir: Path, faults: list[str]) -> StepSeries:

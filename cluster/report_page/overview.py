@@ -73,6 +73,7 @@ def settings(config: RunConfig) -> list[Fact]:
             label="group", value=f"{config.rollout.group_size} candidates, {tokens}, T {config.rollout.temperature:g}"
         ),
         Fact(label="questions a step", value=str(config.rollout.questions_per_step)),
+        *([] if config.run.num_epochs is None else [Fact(label="epochs", value=str(config.run.num_epochs))]),
         Fact(label="learning rate", value=f"{config.learner.learning_rate:g}"),
         Fact(label="loss", value=f"{config.algorithm.loss}, KL coefficient {config.algorithm.kl_coefficient:g}"),
         Fact(label="judged by", value=f"{config.reward.semantics}, {config.reward.time_limit_s:g} s"),

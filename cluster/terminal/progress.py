@@ -70,7 +70,7 @@ class Progress:
         self.console = console
         self.current_phase = ""
         self.num_steps_done = 0  # a resumed run sets it to the number already done
-        self._num_steps = num_steps
+        self.num_steps = num_steps  # 0 while they are not known
         self._start_s = self._phase_start_s = self._step_end_s = time.monotonic()
         self._recent_step_s: deque[float] = deque(maxlen=NUM_RECENT_STEPS)
         self._forecast: Forecast | None = None
@@ -137,7 +137,7 @@ class Progress:
             with self._lock:
                 self._forecast.step(record.step_s, record.rollout_s, num_steps - record.step, self._run_s)
         self._part = ""
-        self.num_steps_done, self._num_steps = record.step, num_steps
+        self.num_steps_done, self.num_steps = record.step, num_steps
         self._last, self._gpus, self._step_end_s = record, gpus, time.monotonic()
         self._recent_step_s.append(record.step_s)
         self._is_step_printed = False
@@ -169,13 +169,13 @@ class Progress:
         now_s = time.monotonic()
         with self._lock:
             notes = tuple(self._notes)
-        is_in_steps = self.current_phase == STEPS_PHASE and self._num_steps > 0
+        is_in_steps = self.current_phase == STEPS_PHASE and self.num_steps > 0
         return Watched(
             phase=self.current_phase,
             phase_s=now_s - self._phase_start_s,
             run_s=now_s - self._start_s,
-            step=min(self.num_steps_done + 1, self._num_steps) if is_in_steps else 0,
-            num_steps=self._num_steps,
+            step=min(self.num_steps_done + 1, self.num_steps) if is_in_steps else 0,
+            num_steps=self.num_steps,
             left_s=self.left_s,
             part=self._part,
             last=self._last,
@@ -200,7 +200,7 @@ class Progress:
         if not recent:
             return None
         since_s = time.monotonic() - self._step_end_s
-        return max(0.0, (self._num_steps - self.num_steps_done) * sum(recent) / len(recent) - since_s)
+        return max(0.0, (self.num_steps - self.num_steps_done) * sum(recent) / len(recent) - since_s)
 
     @property
     def _run_s(self) -> float:
@@ -227,7 +227,7 @@ class Progress:
     def _print_last_step(self) -> None:
         assert self._last is not None
         self._is_step_printed = True
-        self._print(run_view.step_line(self._last, self._num_steps, self.left_s or 0.0))
+        self._print(run_view.step_line(self._last, self.num_steps, self.left_s or 0.0))
 
     def _print_notes(self, num_kept: int) -> None:
         with self.printing:

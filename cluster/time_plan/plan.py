@@ -115,7 +115,8 @@ class Machine:
     def _extra_passes(self) -> float:
         """Return the factor of further passes: a forward pass has a third of the operations of forward and backward."""
         algorithm, learner = self.config.algorithm, self.config.learner
-        forward = (algorithm.kl_coefficient > 0) + (learner.updates_per_batch > 1) + learner.gradient_checkpointing
+        has_old_pass = learner.updates_per_batch > 1 or self.config.lora.dropout > 0
+        forward = (algorithm.kl_coefficient > 0) + has_old_pass + learner.gradient_checkpointing
         return 1 + forward / 2
 
 
@@ -129,6 +130,7 @@ def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: 
         update={
             "algorithm": config.algorithm.model_copy(update={"kl_coefficient": 0.0}),
             "learner": config.learner.model_copy(update={"updates_per_batch": 1, "gradient_checkpointing": False}),
+            "lora": config.lora.model_copy(update={"dropout": 0.0}),
         }
     )
     supervised = Machine(shape=shape, config=plain, rates=rates)

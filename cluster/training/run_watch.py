@@ -30,7 +30,10 @@ PERIOD_S = 1.0
 def run_watch(
     run_dir: Path, num_steps: int, progress: Progress, waits: Waits = waits, period_s: float = PERIOD_S
 ) -> Iterator[None]:
-    """Watch the run within the block; its end, good or bad, is in the status file too."""
+    """Watch the run within the block; its end, good or bad, is in the status file too.
+
+    Where `num_steps` is 0, the number is not known yet: `progress` will have it.
+    """
     watch = _RunWatch(run_dir, num_steps, progress, waits)
     watch.write(None)
     stop = threading.Event()
@@ -97,12 +100,13 @@ class _RunWatch:
         now = time.time()
         phase = self._progress.current_phase
         state = state_of_phase(phase)
-        is_in_step = state is RunState.TRAINING and self._progress.num_steps_done < self._num_steps
+        num_steps = self._num_steps or self._progress.num_steps  # those of epochs are known after the set-up
+        is_in_step = state is RunState.TRAINING and self._progress.num_steps_done < num_steps
         return RunStatus(
             state=end or state,
             phase=phase,
             step=self._progress.num_steps_done + is_in_step,
-            num_steps=self._num_steps,
+            num_steps=num_steps,
             waits=tuple(
                 WaitSince(owner=wait.owner, what=wait.what, since=round(now - wait.waited_s, 1), limit_s=wait.limit_s)
                 for wait in self._waits.now()

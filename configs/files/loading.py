@@ -24,6 +24,7 @@ from floe.configs.schema import RunConfig
 DEFAULTS = "the defaults"
 HOME_OF_ANCHORS = "x-"
 MAX_SHOWN_OVERRIDE = 160
+LENGTHS = ("num_steps", "num_epochs")
 NULLS = ("", "null", "Null", "NULL", "~")
 PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # for every field of a path
 
@@ -51,6 +52,7 @@ def load_config(path: Path | str | None, overrides: Sequence[str] = (), *, is_of
         else:
             fields[field] = value
         origins[f"{section}.{field}"] = f"the override {_without_credentials(override)}"
+    _keep_one_length(values, origins)
     _refuse_switches(values, origins, source)
     _refuse_odd_text(values, origins, source)
     _place(values, origins, source, Path() if path is None else path.parent)
@@ -76,7 +78,10 @@ def with_plugin_folder(config: RunConfig) -> RunConfig:
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Write the resolved configuration so that `load_config(path)` gives it back. Raises ConfigError if it can't."""
-    text = yaml.dump(config.model_dump(mode="json"), Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
+    values = config.model_dump(mode="json")
+    if config.run.known_num_steps is None:  # the default is not the number of its epochs
+        del values["run"]["num_steps"]
+    text = yaml.dump(values, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
@@ -191,6 +196,21 @@ def _takes_path(annotation: Any) -> bool:
 
 def _takes_text(annotation: Any) -> bool:
     return _takes_path(annotation) or annotation in (str, str | None)
+
+
+def _keep_one_length(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> None:
+    """Let the length of a run that an override gives replace the file's: it is one in steps or one in epochs.
+
+    Raises ConfigError where overrides give both.
+    """
+    run = values.get("run", {})
+    given = [name for name in LENGTHS if f"run.{name}" in origins and run[name] is not None]
+    if len(given) > 1:
+        steps, epochs = (origins[f"run.{name}"] for name in LENGTHS)
+        raise ConfigError(f"A run's length is given twice, by {steps} and {epochs}: give one of the two.")
+    for name in LENGTHS:
+        if given and name not in given:
+            run.pop(name, None)
 
 
 def _refuse_switches(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str) -> None:

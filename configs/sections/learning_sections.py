@@ -35,7 +35,12 @@ class LoraSection(Section):
     alpha: Fixed[int] = Field(
         32, ge=1, le=MAX_PARALLEL, description="The adapter's product is scaled by alpha over rank."
     )
-    dropout: Fixed[float] = Field(0.0, description="Dropout of GRPO's updates; only 0 is allowed.")
+    dropout: Fixed[float] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout of the adapter's inputs, in the pass of GRPO's updates that carries the gradient alone.",
+    )
     target_modules: Fixed[tuple[str, ...]] = Field(
         SEVEN_PROJECTIONS, description="Linear layers with an adapter, by the last part of their names."
     )
@@ -46,16 +51,6 @@ class LoraSection(Section):
         if not value or len(set(value)) < len(value):
             what = f"names {max(value, key=value.count)!r} twice" if value else "is empty, so that nothing would learn"
             raise ValueError(f"lora.target_modules {what}: name each of some of {ADAPTABLE} once, or leave it out")
-        return value
-
-    @field_validator("dropout")
-    @classmethod
-    def _no_dropout(cls, value: float) -> float:
-        # A field of type Literal can't hold a float.
-        if value != 0:
-            raise ValueError(
-                f"lora.dropout is {value:g}, but in GRPO a dropout would turn ratio and KL into noise: set it to 0"
-            )
         return value
 
     @model_validator(mode="after")
@@ -97,6 +92,12 @@ class LearnerSection(Section):
     )
     max_pack_tokens: NearlyFree[int] = Field(
         2048, ge=64, le=MAX_TOKENS, description="Tokens of one packed micro-batch."
+    )
+    max_pack_groups: NearlyFree[int | None] = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Groups of one packed micro-batch of GRPO; left out, as many as its tokens allow.",
     )
     num_cpus: Free[float] = Field(0.5, ge=0, le=MAX_PARALLEL, description="Ray CPUs reserved per rank.")
     num_gpus: NearlyFree[float] = Field(

@@ -19,7 +19,16 @@ NO_PROJECT_CHARACTERS = "/\\#?%:"  # of W&B
 class RunSection(Section):
     name: Free[str] = Field("run", description="Name of the run; its folder is named after it.")
     seed: Fixed[int] = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
-    num_steps: Steps[int] = Field(20, ge=1, le=MAX_STEPS, description="GRPO steps.")
+    num_steps: Steps[int] = Field(
+        20, ge=1, le=MAX_STEPS, description="GRPO steps; with num_epochs the run works them out."
+    )
+    num_epochs: Steps[int | None] = Field(
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="In place of num_steps: how often every training question is asked, in steps of at most "
+        "rollout.questions_per_step.",
+    )
     home: Free[Path] = Field(Path("~/.floe"), description="Folder of runs, models, demo data and the warm-start cache.")
     plugin_folder: Free[Path | None] = Field(
         None,
@@ -102,6 +111,11 @@ class RunSection(Section):
                 f"run.name is {value!r}, but the run's folder is named after it: use letters, digits, '-' and '_'"
             )
         return value
+
+    @property
+    def known_num_steps(self) -> int | None:
+        """The number of steps; None while it is that of `num_epochs` and not worked out yet."""
+        return None if self.num_epochs is not None and "num_steps" not in self.model_fields_set else self.num_steps
 
     @property
     def home_dir(self) -> Path:

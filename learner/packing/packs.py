@@ -88,14 +88,18 @@ def _moved_tensors(record: GroupLayout | Pack, device: torch.device) -> dict[str
     return {name: value.to(device) for name, value in values.items() if isinstance(value, torch.Tensor)}
 
 
-def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int) -> list[Pack]:
-    """Fill packs in order up to the token budget; a group over the budget is split by branches, sharing its prefix."""
+def make_packs(groups: Sequence[PrefixGroup], max_pack_tokens: int, max_pack_groups: int | None = None) -> list[Pack]:
+    """Fill packs in order up to the token budget, with at most `max_pack_groups`.
+
+    A group over the budget is split by branches, sharing its prefix; each part counts as a group.
+    """
     packs: list[Pack] = []
     waiting: list[PrefixGroup] = []
     num_waiting_tokens = 0
     for group in groups:
         for piece in _split(group, max_pack_tokens):
-            if waiting and num_waiting_tokens + piece.num_tokens > max_pack_tokens:
+            is_full = num_waiting_tokens + piece.num_tokens > max_pack_tokens or len(waiting) == max_pack_groups
+            if waiting and is_full:
                 packs.append(_pack(waiting))
                 waiting, num_waiting_tokens = [], 0
             waiting.append(piece)

@@ -14,13 +14,20 @@ class RankShare:
     because ZeRO reduces gradients across the ranks in every one."""
 
     packs: tuple[Pack, ...]
+    numbers: tuple[int, ...]  # of the packs among those of all ranks
     num_rounds: int  # the most packs of any rank
 
 
-def rank_share(groups: Sequence[PrefixGroup], max_pack_tokens: int, rank: int, num_ranks: int) -> RankShare:
-    packs = make_packs(groups, max_pack_tokens)
+def rank_share(
+    groups: Sequence[PrefixGroup], max_pack_tokens: int, rank: int, num_ranks: int, max_pack_groups: int | None = None
+) -> RankShare:
+    packs = make_packs(groups, max_pack_tokens, max_pack_groups)
     dealt = packs_of_ranks([pack.input_ids.shape[1] for pack in packs], num_ranks)
-    return RankShare(packs=tuple(packs[index] for index in dealt[rank]), num_rounds=max(map(len, dealt)))
+    return RankShare(
+        packs=tuple(packs[index] for index in dealt[rank]),
+        numbers=tuple(dealt[rank]),
+        num_rounds=max(map(len, dealt)),
+    )
 
 
 def packs_of_ranks(num_tokens: Sequence[int], num_ranks: int) -> list[list[int]]:

@@ -95,9 +95,11 @@ def learner_work(config: RunConfig, shape: ModelShape, pack: PackShape) -> Learn
     return LearnerWork(kept_activations=layer * shape.num_layers + ends, layer_at_work=gradients, logits=logits)
 
 
-def dropout_work(config: RunConfig, shape: ModelShape, work: LearnerWork, num_tokens: int) -> LearnerWork:
-    """Add what the dropout of a warm start keeps: each adapter's own input, and a mask of bytes."""
-    if config.warm_start.lora_dropout == 0:
+def dropout_work(
+    config: RunConfig, shape: ModelShape, work: LearnerWork, num_tokens: int, dropout: float
+) -> LearnerWork:
+    """Add what a dropout above 0 keeps: each adapter's own input, and a mask of bytes."""
+    if dropout == 0:
         return work
     width = DTYPE_BYTES[config.model.dtype]
     wrapped = sum(one.num_inputs * one.count for one in shape.projections if one.name in config.lora.target_modules)

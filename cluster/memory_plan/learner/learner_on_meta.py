@@ -58,7 +58,7 @@ class _Learner:
         self._num_layers = model_config.num_hidden_layers
 
     def learning(self, checkpointing: bool) -> tuple[WorkLine, ...]:
-        count = partial(self._update, checkpointing, 0.0)
+        count = partial(self._update, checkpointing, self._config.lora.dropout)
         return self._long(count), self._short(count)
 
     def warm_start(self, checkpointing: bool) -> tuple[WorkLine, ...]:

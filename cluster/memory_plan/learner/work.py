@@ -110,10 +110,14 @@ class BoundedWork:
         self._shape = shape
 
     def learning(self, config: RunConfig, num_tokens: int) -> LearnerWork:
-        return learner_work(config, self._shape, heaviest_pack(config, self._shape.num_heads, num_tokens))
+        return self._with_dropout(config, num_tokens, config.lora.dropout)
 
     def warm_start(self, config: RunConfig, num_tokens: int) -> LearnerWork:
-        return dropout_work(config, self._shape, self.learning(config, num_tokens), num_tokens)
+        return self._with_dropout(config, num_tokens, config.warm_start.lora_dropout)
 
     def own_forward(self, config: RunConfig) -> LearnerWork:
-        return self.learning(config, config.model.max_context_tokens)
+        return self._with_dropout(config, config.model.max_context_tokens, 0.0)
+
+    def _with_dropout(self, config: RunConfig, num_tokens: int, dropout: float) -> LearnerWork:
+        work = learner_work(config, self._shape, heaviest_pack(config, self._shape.num_heads, num_tokens))
+        return dropout_work(config, self._shape, work, num_tokens, dropout)
