@@ -31,7 +31,7 @@ MODULE = """
 import json
 import sys
 
-from floe.plugins import GoldUnusable, Outcome, Reward, execution_reward
+from floe.plugins import GoldUnusable, GroupUnscorable, Outcome, Reward, execution_reward
 
 def plain(group):
     return [execution_reward(one) for one in group.candidates]
@@ -48,6 +48,11 @@ def fails(group):
 
 def fails_for_some(group):
     return [{"SELECT * FROM emp": None}.get(one.sql, 1) + 0 for one in group.candidates]
+
+def compares(group):
+    if len(group.candidates) == 1:
+        raise GroupUnscorable("there is nothing to compare")
+    return [None + 1 for _ in group.candidates]
 
 def too_few(group):
     return [1.0]
@@ -173,6 +178,11 @@ def test_an_odd_fault_leaves_the_design_as_it_was(own_rewards):
 
 def test_a_fault_names_the_candidate_that_it_is_about(own_rewards):
     assert "for the candidate 'SELECT * FROM emp': correct it" in scored(own_rewards, "fails_for_some")[0].message
+
+
+def test_a_design_that_refuses_a_lone_candidate_blames_none(own_rewards):
+    message = scored(own_rewards, "compares")[0].message
+    assert "TypeError" in message and "for the candidate" not in message
 
 
 def test_a_plugin_says_whether_candidates_are_run_and_how_results_are_compared(own_rewards):

@@ -85,10 +85,10 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     progress.phase("set-up")
     check_trackers(config.run)
     progress.note(f"run folder {run_dir}")
-    preflight = Preflight(config, run_dir, progress.note)
-    preflight.machine()
     for line in check_plugins(config):
         progress.note(line)
+    preflight = Preflight(config, run_dir, progress.note)
+    preflight.machine()
     demo_dir = config.run.home_dir / "demo"
     sets = sets_of_run(config, progress.note)
     model_dir = model_folder(config, demo_dir)

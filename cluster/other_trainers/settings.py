@@ -12,6 +12,7 @@ from floe.cluster.databases.places import not_a_folder
 from floe.cluster.preparation.clock import decided_reward
 from floe.configs.errors import ConfigError, UserError
 from floe.configs.files.complaints import fields_of, unknown_key, wrong_value
+from floe.configs.plugins.references import reference_of
 from floe.configs.schema import RunConfig
 from floe.configs.sections.reward_sections import RewardSection
 
@@ -22,7 +23,7 @@ def reward_section(
     design: str | type | Callable[..., Any], arguments: Mapping[str, Any] | None, values: Mapping[str, Any]
 ) -> RewardSection:
     """Return the section `reward` of a configuration, with a clock and absolute paths. Raises ConfigError."""
-    given = {**values, "design": _name_of(design)} | ({"arguments": dict(arguments)} if arguments else {})
+    given = {**values, "design": reference_of(design)} | ({"arguments": dict(arguments)} if arguments else {})
     for field in given:
         if field not in fields_of("reward"):
             raise ConfigError(unknown_key(f"reward.{field}", ORIGIN))
@@ -40,12 +41,3 @@ def databases_folder(databases: str | Path) -> Path:
     if not folder.is_dir():
         raise UserError(not_a_folder(folder))
     return folder
-
-
-def _name_of(design: str | type | Callable[..., Any]) -> str:
-    if isinstance(design, str):
-        return design
-    from floe.configs.plugins.references import reference_of
-
-    name: str = reference_of(design)
-    return name

@@ -39,6 +39,8 @@ def examine(config: RunConfig) -> Iterator[Finding]:
     """Yield every check's finding, as it is known. Starts its own Ray, or joins the configured one, and leaves it."""
     logs_dir = config.run.home_dir / "logs"
     ask = partial(outcome, logs_dir=logs_dir)
+    if config.plugins:
+        yield ask("plug-ins", lambda: ok("; ".join(check_plugins(config))))
     yield from (ask(*one) for one in machine_checks(config))
     demo_dir = config.run.home_dir / "demo"
     loaded = _made("questions", partial(sets_of_run, config), _said_of_sets, logs_dir)
@@ -77,7 +79,6 @@ def machine_checks(config: RunConfig) -> tuple[Named, ...]:
     installed = versions.installed_versions()
     needs_operators = config.learner.num_gpus == 0 or config.learner.offload_optimizer
     return (
-        *((("plug-ins", lambda: ok("; ".join(check_plugins(config)))),) if config.plugins else ()),
         ("Python", versions.python_version),
         ("engine", partial(versions.engine, installed)),
         ("engine's device", partial(versions.engine_device, installed, config.rollout.num_gpus)),

@@ -51,16 +51,17 @@ class CheckedDesign:
         except (Exception, SystemExit) as fault:
             raise GroupUnscorable(
                 f"the reward design {self._name} raised {type(fault).__name__} ({first_line(fault)}) at "
-                f"{place_of(fault)}{self._guilty(group)}: correct it"
+                f"{place_of(fault)}{self._guilty(group, type(fault))}: correct it"
             ) from fault
 
-    def _guilty(self, group: JudgedGroup) -> str:
-        """Return words for the first candidate that alone has the design raise, empty where none has."""
+    def _guilty(self, group: JudgedGroup, kind: type[BaseException]) -> str:
+        """Return words for the first candidate that alone has the design raise such an error, empty where none has."""
         for candidate in group.candidates:
             try:
                 self._rewards(replace(group, candidates=(candidate,)))
-            except (Exception, SystemExit):
-                return f" for the candidate {_shown(candidate.sql)}"
+            except (Exception, SystemExit) as fault:
+                if type(fault) is kind:  # a design that compares candidates may refuse a lone one in its own way
+                    return f" for the candidate {_shown(candidate.sql)}"
         return ""
 
     def _checked(self, given: object, num_candidates: int) -> list[Reward]:
