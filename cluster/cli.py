@@ -199,6 +199,10 @@ def plan(
     gpu_memory: Annotated[
         str | None, typer.Option(help="As 24GB or 24GiB; else that of the GPU found, or of the host without GPUs.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="A card by name, as a10 or a100-40g: its size, and the time by its published peaks."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Print what a run will hold in memory, and about how long it takes. Ends with 3 when it doesn't fit."""
@@ -206,7 +210,7 @@ def plan(
     with without_collections():
         from floe.cluster.operations import plan as operation
 
-    raise typer.Exit(operation.plan(resolved, gpu_memory, as_json))
+    raise typer.Exit(operation.plan(resolved, gpu_memory, as_json, device))
 
 
 @app.command()

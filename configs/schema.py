@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -87,6 +87,22 @@ class RunConfig(Section):
     cluster: ClusterSection = ClusterSection()
     health: HealthSection = HealthSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _adapter_in_place_of_a_warm_start(cls, values: Any) -> Any:
+        """Switch the warm start off where there is an initial adapter, unless `enabled` is set."""
+        if not isinstance(values, dict):
+            return values
+        lora, warm_start = values.get("lora"), values.get("warm_start", {})
+        adapter = lora.get("initial_adapter") if isinstance(lora, dict) else getattr(lora, "initial_adapter", None)
+        if adapter is None:
+            return values
+        if isinstance(warm_start, dict):
+            return values | {"warm_start": {"enabled": False} | warm_start}
+        if isinstance(warm_start, WarmStartSection) and "enabled" not in warm_start.model_fields_set:
+            return values | {"warm_start": warm_start.model_copy(update={"enabled": False})}
+        return values
+
     @property
     def plugins(self) -> tuple[NamedPlugin, ...]:
         """The plug-ins that the run names."""
@@ -106,6 +122,17 @@ class RunConfig(Section):
     @property
     def warm_start_seed(self) -> int:
         return self.run.seed if self.warm_start.seed is None else self.warm_start.seed
+
+    @property
+    def starts_from_adapter(self) -> bool:
+        """Answer whether GRPO's first step trains an adapter that has learned something."""
+        return self.warm_start.enabled or self.lora.initial_adapter is not None
+
+    @property
+    def keeps_reference(self) -> bool:
+        """Answer whether the learner holds a frozen copy of the adapter as the reference of the KL term."""
+        algorithm = self.algorithm
+        return algorithm.kl_coefficient > 0 and algorithm.kl_reference == "initial" and self.starts_from_adapter
 
     @property
     def max_prompt_tokens(self) -> int:

@@ -71,7 +71,7 @@ class GrpoLearner:
         self._model_dir = model_dir
         self._put_blob = put_blob
         initial = None if initial_adapter is None else read_adapter(initial_adapter, config.lora)
-        offloads = config.cluster.colocation is Colocation.LEARNER_OFFLOADS
+        offloads, algorithm = config.cluster.colocation is Colocation.LEARNER_OFFLOADS, config.algorithm
         policy = build_policy(
             model_dir,
             config.model,
@@ -79,7 +79,7 @@ class GrpoLearner:
             dropout=config.lora.dropout,
             seed=config.run.seed,
             initial=initial,
-            with_reference=config.algorithm.kl_coefficient > 0,
+            with_reference=algorithm.kl_coefficient > 0 and algorithm.kl_reference == "initial",
             gradient_checkpointing=config.learner.gradient_checkpointing,
             # Loaded straight to a GPU, they lie in one block of memory, which can only be given back as a whole.
             device=None if offloads else training_device(),

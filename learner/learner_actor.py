@@ -90,14 +90,15 @@ class LearnerActor(_Rank):
 class WarmStartActor(_Rank):
     """Holds a rank of the supervised learner once `join` has returned."""
 
-    def __init__(self, config: RunConfig, model_dir: Path) -> None:
+    def __init__(self, config: RunConfig, model_dir: Path, initial_adapter: Path | None) -> None:
         self._made_of = config, model_dir
+        self._initial_adapter = initial_adapter
 
     def join(self, rank: LearnerRank) -> None:
         """Return when every rank has joined."""
         from floe.learner.supervised import SupervisedLearner
 
-        self._learner = SupervisedLearner(*self._made_of, rank)
+        self._learner = SupervisedLearner(*self._made_of, rank, initial_adapter=self._initial_adapter)
 
     def train(
         self,

@@ -16,7 +16,7 @@ from floe.cluster.messages import LearnerRank, PromptWithAnswers, WarmStartBatch
 from floe.configs.schema import RunConfig
 from floe.configs.sections.health_section import EQUALITY_LIMIT_S
 from floe.learner.adapter.export import to_blob
-from floe.learner.adapter.files import write_adapter
+from floe.learner.adapter.files import read_adapter, write_adapter
 from floe.learner.equality.start_check import check_policy
 from floe.learner.family_plugin import family_of
 from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
@@ -28,12 +28,20 @@ from floe.learner.warm_start_progress import WarmStartProgress
 
 
 class SupervisedLearner:
-    """Trains a fresh adapter on question/SQL pairs; questions about one database share its schema's tokens.
+    """Trains an adapter on question/SQL pairs; questions about one database share its schema's tokens.
 
-    With several ranks each process has one, and all make the same call of `train`.
+    The adapter is a fresh one, or begins as the one in `initial_adapter`. With several ranks each process has one, and
+    all make the same call of `train`.
     """
 
-    def __init__(self, config: RunConfig, model_dir: Path, rank: LearnerRank | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        model_dir: Path,
+        rank: LearnerRank | None = None,
+        *,
+        initial_adapter: Path | None = None,
+    ) -> None:
         torch.set_num_threads(config.learner.num_threads or torch.get_num_threads())
         self._config = config
         self._model_dir = model_dir
@@ -43,7 +51,7 @@ class SupervisedLearner:
             config.lora,
             dropout=config.warm_start.lora_dropout,
             seed=config.warm_start_seed,
-            initial=None,
+            initial=None if initial_adapter is None else read_adapter(initial_adapter, config.lora),
             with_reference=False,
             gradient_checkpointing=config.learner.gradient_checkpointing,
             device=training_device(),

@@ -12,12 +12,13 @@ from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.questions.question_sets import load_question_sets
 from floe.cluster.messages import GroupRequest
 from floe.cluster.precision.resolved import with_recorded_precision
-from floe.cluster.ray_actors.placement import put_blob, ray_session, start_rollout_pool
+from floe.cluster.ray_actors.placement import put_blob, ray_session, start_rollout_pool, stored_adapter
 from floe.cluster.ray_actors.rollout_pool import RolloutPool
 from floe.configs.errors import AdapterProofError
 from floe.configs.files.loading import load_config
 from floe.learner.adapter.export import export_blob
 from tests.command_line import REPOSITORY
+from tests.peft_adapters import peft_logprobs, save_adapter
 
 pytestmark = pytest.mark.engine
 
@@ -66,6 +67,22 @@ def test_receipt_counts_the_modules_and_versions_tell_adapters_apart(pool, confi
     base, one, two = (next(iter(pool.generate([request], version))).completions for version in (None, 1, 2))
     assert len({tuple(c.token_ids for c in group) for group in (base, one, two)}) == 3
     assert {c.oldest_adapter_version for c in two} == {2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_adapter_that_peft_wrote_is_computed_as_peft_does(pool, config, smoke_run, request_for, tmp_path, dtype):
+    base, lora = smoke_run.home / "models" / "tiny-qwen2", config.lora
+    options = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": list(lora.target_modules)}
+    assert lora.alpha != lora.rank
+    folder = save_adapter(tmp_path / "adapter", base, dtype=dtype, **options)
+    version = 9 if dtype == torch.float32 else 10
+    pool.install(replace(stored_adapter(config, folder), version=version))
+    text = request_for(0).prompt_token_ids
+    (found,) = pool.canary_logprobs(text, version)
+    expected, plain = (peft_logprobs(base, one, list(text)) for one in (folder, None))
+    rounding = 1e-3 if config.rollout.dtype == "float32" else 0.3
+    assert (torch.tensor(found) - expected).abs().max() < rounding
+    assert (plain - expected).abs().max() > 10 * rounding
 
 
 def test_random_streams_do_not_depend_on_company_or_order(pool, config, tensors, request_for):

@@ -89,6 +89,17 @@ def test_the_best_adapter_is_taken_else_the_latest_or_the_one_asked_for(run_dir,
     assert not (tmp_path / "d").exists()
 
 
+def test_the_card_names_the_adapter_that_training_started_from(run_dir, tmp_path):
+    export_run(run_dir, "start", adapter=tmp_path / "a")
+    given = f"lora.initial_adapter={tmp_path / 'first' / 'adapters' / 'best'}"
+    config = config_of_run(run_dir, [given, "warm_start.enabled=false"])
+    export(config, run_dir, "start", None, tmp_path / "b")
+    without, named = ((tmp_path / name / "README.md").read_text() for name in "ab")
+    assert "Training started from" not in without and "(the warm start)" in without
+    assert "Training started from the adapter `first/adapters/best`." in named and "(the initial adapter)" in named
+    assert str(tmp_path) not in named
+
+
 def test_both_folders_load_and_compute_the_same(run_dir, base, tmp_path):
     export_run(run_dir, merged=tmp_path / "new" / "merged", adapter=tmp_path / "adapter")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "new" / "merged").float().eval()

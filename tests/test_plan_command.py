@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from floe.cluster import cli
+from floe.cluster.machine.card_figures import CardFigures, write_figures
 from floe.cluster.machine.gpus import GpuReading
 from floe.cluster.memory_plan import of_machine as plan_basis
 from floe.cluster.memory_plan.learner.work import WorkSource
 from floe.cluster.operations import plan as operation
+from floe.cluster.operations import time_planning
+from floe.cluster.time_plan.named_cards import named_card
 from floe.configs.errors import UserError
 from floe.configs.files.loading import load_config
 from floe.configs.sections.colocation import Colocation
@@ -70,6 +73,15 @@ def test_the_shipped_configuration_fits_and_the_placement_is_named(floe_plan):
     ):
         assert part in out
     assert out.strip().splitlines()[-1].startswith("It fits with resident: ")
+
+
+def test_the_adapter_that_a_run_starts_from_is_named(floe_plan):
+    given = "--config", ONE_CARD, "--gpu-memory", "24GB", "lora.initial_adapter=somebody/adapter"
+    code, out, _ = floe_plan(*given)
+    assert code == 0 and "GRPO starts from the adapter somebody/adapter, without a warm start; the reference" in out
+    found = json.loads(floe_plan(*given, "algorithm.kl_reference=base", "--json")[1])
+    assert (found["initial_adapter"], found["kl_reference"]) == ("somebody/adapter", "base")
+    assert "GRPO starts from" not in floe_plan(*given[:4])[1]
 
 
 def test_what_does_not_fit_ends_with_3_and_settings_that_do(floe_plan):
@@ -175,6 +187,41 @@ def test_the_time_on_a_gpu_is_not_made_up(floe_plan):
     assert "Time: the time is not known before a run on GPUs" in out
     found = json.loads(floe_plan("--config", ONE_CARD, "--gpu-memory", "24GB", "--json")[1])
     assert "not known" in found["time"]["unknown"]
+
+
+@pytest.fixture
+def no_tokenizer(monkeypatch):
+    def refuse(config):
+        raise UserError("the model could not be fetched.")
+
+    monkeypatch.setattr(time_planning, "tokens_before", refuse)
+
+
+def test_a_card_by_name_has_its_size_and_a_time_with_its_assumptions(floe_plan, no_tokenizer):
+    found = {}
+    for device in ("a10", "a100-40g", "h100"):
+        code, out, _ = floe_plan("--config", ONE_CARD, "--device", device)
+        name = named_card(device).name
+        assert code == 0 and f", {name}\n" in out and f"Time on {name}: about " in out
+        assert out.count("  assumed: ") == 5 and "(the model could not be fetched)" in out
+        found[device] = json.loads(floe_plan("--config", ONE_CARD, "--device", device, "--json")[1])
+    assert [one["budget_bytes"] for one in found.values()] == [int(gib * 2**30) for gib in (22.18, 39.50, 79.14)]
+    times = [one["time"] for one in found.values()]
+    assert [one["device"] for one in times] == list(found) and all(len(one["assumptions"]) == 5 for one in times)
+    assert times[0]["step_s"] > times[1]["step_s"] > times[2]["step_s"] > 0
+    assert all(one["whole_s"] > one["num_steps"] * one["step_s"] for one in times)
+
+
+def test_a_card_and_a_size_together_are_refused(floe_plan):
+    code, _, err = floe_plan("--config", ONE_CARD, "--device", "a10", "--gpu-memory", "24GB")
+    assert code == 2 and "--device and --gpu-memory both say what the card is" in err
+
+
+def test_what_was_measured_on_a_named_card_is_its_memory_too(floe_plan, no_tokenizer, tmp_path):
+    write_figures(tmp_path, CardFigures(card="NVIDIA L4", usable_bytes=22 * 2**30, nccl_bytes=5))
+    given = "--config", ONE_CARD, "--device", "l4", f"run.home={tmp_path}", "--json"
+    found = json.loads(floe_plan(*given)[1])
+    assert found["budget_bytes"] == 22 * 2**30 and found["overheads"]["measured"] == ["nccl_bytes"]
 
 
 def test_a_time_that_cant_be_planned_says_why_and_memory_is_planned_all_the_same(floe_plan, monkeypatch):

@@ -31,6 +31,10 @@ class Run:
         self.folder = Path(folder).expanduser().resolve()
         config_of_run(self.folder, ())
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run can stand for it: overrides={"lora.initial_adapter": run}."""
+        return str(self.folder)
+
     @property
     def config(self) -> RunConfig:
         """Configuration of the run, with every value that was left open decided."""

@@ -93,8 +93,8 @@ def _yaml(key: str, value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a path as text, and NumPy's numbers and arrays as Python's own. Raises TypeError."""
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, os.PathLike):  # a run stands for its folder
+        return os.fspath(value)
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"of type {type(value).__name__}")

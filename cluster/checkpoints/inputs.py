@@ -19,11 +19,16 @@ from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
 MODEL_CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")  # of its configuration
 
 
-def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInputs:
-    """Digest what the run learns from; `sets` are as it uses them. Raises OSError for a file that can't be read."""
+def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_adapter: Path | None = None) -> RunInputs:
+    """Digest what the run learns from; `sets` are as it uses them.
+
+    A run that has an initial adapter, whose folder is gone, is given None for it. Raises OSError for a file that can't
+    be read.
+    """
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),
@@ -31,7 +36,20 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets) -> RunInpu
         databases=_digest_of_files(_data_files(config, sets), config.run.home_dir),
         model=model_digest(model_dir, config.run.home_dir),
         plugins=_digest_of_json(plugin_sources(config)) if config.plugins else "",
+        initial_adapter=_initial_adapter(config, initial_adapter),
     )
+
+
+def _initial_adapter(config: RunConfig, folder: Path | None) -> str | None:
+    if config.lora.initial_adapter is None:
+        return ""
+    return None if folder is None else adapter_digest(folder, config.run.home_dir)
+
+
+def adapter_digest(folder: Path, home_dir: Path) -> str:
+    """Return the digest of an adapter's weights. Raises OSError for a file that can't be read."""
+    (digest,) = digests_of([folder / ADAPTER_WEIGHTS], home_dir)
+    return digest
 
 
 def model_digest(model_dir: Path, home_dir: Path) -> str:

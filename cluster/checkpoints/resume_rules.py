@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from floe.cluster.checkpoints.state import RunInputs, RunState
@@ -97,6 +97,8 @@ def check_inputs(state: RunState, found: RunInputs, *, takes_changed_plugins: bo
     has_other_plugins = saved.plugins != found.plugins
     if has_other_plugins and not takes_changed_plugins:
         changed.append("other code of its plug-ins")
+    if found.initial_adapter not in (None, saved.initial_adapter):
+        changed.append("other weights of its initial adapter")
     if changed:
         go_on = ", or give run.takes_changed_plugins=true to go on with the new code" if has_other_plugins else ""
         raise ResumeRefused(
@@ -106,6 +108,13 @@ def check_inputs(state: RunState, found: RunInputs, *, takes_changed_plugins: bo
     if has_other_plugins:
         return [f"the code of its plug-ins has changed: the steps after {state.step} are made with the new code"]
     return []
+
+
+def with_saved_adapter(found: RunInputs, state: RunState) -> RunInputs:
+    """Return the inputs with the checkpoint's digest of an initial adapter that can't be looked at any more."""
+    if found.initial_adapter is not None or state.inputs is None:
+        return found
+    return replace(found, initial_adapter=state.inputs.initial_adapter)
 
 
 def changed_libraries(saved: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ class RunInputs:
     databases: str  # of the databases, with what else the rewards and prompts are read from
     model: str
     plugins: str = ""  # of their code; empty without any, and where a version wrote it that had none
+    initial_adapter: str | None = ""  # of its weights; empty without one, None where it can't be looked at any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

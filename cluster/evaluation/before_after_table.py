@@ -18,8 +18,9 @@ from rich.text import Text
 from floe.cluster.evaluation.intervals import Interval, mean_interval, paired_difference, pass_at_k
 from floe.cluster.evaluation.plain_words import few_questions, no_change
 from floe.configs.errors import UserError
+from floe.configs.schema import RunConfig
 
-WARM_START = "warm start"
+WARM_START, INITIAL_ADAPTER = "warm start", "initial adapter"
 MAX_SHOWN_LEFT_OUT = 3  # the JSON has them all
 
 
@@ -120,6 +121,12 @@ class EvaluationReport:
         last = self.differences[-1] if self.differences else None
         changes = () if last is None else (last.greedy, last.sampled, last.pass_at_n)
         return [line for line in (few_questions(self.num_questions), no_change(changes)) if line]
+
+
+def start_row(config: RunConfig) -> str:
+    """Return the name of the row of the policy before GRPO's first step."""
+    is_given = config.lora.initial_adapter is not None and not config.warm_start.enabled
+    return INITIAL_ADAPTER if is_given else WARM_START
 
 
 def evaluation_report(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from floe.cluster.evaluation.before_after_table import WARM_START, EvaluationReport, PolicyAnswers, evaluation_report
+from floe.cluster.evaluation.before_after_table import EvaluationReport, PolicyAnswers, evaluation_report, start_row
 from floe.cluster.evaluation.harness import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
 from floe.cluster.evaluation.records import evaluation_identity, question_records
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, Evaluation
@@ -28,13 +28,14 @@ class RunEvaluation:
         self._databases_dir = databases_dir
         self._run_dir = run_dir
         self._config = harness.config
+        self._start = start_row(harness.config)
         self._policies: list[PolicyAnswers] = []
 
     def before(self) -> None:
-        """Evaluate the base model, if asked for, and the warm start, which is version 0."""
+        """Evaluate the base model, if asked for, and the policy before GRPO's first step, which is version 0."""
         if self._config.evaluation.include_base:
             self._evaluate(BASE_MODEL, None, "base_model")
-        self._evaluate(WARM_START, 0, "start")
+        self._evaluate(self._start, 0, "start")
 
     def after(self, last: int, start: AdapterManifest, tune: Sequence[Question]) -> EvaluationReport:
         """Evaluate the trained policy, version `last`, and before it the warm start sampled at the same entropy."""
@@ -46,6 +47,7 @@ class RunEvaluation:
             num_resamples=self._config.evaluation.num_bootstrap,
             seed=self._config.run.seed,
             num_asked=len(self._questions),
+            reference=self._start,
         )
 
     def _evaluate(self, name: str, version: int | None, name_of_folder: str, *, is_known: bool = True) -> None:
@@ -77,5 +79,5 @@ class RunEvaluation:
         again = last + 1
         harness.rollouts.install(replace(start, version=again))
         same_entropy = temperature_of_same_entropy(harness, tune, again, target)
-        name = f"{WARM_START}, T {same_entropy:.2f}"
+        name = f"{self._start}, T {same_entropy:.2f}"
         return harness.answers(name, self._questions, again, same_entropy, greedy=False).policy()

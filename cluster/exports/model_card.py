@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
-from floe.cluster.evaluation.before_after_table import WARM_START, EvaluationReport, percent
+from floe.cluster.evaluation.before_after_table import EvaluationReport, percent, start_row
 from floe.cluster.evaluation.intervals import Interval
+from floe.cluster.run_folder.file_names import ADAPTERS
 from floe.configs.schema import RunConfig
 
 Which = Literal["best", "latest", "start"]
@@ -68,7 +69,7 @@ def model_card(facts: CardFacts) -> str:
     parts = [
         f"# {_line(facts.title)}",
         f"This is {what} of a run of floe {facts.floe_version}, which post-trains language models to write SQL by "
-        f"running the SQL (GRPO). Base: `{facts.base}`. {_origin(facts)}",
+        f"running the SQL (GRPO). Base: `{facts.base}`. {_beginning(facts.config)}{_origin(facts)}",
         "## Use",
         _use(facts),
         "## Data",
@@ -121,13 +122,26 @@ def _head(facts: CardFacts) -> dict[str, Any]:
     return head
 
 
+def _beginning(config: RunConfig) -> str:
+    name = config.lora.initial_adapter
+    return "" if name is None else f"Training started from the adapter `{shown_name(name)}`. "
+
+
+def shown_name(name: str) -> str:
+    """Return the value of `lora.initial_adapter` without folders of this machine; an adapter of a run with the run."""
+    path = Path(name)
+    if not path.is_absolute():
+        return name
+    return "/".join(path.parts[-3:]) if path.parent.name == ADAPTERS else path.name
+
+
 def _origin(facts: CardFacts) -> str:
     config = facts.config
     after = "after a number of GRPO steps that is not known" if facts.version is None else f"after {facts.version} of "
     if facts.version is not None:
         after += f"{config.run.num_steps} GRPO steps"
     if facts.which == "start":
-        return "The adapter is the one before the first GRPO step (the warm start)."
+        return f"The adapter is the one before the first GRPO step (the {start_row(config)})."
     if facts.which == "latest":
         return f"The adapter is the latest, {after}."
     chosen = f"The adapter is the best of the evaluations during training, {after}"
@@ -184,7 +198,7 @@ def _whose_row(facts: CardFacts) -> str:
     """Say which row describes the folder's adapter: it never shows another adapter's numbers."""
     as_it_was = ", before it was merged" if facts.kind == "merged" else ""
     if facts.which == "start":
-        return f"The row `{WARM_START}` is about what this folder holds{as_it_was}."
+        return f"The row `{start_row(facts.config)}` is about what this folder holds{as_it_was}."
     if facts.version == facts.config.run.num_steps:
         return f"The row `{GRPO}` is about what this folder holds{as_it_was}."
     return f"The row `{GRPO}` is about the adapter after the last step, not known to be what this folder holds."

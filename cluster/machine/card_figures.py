@@ -29,6 +29,8 @@ class CardFigures:
     cublas_workspace_bytes: int | None = None
     nccl_bytes: int | None = None
     allocator_slack_share: float | None = None  # of a learner's working memory
+    matmul_flop_per_s: int | None = None  # in products of large bfloat16 matrices
+    learner_rate_share: float | None = None  # share of that rate that an update reached
 
 
 def slug_of(card: str) -> str:

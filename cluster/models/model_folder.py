@@ -24,6 +24,7 @@ TINY_QWEN2 = "embedded:tiny-qwen2"
 COMPLETE_MARK = "floe-complete"
 TINY_RECIPE = "2 layers, 240 batches"  # recipe of `tiny_model`: another one has to make the model again
 ADAPTER_CONFIG = "adapter_config.json"  # file name of PEFT
+ADAPTER_FILES = [ADAPTER_CONFIG, "adapter_model.safetensors"]
 TOKENIZER_FILES = ["*.json", "*.txt", "*.jinja"]
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -52,6 +53,21 @@ def model_folder(config: RunConfig, demo_dir: Path, *, weights: bool = True) -> 
             "model.path."
         )
     return folder
+
+
+def hub_adapter(config: RunConfig, name: str) -> Path:
+    """Return the folder of an adapter of the hub. Raises UserError where it can't be fetched and is not here."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=ADAPTER_FILES, cache_dir=_shared_cache(config)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as fault:
+        raise UserError(
+            f"lora.initial_adapter is '{name}', which is neither a folder nor an adapter that could be fetched "
+            f"({type(fault).__name__}): give the folder of an adapter or of a run ({RELATIVE_RULE}), or check the name "
+            "and the connection."
+        ) from fault
 
 
 def is_of_hub(model: ModelSection) -> bool:

@@ -9,10 +9,12 @@ from floe.actors.questions.pass_rates import PASS_RATES_FILE, write_pass_rates
 from floe.actors.questions.question_sets import QuestionSets
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.evaluation.harness import Harness
+from floe.cluster.exports.initial_adapter import initial_adapter
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.operations.time_planning import limited_to_machine
 from floe.cluster.precision.resolved import with_precision
+from floe.cluster.preflight.initial_adapter import check_initial_adapter
 from floe.cluster.preparation.clock import with_clock
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions
 from floe.cluster.ray_actors.placement import (
@@ -76,8 +78,11 @@ def measure_pass_rate(config: RunConfig) -> Path:
 def _starting_adapter(
     config: RunConfig, model_dir: Path, encoder: PromptEncoder, sets: QuestionSets, progress: Progress
 ) -> Path | None:
+    given = initial_adapter(config)
+    if given is not None:
+        progress.note(f"starts from the adapter {check_initial_adapter(config, given, model_dir)}")
     if not config.warm_start.enabled:
-        return None
+        return given
     return warm_start_adapter(
-        config, model_dir, warm_start_of(config, model_dir, encoder, sets.train, sets.tune), progress
+        config, model_dir, warm_start_of(config, model_dir, encoder, sets.train, sets.tune, given), progress
     )

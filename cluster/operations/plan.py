@@ -12,17 +12,22 @@ from rich.table import Table
 from floe.cluster.machine.gpus import read_gpus
 from floe.cluster.memory_plan import MemoryPlan, ModelShape, plan_memory
 from floe.cluster.memory_plan.card_table import CardRow, card_rows, card_table
-from floe.cluster.memory_plan.of_machine import basis_of, budget_bytes, card_of, host_total_bytes
+from floe.cluster.memory_plan.measured import read_measured
+from floe.cluster.memory_plan.of_machine import Card, basis_of, budget_bytes, card_of, host_total_bytes
+from floe.cluster.memory_plan.overheads import Overheads
 from floe.cluster.memory_plan.phases import Device, Phase, PlacementPlan, Role
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.memory_plan.verdict import GIB, verdict
-from floe.cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before
+from floe.cluster.operations.time_planning import ONLY_CPU, needs_gpus, plan_before, time_on_card
 from floe.cluster.precision.resolved import with_precision
 from floe.cluster.terminal.progress import make_console
+from floe.cluster.time_plan.card_time import CardTime
+from floe.cluster.time_plan.named_cards import NamedCard, config_for, named_card
 from floe.cluster.time_plan.plan import TimePlan
 from floe.cluster.time_plan.sentences import plan_sentence, shorter_way
 from floe.configs.errors import EXIT_CODE_DOES_NOT_FIT, UserError
 from floe.configs.schema import RunConfig
+from floe.configs.sections.colocation import TAKE_TURNS
 
 DEVICES = {
     Device.SHARED_GPU: "one GPU for engine and learner",
@@ -31,24 +36,60 @@ DEVICES = {
 }
 
 
-def plan(config: RunConfig, gpu_memory: str | None, as_json: bool) -> int:
-    """Print the plan, as tables or as JSON; return the exit code. Raises UserError for an amount that can't be read."""
+def plan(config: RunConfig, gpu_memory: str | None, as_json: bool, device: str | None = None) -> int:
+    """Print the plan, as tables or as JSON; return the exit code.
+
+    `device` names a card that is not here. Raises UserError for an amount that can't be read and an unknown card.
+    """
+    named = None if device is None else _named(device, gpu_memory)
+    if named is not None:
+        config = config_for(named, config)
     shape = shape_of(config)
     decided = with_precision(config, lambda: shape)
     config = decided.config
-    card = card_of(config, read_gpus())
-    basis = basis_of(config, card.overheads, host_total_bytes(config, card))
-    made = plan_memory(config, shape, budget_bytes(config, gpu_memory), basis)
+    card = card_of(config, read_gpus()) if named is None else _card_named(config, named)
+    basis = basis_of(config, card.overheads, host_total_bytes(config, card) if named is None else None)
+    budget = budget_bytes(config, gpu_memory) if named is None else card.usable_bytes
+    made = plan_memory(config, shape, budget, basis)
     card_name = "of the size given" if gpu_memory else f"{'an assumed card of ' if card.is_assumed else ''}{card.name}"
     rows = [] if made.device is Device.HOST else list(card_rows(config, shape, basis))
-    planned = time_of(config)
+    planned = time_of(config) if named is None else _time_named(config, named, made)
     if as_json:
-        time = {"unknown": planned} if isinstance(planned, str) else asdict(planned) | {"whole_s": planned.whole_s}
+        time = _time_record(planned)
         cards = {"card": card_name, "cards": [asdict(row) for row in rows]} if rows else {}
-        print(json.dumps(record(made, config) | cards | {"precision": decided.line, "time": time}, indent=2))
+        start = {"initial_adapter": config.lora.initial_adapter, "kl_reference": config.algorithm.kl_reference}
+        print(json.dumps(record(made, config) | start | cards | {"precision": decided.line, "time": time}, indent=2))
     else:
         _render(made, config, decided.line, planned, rows, card_name)
     return 0 if made.chosen is not None else EXIT_CODE_DOES_NOT_FIT
+
+
+def _named(device: str, gpu_memory: str | None) -> NamedCard:
+    if gpu_memory is not None:
+        raise UserError("--device and --gpu-memory both say what the card is: give one of them.")
+    return named_card(device)
+
+
+def _card_named(config: RunConfig, named: NamedCard) -> Card:
+    """Return a card that is not here, with what was measured on one like it."""
+    measured = (read_measured(config.run.home_dir, name) for name in named.driver_names)
+    overheads = next((one for one in measured if one is not None), Overheads())
+    usable_bytes = overheads.usable_bytes or named.usable_bytes
+    return Card(name=named.name, usable_bytes=usable_bytes, is_assumed=False, overheads=overheads)
+
+
+def _time_named(config: RunConfig, named: NamedCard, made: MemoryPlan) -> CardTime:
+    return time_on_card(config, named, takes_turns=made.colocation in TAKE_TURNS)
+
+
+def _time_record(planned: TimePlan | CardTime | str) -> dict[str, Any]:
+    if isinstance(planned, str):
+        return {"unknown": planned}
+    if isinstance(planned, TimePlan):
+        return asdict(planned) | {"whole_s": planned.whole_s}
+    plan = planned.plan
+    rest = {"device": planned.card.key, "assumptions": list(planned.assumptions)}
+    return asdict(plan) | {"step_s": plan.step_s, "whole_s": plan.whole_s} | rest
 
 
 def time_of(config: RunConfig) -> TimePlan | str:
@@ -104,6 +145,23 @@ def record(made: MemoryPlan, config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _time_lines(planned: TimePlan | CardTime | str) -> list[str]:
+    if isinstance(planned, str):
+        return [f"Time: {planned}"]
+    if isinstance(planned, TimePlan):
+        return [f"Time: {line}" for line in (plan_sentence(planned), shorter_way(planned)) if line]
+    assumed = [f"  assumed: {one}." for one in planned.assumptions]
+    return [f"Time on {planned.card.name}: {planned.sentence}", *assumed]
+
+
+def _start_sentence(config: RunConfig) -> str:
+    further = ", which a warm start trains further first" if config.warm_start.enabled else ", without a warm start"
+    name, coefficient = config.lora.initial_adapter, config.algorithm.kl_coefficient
+    kept = "a frozen copy of the adapter" if config.keeps_reference else "the base model"
+    reference = f"; the reference of the KL term is {kept}" if coefficient > 0 else ""
+    return f"GRPO starts from the adapter {name}{further}{reference}."
+
+
 def _num_adapter_parameters(shape: ModelShape, config: RunConfig) -> int:
     return shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
 
@@ -112,7 +170,7 @@ def _render(
     made: MemoryPlan,
     config: RunConfig,
     precision: str,
-    planned: TimePlan | str,
+    planned: TimePlan | CardTime | str,
     rows: list[CardRow],
     card_name: str,
 ) -> None:
@@ -126,6 +184,8 @@ def _render(
         f"logits in float32: {shape.logits_bytes_per_token:,}."
     )
     console.print(precision, soft_wrap=True)
+    if config.lora.initial_adapter is not None:
+        console.print(_start_sentence(config), soft_wrap=True)
     whose = "" if made.device is Device.HOST else f", {card_name}"
     console.print(f"{DEVICES[made.device]}, {made.budget_bytes / GIB:.2f} GiB{whose}")
     if made.device is not Device.HOST:
@@ -136,9 +196,8 @@ def _render(
     console.print(_options_table(made))
     if rows:
         console.print(card_table(rows))
-    lines = (planned,) if isinstance(planned, str) else (plan_sentence(planned), shorter_way(planned))
-    for line in filter(None, lines):
-        console.print(f"Time: {line}", soft_wrap=True)
+    for line in _time_lines(planned):
+        console.print(line, soft_wrap=True)
     console.print(verdict(made), soft_wrap=True)
 
 

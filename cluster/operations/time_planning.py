@@ -10,6 +10,7 @@ from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.questions.question_sets import QuestionSets
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.evaluation.during_training import interim_questions
+from floe.cluster.exports.initial_adapter import initial_adapter
 from floe.cluster.machine.cores import num_cores
 from floe.cluster.memory_plan import ModelShape
 from floe.cluster.memory_plan.shapes.model_config import shape_of
@@ -18,18 +19,23 @@ from floe.cluster.models.model_folder import model_folder
 from floe.cluster.questions.epochs import with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run
 from floe.cluster.terminal.progress import Progress
+from floe.cluster.time_plan.card_time import CardTime, assumptions, plan_on_card
 from floe.cluster.time_plan.limits import scaled_limits
 from floe.cluster.time_plan.measure import measure_rates
+from floe.cluster.time_plan.measured_speed import read_speed
+from floe.cluster.time_plan.named_cards import NamedCard
 from floe.cluster.time_plan.plan import TimePlan, plan_time
 from floe.cluster.time_plan.plan_files import keep_mark, start_record
 from floe.cluster.time_plan.rates import MachineRates, slowdown
 from floe.cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
-from floe.cluster.time_plan.tokens import TextLengths, lengths_of, run_tokens, warm_start_tokens
+from floe.cluster.time_plan.tokens import RunTokens, TextLengths, lengths_of, run_tokens, warm_start_tokens
 from floe.cluster.training.warm_start import WarmStart, warm_start_of
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 
 NUM_SAMPLED = 200  # training questions whose lengths are taken for all
+ASSUMED_PROMPT_SHARE = 0.5  # share of the longest prompt, where the questions or the tokenizer are not here
+ASSUMED_ANSWER_TOKENS, ASSUMED_QUESTIONS = 60, 200
 ONLY_CPU = "the time is not known before a run on GPUs: it is measured for this machine's processor alone"
 
 Measure = Callable[[ModelShape, RunConfig], MachineRates]
@@ -62,7 +68,7 @@ def limited_run(
         progress.note(ONLY_CPU)
         return config
     shape = shape_of(config)
-    plan = _plan(config, shape, measure(shape, config), encoder, sets, warm_start, num_steps_done)
+    plan = plan_time(config, shape, measure(shape, config), _tokens(config, encoder, sets, warm_start, num_steps_done))
     start_record(run_dir, plan)
     progress.planned(plan, partial(keep_mark, run_dir))
     for line in (plan_sentence(plan), shorter_way(plan), limits_sentence(plan.slowdown)):
@@ -84,6 +90,12 @@ def limited_to_machine(config: RunConfig, progress: Progress, measure: Measure =
 
 def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:
     """Plan a run that nobody has started. Raises UserError where its model or its data are not there."""
+    asked, shape = tokens_before(config), shape_of(config)
+    return plan_time(config, shape, measure(shape, config), asked)
+
+
+def tokens_before(config: RunConfig) -> RunTokens:
+    """Count the tokens of a run that nobody has started. Raises UserError where its model or data are not there."""
     demo_dir = config.run.home_dir / "demo"
     sets = sets_of_run(config)
     model_dir = model_folder(config, demo_dir, weights=False)
@@ -97,23 +109,54 @@ def plan_before(config: RunConfig, measure: Measure = measured) -> TimePlan:
     config = with_num_steps(config, len(fitting["train"]))
     warm_start = None
     if config.warm_start.enabled:
-        warm_start = warm_start_of(config, model_dir, encoder, fitting["train"], fitting["tune"])
-    shape = shape_of(config)
-    return _plan(config, shape, measure(shape, config), encoder, sets, warm_start, 0)
+        warm_start = warm_start_of(
+            config, model_dir, encoder, fitting["train"], fitting["tune"], initial_adapter(config)
+        )
+    return _tokens(config, encoder, sets, warm_start, 0)
 
 
-def _plan(
+def time_on_card(config: RunConfig, card: NamedCard, *, takes_turns: bool) -> CardTime:
+    """Plan a run on a card that is not here. Raises UserError for measurements of it that can't be read."""
+    speed = read_speed(config.run.home_dir, card)
+    assumed = assumptions(card, config, speed)
+    try:
+        asked = tokens_before(config)
+    except (UserError, OSError, ValueError) as fault:
+        asked = tokens_assumed(config)
+        assumed.append(
+            f"prompts have {ASSUMED_PROMPT_SHARE * config.max_prompt_tokens:.0f} tokens, golds {ASSUMED_ANSWER_TOKENS}"
+            f", an evaluation at most {ASSUMED_QUESTIONS} questions, and no warm start is counted, because the texts "
+            f"can't be counted here ({' '.join(str(fault).split()).rstrip('.')})"
+        )
+    plan = plan_on_card(config, shape_of(config), card, asked, speed=speed, takes_turns=takes_turns)
+    return CardTime(card=card, plan=plan, assumptions=tuple(assumed))
+
+
+def tokens_assumed(config: RunConfig) -> RunTokens:
+    """Count the tokens of a run whose questions or tokenizer are not here, without a warm start."""
+    lengths = TextLengths(
+        prompt_tokens=ASSUMED_PROMPT_SHARE * config.max_prompt_tokens, answer_tokens=ASSUMED_ANSWER_TOKENS
+    )
+    evaluation = config.evaluation
+    return run_tokens(
+        config,
+        lengths,
+        None,
+        num_evaluated=min(evaluation.max_questions, ASSUMED_QUESTIONS) if evaluation.enabled else 0,
+        num_interim_questions=evaluation.num_interim_questions,
+    )
+
+
+def _tokens(
     config: RunConfig,
-    shape: ModelShape,
-    rates: MachineRates,
     encoder: PromptEncoder,
     sets: QuestionSets,
     warm_start: WarmStart | None,
     num_steps_done: int,
-) -> TimePlan:
+) -> RunTokens:
     evaluation = config.evaluation
     is_to_make = warm_start is not None and not warm_start.is_made and num_steps_done == 0
-    asked = run_tokens(
+    return run_tokens(
         config,
         _lengths(encoder, sets.train),
         warm_start_tokens(config, warm_start.examples, warm_start.held_back) if warm_start and is_to_make else None,
@@ -121,7 +164,6 @@ def _plan(
         num_interim_questions=len(interim_questions(sets.tune, evaluation)),
         num_steps_done=num_steps_done,
     )
-    return plan_time(config, shape, rates, asked)
 
 
 def _lengths(encoder: PromptEncoder, questions: Sequence[Question]) -> TextLengths:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.checkpoints.inputs import inputs_of
-from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume
-from floe.cluster.checkpoints.state import RunInputs, RunState, library_versions
-from floe.cluster.checkpoints.store import CheckpointStore
+from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume, with_saved_adapter
+from floe.cluster.checkpoints.state import RunInputs, library_versions
+from floe.cluster.checkpoints.store import Checkpoint, CheckpointStore
 from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.evaluation.during_training import check_held_back, interim_questions
 from floe.cluster.evaluation.plain_words import all_zero
+from floe.cluster.exports.initial_adapter import AdapterGoneError, initial_adapter
 from floe.cluster.memory_plan.colocate import with_colocation
 from floe.cluster.memory_plan.of_machine import plan_at_start
 from floe.cluster.memory_plan.shapes.model_config import shape_of
@@ -21,11 +22,12 @@ from floe.cluster.operations.time_planning import limited_run
 from floe.cluster.plugins.checks import check_plugins
 from floe.cluster.precision.resolved import with_precision, with_saved_precision
 from floe.cluster.preflight.examination import Preflight
+from floe.cluster.preflight.initial_adapter import check_initial_adapter
 from floe.cluster.preparation.clock import with_clock, with_saved_clock
 from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
 from floe.cluster.report_page.step_series import parse_metrics
-from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE
+from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE, START_ADAPTER
 from floe.cluster.run_folder.lock import run_lock
 from floe.cluster.terminal.live_terminal import live_view
 from floe.cluster.terminal.progress import Progress, make_console
@@ -100,14 +102,15 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     placed = with_colocation(config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start)
     config = placed.config
     progress.note(placed.line)
+    store = _store(config, run_dir, progress)
     with preflight.files(model_dir, sets):
+        initial = _initial_adapter(config, model_dir, store, progress)
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
         sets = fitting_questions(sets, encoder, config, progress)
     check_held_back(sets.train, [*evaluated_questions(config, sets), *interim_questions(sets.tune, config.evaluation)])
-    inputs, store = inputs_of(config, model_dir, sets), _store(config, run_dir, progress)
-    checkpoint = store.newest()
-    for line in () if checkpoint is None else _changed_inputs(config, checkpoint.state, inputs):
-        progress.note(f"warning: {line}")
+    inputs, checkpoint = inputs_of(config, model_dir, sets, initial), store.newest()
+    if checkpoint is not None:
+        inputs = _checked_inputs(config, checkpoint, inputs, progress)
     config = _with_steps(config, run_dir, len(sets.train), progress)
     num_done = 0 if checkpoint is None else checkpoint.state.step
     if num_done >= config.run.num_steps and not config.evaluation.enabled:
@@ -116,12 +119,13 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         return None
     warm_start = None
     if config.warm_start.enabled:
-        warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune)
+        warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune, initial)
     run = Run(
         config=limited_run(config, encoder, sets, warm_start, run_dir, progress, num_done),
         given=config,
         inputs=inputs,
         warm_start=warm_start,
+        initial_adapter=initial,
         run_dir=run_dir,
         model_dir=model_dir,
         encoder=encoder,
@@ -148,6 +152,31 @@ def _with_steps(config: RunConfig, run_dir: Path, num_questions: int, progress: 
     return config
 
 
+def _initial_adapter(config: RunConfig, model_dir: Path, store: CheckpointStore, progress: Progress) -> Path | None:
+    """Return the checked adapter that the run starts from; None without one, or where a started run's is gone.
+
+    Raises UserError for one that the run can't start from.
+    """
+    try:
+        folder = initial_adapter(config)
+    except AdapterGoneError as fault:
+        if store.newest() is None:
+            raise
+        progress.note(f"warning: {fault} This run goes on from its own copy, {START_ADAPTER}.")
+        return None
+    if folder is not None:
+        progress.note(f"starts from the adapter {check_initial_adapter(config, folder, model_dir)}")
+    return folder
+
+
+def _checked_inputs(config: RunConfig, checkpoint: Checkpoint, found: RunInputs, progress: Progress) -> RunInputs:
+    """Return the inputs for later checkpoints. Raises UserError where they are not those of the checkpoint."""
+    may_change = config.run.takes_changed_plugins
+    for line in check_inputs(checkpoint.state, found, takes_changed_plugins=may_change):
+        progress.note(f"warning: {line}")
+    return with_saved_adapter(found, checkpoint.state)
+
+
 def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) -> None:
     """Show the table and the folder, as the last thing on the screen."""
     if report is not None:
@@ -155,10 +184,6 @@ def _show(report: EvaluationReport | None, run_dir: Path, progress: Progress) ->
     if nothing_learned := _nothing_learned(run_dir):
         progress.console.print(nothing_learned, soft_wrap=True)
     progress.note(f"files of the run: {run_dir}")
-
-
-def _changed_inputs(config: RunConfig, state: RunState, inputs: RunInputs) -> list[str]:
-    return check_inputs(state, inputs, takes_changed_plugins=config.run.takes_changed_plugins)
 
 
 def _nothing_learned(run_dir: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from floe.actors.questions.question_sets import QuestionSets
 from floe.actors.sources.run_sets import sets_of_run
+from floe.cluster.exports.initial_adapter import initial_adapter
 from floe.cluster.machine.gpus import read_gpus
 from floe.cluster.machine.ray_address import check_dashboard_port, cluster_address
 from floe.cluster.memory_plan.shapes.model_config import shape_of
@@ -20,6 +21,7 @@ from floe.cluster.precision.resolved import with_precision, without_measurement
 from floe.cluster.preflight import data_checks, machine, model_files, ray_checks, versions
 from floe.cluster.preflight.finding import Check, Finding, Level, ok, outcome, stop_at_fault
 from floe.cluster.preflight.gpus import gpus
+from floe.cluster.preflight.initial_adapter import check_initial_adapter
 from floe.cluster.preflight.judge_check import judge_checks
 from floe.cluster.preflight.planned_memory import planned_memory
 from floe.cluster.preflight.round_trip import adapter_round_trip
@@ -64,6 +66,8 @@ def examine(config: RunConfig) -> Iterator[Finding]:
         config = without_measurement(config) if decided is None else decided.config
         num_weights = model_files.num_adapter_weights(model_dir, config.lora)
         yield ask("memory plan", lambda: planned_memory(config, read_gpus()))
+        if config.lora.initial_adapter is not None:
+            yield ask("initial adapter", partial(_initial_adapter, config, model_dir))
     yield ask("disk", partial(machine.disk, config, config.run.home_dir / "runs", num_weights))
     if sets is None:
         yield _not_looked_at("databases, golds and prompts", "the questions can't be read")
@@ -185,6 +189,13 @@ def _not_looked_at(what: str, why: str) -> Finding:
 
 def _said_of_sets(sets: QuestionSets) -> str:
     return f"{len(sets.train)} to train on, {len(sets.tune)} and {len(sets.test)} held back"
+
+
+def _initial_adapter(config: RunConfig, model_dir: Path) -> Finding:
+    """Check the adapter that the run starts from. Raises UserError."""
+    folder = initial_adapter(config)
+    assert folder is not None
+    return ok(check_initial_adapter(config, folder, model_dir))
 
 
 def _prompt_lengths(config: RunConfig, model_dir: Path, sets: QuestionSets) -> Finding:

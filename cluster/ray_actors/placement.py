@@ -194,10 +194,12 @@ def start_learner(config: RunConfig, model_dir: Path, initial_adapter: Path | No
     return LearnerHandle(ranks, config.cluster.step_timeout_s)
 
 
-def start_supervised_learner(config: RunConfig, model_dir: Path) -> SupervisedHandle:
+def start_supervised_learner(
+    config: RunConfig, model_dir: Path, initial_adapter: Path | None = None
+) -> SupervisedHandle:
     from floe.learner.learner_actor import WarmStartActor
 
-    ranks = _start_ranks(WarmStartActor, "warm-start", config, model_dir)
+    ranks = _start_ranks(WarmStartActor, "warm-start", config, model_dir, initial_adapter)
     return SupervisedHandle(ranks, config.cluster.step_timeout_s)
 
 

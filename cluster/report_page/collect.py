@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.evaluation.before_after_table import WARM_START, EvaluationReport, start_row
 from floe.cluster.evaluation.plain_words import all_zero
 from floe.cluster.evaluation.results import read_best, read_report
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, Evaluation, read_evaluation
@@ -59,7 +59,9 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
         in_plain_words=_in_plain_words(series, report),
         policies=None if report is None else policies_figure(report),
         databases=[] if after is None else database_rows(before, after, NUM_RESAMPLES),
-        databases_note=_databases_note(None if first is None else first[0], last),
+        databases_note=_databases_note(
+            None if first is None else first[0], last, WARM_START if config is None else start_row(config)
+        ),
         changes=changed,
         rollouts=_rollouts(config, changed, sample),
     )
@@ -105,8 +107,8 @@ def _evaluation(run_dir: Path, name: str, faults: list[str]) -> Evaluation | Non
     return _or_fault(lambda: read_evaluation(path), faults) if path.is_file() else None
 
 
-def _databases_note(first: str | None, last: Evaluation | None) -> str:
-    names = {"start": "the warm start", "base_model": "the base model"}
+def _databases_note(first: str | None, last: Evaluation | None, start: str) -> str:
+    names = {"start": f"the {start}", "base_model": "the base model"}
     if last is None and first is None:
         return "The run's folder has no evaluation by question."
     if last is None:

@@ -68,6 +68,7 @@ def settings(config: RunConfig) -> list[Fact]:
     tokens = f"{config.rollout.max_new_tokens} new tokens at most"
     return [
         Fact(label="model", value=f"{config.model.path}, {dtypes(config)}"),
+        *([] if (adapter := config.lora.initial_adapter) is None else [Fact(label="started from", value=adapter)]),
         Fact(label="data", value=data),
         Fact(
             label="group", value=f"{config.rollout.group_size} candidates, {tokens}, T {config.rollout.temperature:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from floe.cluster.memory_plan.shapes.model_shape import ModelShape
 from floe.cluster.time_plan.rates import MachineRates, single_thread_slowdown, slowdown
@@ -80,6 +80,24 @@ class TimePlan:
             raise ValueError(f"no time plan: {fault}") from fault
 
 
+class Computes(Protocol):
+    """Gives the seconds of a role's work."""
+
+    def update_s(self, work: Trained) -> float: ...
+    def generation_s(self, asked: Generated) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constants:
+    """Seconds of what is neither an update nor generation, and how much slower the machine is than the reference."""
+
+    start_s: float
+    learner_start_s: float  # the warm start's
+    step_rest_s: float
+    evaluation_rest_s: float
+    slowdown: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A model on a machine."""
@@ -91,7 +109,7 @@ class Machine:
     def update_s(self, work: Trained) -> float:
         """Return seconds of forward and backward passes over the packs of `work`, all updates of a batch together."""
         learner = self.config.learner
-        flops = update_flops(_sizes(self.shape, self.config), _work(work)).total * self._extra_passes()
+        flops = update_flop(self.shape, self.config, work) * repeated_passes(self.config)
         num_packs = math.ceil(work.num_tokens / learner.max_pack_tokens)
         packs_s = num_packs * self.shape.num_layers * PACK_LAYER_S * single_thread_slowdown(self.rates)
         # The ranks share the machine's cores, so that several take as long as one.
@@ -106,25 +124,17 @@ class Machine:
         num_tokens = asked.num_sequences * asked.mean_tokens
         # An engine that is full until near the end, and the last sequences to their longest.
         num_passes = num_tokens / num_at_once + (asked.max_tokens - asked.mean_tokens)
-        token_flop = _forward_flop(shape) + 2 * shape.hidden * shape.vocabulary
-        flop = asked.num_prompt_tokens * _forward_flop(shape) + num_tokens * token_flop
+        token_flop = forward_flop(shape) + 2 * shape.hidden * shape.vocabulary
+        flop = asked.num_prompt_tokens * forward_flop(shape) + num_tokens * token_flop
         passes_s = num_passes * shape.num_layers * DECODE_LAYER_S * thread
         sampling_s = num_tokens * (TOKEN_S + TOKEN_WORD_S * shape.vocabulary) * thread
         return flop / (ENGINE_SHARE * self.rates.engine_flop_per_s) + passes_s + sampling_s
-
-    def _extra_passes(self) -> float:
-        """Return the factor of further passes: a forward pass has a third of the operations of forward and backward."""
-        algorithm, learner = self.config.algorithm, self.config.learner
-        has_old_pass = learner.updates_per_batch > 1 or self.config.lora.dropout > 0
-        forward = (algorithm.kl_coefficient > 0) + has_old_pass + learner.gradient_checkpointing
-        return 1 + forward / 2
 
 
 def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: RunTokens) -> TimePlan:
     """Plan the rest of a run on a machine without GPUs."""
     machine = Machine(shape=shape, config=config, rates=rates)
     thread = single_thread_slowdown(rates)
-    warm = asked.warm_start
     # The warm start has neither a KL term nor old log-probabilities.
     plain = config.model_copy(
         update={
@@ -134,11 +144,26 @@ def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: 
         }
     )
     supervised = Machine(shape=shape, config=plain, rates=rates)
+    constants = Constants(
+        start_s=ACTORS_START_S * thread,
+        learner_start_s=LEARNER_START_S * thread,
+        step_rest_s=STEP_REST_S * thread,
+        evaluation_rest_s=EVALUATION_REST_S * thread,
+        slowdown=slowdown(rates),
+    )
+    return assembled(config, asked, machine, supervised, constants)
+
+
+def assembled(
+    config: RunConfig, asked: RunTokens, machine: Computes, supervised: Computes, constants: Constants
+) -> TimePlan:
+    """Return the plan of a run whose updates `machine` makes, and whose warm start `supervised` does."""
+    warm = asked.warm_start
     batch_s = 0.0 if warm is None else supervised.update_s(warm.batch)
     held_back_s = 0.0 if warm is None else supervised.update_s(warm.held_back) * HELD_BACK_SHARE
     warm_start_s = 0.0
     if warm is not None:
-        warm_start_s = LEARNER_START_S * thread + warm.num_batches * batch_s + warm.num_evaluations * held_back_s
+        warm_start_s = constants.learner_start_s + warm.num_batches * batch_s + warm.num_evaluations * held_back_s
     full = Generated(
         num_prompt_tokens=config.max_prompt_tokens,
         num_sequences=config.rollout.max_num_seqs,
@@ -147,10 +172,10 @@ def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: 
     )
 
     def evaluation_s(generated: Generated | None) -> float:
-        return 0.0 if generated is None else machine.generation_s(generated) + EVALUATION_REST_S * thread
+        return 0.0 if generated is None else machine.generation_s(generated) + constants.evaluation_rest_s
 
     return TimePlan(
-        start_s=ACTORS_START_S * thread,
+        start_s=constants.start_s,
         warm_start_s=warm_start_s,
         num_batches=0 if warm is None else warm.num_batches,
         max_batches=0 if warm is None else warm.max_batches,
@@ -161,14 +186,27 @@ def plan_time(config: RunConfig, shape: ModelShape, rates: MachineRates, asked: 
         num_steps=asked.num_steps,
         generation_s=machine.generation_s(asked.step),
         learning_s=machine.update_s(asked.update),
-        rest_s=STEP_REST_S * thread,
+        rest_s=constants.step_rest_s,
         num_interim=asked.num_interim,
         interim_s=evaluation_s(asked.interim),
         after_s=evaluation_s(asked.after),
         num_after=0 if asked.after is None else asked.after.num_sequences,
         wave_s=machine.generation_s(full),
-        slowdown=slowdown(rates),
+        slowdown=constants.slowdown,
     )
+
+
+def repeated_passes(config: RunConfig) -> float:
+    """Return the factor of further passes: a forward pass has a third of the operations of forward and backward."""
+    algorithm, learner = config.algorithm, config.learner
+    has_old_pass = learner.updates_per_batch > 1 or config.lora.dropout > 0
+    forward = (algorithm.kl_coefficient > 0) + has_old_pass + learner.gradient_checkpointing
+    return 1 + forward / 2
+
+
+def update_flop(shape: ModelShape, config: RunConfig, work: Trained) -> int:
+    """Return the operations of one forward and backward pass over `work`."""
+    return update_flops(_sizes(shape, config), _work(work)).total
 
 
 def _sizes(shape: ModelShape, config: RunConfig) -> ModelSizes:
@@ -186,6 +224,6 @@ def _work(work: Trained) -> Work:
     return Work(num_tokens=round(work.num_tokens), num_scored=round(work.num_scored), num_pairs=round(work.num_pairs))
 
 
-def _forward_flop(shape: ModelShape) -> int:
+def forward_flop(shape: ModelShape) -> int:
     """Return operations of a token's projections in all layers."""
     return 2 * sum(one.count * one.num_inputs * one.num_outputs for one in shape.projections)

@@ -145,7 +145,7 @@ def run_tokens(
 def expected_completion_tokens(config: RunConfig, lengths: TextLengths) -> float:
     """Return the guess of a completion's mean length, while none has been seen."""
     most = config.rollout.max_new_tokens
-    if not config.warm_start.enabled:
+    if not config.starts_from_adapter:
         return LENGTH_WITHOUT_WARM_START * most
     return min(float(most), LENGTH_OF_GOLDS * lengths.answer_tokens)
 

@@ -67,6 +67,7 @@ class Run:
     given: RunConfig  # the limits that the user gave: what is recorded
     inputs: RunInputs
     warm_start: WarmStart | None
+    initial_adapter: Path | None  # None without one, and where a run goes on whose adapter is gone
     run_dir: Path
     model_dir: Path
     encoder: PromptEncoder
@@ -166,11 +167,13 @@ def _install_versions(
 
 
 def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
-    """Return the warm start's adapter, which is also the reference of the KL term."""
-    if run.warm_start is None:
+    """Return the adapter that GRPO starts from, which may also be the reference of the KL term; None without one."""
+    if not run.config.starts_from_adapter:
         return None
     if checkpoint is not None:
         return run.run_dir / START_ADAPTER
+    if run.warm_start is None:
+        return run.initial_adapter
     run.progress.phase("warm start")
     return warm_start_adapter(run.config, run.model_dir, run.warm_start, run.progress)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
-from floe.cluster.checkpoints.inputs import model_digest
+from floe.cluster.checkpoints.inputs import adapter_digest, model_digest
 from floe.cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from floe.cluster.plugins.sources import plugin_sources
 from floe.cluster.ray_actors.placement import start_supervised_learner
@@ -31,6 +31,7 @@ class WarmStart:
     examples: tuple[WarmStartExample, ...]
     held_back: tuple[WarmStartExample, ...]
     folder: Path
+    initial_adapter: Path | None = None  # None: a fresh one
 
     @property
     def is_made(self) -> bool:
@@ -38,14 +39,21 @@ class WarmStart:
 
 
 def warm_start_of(
-    config: RunConfig, model_dir: Path, encoder: PromptEncoder, train: Sequence[Question], tune: Sequence[Question]
+    config: RunConfig,
+    model_dir: Path,
+    encoder: PromptEncoder,
+    train: Sequence[Question],
+    tune: Sequence[Question],
+    initial_adapter: Path | None = None,
 ) -> WarmStart:
     """Encode the questions of a run's warm start. The held-back loss is that of the `tune` split."""
     settings = config.warm_start
     examples = _examples(train[: settings.max_train_questions], encoder.training_prompt, encoder)
     held_back = _examples(tune[: settings.max_held_back_questions], encoder.prompt, encoder)
-    folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back)
-    return WarmStart(examples=tuple(examples), held_back=tuple(held_back), folder=folder)
+    folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back, initial_adapter)
+    return WarmStart(
+        examples=tuple(examples), held_back=tuple(held_back), folder=folder, initial_adapter=initial_adapter
+    )
 
 
 def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:
@@ -58,7 +66,7 @@ def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, pr
     checkpoint_dir = folder / "checkpoint"
     if checkpoint_dir.is_dir():
         progress.note(f"continues the interrupted one in {folder}")
-    learner, noted = start_supervised_learner(config, model_dir), set[WarmStartReport]()
+    learner, noted = start_supervised_learner(config, model_dir, wanted.initial_adapter), set[WarmStartReport]()
     try:
         for message in learner.train(wanted.examples, wanted.held_back, folder / "adapter", checkpoint_dir):
             if isinstance(message, WarmStartBatch):
@@ -94,7 +102,11 @@ def _examples(
 
 
 def _key(
-    config: RunConfig, model_dir: Path, examples: Sequence[WarmStartExample], held_back: Sequence[WarmStartExample]
+    config: RunConfig,
+    model_dir: Path,
+    examples: Sequence[WarmStartExample],
+    held_back: Sequence[WarmStartExample],
+    initial_adapter: Path | None = None,
 ) -> str:
     base = model_digest(model_dir, config.run.home_dir)
     made_by = {
@@ -103,11 +115,13 @@ def _key(
         "model": [base, config.model.model_dump(mode="json", exclude={"path", *FAMILY}), config.rollout.dtype],
         "sections": [
             config.warm_start.model_dump(mode="json", exclude={"seed"}),
-            config.lora.model_dump(mode="json"),
+            config.lora.model_dump(mode="json", exclude={"initial_adapter"}),
         ],
         "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),
         "examples": [asdict(example) for example in (*examples, *held_back)],
     }
+    if initial_adapter is not None:
+        made_by["initial adapter"] = adapter_digest(initial_adapter, config.run.home_dir)
     if FAMILIES.is_plugin(config.model.family):
         made_by["family"] = [config.model.family_arguments, plugin_sources(config, FAMILIES)]
     return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

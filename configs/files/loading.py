@@ -26,7 +26,11 @@ HOME_OF_ANCHORS = "x-"
 MAX_SHOWN_OVERRIDE = 160
 LENGTHS = ("num_steps", "num_epochs")
 NULLS = ("", "null", "Null", "NULL", "~")
-PLACED = {"model.path": placed_model, "run.mlflow_uri": placed_records}  # for every field of a path
+PLACED = {
+    "model.path": placed_model,
+    "lora.initial_adapter": placed_model,
+    "run.mlflow_uri": placed_records,
+}  # for every field of a path
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = (), *, is_of_run: bool = False) -> RunConfig:

@@ -44,6 +44,21 @@ class LoraSection(Section):
     target_modules: Fixed[tuple[str, ...]] = Field(
         SEVEN_PROJECTIONS, description="Linear layers with an adapter, by the last part of their names."
     )
+    initial_adapter: Fixed[str | None] = Field(
+        None,
+        description="Adapter that training starts from: a PEFT folder, a run's folder or a hub name. With it the warm "
+        "start is off, unless warm_start.enabled is set.",
+    )
+
+    @field_validator("initial_adapter")
+    @classmethod
+    def _names_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError(
+                "lora.initial_adapter is empty: give the folder of an adapter or of a run, a name on the hub, or leave "
+                "it out"
+            )
+        return value
 
     @field_validator("target_modules")
     @classmethod
@@ -152,6 +167,11 @@ class AlgorithmSection(Section):
     )
     kl_coefficient: Fixed[float] = Field(
         0.001, ge=0, le=MAX_FACTOR, description="Weight of the KL term to the reference; at 0 it is not computed."
+    )
+    kl_reference: Fixed[Literal["initial", "base"]] = Field(
+        "initial",
+        description="Reference of the KL term: `initial` is the policy before GRPO's first step, after a warm start or "
+        "with lora.initial_adapter the adapter, otherwise the base model; `base` is the base model in any case.",
     )
     importance: Fixed[Literal["truncate", "mask_sequence", "none"]] = Field(
         "truncate",

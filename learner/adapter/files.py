@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -82,7 +83,10 @@ def read_adapter(folder: Path, lora: LoraSection) -> dict[str, torch.Tensor]:
     if not isinstance(config, dict):
         raise UserError(f"'{folder / CONFIG}' holds no JSON object: give a folder written by PEFT or floe.")
     if odd := _more_than_plain(config):
-        raise UserError(f"The adapter in '{folder}' sets {', '.join(odd)}, but floe goes on from plain LoRA only.")
+        raise UserError(
+            f"The adapter in '{folder}' sets {', '.join(odd)}, but floe goes on from plain LoRA only: "
+            f"{_plain_way(config, odd)}."
+        )
     if config.get("r") != lora.rank or config.get("lora_alpha") != lora.alpha:
         raise UserError(
             f"The adapter in '{folder}' has rank {config.get('r')} and alpha {config.get('lora_alpha')}, "
@@ -120,6 +124,21 @@ def _more_than_plain(config: dict[str, Any]) -> list[str]:
     ]
     initial = config.get("init_lora_weights", True)
     return odd if initial is None or initial in PLAIN_INITIALS else [*odd, f"init_lora_weights {initial}"]
+
+
+def _plain_way(config: dict[str, Any], odd: list[str]) -> str:
+    """Return what makes a plain adapter, or a plain model, of one that is more."""
+    merged = "merge it into its base with PEFT's merge_and_unload, and give the merged folder as model.path"
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if odd != ["use_rslora"] or not (isinstance(rank, int) and isinstance(alpha, int | float) and rank > 0):
+        return merged
+    plain = alpha * math.sqrt(rank)  # rank-stabilised LoRA scales by alpha / sqrt(rank) (arXiv 2312.03732)
+    if not plain.is_integer():
+        return f"its scaling alpha / sqrt(rank) is that of no whole lora.alpha, so {merged}"
+    return (
+        f"its scaling is {alpha:g} / sqrt({rank}), so set use_rslora to false and lora_alpha to {plain:g} in its "
+        f"{CONFIG}, which computes the same, and lora.alpha={plain:g}"
+    )
 
 
 def _peft_config(lora: LoraSection, base_model: Path) -> dict[str, Any]:

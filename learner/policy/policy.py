@@ -95,13 +95,24 @@ def with_adapter(
         policy.enable_input_require_grads()
         policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if initial is not None:
-        set_peft_model_state_dict(policy, initial, adapter_name=POLICY)
+        _set_adapter(policy, initial, POLICY)
         if with_reference:
             policy.add_adapter(REFERENCE, config)
-            set_peft_model_state_dict(policy, initial, adapter_name=REFERENCE)
+            _set_adapter(policy, initial, REFERENCE)
             policy.set_adapter(POLICY)
     join_lora_products(policy)
     return policy
+
+
+def _set_adapter(policy: PeftModel, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Copy the tensors into an adapter. Raises UserError for those without a place, which PEFT passes over."""
+    loaded: Any = set_peft_model_state_dict(policy, tensors, adapter_name=name)
+    unknown = loaded.unexpected_keys
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of the adapter's {len(tensors)} tensors have no place in the model, the first is "
+            f"'{unknown[0]}': give the adapter of this model, or its own base as model.path."
+        )
 
 
 def adapter_tensors(policy: PeftModel) -> dict[str, torch.Tensor]:

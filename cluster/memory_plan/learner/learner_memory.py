@@ -50,7 +50,6 @@ def learner_state(config: RunConfig, shape: ModelShape) -> LearnerState:
     """Return the state of one rank."""
     width = DTYPE_BYTES[config.model.dtype]
     num_trained = shape.num_adapter_parameters(config.lora.rank, config.lora.target_modules)
-    has_reference = config.algorithm.kl_coefficient > 0 and config.warm_start.enabled
     stage, num_ranks = config.learner.decided_zero_stage(config.model.dtype), config.learner.num_ranks
     # From stage 1 on (arXiv 1910.02054, section 5): a float32 master and its gradient, of this rank's part.
     split = num_trained // num_ranks if stage else num_trained
@@ -58,7 +57,7 @@ def learner_state(config: RunConfig, shape: ModelShape) -> LearnerState:
     moments = 2 * FLOAT32_BYTES * split
     return LearnerState(
         base_weights=shape.weight_bytes(config.model.dtype),
-        adapter=num_trained * width * (2 if has_reference else 1),
+        adapter=num_trained * width * (2 if config.keeps_reference else 1),
         gradients=_gradients(num_trained, split, width, stage),
         optimizer=0 if config.learner.offload_optimizer else master + moments,
         optimizer_on_host=master + moments if config.learner.offload_optimizer else 0,

@@ -18,7 +18,7 @@ from floe.cluster.contained.own_code import module_command
 from floe.cluster.environment import environment_of_floe
 from floe.cluster.prove.gpu.cuda import UsedPeak, used_bytes
 from floe.cluster.prove.gpu.engine_under_proof import SMOKE, smoke_overrides
-from floe.cluster.prove.gpu.findings import Line, Setting, at_least, at_most, told
+from floe.cluster.prove.gpu.findings import Figures, Line, Setting, at_least, at_most, told
 from floe.cluster.prove.gpu.full_shape import (
     FULL_CONFIG,
     GIB,
@@ -30,6 +30,7 @@ from floe.cluster.prove.gpu.full_shape import (
 )
 from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.soak.killer import kill_one
+from floe.cluster.time_plan.plan import repeated_passes
 from floe.configs.files.loading import load_config
 from floe.configs.sections.colocation import Colocation
 
@@ -99,7 +100,7 @@ def _records(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def prove_training(setting: Setting) -> Iterator[Line]:
+def prove_training(setting: Setting) -> Iterator[Line | Figures]:
     """Train the 24 GB configuration with random weights, on the demo's questions and with the proof's reward."""
     model_dir = random_weights(setting)
     run_dir = setting.scratch_dir / "run"
@@ -118,6 +119,9 @@ def prove_training(setting: Setting) -> Iterator[Line]:
             f"{step}: generated", f"{one['tokens_per_s']:,.0f} tokens/s in the rollout's {one['rollout_s']:.1f} s"
         )
         share = update_flop(config, model_dir, one) / one["learn_s"] / limit_flop_per_s
+        # Of several steps the last counts: the first compiles and warms up.
+        whole = share * repeated_passes(config)
+        yield Figures(values={"matmul_flop_per_s": limit_flop_per_s, "learner_rate_share": whole})
         yield told(f"{step}: update", f"{one['learn_s']:.1f} s, {100 * share:.0f} % of the card's own matmul rate")
         yield told(f"{step}: handover", f"{one['handover_s']:.2f} s")
         yield at_most(f"{step}: engine against learner", one["logprob_mismatch_mean"], MAX_MISMATCH_NATS, " nats")
