@@ -12,7 +12,7 @@ from pathlib import Path
 from floe.cluster.evaluation.before_after_table import EvaluationReport, PolicyAnswers, evaluation_report, start_row
 from floe.cluster.evaluation.harness import CONTROL_QUESTIONS, Harness, temperature_of_same_entropy
 from floe.cluster.evaluation.records import evaluation_identity, question_records
-from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, Evaluation
+from floe.cluster.evaluation.saved_evaluation import CONTROL, EVALUATIONS_FOLDER, TRAINED, Evaluation
 from floe.cluster.messages import AdapterManifest, Question
 from floe.cluster.run_folder.file_names import POLICY_FILE
 
@@ -80,4 +80,8 @@ class RunEvaluation:
         harness.rollouts.install(replace(start, version=again))
         same_entropy = temperature_of_same_entropy(harness, tune, again, target)
         name = f"{self._start}, T {same_entropy:.2f}"
-        return harness.answers(name, self._questions, again, same_entropy, greedy=False).policy()
+        control = harness.answers(name, self._questions, again, same_entropy, greedy=False).policy()
+        folder = self._run_dir / EVALUATIONS_FOLDER / CONTROL
+        folder.mkdir(parents=True, exist_ok=True)
+        control.write(folder / POLICY_FILE)
+        return control

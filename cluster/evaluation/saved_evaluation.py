@@ -14,6 +14,7 @@ from floe.configs.files.foreign_files import parsed_json, read_regular
 
 EVALUATIONS_FOLDER = "evaluations"  # folder of a run
 TRAINED = "trained"  # the trained policy's folder in it
+CONTROL = "control"  # the folder of the start, sampled at the trained policy's entropy; it has no greedy answers
 HARNESS_VERSION = 1  # raised when the same answers would be counted differently
 
 
