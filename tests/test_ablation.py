@@ -18,6 +18,7 @@ from floe.cluster.ablation.measures import (
     Rollout,
     correlation,
     equal_share,
+    mean_outcome,
     score_seconds,
     steps_of,
     wrong_share,
@@ -39,7 +40,16 @@ from tests.scored_groups import scored_group
 
 def rollout(reward: float, is_right: bool, step: int = 1, num_tokens: int = 10, **times: float) -> Rollout:
     seconds = {"execution_s": 0.0, "design_s": 0.0} | times
-    return Rollout(step=step, reward=reward, is_right=is_right, num_tokens=num_tokens, **seconds)
+    return Rollout(
+        step=step,
+        reward=reward,
+        is_right=is_right,
+        executes=is_right or reward > 0,
+        in_form=reward != 0,
+        truncated=num_tokens > 25,
+        num_tokens=num_tokens,
+        **seconds,
+    )
 
 
 def policy(name: str, num_correct: tuple[int, ...], num_samples: int = 4) -> PolicyAnswers:
@@ -107,18 +117,26 @@ def test_steps_add_their_tokens_up_and_a_score_is_timed_where_it_ran():
     first, second = steps_of(candidates)
     assert (first.step, first.generated_tokens, first.right_share, first.mean_tokens) == (1, 40, 0.0, 20.0)
     assert (second.generated_tokens, second.right_share) == (60, 1.0)
+    assert (first.reward, first.executes_share, first.form_share, first.truncated_share) == (0.0, 0.0, 0.0, 0.5)
+    assert (second.reward, second.executes_share, second.form_share, second.truncated_share) == (1.0, 1.0, 1.0, 0.0)
+    mean = mean_outcome([first, second])
+    assert (mean.reward, mean.right_share, mean.truncated_share, mean.mean_tokens) == (0.5, 0.5, 0.25, 20.0)
     assert score_seconds(candidates) == pytest.approx(0.003 + 0.001)
     assert equal_share([candidates[1:], candidates]) == 0.5
 
 
-def measures(arm: str, seed: int, num_correct: tuple[int, ...]) -> ArmMeasures:
+def measures(
+    arm: str, seed: int, num_correct: tuple[int, ...], control: tuple[int, ...] | None = (2, 1, 1)
+) -> ArmMeasures:
     candidates = [rollout(1.0, True), rollout(0.1, False)]
     return ArmMeasures(
         arm=arm,
         seed=seed,
         start=policy("warm start", (1, 1, 1)),
+        control=policy("warm start, T 0.80", control) if control else None,
         trained=policy("GRPO", num_correct),
         steps=steps_of(candidates),
+        constant_rewards={"gold": 1.0, "SELECT 1": 0.1, "nothing": 0.0},
         reward_correlation=correlation(candidates),
         wrong_reward_share=wrong_share(candidates),
         score_s=0.001,
@@ -143,6 +161,8 @@ def test_the_report_has_a_row_for_each_seed_and_one_for_all_with_paired_differen
     assert by_row["sql_r1", 1].to_first is not None
     assert by_row["sql_r1", 1].to_first.mean == pytest.approx(0.5)
     assert by_row["arctic", None].to_first is None
+    assert by_row["sql_r1", 1].to_control is not None
+    assert by_row["sql_r1", 1].to_control.mean == pytest.approx(1 - (0.5 + 0.25 + 0.25) / 3)
     assert json.loads(report.to_json())["num_questions"] == 3
     page = ablation_page(report)
     assert "sql_r1" in page and 'src="http' not in page  # all of it is in the file
@@ -173,9 +193,14 @@ def config_path() -> Path:
 def test_an_ablation_needs_a_budget_of_tokens_and_an_evaluation(tmp_path):
     arms = arms_of(["arctic"], [])
     with pytest.raises(UserError, match=r"run\.max_generated_tokens is not set"):
-        planned_runs(Path(config("quickstart.yaml")), [], arms, 1, tmp_path)
+        planned_runs(Path(config("quickstart.yaml")), [], arms, 1, tmp_path, tmp_path / "records")
     with pytest.raises(UserError, match=r"evaluation\.enabled is false"):
-        planned_runs(config_path(), ["evaluation.enabled=false"], arms, 1, tmp_path)
+        planned_runs(config_path(), ["evaluation.enabled=false"], arms, 1, tmp_path, tmp_path / "records")
+
+
+def one_planned(path: Path, overrides: list[str], tmp_path: Path) -> list[ArmRun]:
+    arms = (Arm(name="arctic", overrides=()),)
+    return planned_runs(path, overrides, arms, 1, tmp_path / "out", tmp_path / "records")
 
 
 def group_of(question_id: str, *queries: str) -> ScoredGroup:
@@ -203,13 +228,13 @@ def finished_run(run: ArmRun, num_correct: tuple[int, ...]) -> None:
 def test_runs_go_seed_by_seed_and_finished_ones_are_left_alone(base, tmp_path):
     path, overrides = base
     arms = arms_of(["arctic", "sql_r1"], [])
-    runs = planned_runs(path, overrides, arms, 2, tmp_path / "out")
+    runs = planned_runs(path, overrides, arms, 2, tmp_path / "out", tmp_path / "records")
     assert [(run.arm.name, run.seed) for run in runs] == [("arctic", 1), ("sql_r1", 1), ("arctic", 2), ("sql_r1", 2)]
     assert runs[1].config.reward.design == "sql_r1" and runs[2].config.run.seed == 2
     assert runs[0].config.warm_start_seed == runs[2].config.warm_start_seed
     assert not runs[0].is_finished
     finished_run(runs[0], (4, 4, 4))
-    again = planned_runs(path, overrides, arms, 2, tmp_path / "out")
+    again = planned_runs(path, overrides, arms, 2, tmp_path / "out", tmp_path / "records")
     assert again[0].is_finished
     train(again[0], again, path, overrides)  # would end in an error, were it run
 
@@ -217,38 +242,44 @@ def test_runs_go_seed_by_seed_and_finished_ones_are_left_alone(base, tmp_path):
 def test_later_arms_compute_in_the_precision_that_the_first_decided(base, tmp_path):
     """Check the precision: measured separately, two runs on a busy machine took unlike ones, and differed by them."""
     path, overrides = base
-    runs = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
+    runs = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out", tmp_path / "records")
     assert shared_precision(runs) == []
     finished_run(runs[0], (4, 4, 4))
     dump_config(with_dtypes(runs[0].config, "float32", "bfloat16"), runs[0].run_dir / "config.yaml")
     assert shared_precision(runs) == ["model.dtype=float32", "rollout.dtype=bfloat16"]
-    again = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out")
+    again = planned_runs(path, overrides, arms_of(["arctic", "sql_r1"], []), 1, tmp_path / "out", tmp_path / "records")
     assert again[0].is_finished  # the decisions of earlier runs make it no other ablation
 
 
 def test_a_folder_of_another_ablation_is_refused(base, tmp_path):
     path, overrides = base
     arms = arms_of(["arctic"], [])
-    (run,) = planned_runs(path, overrides, arms, 1, tmp_path / "out")
+    (run,) = planned_runs(path, overrides, arms, 1, tmp_path / "out", tmp_path / "records")
     finished_run(run, (4, 4, 4))
     with pytest.raises(UserError, match=r"rollout\.temperature"):
-        planned_runs(path, [*overrides, "rollout.temperature=0.5"], arms, 1, tmp_path / "out")
+        planned_runs(path, [*overrides, "rollout.temperature=0.5"], arms, 1, tmp_path / "out", tmp_path / "records")
 
 
 def test_rollouts_are_judged_anew_by_execution(base, tmp_path):
     path, overrides = base
-    (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
+    (run,) = planned_runs(
+        path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out", tmp_path / "records"
+    )
     finished_run(run, (4, 4, 4))
     found = measures_of(run)
     assert [step.right_share for step in found.steps] == [0.5]
     assert found.reward_correlation == pytest.approx(-1)
     assert found.wrong_reward_share == 1
     assert found.trained.sample_num_correct == (4, 4, 4)
+    assert found.constant_rewards["gold"] == 1.0 and found.constant_rewards["nothing"] == 0.0
+    assert [(step.executes_share, step.reward) for step in found.steps] == [(1.0, 0.5)]
 
 
 def test_a_rollout_that_can_not_be_judged_is_no_wrong_one(base, tmp_path):
     path, overrides = base
-    (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
+    (run,) = planned_runs(
+        path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out", tmp_path / "records"
+    )
     finished_run(run, (4, 4, 4))
     (tmp_path / "emp" / "emp.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(
@@ -259,7 +290,9 @@ def test_a_rollout_that_can_not_be_judged_is_no_wrong_one(base, tmp_path):
 
 def test_a_question_that_is_gone_is_said(base, tmp_path):
     path, overrides = base
-    (run,) = planned_runs(path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out")
+    (run,) = planned_runs(
+        path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out", tmp_path / "records"
+    )
     finished_run(run, (4, 4, 4))
     file = tmp_path / "questions.json"
     file.write_text(file.read_text().replace("who 1?", "whose?"))

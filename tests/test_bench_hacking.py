@@ -6,7 +6,7 @@ import pytest
 
 from floe.actors.questions.question_sets import load_question_sets
 from floe.cluster.bench.reward.constant_policies import kitchen_sink, named_table, replies
-from floe.cluster.bench.reward.hacking_bench import DESIGNS, mean_rewards
+from floe.cluster.bench.reward.hacking_bench import DESIGNS, mean_rewards, sections_of
 from floe.cluster.messages import Question
 from floe.configs.schema import DataSection
 from floe.reward_service.reading.schema_reader import SchemaReader
@@ -28,7 +28,7 @@ def means(tmp_path_factory):
     schemas = SchemaReader(sets.databases_dir)
     questions = sets.test[:: len(sets.test) // NUM_QUESTIONS][:NUM_QUESTIONS]
     asked = [(one, replies(one, schemas.schema(one.database_id), one.gold_sql[0])) for one in questions]
-    return mean_rewards(asked, sets.databases_dir, DESIGNS)
+    return mean_rewards(asked, sets.databases_dir, sections_of(DESIGNS))
 
 
 @pytest.mark.heavy

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.cluster.ablation.arms import Arm
+from floe.cluster.ablation.records import ArmRecord, changed_settings, known_record, record_name
 from floe.cluster.checkpoints.resume_rules import changed_keys
 from floe.cluster.contained.own_code import module_command
 from floe.cluster.environment import environment_of_floe
@@ -32,19 +33,20 @@ class ArmRun:
     seed: int
     config: RunConfig
     run_dir: Path
+    record: ArmRecord | None = None  # of an arm that was finished before, perhaps on another machine
 
     @property
     def is_finished(self) -> bool:
-        return (self.run_dir / REPORT_FILE).is_file()
+        return self.record is not None or (self.run_dir / REPORT_FILE).is_file()
 
 
 def planned_runs(
-    config_file: Path, overrides: Sequence[str], arms: Sequence[Arm], num_seeds: int, out: Path
+    config_file: Path, overrides: Sequence[str], arms: Sequence[Arm], num_seeds: int, out: Path, records: Path
 ) -> list[ArmRun]:
     """Return runs seed by seed, so that an interrupted ablation has whole seeds; the configuration has the first.
 
-    Raises UserError for a configuration that has no budget of tokens or no evaluation, and for a folder that holds
-    another ablation's run.
+    An arm with a record in the folder `records` is finished. Raises UserError for a configuration that has no budget of
+    tokens or no evaluation, and for a folder that holds another ablation's run or record.
     """
     base = load_config(config_file, overrides)
     if base.run.max_generated_tokens is None:
@@ -61,7 +63,8 @@ def planned_runs(
                 arm=arm,
                 seed=seed,
                 config=load_config(config_file, given),
-                run_dir=_folder(out, arm, seed),
+                run_dir=(out / record_name(arm.name, seed)).expanduser().resolve(),
+                record=known_record(records, arm.name, seed),
             )
             check_plugins(run.config)
             _check_same_run(run)
@@ -105,11 +108,12 @@ def shared_precision(runs: Sequence[ArmRun]) -> list[str]:
     return []
 
 
-def _folder(out: Path, arm: Arm, seed: int) -> Path:
-    return (out / f"{arm.name}-seed{seed}").expanduser().resolve()
-
-
 def _check_same_run(run: ArmRun) -> None:
+    if run.record is not None and (lines := changed_settings(run.record, run.config)):
+        raise UserError(
+            f"The record of {run.record.name} is another run's ({', '.join(lines)}): give --records another folder, or "
+            "remove it."
+        )
     if not is_run(run.run_dir):
         return
     saved = config_of_run(run.run_dir, ()).model_dump(mode="json")

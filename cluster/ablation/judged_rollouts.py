@@ -1,4 +1,4 @@
-"""Measures a finished arm: its evaluation, and its rollouts judged again by execution."""
+"""Measures a finished arm: its evaluation, its rollouts judged again by execution, and what its reward pays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.ablation.arm_runs import START, ArmRun
 from floe.cluster.ablation.measures import (
     ArmMeasures,
@@ -17,17 +18,35 @@ from floe.cluster.ablation.measures import (
     steps_of,
     wrong_share,
 )
+from floe.cluster.ablation.records import ArmRecord, settings_of
+from floe.cluster.bench.reward.hacking_bench import constant_rewards
 from floe.cluster.evaluation.before_after_table import PolicyAnswers
-from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.evaluation.saved_evaluation import CONTROL, EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.machine.processor import processor_line
 from floe.cluster.messages import Candidate, Outcome, Question, Score, ScoreRequest
+from floe.cluster.models.model_folder import model_folder
+from floe.cluster.questions.fitting import encoder_of_run
 from floe.cluster.questions.of_run import RunQuestions, questions_of_run
 from floe.cluster.run_folder.file_names import POLICY_FILE, ROLLOUTS_FILE
+from floe.cluster.run_folder.layout import config_of_run
 from floe.cluster.tracking.rollout_log import rewarded_groups
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
+from floe.reward_service.designs.sql_r1 import length_term
 from floe.reward_service.scorer import Scorer
 
 GROUPS_AT_ONCE = 64
+
+
+def record_of(run: ArmRun) -> ArmRecord:
+    """Measure a run that was trained on this machine. Raises UserError where it can't be judged."""
+    config = config_of_run(run.run_dir, ())
+    return ArmRecord(
+        settings=settings_of(run.config),
+        processor=processor_line(),
+        precision=f"{config.model.dtype}, engine {config.rollout.dtype}",
+        measures=measures_of(run),
+    )
 
 
 def measures_of(run: ArmRun) -> ArmMeasures:
@@ -35,16 +54,19 @@ def measures_of(run: ArmRun) -> ArmMeasures:
     groups = list(_judged_groups(run.config, run.run_dir))
     candidates = [one for group in groups for one in group]
     evaluations = run.run_dir / EVALUATIONS_FOLDER
+    control = evaluations / CONTROL / POLICY_FILE
     return ArmMeasures(
         arm=run.arm.name,
         seed=run.seed,
         start=PolicyAnswers.read(evaluations / START / POLICY_FILE),
+        control=PolicyAnswers.read(control) if control.is_file() else None,
         trained=PolicyAnswers.read(evaluations / TRAINED / POLICY_FILE),
         steps=steps_of(candidates),
         reward_correlation=correlation(candidates),
         wrong_reward_share=wrong_share(candidates),
         score_s=score_seconds(candidates),
         equal_group_share=equal_share(groups),
+        constant_rewards=constant_rewards(sets_of_run(run.config), run.config.reward, run.config.run.plugin_folder),
     )
 
 
@@ -58,6 +80,8 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
     groups = rewarded_groups(run_dir / ROLLOUTS_FILE)
+    model_dir = model_folder(config, config.run.home_dir / "demo", weights=False)
+    answer_start = encoder_of_run(config, model_dir, known.databases_dir).answer_start
     judge = config.reward.model_copy(update={"design": "arctic", "arguments": {}})
     num_faults = 0
     with closing(Scorer(known.databases_dir, judge)) as scorer:
@@ -82,6 +106,9 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
                         step=row.step,
                         reward=row.reward,
                         is_right=score.outcome is Outcome.MATCH,
+                        executes=score.outcome.executes,
+                        in_form=length_term(answer_start + row.completion) is not None,
+                        truncated=bool(row.truncated),
                         num_tokens=row.num_tokens,
                         execution_s=row.seconds or 0.0,
                         design_s=row.design_s or 0.0,

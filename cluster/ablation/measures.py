@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ class Rollout:
     step: int
     reward: float
     is_right: bool
+    executes: bool
+    in_form: bool  # one closed thought, then some SQL
+    truncated: bool
     num_tokens: int
     execution_s: float  # seconds of CPU time; 0 where nothing was run or the verdict was known
     design_s: float
@@ -24,9 +27,15 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
+    """What one step's candidates were and earned: means and shares over them."""
+
     step: int
     generated_tokens: int  # in all steps up to this one
+    reward: float
     right_share: float
+    executes_share: float
+    form_share: float
+    truncated_share: float
     mean_tokens: float
 
 
@@ -37,8 +46,10 @@ class ArmMeasures:
     arm: str
     seed: int
     start: PolicyAnswers
+    control: PolicyAnswers | None  # the start, sampled at the trained policy's entropy; None where it was not asked for
     trained: PolicyAnswers
     steps: tuple[StepOutcome, ...]
+    constant_rewards: dict[str, float]  # what the gold and policies that look at no question earn under this reward
     reward_correlation: float | None  # Pearson's, of reward and correctness over all candidates
     wrong_reward_share: float | None  # share of all reward above 0 that wrong candidates earned
     score_s: float  # a candidate's mean execution, where it was run, and the design's mean work
@@ -77,7 +88,11 @@ def steps_of(candidates: Sequence[Rollout]) -> tuple[StepOutcome, ...]:
             StepOutcome(
                 step=step,
                 generated_tokens=generated,
+                reward=sum(one.reward for one in of_step) / len(of_step),
                 right_share=sum(one.is_right for one in of_step) / len(of_step),
+                executes_share=sum(one.executes for one in of_step) / len(of_step),
+                form_share=sum(one.in_form for one in of_step) / len(of_step),
+                truncated_share=sum(one.truncated for one in of_step) / len(of_step),
                 mean_tokens=num_tokens / len(of_step),
             )
         )
@@ -87,3 +102,21 @@ def steps_of(candidates: Sequence[Rollout]) -> tuple[StepOutcome, ...]:
 def equal_share(groups: Sequence[Sequence[Rollout]]) -> float:
     """Return the share of groups whose rewards are all equal."""
     return float(np.mean([len({one.reward for one in group}) == 1 for group in groups]))
+
+
+def mean_outcome(steps: Sequence[StepOutcome]) -> StepOutcome:
+    """Return the means over steps, of several runs perhaps; its step and tokens are the last one's."""
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(steps)
+
+    return StepOutcome(
+        step=steps[-1].step,
+        generated_tokens=steps[-1].generated_tokens,
+        reward=mean(one.reward for one in steps),
+        right_share=mean(one.right_share for one in steps),
+        executes_share=mean(one.executes_share for one in steps),
+        form_share=mean(one.form_share for one in steps),
+        truncated_share=mean(one.truncated_share for one in steps),
+        mean_tokens=mean(one.mean_tokens for one in steps),
+    )

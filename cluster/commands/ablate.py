@@ -13,22 +13,30 @@ from floe.configs.errors import UserError
 
 
 def ablate(
-    config: Annotated[
-        Path, typer.Option("--config", parser=given_config, help="YAML configuration that all arms share.")
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(parser=given_path, help="Folder of the runs, the table and the plot; goes on with what it holds."),
-    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace those of the file."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", parser=given_config, help="YAML configuration that all arms share.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=given_path, help="Folder of the runs, the table and the plot; goes on with what it holds."),
     ] = None,
     rewards: Annotated[str, typer.Option(help="Reward designs, as arctic,sql_r1: an arm each.")] = "",
     variant: Annotated[
         list[str] | None, typer.Option(help="A further arm, as 'NAME: section.field=value ...'; several may be given.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each arm.")] = 1,
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            parser=given_path,
+            help="Folder of the finished arms' records (OUT/records): arms in it are not trained again. Without arms, "
+            "the table is made of all records in it.",
+        ),
+    ] = None,
 ) -> None:
     """Train under several reward designs from one start with one budget of tokens, and compare what comes out."""
     if seeds < 1:
@@ -36,5 +44,21 @@ def ablate(
     from floe.cluster.operations import ablate as operation
 
     named = [name.strip() for name in rewards.split(",") if name.strip()]
-    given = [*environment_overrides(), *(overrides or ())]
-    operation.ablate(config, given, named, variant or (), seeds, out.expanduser().resolve())
+    out = None if out is None else out.expanduser().resolve()
+    if records is not None and not named and not variant:
+        operation.show_records(records.expanduser().resolve(), out)
+        return
+    if config is None or out is None:
+        missing = "--config" if config is None else "--out"
+        raise UserError(f"{missing} is not given, but training arms needs it: give it, or --records alone for a table.")
+    operation.ablate(
+        operation.AblationPlan(
+            config_file=config,
+            overrides=[*environment_overrides(), *(overrides or ())],
+            rewards=named,
+            variants=variant or (),
+            num_seeds=seeds,
+            out=out,
+            records=(records or out / operation.RECORDS_FOLDER).expanduser().resolve(),
+        )
+    )

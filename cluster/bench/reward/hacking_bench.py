@@ -52,7 +52,7 @@ def bench_hacking(config: RunConfig, as_json: bool) -> None:
     designs = dict(DESIGNS)
     if config.reward.graph_network is not None:
         designs["graph, network"] = {"design": "graph_reward", "graph_network": config.reward.graph_network}
-    means = mean_rewards(asked, sets.databases_dir, designs)
+    means = mean_rewards(asked, sets.databases_dir, sections_of(designs))
     if as_json:
         print(json.dumps({"questions": len(asked), "databases": len(by_database), "mean_reward": means}, indent=2))
         return
@@ -64,16 +64,33 @@ def bench_hacking(config: RunConfig, as_json: bool) -> None:
     make_console().print(table)
 
 
+def sections_of(designs: Mapping[str, Mapping[str, Any]]) -> dict[str, RewardSection]:
+    """Return the reward section of each design, with the time limit of this bench."""
+    return {
+        name: RewardSection.model_validate({"time_limit_s": TIME_LIMIT_S, **changes})
+        for name, changes in designs.items()
+    }
+
+
+def constant_rewards(sets: QuestionSets, section: RewardSection, plugin_folder: Path | None) -> dict[str, float]:
+    """Return what the gold and each constant policy earn under one reward; nothing where no group carries a reward."""
+    asked = _asked(_sampled(sets), sets.databases_dir)
+    limited = section.model_copy(update={"time_limit_s": min(TIME_LIMIT_S, section.time_limit_s)})
+    return mean_rewards(asked, sets.databases_dir, {section.design: limited}, plugin_folder)[section.design]
+
+
 def mean_rewards(
-    asked: Sequence[tuple[Question, Mapping[str, str]]], databases_dir: Path, designs: Mapping[str, Mapping[str, Any]]
+    asked: Sequence[tuple[Question, Mapping[str, str]]],
+    databases_dir: Path,
+    designs: Mapping[str, RewardSection],
+    plugin_folder: Path | None = None,
 ) -> Means:
     """Return what each policy earns; a group that carries no reward (its gold fails, say) is left out."""
     means: Means = {}
     with progress_bar("Scoring", len(asked) * len(designs)) as advance:
-        for name, changes in designs.items():
+        for name, section in designs.items():
             earned: defaultdict[str, list[float]] = defaultdict(list)
-            section = RewardSection.model_validate({"time_limit_s": TIME_LIMIT_S, **changes})
-            with closing(Scorer(databases_dir, section)) as scorer:
+            with closing(Scorer(databases_dir, section, plugin_folder=plugin_folder)) as scorer:
                 for question, texts in asked:
                     candidates = tuple(Candidate(completion=text) for text in texts.values())
                     for policy, score in zip(texts, scorer.score(_request(question, candidates)), strict=True):
