@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.command_line import config, floe
 
 SMALL = [
     "run.max_generated_tokens=1", "prompt.style=tagged", "rollout.max_new_tokens=64", "evaluation.max_questions=4",
-    "evaluation.include_base=false", "evaluation.include_entropy_control=false", "cluster.address=local",
+    "evaluation.include_base=false", "evaluation.include_entropy_control=true", "cluster.address=local",
     "warm_start.seed=1", "warm_start.max_train_questions=32", "warm_start.max_held_back_questions=8",
 ]  # fmt: skip
 
@@ -46,6 +47,10 @@ def test_two_designs_share_start_and_budget_and_what_is_trained_is_kept(other_ho
     dtypes = [[line for line in text.splitlines() if " dtype: " in line] for text in configs]
     assert len(dtypes[0]) == 2 and dtypes[0] == dtypes[1]
     assert (tmp_path / "out" / "ablation.html").stat().st_size > 1000
+    names = sorted(path.name for path in (tmp_path / "out" / "records").iterdir())
+    assert names == ["arctic-seed1.json.gz", "by_length-seed1.json.gz"]
+    assert report["rows"][0]["to_control"] is not None
+    shutil.rmtree(tmp_path / "out" / "arctic-seed1")  # its record is enough
     again = floe(*arguments, *SMALL, home=other_home)
     assert again.returncode == 0 and "GRPO" not in again.stderr
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == report

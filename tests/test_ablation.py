@@ -266,7 +266,7 @@ def test_rollouts_are_judged_anew_by_execution(base, tmp_path):
         path, overrides, (Arm(name="arctic", overrides=()),), 1, tmp_path / "out", tmp_path / "records"
     )
     finished_run(run, (4, 4, 4))
-    found = measures_of(run)
+    found = measures_of(run, "<think>")
     assert [step.right_share for step in found.steps] == [0.5]
     assert found.reward_correlation == pytest.approx(-1)
     assert found.wrong_reward_share == 1
@@ -285,7 +285,7 @@ def test_a_rollout_that_can_not_be_judged_is_no_wrong_one(base, tmp_path):
     with pytest.raises(
         UserError, match=r"1 of the 1 groups .* could not be judged, .*question q1 .*give the same command again"
     ):
-        measures_of(run)
+        measures_of(run, "<think>")
 
 
 def test_a_question_that_is_gone_is_said(base, tmp_path):
@@ -297,4 +297,4 @@ def test_a_question_that_is_gone_is_said(base, tmp_path):
     file = tmp_path / "questions.json"
     file.write_text(file.read_text().replace("who 1?", "whose?"))
     with pytest.raises(UserError, match=r"Question q1 of .* is no longer in the data"):
-        measures_of(run)
+        measures_of(run, "<think>")

@@ -45,13 +45,22 @@ def record_of(run: ArmRun) -> ArmRecord:
         settings=settings_of(run.config),
         processor=processor_line(),
         precision=f"{config.model.dtype}, engine {config.rollout.dtype}",
-        measures=measures_of(run),
+        measures=measures_of(run, _answer_start(run.config)),
     )
 
 
-def measures_of(run: ArmRun) -> ArmMeasures:
-    """Run the SQL of every rollout once more, outside of the timed work. Raises UserError where it can't be judged."""
-    groups = list(_judged_groups(run.config, run.run_dir))
+def _answer_start(config: RunConfig) -> str:
+    """Return what the prompt already holds of each reply. Raises UserError."""
+    model_dir = model_folder(config, config.run.home_dir / "demo", weights=False)
+    return encoder_of_run(config, model_dir, sets_of_run(config).databases_dir).answer_start
+
+
+def measures_of(run: ArmRun, answer_start: str) -> ArmMeasures:
+    """Run the SQL of every rollout once more, outside of the timed work; `answer_start` stands before each completion.
+
+    Raises UserError where it can't be judged.
+    """
+    groups = list(_judged_groups(run.config, run.run_dir, answer_start))
     candidates = [one for group in groups for one in group]
     evaluations = run.run_dir / EVALUATIONS_FOLDER
     control = evaluations / CONTROL / POLICY_FILE
@@ -70,7 +79,7 @@ def measures_of(run: ArmRun) -> ArmMeasures:
     )
 
 
-def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
+def _judged_groups(config: RunConfig, run_dir: Path, answer_start: str) -> Iterable[list[Rollout]]:
     """Return groups whose candidates carry rewards and whose question has a gold that runs, each as its candidates.
 
     A group that meets a fault of the machine is judged once more, then left out. Raises UserError when more than
@@ -80,8 +89,6 @@ def _judged_groups(config: RunConfig, run_dir: Path) -> Iterable[list[Rollout]]:
     if known.databases_dir is None:
         raise UserError(f"The questions of {run_dir} can't be read ({known.fault}): put the data back.")
     groups = rewarded_groups(run_dir / ROLLOUTS_FILE)
-    model_dir = model_folder(config, config.run.home_dir / "demo", weights=False)
-    answer_start = encoder_of_run(config, model_dir, known.databases_dir).answer_start
     judge = config.reward.model_copy(update={"design": "arctic", "arguments": {}})
     num_faults = 0
     with closing(Scorer(known.databases_dir, judge)) as scorer:
