@@ -21,6 +21,7 @@ from tests.test_forecast import PLAN
 
 REPOSITORY = Path(__file__).parent.parent
 ONE_CARD = str(REPOSITORY / "configs" / "qwen25_coder_3b_24gb.yaml")
+RECIPE = str(REPOSITORY / "configs" / "arctic_3b_recipe.yaml")
 QUICKSTART = str(REPOSITORY / "configs" / "quickstart.yaml")
 
 
@@ -210,6 +211,13 @@ def test_a_card_by_name_has_its_size_and_a_time_with_its_assumptions(floe_plan, 
     assert [one["device"] for one in times] == list(found) and all(len(one["assumptions"]) == 5 for one in times)
     assert times[0]["step_s"] > times[1]["step_s"] > times[2]["step_s"] > 0
     assert all(one["whole_s"] > one["num_steps"] * one["step_s"] for one in times)
+
+
+def test_steps_that_stand_for_unknown_epochs_are_said(floe_plan, no_tokenizer):
+    _, out, _ = floe_plan("--config", RECIPE, "--device", "a100-40g")
+    assert "the run 20 steps in place of its 3 epochs" in out
+    _, out, _ = floe_plan("--config", ONE_CARD, "--device", "a100-40g")
+    assert "in place of its" not in out
 
 
 def test_a_card_and_a_size_together_are_refused(floe_plan):

@@ -125,11 +125,19 @@ def time_on_card(config: RunConfig, card: NamedCard, *, takes_turns: bool) -> Ca
         asked = tokens_assumed(config)
         assumed.append(
             f"prompts have {ASSUMED_PROMPT_SHARE * config.max_prompt_tokens:.0f} tokens, golds {ASSUMED_ANSWER_TOKENS}"
-            f", an evaluation at most {ASSUMED_QUESTIONS} questions, and no warm start is counted, because the texts "
+            f", an evaluation at most {ASSUMED_QUESTIONS} questions, {_assumed_steps(config)}and no warm start is "
+            "counted, because the texts "
             f"can't be counted here ({' '.join(str(fault).split()).rstrip('.')})"
         )
     plan = plan_on_card(config, shape_of(config), card, asked, speed=speed, takes_turns=takes_turns)
     return CardTime(card=card, plan=plan, assumptions=tuple(assumed))
+
+
+def _assumed_steps(config: RunConfig) -> str:
+    """Return how many steps stand for epochs over questions that are not here; nothing for a run by steps."""
+    if config.run.known_num_steps is not None:
+        return ""
+    return f"the run {config.run.num_steps} steps in place of its {config.run.num_epochs} epochs, "
 
 
 def tokens_assumed(config: RunConfig) -> RunTokens:
