@@ -133,6 +133,8 @@ def test_the_margin_and_what_would_be_on_other_cards_are_printed(floe_plan):
     assert code == 0 and "21.96 GiB, an assumed card of 24 GB" in out and "counted on its own code" in out
     verdict = out.strip().splitlines()[-1]
     assert verdict.startswith("It fits with resident: ") and " of 21.96 GiB at the peak, which leaves " in verdict
+    peak = float(verdict.removeprefix("It fits with resident: ").split()[0])
+    assert f"both stay resident, {peak:.1f} GiB at the peak." in Path(ONE_CARD).read_text()  # as its comment says
     rows = {line.strip()[:5]: line for line in out.splitlines() if line.strip()[2:5] == " GB"}
     assert list(rows) == ["16 GB", "24 GB", "40 GB", "48 GB", "80 GB"]
     assert " engine_sleeps " in rows["16 GB"]
