@@ -197,7 +197,11 @@ def plan(
     config: ConfigOption,
     overrides: Overrides = None,
     gpu_memory: Annotated[
-        str | None, typer.Option(help="As 24GB or 24GiB; else that of the GPU found, or of the host without GPUs.")
+        str | None,
+        typer.Option(
+            help="As 24GB (to the byte: a card of that name may show less, see --device) or 24GiB; else that of the "
+            "GPU found, or of the host without GPUs."
+        ),
     ] = None,
     device: Annotated[
         str | None,

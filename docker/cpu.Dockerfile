@@ -1,4 +1,4 @@
-# floe with vLLM's CPU engine. From the top of the checkout:
+# floe with vLLM's CPU engine. CI lints this file and does not build it. From the top of the checkout:
 #   docker build -f docker/cpu.Dockerfile -t floe:cpu .
 #   docker run --rm -v floe-home:/home/floe/.floe floe:cpu train --config quickstart
 FROM python:3.11-slim-bookworm

@@ -1,4 +1,4 @@
-# floe with vLLM's CUDA engine. From the top of the checkout:
+# floe with vLLM's CUDA engine. CI lints this file and does not build it. From the top of the checkout:
 #   docker build -f docker/cuda.Dockerfile -t floe:cuda .
 #   docker run --rm --gpus all --shm-size 8g -v floe-home:/home/floe/.floe floe:cuda doctor --config qwen25_coder_3b_24gb
 FROM nvidia/cuda:13.0.1-devel-ubuntu24.04

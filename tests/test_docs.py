@@ -73,6 +73,30 @@ def test_the_rooms_of_the_architecture_page_are_those_that_exist():
     assert sorted(shown) == sorted(f"{path.parent.relative_to(REPOSITORY)}/" for path in inits)
 
 
+def sections(page: str) -> list[str]:
+    return re.split(r"^## ", PAGES[page], flags=re.MULTILINE)
+
+
+def tables_of_results(text: str) -> list[str]:
+    """Return the rows of each shown table of policies."""
+    return re.findall(r"^ policy  .*\n ─+\n((?: .*\n)+?)(?=\n|```)", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/try_it.md"])
+def test_a_newcomers_page_shows_a_table_of_the_quickstarts_page(page):
+    (table,) = tables_of_results(PAGES[page])
+    assert table in tables_of_results(PAGES["docs/quickstart.md"])
+
+
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/geoquery.md"])
+def test_results_name_the_code_and_the_processor_that_made_them(page):
+    parts = [PAGES[page]] if page == "docs/geoquery.md" else sections(page)
+    shown = [" ".join(part.split()) for part in parts if tables_of_results(part)]
+    assert shown
+    assert [part[:80] for part in shown if not re.search(r"commit [0-9a-f]{7}\b", part)] == []
+    assert [part[:80] for part in shown if not re.search(r"AMD EPYC|Intel Xeon|name was not recorded", part)] == []
+
+
 def test_what_does_not_exist_is_found():
     assert unknown_paths("`cluster/packing.py`, `learner/`, `test_lost.py`, `test_docs.py::test_x`") == [
         "cluster/packing.py",

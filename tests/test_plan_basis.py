@@ -56,7 +56,8 @@ def test_the_smallest_card_counts_with_what_cuda_shows_of_it(tmp_path):
 def test_without_a_card_the_smallest_of_24_gb_is_assumed(tmp_path):
     card = card_of(config_of(f"run.home={tmp_path}"), GpuReading())
     assert (card.usable_bytes, card.is_assumed) == (ASSUMED_CARD.usable_bytes, True)
-    assert 22.1 * GIB < card.usable_bytes < 22.2 * GIB
+    seen = {"L4": 21.96, "A10": 22.06, "A10 with an older driver": 22.18, "RTX 4090": 23.6}  # GiB, as users report them
+    assert all(card.usable_bytes <= gib * GIB for gib in seen.values()) and card.usable_bytes > 21.9 * GIB
 
 
 def test_the_driver_asks_nvml_for_the_card_and_not_cuda(monkeypatch):

@@ -59,7 +59,7 @@ class VllmEngine:
         refusal = engine_refusal
         if FAMILIES.is_plugin(model.family):  # before the configuration is read: it may register the architecture
             refusal = made(FAMILIES, model.family, model.family_arguments, plugin_folder).engine_refusal
-        if why := refusal(AutoConfig.from_pretrained(model_dir), on_cpu=on_cpu):
+        if why := refusal(AutoConfig.from_pretrained(model_dir, trust_remote_code=False), on_cpu=on_cpu):
             raise UserError(f"The model in {model_dir} can't be sampled from here: {why}.")
         if on_cpu:
             install_single_adapter_path()

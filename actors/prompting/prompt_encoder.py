@@ -50,7 +50,7 @@ class PromptEncoder:
         plugin_folder: Path | None = None,
     ) -> None:
         self._style = style_of(settings, plugin_folder)
-        self._tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        self._tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
         if self._tokenizer.chat_template is None:
             raise UserError(f"The tokenizer in {model_dir} has no chat template: use an instruct model.")
         self._plain = PlainText(self._tokenizer)

@@ -151,8 +151,7 @@ class Harness:
 def temperature_of_same_entropy(harness: Harness, questions: Sequence[Question], version: int, target: float) -> float:
     """Return the temperature at which policy `version` has `target` nats per token, interpolated linearly.
 
-    The control for sharpening: a policy that only became more certain does no better than the warm start sampled at
-    this temperature.
+    A control: it equalises the mean entropy per token over these questions, and nothing else of the distribution.
     """
     highest = harness.config.evaluation.temperature
     temperatures = [share * highest for share in CONTROL_TEMPERATURE_SHARES]

@@ -3,7 +3,7 @@
            requests (step k)                 groups, as each finishes
 questions ------------------> rollout actors ------------------------> reward workers
                                    ^                                         | scores
-       adapter k, proved on arrival |                                        v
+      adapter k, checked on arrival |                                        v
                               object store <------ learner <---------- groups of step k
                                          one ray.put     one GRPO update
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from floe.cluster.environment import visible_devices
 
 BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere
-RESERVED_SHARE = 0.014  # used where NVML does not report it: of an A10's 22.49 GiB CUDA shows 22.18
+RESERVED_SHARE = 0.024  # used where NVML does not report it: of an L4's 22.49 GiB CUDA shows 21.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""GPUs by the size printed on the box, with CUDA's figure for the smallest card of each size (pure)."""
+"""GPUs by the size printed on the box, with the smallest figure of CUDA that was found for each (pure)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ class CardSize:
     usable_bytes: int
 
 
-# "total capacity" in PyTorch's messages of users: RTX A4000 15.61 GiB (DengKaiCQ/VGGT-Long issue 6), A10 22.18, A100
-# 39.50 GiB (TianheWu/CoSeR issue 10), L40S 44.42 GiB (stepfun-ai/Step-Video-T2V issue 8; error correction takes its
-# part), A100 79.14 GiB (lianqi1008/Control-GIC issue 6). An RTX 4090 has 23.6, which the 24 GB card is on the safe side
-# of.
+# The smallest "total capacity" found in PyTorch's messages of users: 15.45 GiB (cards of 16 GB), 21.96 (L4; an A10 has
+# 22.06 or 22.18 by its driver, an RTX 4090 23.6), 39.38 (A100), 44.34 (cards of 48 GB with error correction), 79.14
+# (A100, lianqi1008/Control-GIC issue 6). A driver may reserve more: `floe plan --gpu-memory` takes any size.
 CARD_SIZES = tuple(
     CardSize(name=name, usable_bytes=int(usable_gib * GIB))
-    for name, usable_gib in (("16 GB", 15.61), ("24 GB", 22.18), ("40 GB", 39.50), ("48 GB", 44.42), ("80 GB", 79.14))
+    for name, usable_gib in (("16 GB", 15.45), ("24 GB", 21.96), ("40 GB", 39.38), ("48 GB", 44.34), ("80 GB", 79.14))
 )
 ASSUMED_CARD = CARD_SIZES[1]

@@ -29,7 +29,7 @@ LoadTokenizer = Callable[[Path], Any]
 def load_tokenizer(model_dir: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model_dir)
+    return AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
 def model_config(
@@ -151,7 +151,7 @@ def num_adapter_weights(model_dir: Path, lora: LoraSection) -> int:
 def read_model_config(model_dir: Path) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(model_dir)
+    return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
 
 
 def _read_header(path: Path) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from floe.configs.schema import RunConfig
 T4_GIB = 14.56  # "total capacity" in PyTorch's messages of users (Zheng-Chong/CatVTON issue 133)
 USABLE_BYTES = {size.name: size.usable_bytes for size in CARD_SIZES} | {
     "T4": int(T4_GIB * GIB),
-    # No message was found: the decimal reading of what is printed on the box is on the safe side.
+    # No message was found: the decimal reading of what is printed on the box, which is below the binary one.
     "32 GB": 32 * 10**9,
     "141 GB": 141 * 10**9,
 }

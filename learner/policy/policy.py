@@ -50,12 +50,13 @@ def build_policy(
     """
     torch.manual_seed(seed)
     family = family or ModelFamily()
-    model_config = plain_config(AutoConfig.from_pretrained(model_dir))
+    model_config = plain_config(AutoConfig.from_pretrained(model_dir, trust_remote_code=False))
     if why := learner_refusal(family, model_config):
         raise UserError(f"The model in {model_dir} can't be trained: {why}.")
     base = AutoModelForCausalLM.from_pretrained(
         model_dir,
         config=model_config,
+        trust_remote_code=False,
         dtype=getattr(torch, model.dtype),
         attn_implementation=shared_prefix_attention.NAME,
         device_map=None if device is None or device.type == "cpu" else {"": device},

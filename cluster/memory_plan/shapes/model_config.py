@@ -47,7 +47,7 @@ def model_config_of(config: RunConfig) -> PreTrainedConfig:
 
 def _read(folder: Path) -> PreTrainedConfig:
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as fault:
         raise UserError(f"'{folder}' has no model configuration ({fault}): give the folder of a model.") from fault
 
