@@ -102,7 +102,14 @@ def evaluate(
         Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder of Spider's or BIRD's layout; else a split.")
+        Path | None,
+        typer.Option(parser=given_path, help="A data set's folder, as floe prepare reads it; else a split."),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Part of --data: dev, test, mini_dev, valid; else the first.")
+    ] = None,
+    databases: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder of the databases of --data, where it has none.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples per question; else evaluation.num_samples.")] = None,
@@ -125,7 +132,15 @@ def evaluate(
     with without_collections():
         from floe.cluster.operations import evaluate as operation
 
-    chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
+    chosen = operation.EvaluateOptions(
+        adapter=adapter,
+        data=data,
+        part=part,
+        databases=databases,
+        predictions=predictions,
+        out=out,
+        as_json=as_json,
+    )
     operation.evaluate(resolved, chosen)
 
 
