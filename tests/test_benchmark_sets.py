@@ -229,7 +229,16 @@ def test_the_question_of_spider_syn_is_the_one_with_synonyms(tmp_path, asked):
     assert found.in_file == (("0", "pets"),) and not found.is_bird
     assert not any("test-suite" in one or "compares as" in one for one in notes)
     _, notes = asked(tmp_path / "Spider-Syn", "reward.semantics=spider")
-    assert any("set reward.suite" in one for one in notes)
+    assert any("test-suite accuracy" in one for one in notes)
+
+
+def test_spiders_test_questions_have_no_suite_and_spider_dk_says_what_it_needs(tmp_path, asked):
+    files = FORMS["spider test"][0] | {"test_database/pets/pets.sqlite": ""}
+    _, notes = asked(put(tmp_path / "spider", files), "reward.semantics=spider", part="test")
+    assert not any("test-suite" in one for one in notes) and "layout spider, part test" in notes
+    files = FORMS["spider-dk"][0] | {"database/new_pets/new_pets.sqlite": ""}
+    _, notes = asked(put(tmp_path / "dk", files), "reward.semantics=spider")
+    assert any("copy the folders of both into one database/" in one for one in notes)
 
 
 def test_several_files_are_one_evaluation(tmp_path, asked):

@@ -11,10 +11,6 @@ from floe.actors.layouts.places import places
 
 TEST_SPLITS = ("dev", "mini_dev")  # of these the first that exists
 PARTS = (*TEST_SPLITS, "test")  # what an evaluation may ask
-SUITE = (
-    "its figures are usually test-suite accuracy: set reward.suite to the folder of the test-suite databases, "
-    "with reward.semantics=spider"
-)
 
 
 def _find(name: archives.Layout, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
@@ -68,7 +64,7 @@ SPIDER = Layout(
     unused=partial(_unused, "spider"),
     asked=partial(_asked, "spider"),
     semantics="spider",
-    advice=SUITE,
+    suite_parts=("dev",),
 )
 SPIDER_DK = Layout(
     name="spider-dk",
@@ -83,7 +79,7 @@ SPIDER_REALISTIC = Layout(
     summary="Spider-Realistic: spider-realistic.json, Spider's database/ in it or in a spider/ next to it",
     find=partial(_find_derived, ("spider-realistic.json", "spider_realistic.json", "Spider-Realistic.json")),
     semantics="spider",
-    advice=SUITE,
+    suite_parts=("dev",),
 )
 BIRD = Layout(
     name="bird",

@@ -42,6 +42,7 @@ class Layout:
     asked: Callable[[Path, Path | None], tuple[LayoutFile, ...]] | None = None
     semantics: Semantics | None = None  # `reward.semantics` of its published evaluation
     advice: str = ""  # a sentence for whoever evaluates on it
+    suite_parts: tuple[str, ...] = ()  # parts whose published figures are test-suite accuracy
 
     def files_to_ask(self, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
         """Return the files that an evaluation may ask, the usual ones first. Raises UserError."""

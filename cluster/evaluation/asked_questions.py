@@ -134,9 +134,12 @@ def _advice(found: EvaluationSet, config: RunConfig) -> list[str]:
         said.append(
             f"its own evaluation compares as reward.semantics={layout.semantics} does; this one as {reward.semantics}"
         )
-    if layout.advice and not (layout.semantics == "spider" and reward.suite is not None):
-        said.append(layout.advice)
-    return said
+    if found.part in layout.suite_parts and reward.suite is None:
+        said.append(
+            "its published figures are mostly test-suite accuracy: set reward.semantics=spider and reward.suite, the "
+            "folder of the test-suite databases"
+        )
+    return [*said, layout.advice] if layout.advice else said
 
 
 def asked_of_questions(
