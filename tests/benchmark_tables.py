@@ -1,7 +1,7 @@
 """Benchmark tables without an engine: small data sets, made-up policies, and a process that is killed while it fills.
 
-`python -m tests.benchmark_tables FOLDER PLACE` fills a table and is killed at a place: `answering` the third cell, or
-`saving` it, between the evaluation and what says that the cell is finished.
+`python -m tests.benchmark_tables FOLDER` fills a table at each place in FOLDER, in a process that is killed there:
+`answering` the third cell, or `saving` it, between the evaluation and what says that the cell is finished.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.small_archives import make_database
 TABLE = StoredTable(clock="2026-01-01 00:00:00", model_dtype="float32", rollout_dtype="float32")
 BASE = Column(policy=Policy(name="base", base=True), model="tiny in float32, m")
 TRAINED = Column(policy=Policy(name="trained", base=True), model="tiny in float32, m", digest="adapter 1")
+PLACES = ("answering", "saving")
 RIGHT = {("pets", "base"): {0}, ("pets", "trained"): {0, 1, 2}, ("shop", "base"): {1}, ("shop", "trained"): {1}}
 
 
@@ -117,7 +118,7 @@ def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, place: str) -> None:
+def fill_until_killed(folder: Path, place: str) -> None:
     answers = FakeAnswers(before=lambda cell: die() if place == "answering" and cell == ("shop", "base") else None)
     if place == "saving":
         real_write = CellStore._write
@@ -127,5 +128,15 @@ def main(folder: Path, place: str) -> None:
     filled(folder / "table", rows_of_two_sets(folder), answers)
 
 
+def main(folder: Path) -> None:
+    for place in PLACES:
+        (folder / place).mkdir()
+        child = os.fork()
+        if child == 0:
+            fill_until_killed(folder / place, place)
+            os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from floe.cluster.run_folder.file_names import EVALUATION_FILE
 from floe.configs.errors import LostError, UserError
 from tests.benchmark_tables import (
     BASE,
+    PLACES,
     TRAINED,
     FakeAnswers,
     config,
@@ -50,18 +50,23 @@ def test_each_cell_is_a_saved_evaluation(tmp_path):
         assert read_evaluation(path) == done.evaluations[place]
 
 
-@pytest.mark.parametrize("place", ["answering", "saving"])
-def test_a_killed_call_goes_on_with_the_cell_that_was_broken_off(tmp_path, place):
-    ended = subprocess.run(
-        [preloaded_python(), "-m", "tests.benchmark_tables", str(tmp_path), place], cwd=REPOSITORY, timeout=300
-    )
-    assert ended.returncode == -signal.SIGKILL
-    store = CellStore(tmp_path / "table")
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    command = [preloaded_python(), "-m", "tests.benchmark_tables", str(folder)]
+    subprocess.run(command, cwd=REPOSITORY, timeout=300, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_call_goes_on_with_the_cell_that_was_broken_off(killed, place):
+    folder = killed / place
+    store = CellStore(folder / "table")
     kept = [store.cell_folder(*one) / CELL_FILE for one in ALL[:2]]
     before = [path.stat().st_mtime_ns for path in kept]
     assert (store.cell_folder("shop", "base") / EVALUATION_FILE).exists() is (place == "saving")
     answers = FakeAnswers()
-    done = filled(tmp_path / "table", rows_of_two_sets(tmp_path), answers)
+    done = filled(folder / "table", rows_of_two_sets(folder), answers)
     assert answers.asked == ALL[2:] and answers.opened_for == [["base", "trained"]]
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert sorted(done.evaluations) == sorted(ALL) and not done.has_faults

@@ -75,6 +75,13 @@ def test_columns_are_over_the_questions_that_all_policies_have_a_verdict_on(tmp_
     assert "pets, base: no usable verdict on pets-0: gold_failed" in printed(made)
 
 
+def test_questions_that_no_policy_has_a_verdict_on_are_named_once(tmp_path):
+    silent = {("pets", "base"): {0, 3}, ("pets", "trained"): {0, 3}}
+    text = printed(table(tmp_path, FakeAnswers(without_verdict=silent)))
+    assert text.count("no usable verdict") == 1
+    assert "pets: no usable verdict on pets-0: gold_failed, and 1 more in --json" in text
+
+
 def test_a_row_or_policy_that_failed_says_so_and_is_not_in_the_average(tmp_path):
     missing = replace(TRAINED, policy=TRAINED.policy.model_copy(update={"name": "lost"}), fault="There is no adapter.")
 

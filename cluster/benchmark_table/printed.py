@@ -45,11 +45,21 @@ def lines_below(table: BenchmarkTable) -> list[str]:
             for one in row.cells
             if one.fault is not None and one.policy not in of_policies
         ]
-        for cell in row.cells:
-            if cell.left_out:
-                more = f", and {len(cell.left_out) - 1} more in --json" if len(cell.left_out) > 1 else ""
-                lines.append(f"{row.name}, {cell.policy}: no usable verdict on {cell.left_out[0]}{more}")
+        lines += _left_out_lines(row)
     return lines
+
+
+def _left_out_lines(row: TableRow) -> list[str]:
+    """Return a line for each policy that lacks verdicts; one for all where the same questions lack them."""
+    by_policy = {f"{row.name}, {one.policy}": one.left_out for one in row.cells if one.fault is None}
+    if len(by_policy) > 1 and len(set(by_policy.values())) == 1:
+        by_policy = {row.name: next(iter(by_policy.values()))}
+    return [
+        f"{where}: no usable verdict on {found[0]}"
+        + (f", and {len(found) - 1} more in --json" if len(found) > 1 else "")
+        for where, found in by_policy.items()
+        if found
+    ]
 
 
 def _faults_of_policies(table: BenchmarkTable) -> dict[str, str]:
