@@ -96,8 +96,13 @@ def train(
 
 @app.command()
 def evaluate(
-    config: ConfigOption,
+    config: Annotated[
+        Path | None, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")
+    ] = None,
     overrides: Overrides = None,
+    benchmarks: Annotated[
+        Path | None, typer.Option(parser=given_path, help="YAML of data sets and policies, for a table of them.")
+    ] = None,
     adapter: Annotated[
         Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
     ] = None,
@@ -125,7 +130,23 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
+    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database.
+
+    With --benchmarks a table of data sets by policies; it ends with 3 when a cell could not be filled.
+    """
+    if benchmarks is not None:
+        from floe.cluster.commands.evaluate_table import filled_table
+
+        refused = {"--data": data, "--predictions": predictions}
+        raise typer.Exit(
+            filled_table(
+                benchmarks, config, overrides or (), refused,
+                adapter=adapter, split=split, samples=samples, temperature=temperature, limit=limit, out=out,
+                as_json=as_json,
+            )
+        )  # fmt: skip
+    if config is None:
+        raise UserError("floe evaluate needs --config FILE, or --benchmarks FILE that names one: give either.")
     options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
     given = [f"evaluation.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
@@ -152,10 +173,10 @@ def compare(
     b: Annotated[Path, typer.Argument(parser=given_path, metavar="B", help="The same; differences are B to A.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Compare two evaluations of the same questions: paired differences, McNemar's test, what changed."""
+    """Compare two evaluations of the same questions, or two benchmark tables: paired differences, McNemar's test."""
     from floe.cluster.operations import compare as operation
 
-    operation.compare(a, b, as_json)
+    raise typer.Exit(operation.compare(a, b, as_json))
 
 
 @app.command()
