@@ -12,6 +12,7 @@ import typer
 
 from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
+from floe.cluster.commands.evaluation_options import Data, DataDatabases, Out, Part, Predictions
 from floe.cluster.commands.export import ask, export
 from floe.cluster.commands.fields import fields
 from floe.cluster.commands.graph_reward import train_graph_reward
@@ -106,28 +107,17 @@ def evaluate(
     adapter: Annotated[
         Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(parser=given_path, help="A data set's folder, as floe prepare reads it; else a split."),
-    ] = None,
-    part: Annotated[
-        str | None, typer.Option(help="Part of --data: dev, test, mini_dev, valid; else the first.")
-    ] = None,
-    databases: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder of the databases of --data, where it has none.")
-    ] = None,
+    data: Data = None,
+    part: Part = None,
+    databases: DataDatabases = None,
     split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples per question; else evaluation.num_samples.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Temperature of the samples; else evaluation.temperature.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Questions at most; else evaluation.max_questions.")] = None,
-    predictions: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Where the greedy SQL goes, as the benchmark has it.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder to save the evaluation in, for floe compare.")
-    ] = None,
+    predictions: Predictions = None,
+    out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database.
@@ -137,7 +127,7 @@ def evaluate(
     if benchmarks is not None:
         from floe.cluster.commands.evaluate_table import filled_table
 
-        refused = {"--data": data, "--predictions": predictions}
+        refused = {"--data": data, "--part": part, "--databases": databases, "--predictions": predictions}
         raise typer.Exit(
             filled_table(
                 benchmarks, config, overrides or (), refused,

@@ -142,3 +142,16 @@ def test_semantics_suite_clock_and_prompt_of_a_data_set_replace_the_configuratio
 def test_what_the_schema_refuses_is_refused_for_a_data_set_too(fields, sentence):
     with pytest.raises(ConfigError, match=sentence):
         config_of(load_config(None), Benchmark.model_validate({"name": "a", "data": "b"} | fields))
+
+
+def test_sets_with_spiders_file_names_are_read_as_what_they_are(tmp_path):
+    asked = record("eicu", "How many?", "SELECT count(*) FROM pet", is_impossible=False)
+    write_json(tmp_path / "ehr" / "dev.json", [asked, record("eicu", "Rain?", "null", is_impossible=True)])
+    write_json(tmp_path / "ehr" / "tables.json", [])
+    make_database(tmp_path / "ehr" / "database" / "eicu" / "eicu.sqlite")
+    ehrsql = found(data=str(tmp_path / "ehr"))
+    assert texts(ehrsql) == ["How many?"] and "1 records are no questions" in ehrsql.notes[0]
+    write_json(tmp_path / "dk" / "Spider-DK.json", ASKED[:2])
+    write_json(tmp_path / "dk" / "tables.json", [])
+    make_database(tmp_path / "dk" / "database" / "pets" / "pets.sqlite")
+    assert texts(found(data=str(tmp_path / "dk"))) == ["Which 0?", "Which 1?"]

@@ -142,8 +142,8 @@ def test_a_release_is_told_by_its_files(tmp_path, name):
     ("files", "part", "words"),
     [
         ({"dev.json": [SPIDER], "tables.json": [], "database": None}, "test", "no part 'test': choose one of dev"),
-        ({"train_spider.json": [SPIDER], "database": None, "test_data/dev.json": [SPIDER], "test_database": None}, "dev",
-         "no part 'dev': choose one of test"),
+        ({"train_spider.json": [SPIDER], "database": None, "test_data/dev.json": [SPIDER], "test_database": None},
+         "dev", "no part 'dev': choose one of test"),
         ({"train_spider.json": [SPIDER], "database": None}, None, "only training questions"),
         ({"manifest.json": {}, "verdicts.jsonl": "", "test.json": [BIRD]}, None, "was written by floe prepare"),
         ({"dev.json": [BIRD], "dev_databases.zip": ""}, None, "unpack dev_databases.zip, or name their folder"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from floe.actors.layouts.archives import ArchiveFile, find_archive, is_archive
 from floe.actors.layouts.archives import Layout as ArchiveLayout
 from floe.actors.layouts.interface import Layout
-from floe.actors.layouts.registry import LAYOUTS, layout_named
+from floe.actors.layouts.registry import LAYOUTS, find_files, layout_named
 from floe.actors.questions.prepared_folder import MANIFEST_FILE, clock_of_prepared, read_prepared
 from floe.actors.questions.questions import read_questions
 from floe.cluster.benchmark_table.table_file import Benchmark
@@ -46,9 +46,16 @@ def data_set(benchmark: Benchmark) -> DataSet:
     folder = _folder(benchmark)
     if (folder / MANIFEST_FILE).is_file():
         return _of_prepared(benchmark, folder)
-    if any(benchmark.layout in (None, name) and is_archive(folder, name) for name in ARCHIVES):
+    if _is_archive(benchmark, folder):
         return _of_archive(benchmark, folder)
     return _of_layout(benchmark, folder)
+
+
+def _is_archive(benchmark: Benchmark, folder: Path) -> bool:
+    """Return whether the folder is read as Spider's or BIRD's; other layouts have files of these names too."""
+    if benchmark.layout is None:
+        return find_files(folder, benchmark.databases, None)[0].name in ARCHIVES
+    return any(benchmark.layout == name and is_archive(folder, name) for name in ARCHIVES)
 
 
 def _folder(benchmark: Benchmark) -> Path:

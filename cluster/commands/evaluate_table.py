@@ -15,7 +15,7 @@ def filled_table(
     file: Path,
     config: Path | None,
     overrides: Sequence[str],
-    refused: Mapping[str, Path | None],
+    refused: Mapping[str, Path | str | None],
     *,
     adapter: Path | None,
     split: str | None,
