@@ -5,6 +5,7 @@ import signal
 EXIT_CODE_FAULT = 1
 EXIT_CODE_USER_ERROR = 2
 EXIT_CODE_DOES_NOT_FIT = 3
+EXIT_CODE_INCOMPLETE = 3  # some of what was asked for could not be done
 EXIT_CODE_LOST = 4
 EXIT_CODE_INTERRUPTED = 130
 

@@ -1,6 +1,7 @@
 """Runs `floe` in a driver that is killed in the midst of a phase: FLOE_KILL=phase:step, with FLOE_KILL_SIGNAL.
 
-The phases are those of a step of the main loop, each hooked where the driver makes the call.
+The phases are those of a step of the main loop, each hooked where the driver makes the call, and a benchmark table's
+cell, counted by those that are finished.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from floe.cluster import cli
+from floe.cluster.benchmark_table.cell_store import CellStore
 from floe.cluster.checkpoints.store import CheckpointStore
 from floe.cluster.loop.adapter_broadcast import Broadcast
 from floe.cluster.ray_actors.learner_handle import LearnerHandle
@@ -76,15 +78,24 @@ def checkpointing(store: CheckpointStore, step: int, fill: Callable, state: Any)
     return real_write(store, step, fill_half, state)
 
 
+def filling(store: CellStore, *cell: Any) -> None:
+    real_put(store, *cell)
+    num_filled[0] += 1
+    if is_due("cell", num_filled[0]):
+        die()
+
+
 def is_due(phase: str, step: int) -> bool:
     return os.environ.get("FLOE_KILL") == f"{phase}:{step}"
 
 
 the_step = [1]
+num_filled = [0]
 real_check = training._check_equality
 real_generate, real_result = RolloutPool.generate, RewardPool.result
 real_update, real_export = LearnerHandle.update, LearnerHandle.export_adapter
 real_install, real_write = Broadcast.install, CheckpointStore.write
+real_put = CellStore.put
 
 if __name__ == "__main__":
     training._check_equality = starting
@@ -94,4 +105,5 @@ if __name__ == "__main__":
     LearnerHandle.export_adapter = exporting  # type: ignore[method-assign]
     Broadcast.install = installing  # type: ignore[method-assign]
     CheckpointStore.write = checkpointing  # type: ignore[method-assign]
+    CellStore.put = filling  # type: ignore[method-assign]
     cli.main()

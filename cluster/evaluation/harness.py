@@ -89,6 +89,11 @@ class Harness:
             greedy=groups[len(questions) :] if greedy else None,
         )
 
+    def greedy_alone(self, name: str, questions: Sequence[Question], version: int | None) -> Answered:
+        """Return greedy answers alone, with the profiles of their results; they count as the one sample too."""
+        groups = self._collect(self._greedy_requests(questions), version, with_profiles=True)
+        return Answered(name=name, temperature=0.0, num_samples=1, sampled=groups, greedy=None)
+
     def greedy(self, questions: Sequence[Question], version: int | None) -> tuple[ScoredGroup, ...]:
         """Return one group of one candidate per question, in their order."""
         return self._collect(self._greedy_requests(questions), version)

@@ -1,26 +1,39 @@
-"""`floe compare`: two saved evaluations, question by question."""
+"""`floe compare`: two saved evaluations, question by question, or two benchmark tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from floe.cluster.benchmark_table.cell_store import is_table
+from floe.cluster.benchmark_table.comparison import compare_tables
 from floe.cluster.evaluation.paired_comparison import compare_evaluations
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, read_evaluation
 from floe.cluster.run_folder.file_names import EVALUATION_FILE
 from floe.cluster.terminal.progress import make_console
-from floe.configs.errors import UserError
+from floe.configs.errors import EXIT_CODE_INCOMPLETE, UserError
 
 NUM_RESAMPLES = 10_000
 
 
-def compare(a: Path, b: Path, as_json: bool) -> None:
-    """Print the comparison of `b` to `a` on stdout. Raises UserError for what can't be compared."""
+def compare(a: Path, b: Path, as_json: bool) -> int:
+    """Print the comparison of `b` to `a`, two evaluations or two benchmark tables, on stdout; return the exit code.
+
+    The code is 3 where a data set of two tables can't be compared. Raises UserError for what can't be compared.
+    """
+    if is_table(a) or is_table(b):
+        tables = compare_tables(a, b, NUM_RESAMPLES)
+        if as_json:
+            print(tables.to_json(), end="")
+        else:
+            tables.render(make_console())
+        return EXIT_CODE_INCOMPLETE if tables.has_faults else 0
     first, second = (read_evaluation(evaluation_path(folder)) for folder in (a, b))
     report = compare_evaluations(first, second, (str(a), str(b)), NUM_RESAMPLES)
     if as_json:
         print(report.to_json(), end="")
     else:
         report.render(make_console())
+    return 0
 
 
 def evaluation_path(folder: Path) -> Path:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from floe.cluster.evaluation.asked_questions import Asked, asked_of_archive, asked_of_split
+from floe.cluster.evaluation.asked_questions import Asked, Benchmark, asked_of_archive, asked_of_split
 from floe.cluster.evaluation.harness import Answered, Harness
-from floe.cluster.evaluation.records import evaluation_identity, question_records, record_without_answer
+from floe.cluster.evaluation.records import evaluation_of
 from floe.cluster.evaluation.saved_evaluation import Evaluation
 from floe.cluster.evaluation.summary import summary
 from floe.cluster.exports.adapter_base import other_base_warning
@@ -33,10 +33,15 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """Options of the command; `data` takes the place of the configuration's split; `predictions` needs it."""
+    """Options of the command; `data` takes the place of the configuration's split; `predictions` needs it.
+
+    `part` and `databases` are of `data`.
+    """
 
     adapter: Path | None = None
     data: Path | None = None
+    part: str | None = None
+    databases: Path | None = None
     predictions: Path | None = None
     out: Path | None = None
     as_json: bool = False
@@ -49,8 +54,14 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     """Print the figures on stdout, as text or as JSON; progress goes to stderr. Raises UserError for bad input."""
     if options.predictions is not None and options.data is None:
         raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
+    for name in ("part", "databases"):
+        if getattr(options, name) is not None and options.data is None:
+            raise UserError(f"--{name} belongs to a data set's folder: give that folder with --data.")
     progress = Progress(make_console(stderr=True))
-    asked_of: AskedOf = asked_of_split if options.data is None else partial(asked_of_archive, folder=options.data)
+    asked_of: AskedOf = asked_of_split
+    if options.data is not None:
+        benchmark = Benchmark(folder=options.data, part=options.part, databases_dir=options.databases)
+        asked_of = partial(asked_of_archive, benchmark=benchmark)
     asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
     if options.out is not None:
         progress.note(f"saved: {evaluation.write(options.out)}")
@@ -80,7 +91,7 @@ def evaluated(
     progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = asked_of(config, model_dir, progress)
     answered = _answer(config, model_dir, asked, adapter, progress)
-    return asked, _evaluation(config, asked, answered, adapter)
+    return asked, evaluation_of(config, asked, answered, adapter)
 
 
 def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | None, progress: Progress) -> Answered:
@@ -95,20 +106,3 @@ def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | No
         progress.phase(f"evaluation on {len(asked.fitting)} questions")
         version = None if adapter is None else 0
         return harness.answers("", asked.fitting, version, config.evaluation.temperature)
-
-
-def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Path | None) -> Evaluation:
-    """Return the evaluation, with its records in the order of the questions, those that did not fit included."""
-    is_timed = config.evaluation.num_timings > 0
-    known = {record.question_id: record for record in question_records(answered, is_timed=is_timed)}
-    for question in asked.too_long:
-        known[question.question_id] = record_without_answer(question, is_timed=is_timed)
-    name = None if adapter is None else str(adapter)
-    return Evaluation(
-        identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
-        num_asked=len(asked.questions),
-        has_suite=config.reward.suite is not None,
-        clock=config.reward.clock,
-        records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
-        left_out=answered.without_verdict(),
-    )
