@@ -1,4 +1,4 @@
-"""Prompts in tokens: trimmed by the gold in training alone, and shown by `floe prompt` as the model sees them."""
+"""Prompts in tokens: how they are trimmed in training and evaluation, and what `floe prompt` shows of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 from floe.actors.databases.schemas import ColumnName
 from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.prompting.trimming import Trimming
-from floe.actors.questions.question_sets import load_question_sets
+from floe.actors.questions.question_sets import QuestionSets, load_question_sets
 from floe.cluster.messages import Question
 from floe.cluster.models.model_folder import model_folder
-from floe.cluster.questions.fitting import encoder_of_run
+from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, shows_its_gold
+from floe.configs.errors import UserError
 from floe.configs.files.loading import load_config
 from tests.command_line import REPOSITORY, config, floe
 from tests.small_archives import make_database
@@ -53,16 +54,47 @@ def test_an_evaluation_does_not_even_read_the_gold(encoder):
         def gold_sql(self):
             raise AssertionError("the gold was read")
 
-    assert encoder.encoded(Unseen()) == encoder.encoded(QUESTION)
-    with pytest.raises(AssertionError, match="the gold was read"):
-        encoder.encoded_for_training(Unseen())
+    assert encoder.encoded(Unseen()) == encoder.encoded(QUESTION) == encoder.encoded_for_training(Unseen())
 
 
-def test_in_training_the_golds_columns_stay(encoder):
-    found = encoder.encoded_for_training(QUESTION)
+def keeping_gold(encoder, smoke, max_tokens):
+    settings = load_config(None, ["prompt.trim_keeps_gold=true"]).prompt
+    return PromptEncoder(smoke[1], encoder._databases_dir, settings, max_tokens=max_tokens)
+
+
+def test_training_prompts_may_keep_the_golds_columns(encoder, smoke):
+    found = keeping_gold(encoder, smoke, encoder._max_tokens).encoded_for_training(QUESTION)
     assert found.dropped_columns and "detail_29" in encoder.text(found.token_ids)
     assert "detail_29" not in encoder.text(encoder.encoded(QUESTION).token_ids)
     assert "id" in encoder.text(found.token_ids)
+
+
+def test_a_prompt_that_loses_no_column_is_the_same_with_either_trimming(encoder, smoke):
+    whole = PromptEncoder(smoke[1], encoder._databases_dir, load_config(None, []).prompt)
+    assert keeping_gold(encoder, smoke, None).encoded_for_training(QUESTION) == whole.encoded_for_training(QUESTION)
+
+
+def test_questions_that_lose_a_column_of_their_gold_are_not_trained_on(encoder, smoke):
+    shown = replace(QUESTION, question_id="2", gold_sql=("SELECT id FROM pet",))
+    sets = QuestionSets(
+        databases_dir=encoder._databases_dir, train=(QUESTION, shown), tune=(QUESTION,), test=(QUESTION, shown)
+    )
+    room = load_config(None, []).rollout.max_new_tokens
+    context = f"model.max_context_tokens={encoder._max_tokens + room}"
+    config = load_config(None, [context, "rollout.questions_per_step=1", "evaluation.split=test"])
+
+    class Notes(list[str]):
+        note = list.append
+
+    notes = Notes()
+    fitting = fitting_questions(sets, encoder, config, notes)
+    assert fitting.train == (shown,) and fitting.test == (QUESTION, shown) and fitting.tune == (QUESTION,)
+    assert any("train: 1 questions left out" in one and "prompt.trim_keeps_gold=true" in one for one in notes)
+    kept = fitting_questions(sets, keeping_gold(encoder, smoke, encoder._max_tokens), config, Notes())
+    assert kept.train == (QUESTION, shown)
+    assert shows_its_gold(shown, encoder) and not shows_its_gold(QUESTION, encoder)
+    with pytest.raises(UserError, match="split 'train' loses a column of its gold at"):
+        fitting_questions(replace(sets, train=(QUESTION,)), encoder, config, Notes())
 
 
 def test_a_prompt_that_can_not_fit_is_refused_and_not_cut(encoder, smoke):
@@ -121,3 +153,10 @@ def test_floe_prompt_prints_what_the_model_sees(smoke, home):
 def test_floe_prompt_names_an_unknown_question(smoke, home):
     done = floe("prompt", "--config", config("smoke.yaml"), "--question", "nobody", home=home)
     assert done.returncode == 2 and "no question 'nobody'" in done.stderr
+
+
+def test_only_a_gold_that_reads_a_lost_column_lacks_it(encoder):
+    found = encoder.encoded(QUESTION)
+    assert encoder.lacks_gold(QUESTION, found)
+    assert not encoder.lacks_gold(replace(QUESTION, gold_sql=("SELECT id FROM pet",)), found)
+    assert not encoder.lacks_gold(QUESTION, replace(found, dropped_columns=()))

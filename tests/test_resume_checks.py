@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from floe.cluster.checkpoints.resume_rules import RULE_OF, changed_keys, changed_libraries, check_resume
+from floe.cluster.checkpoints.resume_rules import (
+    RULE_OF,
+    changed_keys,
+    changed_libraries,
+    check_resume,
+    with_saved_decisions,
+)
 from floe.cluster.preparation.clock import with_saved_clock
 from floe.configs.errors import UserError
 from floe.configs.files.complaints import dotted_keys, fields_of
@@ -119,3 +125,13 @@ def test_a_clock_that_is_left_open_is_the_checkpoints_and_another_is_refused():
     del before_clocks["reward"]["clock"]
     assert check_resume(before_clocks, given()) == []
     assert check_resume(before_clocks, given("reward.clock=2001-01-01")) == []  # as its first resume has decided it
+
+
+def test_a_run_from_before_trimming_alike_keeps_its_golds_columns():
+    old = saved()
+    del old["prompt"]["trim_keeps_gold"]
+    assert check_resume(old, given()) == []
+    assert with_saved_decisions(given(), old).prompt.trim_keeps_gold
+    assert not with_saved_decisions(given(), saved()).prompt.trim_keeps_gold
+    with pytest.raises(UserError, match=r"prompt\.trim_keeps_gold"):
+        check_resume(saved(), given("prompt.trim_keeps_gold=true"))

@@ -56,6 +56,9 @@ class Encoder:
     def encoded_for_training(self, question):
         return SimpleNamespace(refused=False)
 
+    def lacks_gold(self, question, prompt):
+        return False
+
 
 def first_screen(config: RunConfig, run_dir: Path, rates=REFERENCE, num_steps_done: int = 0) -> tuple[str, RunConfig]:
     console = Console(file=io.StringIO(), width=300)

@@ -13,13 +13,15 @@ from floe.configs.errors import UserError
 Layout = Literal["spider", "bird"]
 
 SPIDER_DATABASES = ("database", "databases")
+TEST_DATABASES = ("test_database", "test_databases", *SPIDER_DATABASES)
+TEST_DATA = "test_data"  # the test questions of Spider's release, which have the dev questions' name there
 # The patterns of each split's question files, and the names of its databases folder. Of several tuples of patterns the
 # first that matches anything counts, with every file that it matches.
 Splits = dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]]
 SPIDER_SPLITS: Splits = {
     "train": ((("train_spider.json", "train_others.json"), ("train.json",)), SPIDER_DATABASES),  # the second: CSpider
     "dev": ((("dev.json",),), SPIDER_DATABASES),
-    "test": ((("test.json",),), ("test_database", "test_databases", *SPIDER_DATABASES)),
+    "test": ((("test.json",), (f"{TEST_DATA}/dev.json",)), TEST_DATABASES),
 }
 BIRD_SPLITS: Splits = {
     "train": ((("train.json",), ("train-*.json*",)), ("train_databases", "databases")),  # the second: the filtered set
@@ -29,7 +31,7 @@ BIRD_SPLITS: Splits = {
 SPLITS_OF_LAYOUT: dict[Layout, Splits] = {"spider": SPIDER_SPLITS, "bird": BIRD_SPLITS}
 # Files that only one of the two has; a folder with `dev.json` alone is recognised by the field of its golds.
 SIGNS = {
-    "spider": ("train_spider.json", "train_others.json", "tables.json"),
+    "spider": ("train_spider.json", "train_others.json", "tables.json", "test_tables.json"),
     "bird": (
         "train.json",
         "mini_dev_sqlite*.json",
@@ -94,6 +96,10 @@ def find_archive(folder: Path, databases_dir: Path | None = None, layout: Layout
             "dev.json next to database/, or dev.json next to dev_databases/."
         )
     given = None if databases_dir is None else databases_dir.expanduser().resolve()
+    if _is_test_data(folder):
+        default = given or databases_folder(folder.parent, folder, TEST_DATABASES)
+        file = ArchiveFile(questions=folder / "dev.json", databases_dir=default)
+        return Archive(folder=folder, layout=found, splits=(ArchiveSplit(name="test", files=(file,)),))
     splits = []
     for name, (alternatives, database_names) in SPLITS_OF_LAYOUT[found].items():
         files = _question_files(where, alternatives)
@@ -112,9 +118,22 @@ def is_archive(folder: Path, layout: Layout) -> bool:
     return _layout_by_signs(places(folder)) == layout
 
 
+def spider_databases(folder: Path, home: Path) -> Path:
+    """Return the databases of a set that is derived from Spider: its own, or those of the `spider/` next to it.
+
+    Raises UserError when there are none.
+    """
+    return _databases_dir(home, folder, SPIDER_DATABASES)
+
+
+def _is_test_data(folder: Path) -> bool:
+    is_there = folder.name == TEST_DATA and (folder / "dev.json").is_file()
+    return is_there and any((folder.parent / name).is_dir() for name in ("test_database", "test_databases"))
+
+
 def _question_files(where: list[Path], alternatives: tuple[tuple[str, ...], ...]) -> list[Path]:
     for patterns in alternatives:
-        for place in where:
+        for place in (one for one in where if one.name != TEST_DATA):
             if files := [path for pattern in patterns for path in sorted(place.glob(pattern)) if path.is_file()]:
                 return files
     return []

@@ -11,6 +11,7 @@ from floe.actors.layouts.places import databases_folder, files_named
 from floe.actors.records.record_files import Record, read_records
 
 Split = Literal["train", "test", "all"]  # `all` is divided later
+Semantics = Literal["bird", "spider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,11 @@ class LayoutFile:
     split: Split
     questions: Path
     databases_dir: Path
+    part: str = ""  # its name in the release (`dev`, `mini_dev`, `valid`), where that is not the split's
+
+    @property
+    def name(self) -> str:
+        return self.part or self.split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,16 @@ class Layout:
     unused: Callable[[Path], tuple[str, ...]] = (
         lambda folder: ()
     )  # a sentence for each questions file that no split has
+    # Files that an evaluation may ask, the usual ones first; otherwise those that `find` returns and that don't train.
+    asked: Callable[[Path, Path | None], tuple[LayoutFile, ...]] | None = None
+    semantics: Semantics | None = None  # `reward.semantics` of its published evaluation
+    advice: str = ""  # a sentence for whoever evaluates on it
+
+    def files_to_ask(self, folder: Path, databases_dir: Path | None) -> tuple[LayoutFile, ...]:
+        """Return the files that an evaluation may ask, the usual ones first. Raises UserError."""
+        if self.asked is not None:
+            return self.asked(folder, databases_dir)
+        return tuple(one for one in self.find(folder, databases_dir) if one.split != "train")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,9 +37,11 @@ def databases_folder(folder: Path, home: Path, names: Sequence[str]) -> Path:
         for name in names:
             if (place / name).is_dir():
                 return place / name
+    packed = next((path for name in names if (path := home / f"{name}.zip").is_file()), None)
+    todo = f"unpack {packed.name}" if packed is not None else "unpack the databases there"
     raise UserError(
-        f"{home} has questions but no databases folder ({' or '.join(names)}): unpack the databases there, or name "
-        "their folder with --databases."
+        f"{home} has questions but no databases folder ({' or '.join(names)}): {todo}, or name their folder with "
+        "--databases."
     )
 
 

@@ -1,8 +1,9 @@
-"""Registers the layouts that `floe prepare` reads, and recognises a folder's layout."""
+"""Registers the layouts that `floe prepare` and `floe evaluate --data` read, and recognises a folder's layout."""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.layouts import (
@@ -14,10 +15,12 @@ from floe.actors.layouts import (
     perturbations,
     plain_layouts,
     schema_texts,
+    sciencebenchmark,
     spider2,
 )
 from floe.actors.layouts.interface import Layout, LayoutFile
 from floe.actors.layouts.places import places
+from floe.actors.questions.prepared_folder import MANIFEST_FILE, VERDICTS_FILE
 from floe.configs.errors import UserError
 
 # Layouts with unusual file names come first: `find` of the later ones accepts names that others use too.
@@ -26,7 +29,10 @@ LAYOUTS: tuple[Layout, ...] = (
     livesqlbench.LAYOUT,
     perturbations.LAYOUT,
     answers_by_id.LAYOUT,
+    sciencebenchmark.LAYOUT,
     conversations.LAYOUT,
+    benchmarks.SPIDER_DK,
+    benchmarks.SPIDER_REALISTIC,
     benchmarks.BIRD,
     benchmarks.SPIDER,
     plain_layouts.SYNSQL,
@@ -36,6 +42,50 @@ LAYOUTS: tuple[Layout, ...] = (
     defog.LAYOUT,
 )
 MAX_NAMES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSet:
+    """What an evaluation asks of a data set's folder: the files of one part, at least one, over one folder."""
+
+    layout: Layout
+    part: str  # `dev`, `mini_dev`, `test`, `valid` or `all`
+    questions: tuple[Path, ...]
+    databases_dir: Path
+
+
+def evaluation_set(folder: Path, part: str | None = None, databases_dir: Path | None = None) -> EvaluationSet:
+    """Return the part of that name of the data set in `folder`, without a name the usual one: dev before test.
+
+    Raises UserError for a folder in no layout, without questions to ask or without this part.
+    """
+    folder = folder.expanduser().resolve()
+    if (folder / MANIFEST_FILE).is_file() and (folder / VERDICTS_FILE).is_file():
+        raise UserError(
+            f"{folder} was written by floe prepare: leave out --data and give data.source=prepared "
+            f"data.prepared={folder}."
+        )
+    layout, _ = find_files(folder, databases_dir, None)
+    given = None if databases_dir is None else databases_dir.expanduser().resolve()
+    by_part: dict[str, list[LayoutFile]] = {}
+    for file in layout.files_to_ask(folder, given):
+        by_part.setdefault(file.name, []).append(file)
+    if not by_part:
+        raise UserError(f"{folder} has only training questions: give a folder with dev questions, or use floe train.")
+    name = next(iter(by_part)) if part is None else part
+    if name not in by_part:
+        raise UserError(f"{folder} has no part '{name}': choose one of {', '.join(by_part)} for --part.")
+    if layout.schema_texts is not None:
+        raise UserError(
+            f"{folder} has CREATE TABLE texts in the place of databases: make these with floe prepare, and evaluate "
+            "on the folder that it writes, with data.source=prepared."
+        )
+    places_of = list(dict.fromkeys(one.databases_dir for one in by_part[name]))
+    if len(places_of) > 1:
+        listed = ", ".join(str(one.questions.parent) for one in by_part[name][:MAX_NAMES])
+        raise UserError(f"{folder} holds several sets with databases of their own: give --data one of {listed}.")
+    questions = tuple(one.questions for one in by_part[name])
+    return EvaluationSet(layout=layout, part=name, questions=questions, databases_dir=places_of[0])
 
 
 def layout_named(name: str) -> Layout:

@@ -91,9 +91,21 @@ class PromptEncoder:
         return self._encode(question.database_id, question.text, question.evidence)
 
     def encoded_for_training(self, question: Question) -> EncodedPrompt:
-        """Return the prompt for training: where columns have to go, those of the gold are kept."""
+        """Return the prompt for training: that of evaluation, or with `prompt.trim_keeps_gold` with the gold's columns.
+
+        They differ only where columns have to go.
+        """
+        if not self._settings.trim_keeps_gold:
+            return self.encoded(question)
         of_gold = partial(gold_columns, question.gold_sql)
         return self._encode(question.database_id, question.text, question.evidence, of_gold)
+
+    def lacks_gold(self, question: Question, prompt: EncodedPrompt) -> bool:
+        """Return whether the prompt lost a column that one of the golds may read."""
+        if not prompt.dropped_columns:
+            return False
+        used = gold_columns(question.gold_sql, self._schema(question.database_id))
+        return not used.isdisjoint(prompt.dropped_columns)
 
     def answer(self, sql: str) -> tuple[int, ...]:
         """Return the tokens of the answer that the warm start teaches, the end token included."""

@@ -43,9 +43,8 @@ def find_questions(
     return found_questions(records, fields, database_id)
 
 
-def record_ids(path: Path) -> list[tuple[str, str]]:
-    """Return question and database id of every record of the file, in its order, repeated ones included."""
-    records = read_records(path)
+def ids_of_records(records: list[Record]) -> list[tuple[str, str]]:
+    """Return question and database id of every record of a file that is a question, repeated ones included."""
     fields = guessed_fields((one.value for one in records), NO_FIELDS)
     found = (one for record in records for one in found_questions([record], fields).questions)
     return [(question.question_id, question.database_id) for question in found]

@@ -8,8 +8,8 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from rich.table import Table
 from floe.actors.databases.contained_databases import read_schema
 from floe.actors.databases.schemas import literal
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.prompting.trimming import Trimming
 from floe.actors.questions.gold_columns import gold_columns, gold_texts
 from floe.actors.questions.questions import read_questions
 from floe.cluster.databases.places import find_database
@@ -27,7 +28,7 @@ from floe.cluster.messages import Question
 from floe.cluster.terminal.progress import make_console, progress_bar
 from floe.configs.errors import UserError
 from floe.configs.files.foreign_files import parsed_json, read_regular
-from floe.configs.schema import PromptSection
+from floe.configs.schema import PromptSection, RunConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +45,33 @@ class ValuesShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trimmed:
-    """Prompts of at most `max_tokens`."""
+    """Prompts of at most `max_tokens`, made without a look at the golds."""
 
     max_tokens: int
     num_questions: int
-    num_trimmed: int  # that lost columns and were not refused
+    num_shortened: int  # that lost anything and were not refused
+    num_trimmed: int  # of these, the ones that lost columns
     num_gold_lost: int  # of these, the ones that lost a column that the gold reads
     num_refused: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Largest numbers of tokens, each of which trims the prompts of `settings`. Empty: nothing is trimmed."""
+
+    max_tokens: tuple[int, ...] = ()
+    settings: PromptSection = field(default_factory=partial(PromptSection, style="arctic"))
+
+
+def budgets_of(max_tokens: Sequence[int], config: RunConfig | None) -> Budgets:
+    """Return the given budgets, or that of a run's configuration, with the prompts of this run where there is one."""
+    if config is None:
+        return Budgets(max_tokens=tuple(max_tokens))
+    return Budgets(max_tokens=tuple(max_tokens) or (config.max_prompt_tokens,), settings=config.prompt)
+
+
 def bench_prompts(
-    questions_path: Path, databases_dir: Path, tokenizer_dir: Path, budgets: Sequence[int], as_json: bool
+    questions_path: Path, databases_dir: Path, tokenizer_dir: Path, budgets: Budgets, as_json: bool
 ) -> None:
     """Print both tables, or JSON. Raises UserError for what can't be read."""
     questions = read_questions(questions_path)
@@ -66,8 +83,19 @@ def bench_prompts(
         questions = [one for one in questions if find_database(databases_dir, one.database_id) is not None]
         if not questions:
             raise UserError(f"No question of {questions_path} has its database in {databases_dir}: give its folder.")
-        values = None if budgets else values_shown(questions, databases_dir, tokenizer_dir, Path(folder))
-        trimmed = [trimmed_prompts(questions, databases_dir, tokenizer_dir, one) for one in budgets]
+        is_trimmed = bool(budgets.max_tokens)
+        values = None if is_trimmed else values_shown(questions, databases_dir, tokenizer_dir, Path(folder))
+        trimmed = [
+            _trimmed(
+                questions,
+                databases_dir,
+                PromptEncoder(
+                    tokenizer_dir, databases_dir, budgets.settings, max_tokens=one, indices_dir=Path(folder) / "indices"
+                ),
+                one,
+            )
+            for one in budgets.max_tokens
+        ]
     if as_json:
         found = {"values": None if values is None else asdict(values), "trimmed": [asdict(one) for one in trimmed]}
         print(json.dumps(found, indent=2))
@@ -110,30 +138,22 @@ def values_shown(
     return ValuesShown(**counts, median_tokens=statistics.median(tokens), median_s=statistics.median(times_s))
 
 
-def trimmed_prompts(
-    questions: Sequence[Question], databases_dir: Path, tokenizer_dir: Path, max_tokens: int
-) -> Trimmed:
-    """Return prompts as an evaluation makes them, without looking at the golds."""
-    encoder = PromptEncoder(tokenizer_dir, databases_dir, PromptSection(style="arctic"), max_tokens=max_tokens)
+def _trimmed(questions: Sequence[Question], databases_dir: Path, encoder: PromptEncoder, max_tokens: int) -> Trimmed:
     schema = cache(lambda name: read_schema(find_database(databases_dir, name) or databases_dir, 0))
-    num_trimmed = num_gold_lost = num_refused = 0
+    counts = dict.fromkeys(("num_shortened", "num_trimmed", "num_gold_lost", "num_refused"), 0)
     with progress_bar(f"Prompts of {max_tokens} tokens", len(questions)) as advance:
         for one in questions:
             prompt = encoder.encoded(one)
             advance(1)
             if prompt.refused:
-                num_refused += 1
-            elif prompt.dropped_columns:
-                num_trimmed += 1
+                counts["num_refused"] += 1
+                continue
+            counts["num_shortened"] += prompt.trimming is not Trimming.NONE
+            if prompt.dropped_columns:
+                counts["num_trimmed"] += 1
                 used = gold_columns(one.gold_sql, schema(one.database_id))
-                num_gold_lost += not used.isdisjoint(prompt.dropped_columns)
-    return Trimmed(
-        max_tokens=max_tokens,
-        num_questions=len(questions),
-        num_trimmed=num_trimmed,
-        num_gold_lost=num_gold_lost,
-        num_refused=num_refused,
-    )
+                counts["num_gold_lost"] += not used.isdisjoint(prompt.dropped_columns)
+    return Trimmed(max_tokens=max_tokens, num_questions=len(questions), **counts)
 
 
 def stored_texts(question: Question, databases_dir: Path) -> frozenset[str]:
@@ -210,8 +230,10 @@ def _values_table(found: ValuesShown, num_questions: int) -> Table:
 
 
 def _trimmed_table(found: Sequence[Trimmed]) -> Table:
-    table = Table("at most tokens", "questions", "lost columns", "of these a gold's", "refused", box=box.SIMPLE_HEAD)
+    heads = ("at most tokens", "questions", "trimmed", "lost columns", "of these a gold's", "refused")
+    table = Table(*heads, box=box.SIMPLE_HEAD)
     for one in found:
         share = f"{one.num_gold_lost} ({one.num_gold_lost / max(one.num_trimmed, 1):.1%})"
-        table.add_row(f"{one.max_tokens:,}", str(one.num_questions), str(one.num_trimmed), share, str(one.num_refused))
+        counts = (one.num_questions, one.num_shortened, one.num_trimmed)
+        table.add_row(f"{one.max_tokens:,}", *map(str, counts), share, str(one.num_refused))
     return table

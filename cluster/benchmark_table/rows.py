@@ -15,7 +15,7 @@ from floe.cluster.benchmark_table.cell_store import CellKey
 from floe.cluster.benchmark_table.data_sets import data_set
 from floe.cluster.benchmark_table.table_file import Benchmark, Policy
 from floe.cluster.checkpoints.inputs import adapter_digest, model_digest
-from floe.cluster.evaluation.asked_questions import Asked, asked_of_questions
+from floe.cluster.evaluation.asked_questions import Asked, advice, asked_of_questions
 from floe.cluster.evaluation.records import evaluation_identity
 from floe.cluster.exports.run_adapters import find_adapter
 from floe.cluster.preflight.initial_adapter import check_initial_adapter
@@ -72,7 +72,8 @@ def row_of(config: RunConfig, model_dir: Path, benchmark: Benchmark, progress: P
         if found.clock is not None and benchmark.clock is None:
             of_set = with_clock_of(of_set, found.clock)
         progress.note(f"{benchmark.name}: {len(found.questions)} questions, databases {found.databases_dir}")
-        for note in found.notes:
+        advised = () if found.found is None else advice(found.found, of_set)
+        for note in (*advised, *found.notes):
             progress.note(note)
         asked = asked_of_questions(of_set, model_dir, progress, found.questions, found.databases_dir)
         return Row(benchmark=benchmark, config=of_set, asked=asked, notes=found.notes)

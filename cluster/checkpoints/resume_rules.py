@@ -47,12 +47,14 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
     A key that the checkpoint lacks has its default there; one that no longer exists is refused. A precision or a clock
     that is left open is the checkpoint's.
     """
-    given = with_saved_clock(with_saved_precision(given, saved), saved)
+    given = with_saved_decisions(given, saved)
     defaults = _flat(RunConfig().model_dump(mode="json"))
     after = _flat(given.model_dump(mode="json"))
     before = defaults | _flat(saved)
     if "rollout.dtype" not in _flat(saved):  # written by a version whose engine computed in the learner's type
         before["rollout.dtype"] = before["model.dtype"]
+    if _kept_gold(saved):
+        before["prompt.trim_keeps_gold"] = True
     if before["reward.clock"] == AUTO_CLOCK:  # written by a version without a clock; the first resume decides it
         before["reward.clock"] = after["reward.clock"]
     if before["run.num_epochs"] is not None and after["run.num_epochs"] is not None:
@@ -63,6 +65,21 @@ def changed_keys(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> li
         for key in (*dotted_keys(), *gone)
         if before[key] != after.get(key)
     ]
+
+
+def with_saved_decisions(config: RunConfig, saved: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """Return the configuration with what a checkpoint's run has decided: precision, clock, and how prompts are trimmed.
+
+    Runs of versions without `prompt.trim_keeps_gold` kept the golds' columns, and go on so.
+    """
+    config = with_saved_clock(with_saved_precision(config, saved), saved)
+    if not _kept_gold(saved):
+        return config
+    return config.model_copy(update={"prompt": config.prompt.model_copy(update={"trim_keeps_gold": True})})
+
+
+def _kept_gold(saved: Mapping[str, Mapping[str, Any]]) -> bool:
+    return "trim_keeps_gold" not in saved.get("prompt", {})
 
 
 def check_resume(saved: Mapping[str, Mapping[str, Any]], given: RunConfig) -> list[str]:

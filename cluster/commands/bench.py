@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from floe.cluster.commands.paths import given_path
+from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.files.loading import load_config
 
@@ -64,13 +64,35 @@ def bench_prompts(
     budgets: Annotated[
         str, typer.Option(metavar="512,1024", help="Trim to so many tokens; otherwise values are shown.")
     ] = "",
+    prompts_of: Annotated[
+        Path | None,
+        typer.Option(parser=given_config, metavar="CONFIG", help="Trim this run's prompts, to its budget."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure which stored texts of golds prompts show, and which of the golds' columns short prompts lose."""
     from floe.cluster.bench import prompt_bench as operation
 
     sizes = [int(one) for one in budgets.split(",") if one]
-    operation.bench_prompts(questions, databases, tokenizer, sizes, as_json)
+    config = None if prompts_of is None else load_config(prompts_of, environment_overrides())
+    operation.bench_prompts(questions, databases, tokenizer, operation.budgets_of(sizes, config), as_json)
+
+
+@bench.command("trimming")
+def bench_trimming(
+    config: Annotated[Path, typer.Option(parser=given_config, help="Configuration of the run.")],
+    overrides: Overrides = None,
+    adapter: Annotated[
+        Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count right answers to prompts that lost columns, and to the same with the golds' columns kept."""
+    resolved = load_config(config, [*environment_overrides(), *(overrides or ())])
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench import trimming_bench as operation
+
+    operation.bench_trimming(resolved, adapter, as_json)
 
 
 @bench.command("hacking")

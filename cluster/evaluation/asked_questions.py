@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floe.actors.layouts.archives import find_archive
+from floe.actors.layouts.registry import EvaluationSet, evaluation_set
 from floe.actors.prompting.prompt_encoder import PromptEncoder
-from floe.actors.questions.questions import read_questions, record_ids
+from floe.actors.questions.questions import find_questions, ids_of_records
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.databases.places import database_path
 from floe.cluster.evaluation.saved_evaluation import QuestionRecord
@@ -19,6 +19,8 @@ from floe.cluster.questions.prompt_lengths import budget_of
 from floe.cluster.terminal.progress import Progress
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
+
+STRICT_LAYOUTS = ("spider", "bird")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,31 +67,78 @@ def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> As
     )
 
 
-def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, folder: Path) -> Asked:
-    """Return the first `evaluation.max_questions` of the archive's dev, mini-dev or test split, the first there is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A data set's folder, and where given the part of it that is asked and the folder of its databases."""
+
+    folder: Path
+    part: str | None = None
+    databases_dir: Path | None = None
+
+
+def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, benchmark: Benchmark) -> Asked:
+    """Return the first `evaluation.max_questions` of a part of the data set; of the usual one, unless it names another.
 
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
     """
-    archive = find_archive(folder)
-    split = next((found for name in ("dev", "mini_dev", "test") if (found := archive.split(name)) is not None), None)
-    if split is None:
-        raise UserError(f"{folder} has only training questions: give a folder with dev questions, or use floe train.")
-    path, databases_dir = split.files[0].questions, split.files[0].databases_dir
-    listed = read_questions(path)[: config.evaluation.max_questions]
+    found = evaluation_set(benchmark.folder, benchmark.part, benchmark.databases_dir)
+    listed, in_file = listed_questions(found, progress.note)
+    listed = listed[: config.evaluation.max_questions]
+    databases_dir = found.databases_dir
     questions = [one for one in listed if database_path(databases_dir, one.database_id).is_file()]
     missing = sorted({one.database_id for one in listed} - {one.database_id for one in questions})
-    progress.note(f"{len(questions)} questions of {path}, databases {databases_dir}")
+    files = ", ".join(str(path) for path in found.questions)
+    progress.note(f"{len(questions)} questions of {files}, databases {databases_dir}")
+    for sentence in advice(found, config):
+        progress.note(sentence)
     if missing:
         names = ", ".join(missing)
         progress.note(f"{len(listed) - len(questions)} questions left out, their databases are missing: {names}")
     if not questions:
-        raise UserError(f"No question of {path} has its database in {databases_dir}: unpack the databases there.")
+        raise UserError(f"No question of {files} has its database in {databases_dir}: unpack the databases there.")
     listed_ids = {one.question_id for one in listed}
     return replace(
         asked_of_questions(config, model_dir, progress, questions, databases_dir),
-        in_file=tuple(ids for ids in record_ids(path) if ids[0] in listed_ids),
-        is_bird=archive.layout == "bird",
+        in_file=tuple(ids for ids in in_file if ids[0] in listed_ids),
+        is_bird=found.layout.name == "bird",
     )
+
+
+def listed_questions(
+    found: EvaluationSet, note: Callable[[str], object]
+) -> tuple[list[Question], list[tuple[str, str]]]:
+    """Return the questions, and question and database id of every record, repeated ones included.
+
+    Ids that count from 0 in each of several files get their file's name. Records of Spider's and BIRD's own files have
+    to be questions; of other sets those that are none are left out, with a note.
+    """
+    questions: list[Question] = []
+    in_file: list[tuple[str, str]] = []
+    for path in found.questions:
+        records = found.layout.records(path)
+        read = find_questions(path, records)
+        if read.bad and found.layout.name in STRICT_LAYOUTS:
+            raise UserError(f"In {path}, {read.bad[0].where} {read.bad[0].detail}.")
+        if read.bad:
+            first = f"{read.bad[0].where} {read.bad[0].detail}"
+            note(f"{len(read.bad)} of {len(records)} records of {path} are left out, the first: {first}")
+        name = f"{path.parent.name}-{path.stem}-" if len(found.questions) > 1 and not read.has_ids else ""
+        questions += [replace(one, question_id=f"{name}{one.question_id}") for one in read.questions]
+        in_file += [(f"{name}{question_id}", database_id) for question_id, database_id in ids_of_records(records)]
+    return questions, in_file
+
+
+def advice(found: EvaluationSet, config: RunConfig) -> list[str]:
+    """Return what whoever evaluates on the set should know, one sentence each."""
+    layout, reward = found.layout, config.reward
+    said = [f"layout {layout.name}, part {found.part}"]
+    if layout.semantics not in (None, reward.semantics):
+        said.append(
+            f"its own evaluation compares as reward.semantics={layout.semantics} does; this one as {reward.semantics}"
+        )
+    if layout.advice and not (layout.semantics == "spider" and reward.suite is not None):
+        said.append(layout.advice)
+    return said
 
 
 def asked_of_questions(

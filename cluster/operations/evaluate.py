@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from floe.cluster.evaluation.asked_questions import Asked, asked_of_archive, asked_of_split
+from floe.cluster.evaluation.asked_questions import Asked, Benchmark, asked_of_archive, asked_of_split
 from floe.cluster.evaluation.harness import Answered, Harness
 from floe.cluster.evaluation.records import evaluation_of
 from floe.cluster.evaluation.saved_evaluation import Evaluation
@@ -33,10 +33,15 @@ from floe.configs.schema import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """Options of the command; `data` takes the place of the configuration's split; `predictions` needs it."""
+    """Options of the command; `data` takes the place of the configuration's split; `predictions` needs it.
+
+    `part` and `databases` are of `data`.
+    """
 
     adapter: Path | None = None
     data: Path | None = None
+    part: str | None = None
+    databases: Path | None = None
     predictions: Path | None = None
     out: Path | None = None
     as_json: bool = False
@@ -49,8 +54,14 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     """Print the figures on stdout, as text or as JSON; progress goes to stderr. Raises UserError for bad input."""
     if options.predictions is not None and options.data is None:
         raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
+    for name in ("part", "databases"):
+        if getattr(options, name) is not None and options.data is None:
+            raise UserError(f"--{name} belongs to a data set's folder: give that folder with --data.")
     progress = Progress(make_console(stderr=True))
-    asked_of: AskedOf = asked_of_split if options.data is None else partial(asked_of_archive, folder=options.data)
+    asked_of: AskedOf = asked_of_split
+    if options.data is not None:
+        benchmark = Benchmark(folder=options.data, part=options.part, databases_dir=options.databases)
+        asked_of = partial(asked_of_archive, benchmark=benchmark)
     asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
     if options.out is not None:
         progress.note(f"saved: {evaluation.write(options.out)}")

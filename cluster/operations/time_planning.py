@@ -17,7 +17,7 @@ from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.messages import Question
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.questions.epochs import with_num_steps
-from floe.cluster.questions.fitting import encoder_of_run
+from floe.cluster.questions.fitting import encoder_of_run, shows_its_gold
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.time_plan.card_time import CardTime, assumptions, plan_on_card
 from floe.cluster.time_plan.limits import scaled_limits
@@ -103,7 +103,10 @@ def tokens_before(config: RunConfig) -> RunTokens:
         encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     except OSError as fault:
         raise UserError(f"the tokenizer in {model_dir} can't be read ({fault})") from fault
-    fitting = {name: _fitting(questions, encoder) for name, questions in (("train", sets.train), ("tune", sets.tune))}
+    fitting = {
+        "train": [one for one in sets.train if shows_its_gold(one, encoder)],
+        "tune": _fitting(sets.tune, encoder),
+    }
     if not fitting["train"] or not fitting["tune"]:
         raise UserError("no prompt fits the context: raise model.max_context_tokens")
     config = with_num_steps(config, len(fitting["train"]))

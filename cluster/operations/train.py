@@ -6,7 +6,13 @@ from pathlib import Path
 
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.checkpoints.inputs import inputs_of
-from floe.cluster.checkpoints.resume_rules import changed_libraries, check_inputs, check_resume, with_saved_adapter
+from floe.cluster.checkpoints.resume_rules import (
+    changed_libraries,
+    check_inputs,
+    check_resume,
+    with_saved_adapter,
+    with_saved_decisions,
+)
 from floe.cluster.checkpoints.state import RunInputs, library_versions
 from floe.cluster.checkpoints.store import Checkpoint, CheckpointStore
 from floe.cluster.evaluation.before_after_table import EvaluationReport
@@ -20,10 +26,10 @@ from floe.cluster.models.model_folder import model_folder
 from floe.cluster.operations.smallest_card import smallest_card_bytes
 from floe.cluster.operations.time_planning import limited_run
 from floe.cluster.plugins.checks import check_plugins
-from floe.cluster.precision.resolved import with_precision, with_saved_precision
+from floe.cluster.precision.resolved import with_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preflight.initial_adapter import check_initial_adapter
-from floe.cluster.preparation.clock import with_clock, with_saved_clock
+from floe.cluster.preparation.clock import with_clock
 from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
 from floe.cluster.report_page.step_series import parse_metrics
@@ -73,7 +79,7 @@ def resumed(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationR
         checkpoint = _store(config, run_dir, progress).newest()
         if checkpoint is not None:
             saved = checkpoint.state.configuration
-            config = with_saved_clock(with_saved_precision(config, saved), saved)
+            config = with_saved_decisions(config, saved)
             for line in check_resume(checkpoint.state.configuration, config):
                 progress.note(line)
             for line in changed_libraries(checkpoint.state.library_versions, library_versions()):

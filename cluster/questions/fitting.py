@@ -37,7 +37,7 @@ def longest_prompt(encoder: PromptEncoder, questions: Sequence[Question]) -> Que
 
 
 def encoding_of_split(encoder: PromptEncoder, split: str) -> Callable[[Question], EncodedPrompt]:
-    """Return the split's encoding; only training questions may be trimmed by their gold."""
+    """Return the split's encoding; only training questions may be trimmed by their gold (`prompt.trim_keeps_gold`)."""
     return encoder.encoded_for_training if split == "train" else encoder.encoded
 
 
@@ -63,13 +63,28 @@ def _fitting(
 ) -> tuple[Question, ...]:
     encode = encoding_of_split(encoder, split)
     encoded = [encode(question) for question in questions]
-    fitting = tuple(question for question, prompt in zip(questions, encoded, strict=True) if not prompt.refused)
+    fitting = [(question, prompt) for question, prompt in zip(questions, encoded, strict=True) if not prompt.refused]
     if split == "train" and config.evaluation.split == "train":
-        fitting = tuple(question for question in fitting if not encoder.encoded(question).refused)
+        fitting = [pair for pair in fitting if not encoder.encoded(pair[0]).refused]
+    kept = tuple(
+        question for question, prompt in fitting if split != "train" or not encoder.lacks_gold(question, prompt)
+    )
     max_tokens = config.max_prompt_tokens
-    progress.note(f"{split}: {len(fitting)} questions, {budget_of(encoded).sentence(max_tokens)}")
-    if not fitting:
-        raise UserError(
-            f"Every prompt of the split '{split}' exceeds {max_tokens} tokens: raise model.max_context_tokens."
+    progress.note(f"{split}: {len(kept)} questions, {budget_of(encoded).sentence(max_tokens)}")
+    if num_lost := len(fitting) - len(kept):
+        progress.note(
+            f"{split}: {num_lost} questions left out, whose prompts lost a column that their gold reads "
+            "(prompt.trim_keeps_gold=true keeps such columns in training alone)"
         )
-    return fitting
+    if not kept:
+        lost = "loses a column of its gold at" if fitting else "exceeds"
+        raise UserError(
+            f"Every prompt of the split '{split}' {lost} {max_tokens} tokens: raise model.max_context_tokens."
+        )
+    return kept
+
+
+def shows_its_gold(question: Question, encoder: PromptEncoder) -> bool:
+    """Return whether the training prompt fits and shows what the golds read; others would teach to guess names."""
+    prompt = encoder.encoded_for_training(question)
+    return not prompt.refused and not encoder.lacks_gold(question, prompt)

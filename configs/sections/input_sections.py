@@ -133,6 +133,11 @@ class PromptSection(Section):
         0, ge=0, le=20, description="Most values of the database that the question names, shown (arctic style)."
     )
     evidence: Fixed[bool] = Field(True, description="Show the question's external knowledge.")
+    trim_keeps_gold: Fixed[bool] = Field(
+        False,
+        description="Keep the gold's columns in training prompts that lose columns; otherwise these are trimmed as in "
+        "evaluation, and questions that lose a column of their gold are not trained on.",
+    )
 
     @model_validator(mode="after")
     def _compact_shows_names_alone(self) -> Self:
