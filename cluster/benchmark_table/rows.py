@@ -151,7 +151,8 @@ def key_of(row: Row, column: Column) -> CellKey:
 def _other_settings(config: RunConfig, column: Column) -> Mapping[str, Any]:
     lora = config.lora.model_dump(mode="json", include={"rank", "alpha"}) if column.adapter is not None else {}
     return {
-        "prompt": config.prompt.model_dump(mode="json"),
+        # The style says where an answer ends; what else the section decides is in the prompts' own digest.
+        "prompt": config.prompt.model_dump(mode="json", include={"style", "arguments"}),
         "family": [config.model.family, config.model.family_arguments],
         "reward": config.reward.model_dump(mode="json", include=set(JUDGING)),
         "lora": lora,
