@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
+from floe.cluster.commands.endpoint_options import with_endpoint_options
 from floe.cluster.commands.export import ask, export
 from floe.cluster.commands.fields import fields
 from floe.cluster.commands.graph_reward import train_graph_reward
@@ -95,6 +96,7 @@ def train(
 
 
 @app.command()
+@with_endpoint_options
 def evaluate(
     config: ConfigOption,
     overrides: Overrides = None,
@@ -117,15 +119,18 @@ def evaluate(
         Path | None, typer.Option(parser=given_path, help="Folder to save the evaluation in, for floe compare.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
+    endpoint: Any = None,  # an EndpointPolicy of its own options
 ) -> None:
-    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database."""
+    """Print a policy's accuracy (base model, adapter, endpoint): greedy, pass@k, voted, by hardness and by database."""
     options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
     given = [f"evaluation.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
     resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
     with without_collections():
         from floe.cluster.operations import evaluate as operation
 
-    chosen = operation.EvaluateOptions(adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json)
+    chosen = operation.EvaluateOptions(
+        adapter=adapter, data=data, predictions=predictions, out=out, as_json=as_json, endpoint=endpoint
+    )
     operation.evaluate(resolved, chosen)
 
 

@@ -8,8 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.cluster.evaluation.asked_questions import Asked
 from floe.cluster.evaluation.harness import Answered
-from floe.cluster.evaluation.saved_evaluation import HARNESS_VERSION, EvaluationIdentity, GreedyAnswer, QuestionRecord
+from floe.cluster.evaluation.saved_evaluation import (
+    HARNESS_VERSION,
+    Evaluation,
+    EvaluationIdentity,
+    GreedyAnswer,
+    QuestionRecord,
+)
 from floe.cluster.evaluation.sql_hardness import spider_hardness
 from floe.cluster.evaluation.voting import exact_vote, soft_vote
 from floe.cluster.messages import Outcome, Question, Score, ScoredGroup
@@ -40,6 +47,23 @@ def record_without_answer(question: Question, *, is_timed: bool) -> QuestionReco
 def hardness(question: Question) -> str:
     """Return the data set's own word for it, otherwise Spider's level of the first gold."""
     return question.difficulty or spider_hardness(question.gold_sql[0])
+
+
+def evaluation_of(config: RunConfig, asked: Asked, answered: Answered, adapter: Path | None) -> Evaluation:
+    """Return the evaluation, with its records in the order of the questions, those that did not fit included."""
+    is_timed = config.evaluation.num_timings > 0
+    known = {record.question_id: record for record in question_records(answered, is_timed=is_timed)}
+    for question in asked.too_long:
+        known[question.question_id] = record_without_answer(question, is_timed=is_timed)
+    name = None if adapter is None else str(adapter)
+    return Evaluation(
+        identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
+        num_asked=len(asked.questions),
+        has_suite=config.reward.suite is not None,
+        clock=config.reward.clock,
+        records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
+        left_out=answered.without_verdict(),
+    )
 
 
 def evaluation_identity(

@@ -1,4 +1,4 @@
-"""`floe evaluate`: the figures of one policy, base model or PEFT adapter, on a split or a benchmark's folder."""
+"""`floe evaluate`: the figures of one policy, local or behind an endpoint, on a split or a benchmark's folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from floe.cluster.endpoints.evaluation import endpoint_evaluation
+from floe.cluster.endpoints.policy import EndpointPolicy
 from floe.cluster.evaluation.asked_questions import Asked, asked_of_archive, asked_of_split
 from floe.cluster.evaluation.harness import Answered, Harness
-from floe.cluster.evaluation.records import evaluation_identity, question_records, record_without_answer
+from floe.cluster.evaluation.records import evaluation_of
 from floe.cluster.evaluation.saved_evaluation import Evaluation
 from floe.cluster.evaluation.summary import summary
 from floe.cluster.exports.adapter_base import other_base_warning
@@ -40,6 +42,7 @@ class EvaluateOptions:
     predictions: Path | None = None
     out: Path | None = None
     as_json: bool = False
+    endpoint: EndpointPolicy | None = None  # in place of a local policy
 
 
 AskedOf = Callable[[RunConfig, Path, Progress], Asked]  # configuration and model folder to questions
@@ -51,7 +54,12 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
         raise UserError("--predictions follows the order of a benchmark's questions file: give its folder with --data.")
     progress = Progress(make_console(stderr=True))
     asked_of: AskedOf = asked_of_split if options.data is None else partial(asked_of_archive, folder=options.data)
-    asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
+    if options.endpoint is None:
+        asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
+    elif options.adapter is not None:
+        raise UserError("--adapter and --endpoint name a policy each: give one of them.")
+    else:
+        asked, evaluation = evaluated_endpoint(config, options.endpoint, asked_of, progress, options.out)
     if options.out is not None:
         progress.note(f"saved: {evaluation.write(options.out)}")
     if options.predictions is not None:
@@ -80,7 +88,24 @@ def evaluated(
     progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = asked_of(config, model_dir, progress)
     answered = _answer(config, model_dir, asked, adapter, progress)
-    return asked, _evaluation(config, asked, answered, adapter)
+    return asked, evaluation_of(config, asked, answered, adapter)
+
+
+def evaluated_endpoint(
+    config: RunConfig, endpoint: EndpointPolicy, asked_of: AskedOf, progress: Progress, answers_dir: Path | None = None
+) -> tuple[Asked, Evaluation]:
+    """Have a model behind an endpoint answer the questions, which the configured model's tokenizer fits and trims.
+
+    Answers are kept in `answers_dir`, without it in a folder of `run.home`. Raises UserError for bad input.
+    """
+    progress.phase("set-up")
+    endpoint.key()  # a missing one is said before the prompts are made
+    check_plugins(config)
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    config = with_clock(config)
+    progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
+    asked = asked_of(config, model_dir, progress)
+    return asked, endpoint_evaluation(config, asked, endpoint, progress, answers_dir)
 
 
 def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | None, progress: Progress) -> Answered:
@@ -95,20 +120,3 @@ def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | No
         progress.phase(f"evaluation on {len(asked.fitting)} questions")
         version = None if adapter is None else 0
         return harness.answers("", asked.fitting, version, config.evaluation.temperature)
-
-
-def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Path | None) -> Evaluation:
-    """Return the evaluation, with its records in the order of the questions, those that did not fit included."""
-    is_timed = config.evaluation.num_timings > 0
-    known = {record.question_id: record for record in question_records(answered, is_timed=is_timed)}
-    for question in asked.too_long:
-        known[question.question_id] = record_without_answer(question, is_timed=is_timed)
-    name = None if adapter is None else str(adapter)
-    return Evaluation(
-        identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
-        num_asked=len(asked.questions),
-        has_suite=config.reward.suite is not None,
-        clock=config.reward.clock,
-        records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
-        left_out=answered.without_verdict(),
-    )
