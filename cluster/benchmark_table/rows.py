@@ -109,7 +109,8 @@ def column_of(config: RunConfig, model_dir: Path, policy: Policy) -> Column:
     """Return the column of a policy; one whose adapter is missing gets its sentence. A run stands for its adapter."""
     try:
         if policy.endpoint is not None:
-            raise UserError("Policies behind an endpoint are not part of a table yet: use base or adapter.")
+            policy.endpoint.key()  # a missing one is told before anything is asked
+            return Column(policy=policy, model=f"{policy.endpoint.name} by {policy.endpoint.api}")
         model = f"{config.model.path} in {config.rollout.dtype}, {model_digest(model_dir, config.run.home_dir)}"
         if policy.adapter is None:
             return Column(policy=policy, model=model)

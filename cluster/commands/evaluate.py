@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from floe.cluster.commands.endpoint_options import with_endpoint_options
 from floe.cluster.commands.paths import given_config, given_path
 from floe.cluster.environment import environment_overrides
 from floe.configs.errors import UserError
@@ -47,6 +48,7 @@ Out = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 
 
+@with_endpoint_options
 def evaluate(
     config: Config = None,
     overrides: Overrides = None,
@@ -62,13 +64,14 @@ def evaluate(
     predictions: Predictions = None,
     out: Out = None,
     as_json: AsJson = False,
+    endpoint: Any = None,  # an EndpointPolicy of its own options
 ) -> None:
-    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database.
+    """Print a policy's accuracy (base model, adapter, endpoint): greedy, pass@k, voted, by hardness and by database.
 
     With --benchmarks a table of data sets by policies; it ends with 3 when a cell could not be filled.
     """
     if benchmarks is not None:
-        refused = {"--data": data, "--databases": databases, "--predictions": predictions}
+        refused = {"--data": data, "--databases": databases, "--predictions": predictions, "--endpoint": endpoint}
         raise typer.Exit(
             _filled_table(
                 benchmarks, config, overrides or (), refused,
@@ -92,6 +95,7 @@ def evaluate(
         predictions=predictions,
         out=out,
         as_json=as_json,
+        endpoint=endpoint,
     )
     operation.evaluate(resolved, chosen)
 
@@ -100,7 +104,7 @@ def _filled_table(
     file: Path,
     config: Path | None,
     overrides: Sequence[str],
-    refused: Mapping[str, Path | None],
+    refused: Mapping[str, object],
     *,
     adapter: Path | None,
     split: str | None,
