@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from floe.cluster.commands.ablate import ablate
 from floe.cluster.commands.bench import bench
-from floe.cluster.commands.evaluation_options import Data, DataDatabases, Out, Part, Predictions
+from floe.cluster.commands.evaluate import evaluate
 from floe.cluster.commands.export import ask, export
 from floe.cluster.commands.fields import fields
 from floe.cluster.commands.graph_reward import train_graph_reward
@@ -47,7 +46,7 @@ app = typer.Typer(
 
 app.add_typer(bench, name="bench")
 app.add_typer(prepare, name="prepare")
-for _command in (ablate, report, export, ask, runs, score, train_graph_reward, fields):
+for _command in (ablate, evaluate, report, export, ask, runs, score, train_graph_reward, fields):
     app.command()(_command)
 
 ConfigOption = Annotated[Path, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")]
@@ -93,66 +92,6 @@ def train(
         from floe.cluster.operations import train as operation
 
     (operation.train if resume is None else operation.resume)(resolved, run_dir)
-
-
-@app.command()
-def evaluate(
-    config: Annotated[
-        Path | None, typer.Option("--config", parser=given_config, help="YAML configuration of the run.")
-    ] = None,
-    overrides: Overrides = None,
-    benchmarks: Annotated[
-        Path | None, typer.Option(parser=given_path, help="YAML of data sets and policies, for a table of them.")
-    ] = None,
-    adapter: Annotated[
-        Path | None, typer.Option(parser=given_path, help="Folder of a PEFT adapter; the base model if left out.")
-    ] = None,
-    data: Data = None,
-    part: Part = None,
-    databases: DataDatabases = None,
-    split: Annotated[str | None, typer.Option(help="train, tune or test; else evaluation.split.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples per question; else evaluation.num_samples.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Temperature of the samples; else evaluation.temperature.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Questions at most; else evaluation.max_questions.")] = None,
-    predictions: Predictions = None,
-    out: Out = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
-) -> None:
-    """Print the accuracy of the base model or of an adapter: greedy, pass@k, voted, by hardness and by database.
-
-    With --benchmarks a table of data sets by policies; it ends with 3 when a cell could not be filled.
-    """
-    if benchmarks is not None:
-        from floe.cluster.commands.evaluate_table import filled_table
-
-        refused = {"--data": data, "--part": part, "--databases": databases, "--predictions": predictions}
-        raise typer.Exit(
-            filled_table(
-                benchmarks, config, overrides or (), refused,
-                adapter=adapter, split=split, samples=samples, temperature=temperature, limit=limit, out=out,
-                as_json=as_json,
-            )
-        )  # fmt: skip
-    if config is None:
-        raise UserError("floe evaluate needs --config FILE, or --benchmarks FILE that names one: give either.")
-    options = {"split": split, "num_samples": samples, "temperature": temperature, "max_questions": limit}
-    given = [f"evaluation.{field}={json.dumps(value)}" for field, value in options.items() if value is not None]
-    resolved = load_config(config, [*environment_overrides(), *(overrides or ()), *given])
-    with without_collections():
-        from floe.cluster.operations import evaluate as operation
-
-    chosen = operation.EvaluateOptions(
-        adapter=adapter,
-        data=data,
-        part=part,
-        databases=databases,
-        predictions=predictions,
-        out=out,
-        as_json=as_json,
-    )
-    operation.evaluate(resolved, chosen)
 
 
 @app.command()

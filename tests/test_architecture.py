@@ -53,6 +53,7 @@ READS_ENVIRONMENT = [
     "cluster/api/turn.py",  # which restores those of a caller's process
     "cluster/contained/process.py",
     "reward_service/judge/judge.py",
+    "cluster/endpoints/policy.py",
     "learner/optimizer/operator_builds.py",  # what PyTorch's builds take from variables
 ]
 # These start processes or libraries that take their settings from variables.

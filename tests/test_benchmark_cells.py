@@ -193,6 +193,16 @@ def test_a_folder_of_something_else_or_in_use_is_refused(tmp_path):
     CellStore(tmp_path / "used").open()
 
 
+def test_a_field_of_the_prompt_that_changes_no_prompt_changes_no_key(tmp_path):
+    row = row_of_set(tmp_path, "pets", 2)
+    prompt = row.config.prompt.model_copy(update={"evidence": False})
+    same = replace(row, config=row.config.model_copy(update={"prompt": prompt}))
+    assert key_of(row, BASE) == key_of(same, BASE)
+    other = prompt.model_copy(update={"style": "arctic"})
+    other_style = replace(row, config=row.config.model_copy(update={"prompt": other}))
+    assert key_of(row, BASE).configuration != key_of(other_style, BASE).configuration
+
+
 def test_the_key_knows_the_context_that_a_prompt_has_to_fit(tmp_path):
     row = row_of_set(tmp_path, "pets", 2)
     model = row.config.model.model_copy(update={"max_context_tokens": 64})

@@ -77,5 +77,3 @@ def test_an_adapter_is_known_by_its_weights_and_one_that_does_not_fit_has_a_sent
     assert "rank" in wide.fault
     gone = column_of(config, base, Policy(name="p", adapter=tmp_path / "gone"))
     assert "There is no adapter folder" in gone.fault
-    behind = column_of(config, base, Policy(name="p", endpoint={"url": "http://localhost:1/v1"}))
-    assert "endpoint" in behind.fault

@@ -33,6 +33,7 @@ def benchmarks_file(tmp_path: Path, home: Path) -> Path:
     entry = {"questions": "demo/test.json", "databases": "demo/databases", "limit": NUM_QUESTIONS}
     table = {
         "config": config("smoke.yaml"),
+        "samples": 2,
         "benchmarks": [{"name": "one"} | entry, {"name": "two"} | entry, {"name": "gone", "data": "nowhere"}],
         "policies": [{"name": "base", "base": True}, {"name": "trained", "adapter": "adapter"}],
     }
@@ -71,8 +72,9 @@ def test_a_table_killed_after_one_cell_goes_on_with_one_engine_for_the_others(ot
         ("gone", 0),
     ]
     assert "There is no data folder" in table["rows"][2]["fault"] and table["macro_of"] == ["one", "two"]
+    assert all("pass@2" in cell["figures"] for row in table["rows"][:2] for cell in row["cells"])
     answers = {
-        place: [record.greedy.sql for record in store.evaluation(*place).records]
+        place: [(record.greedy.sql, record.num_executes) for record in store.evaluation(*place).records]
         for place in ((name, policy) for name in ("one", "two") for policy in ("base", "trained"))
     }
     # The base model answers as before an adapter was installed, and the adapter as at its first installation.

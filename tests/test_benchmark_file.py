@@ -102,6 +102,10 @@ def test_options_of_the_command_line_override_the_file(tmp_path):
         ("benchmarks: [{name: a, data: b}]\npolicies: [{name: p}]", "needs one of 'base: true', 'adapter' and"),
         ("benchmarks: [{name: a, data: b}]\npolicies: [{name: p, base: false}]", "'base' of entry 1 of 'policies'"),
         (
+            "benchmarks: [{name: a, data: b}]\npolicies: [{name: p, endpoint: {url: 'http://h/v1', model: m, key: k}}]",
+            "Unknown key 'key' in 'endpoint' of entry 1 of 'policies' ('p') in {path}: known are url, model",
+        ),
+        (
             "benchmarks: [{name: a, data: b}]\npolicies: [{name: p, base: true, adapter: x}]",
             "entry 1 of 'policies' ('p') needs one of 'base: true', 'adapter' and 'endpoint'",
         ),

@@ -82,6 +82,12 @@ def test_questions_that_no_policy_has_a_verdict_on_are_named_once(tmp_path):
     assert "pets: no usable verdict on pets-0: gold_failed, and 1 more in --json" in text
 
 
+def test_a_question_that_a_later_policy_has_no_verdict_on_is_left_out_too(tmp_path):
+    made = table(tmp_path, FakeAnswers(without_verdict={("pets", "trained"): {0}}))
+    assert [one.figures["greedy"].mean for one in made.rows[0].cells] == [0, pytest.approx(2 / 3)]
+    assert made.rows[0].num_left_out == 1
+
+
 def test_a_row_or_policy_that_failed_says_so_and_is_not_in_the_average(tmp_path):
     missing = replace(TRAINED, policy=TRAINED.policy.model_copy(update={"name": "lost"}), fault="There is no adapter.")
 
@@ -101,6 +107,7 @@ def test_a_row_or_policy_that_failed_says_so_and_is_not_in_the_average(tmp_path)
         "The macro average is over 1 of 3 data sets, each with the same weight.",
     ):
         assert f"{line}\n" in text
+    assert "pets, lost" not in text
     shown = json.loads(made.to_json())
     assert shown["has_faults"] is True
     assert [row["fault"] for row in shown["rows"]] == ["There is no folder X.", None, None]

@@ -107,6 +107,36 @@ class PromptEncoder:
         used = gold_columns(question.gold_sql, self._schema(question.database_id))
         return not used.isdisjoint(prompt.dropped_columns)
 
+    def messages(self, question: Question) -> list[dict[str, str]]:
+        """Return the chat of a prompt for evaluation, for a server that puts its own template around it.
+
+        It has what the prompt of `encoded` shows, without the start of the answer. Raises ValueError for a prompt that
+        was refused.
+        """
+        encoded = self.encoded(question)
+        _accepted(encoded, question)
+        evidence = question.evidence if self._settings.evidence else ""
+        chat = self._style.messages(question.text, evidence, self._style.schema(encoded.tables))
+        return [{"role": one["role"], "content": one["content"]} for one in chat]
+
+    def sent_text(self, question: Question) -> str:
+        """Return a prompt for evaluation as text, for a server that encodes it with the model's tokenizer.
+
+        A begin token that the tokenizer puts in front of every text is left to the server. Raises ValueError for a
+        prompt that was refused.
+        """
+        token_ids = self.prompt(question)
+        text = self.text(token_ids)
+        begin = self._tokenizer.bos_token
+        if begin and text.startswith(begin) and self._tokenizer(text)["input_ids"][:2] == [token_ids[0]] * 2:
+            return text[len(begin) :]
+        return text
+
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Texts that end an answer, in addition to the end token."""
+        return tuple(self._style.stop_texts)
+
     def answer(self, sql: str) -> tuple[int, ...]:
         """Return the tokens of the answer that the warm start teaches, the end token included."""
         guarded = self._plain.guarded

@@ -20,6 +20,7 @@ class EncodedPrompt:
     trimming: Trimming
     dropped_columns: tuple[ColumnName, ...]
     refused: bool
+    tables: tuple[TableSchema, ...] = ()  # as the prompt shows them
 
     @property
     def num_tokens(self) -> int:
@@ -57,6 +58,7 @@ def fitted_prompt(
             trimming=trimming,
             dropped_columns=dropped_columns(tables, left),
             refused=not fits(token_ids),
+            tables=tuple(left),
         )
 
     if fits(whole_ids):

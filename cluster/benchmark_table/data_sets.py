@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floe.actors.layouts.archives import ArchiveFile, find_archive, is_archive
-from floe.actors.layouts.archives import Layout as ArchiveLayout
 from floe.actors.layouts.interface import Layout
-from floe.actors.layouts.registry import LAYOUTS, find_files, layout_named
+from floe.actors.layouts.registry import LAYOUTS, EvaluationSet, evaluation_set, layout_named
 from floe.actors.questions.prepared_folder import MANIFEST_FILE, clock_of_prepared, read_prepared
-from floe.actors.questions.questions import read_questions
 from floe.cluster.benchmark_table.table_file import Benchmark
 from floe.cluster.databases.places import find_database
+from floe.cluster.evaluation.asked_questions import listed_questions
 from floe.cluster.messages import Question
 from floe.cluster.preparation.sources import (
     Source,
@@ -25,9 +23,6 @@ from floe.cluster.preparation.sources import (
 )
 from floe.configs.errors import UserError
 
-ARCHIVES: tuple[ArchiveLayout, ...] = ("spider", "bird")
-EVALUATION_SPLITS = ("dev", "mini_dev", "test")  # of an archive, the first that it has
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
@@ -37,6 +32,7 @@ class DataSet:
     databases_dir: Path
     notes: tuple[str, ...] = ()
     clock: str | None = None
+    found: EvaluationSet | None = None  # where the folder's layout says more about its evaluation
 
 
 def data_set(benchmark: Benchmark) -> DataSet:
@@ -46,16 +42,9 @@ def data_set(benchmark: Benchmark) -> DataSet:
     folder = _folder(benchmark)
     if (folder / MANIFEST_FILE).is_file():
         return _of_prepared(benchmark, folder)
-    if _is_archive(benchmark, folder):
-        return _of_archive(benchmark, folder)
-    return _of_layout(benchmark, folder)
-
-
-def _is_archive(benchmark: Benchmark, folder: Path) -> bool:
-    """Return whether the folder is read as Spider's or BIRD's; other layouts have files of these names too."""
-    if benchmark.layout is None:
-        return find_files(folder, benchmark.databases, None)[0].name in ARCHIVES
-    return any(benchmark.layout == name and is_archive(folder, name) for name in ARCHIVES)
+    if benchmark.layout is not None or benchmark.split == "train":
+        return _of_layout(benchmark, folder)
+    return _of_evaluation_set(benchmark, folder)
 
 
 def _folder(benchmark: Benchmark) -> Path:
@@ -105,21 +94,13 @@ def _of_prepared(benchmark: Benchmark, folder: Path) -> DataSet:
     return _chosen(benchmark, prepared.splits[name], databases_dir, str(folder), (), clock_of_prepared(folder))
 
 
-def _of_archive(benchmark: Benchmark, folder: Path) -> DataSet:
-    archive = find_archive(folder, benchmark.databases)
-    names = EVALUATION_SPLITS if benchmark.split is None else (benchmark.split,)
-    split = next((found for name in names if (found := archive.split(name)) is not None), None)
-    if split is None:
-        there = ", ".join(one.name for one in archive.splits)
-        raise UserError(f"{folder} has no split {' or '.join(names)}: set 'split' to one that it has ({there}).")
-    if len(split.files) > 1:
-        return _of_sources(benchmark, [_source(one) for one in split.files])
-    file = split.files[0]
-    return _chosen(benchmark, read_questions(file.questions), file.databases_dir, str(file.questions))
-
-
-def _source(file: ArchiveFile) -> Source:
-    return Source(split="train", questions=file.questions, databases_dir=file.databases_dir)
+def _of_evaluation_set(benchmark: Benchmark, folder: Path) -> DataSet:
+    """Read the part that `floe evaluate --data` would ask, with the same ids."""
+    found = evaluation_set(folder, benchmark.split, benchmark.databases)
+    notes: list[str] = []
+    questions, _ = listed_questions(found, notes.append)
+    where = ", ".join(str(path) for path in found.questions)
+    return replace(_chosen(benchmark, questions, found.databases_dir, where, tuple(notes)), found=found)
 
 
 def _of_layout(benchmark: Benchmark, folder: Path) -> DataSet:

@@ -1,15 +1,16 @@
-"""Answers cells with one engine for all policies, and with reward workers for one data set at a time (Ray)."""
+"""Answers cells: local policies with one engine and reward workers of one data set at a time (Ray), others by HTTP."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floe.cluster.benchmark_table.rows import Column, Row
 from floe.cluster.checkpoints.inputs import adapter_digest
+from floe.cluster.endpoints.evaluation import endpoint_evaluation
 from floe.cluster.evaluation.harness import Harness
 from floe.cluster.evaluation.records import evaluation_of
 from floe.cluster.evaluation.saved_evaluation import Evaluation
@@ -87,12 +88,61 @@ class EngineAnswers:
         return manifest.version
 
 
+class EndpointAnswers:
+    """Has models behind endpoints answer; what they answered is kept in `answers_dir`, and not asked for again."""
+
+    def __init__(self, progress: Progress, answers_dir: Path | None, *, with_samples: bool) -> None:
+        self._progress, self._answers_dir, self._with_samples = progress, answers_dir, with_samples
+
+    def evaluation(self, row: Row, column: Column) -> Evaluation:
+        """Raises UserError for an endpoint that can't be used or gives too few answers."""
+        endpoint = column.policy.endpoint
+        assert row.asked is not None and endpoint is not None
+        config = row.config
+        if not self._with_samples:  # the samples' temperature tells their requests from the greedy ones
+            sampling = config.evaluation.model_copy(update={"temperature": 1.0})
+            config = config.model_copy(update={"evaluation": sampling})
+        answered = endpoint_evaluation(
+            config, row.asked, endpoint, self._progress, self._answers_dir, greedy_alone=not self._with_samples
+        )
+        identity = replace(answered.identity, temperature=row.config.evaluation.temperature)
+        return replace(answered, identity=identity)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyAnswers:
+    """Asks each policy where it is."""
+
+    local: EngineAnswers | None  # None where no local policy has anything to answer
+    behind: EndpointAnswers
+
+    def evaluation(self, row: Row, column: Column) -> Evaluation:
+        """Raises UserError where the policy can't answer."""
+        if column.policy.endpoint is not None:
+            return self.behind.evaluation(row, column)
+        assert self.local is not None
+        return self.local.evaluation(row, column)
+
+
 @contextmanager
-def engine_answers(
-    config: RunConfig, model_dir: Path, progress: Progress, *, with_samples: bool
-) -> Iterator[EngineAnswers]:
-    """Join or start Ray, and yield what answers cells; everything started ends with it. Raises UserError."""
+def all_answers(
+    columns: Sequence[Column],
+    config: RunConfig,
+    model_dir: Path,
+    progress: Progress,
+    answers_dir: Path | None,
+    *,
+    with_samples: bool,
+) -> Iterator[AnyAnswers]:
+    """Yield what answers cells; Ray and an engine are started for local policies alone, and end with it.
+
+    Raises UserError.
+    """
+    behind = EndpointAnswers(progress, answers_dir, with_samples=with_samples)
+    if all(one.policy.endpoint is not None for one in columns):
+        yield AnyAnswers(None, behind)
+        return
     with ray_session(config.cluster, namespace="floe-benchmarks") as line:
         progress.note(line)
         check_resources(config)
-        yield EngineAnswers(config, model_dir, progress, with_samples=with_samples)
+        yield AnyAnswers(EngineAnswers(config, model_dir, progress, with_samples=with_samples), behind)

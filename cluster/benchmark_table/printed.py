@@ -12,6 +12,7 @@ from rich.text import Text
 from floe.cluster.benchmark_table.table import BenchmarkTable, Difference, TableCell, TableRow, shown_measures
 from floe.cluster.evaluation.before_after_table import percent
 from floe.cluster.evaluation.plain_words import MIN_QUESTIONS
+from floe.cluster.evaluation.summary import use_lines
 
 SMALL = "*"
 
@@ -46,6 +47,9 @@ def lines_below(table: BenchmarkTable) -> list[str]:
             if one.fault is not None and one.policy not in of_policies
         ]
         lines += _left_out_lines(row)
+        for cell in row.cells:
+            used = () if cell.endpoint is None else use_lines(cell.endpoint)
+            lines += [f"{row.name}, {cell.policy}: {one}" for one in used]
     return lines
 
 

@@ -15,7 +15,7 @@ from floe.cluster.benchmark_table.cell_store import CellKey
 from floe.cluster.benchmark_table.data_sets import data_set
 from floe.cluster.benchmark_table.table_file import Benchmark, Policy
 from floe.cluster.checkpoints.inputs import adapter_digest, model_digest
-from floe.cluster.evaluation.asked_questions import Asked, asked_of_questions
+from floe.cluster.evaluation.asked_questions import Asked, advice, asked_of_questions
 from floe.cluster.evaluation.records import evaluation_identity
 from floe.cluster.exports.run_adapters import find_adapter
 from floe.cluster.preflight.initial_adapter import check_initial_adapter
@@ -72,7 +72,8 @@ def row_of(config: RunConfig, model_dir: Path, benchmark: Benchmark, progress: P
         if found.clock is not None and benchmark.clock is None:
             of_set = with_clock_of(of_set, found.clock)
         progress.note(f"{benchmark.name}: {len(found.questions)} questions, databases {found.databases_dir}")
-        for note in found.notes:
+        advised = () if found.found is None else advice(found.found, of_set)
+        for note in (*advised, *found.notes):
             progress.note(note)
         asked = asked_of_questions(of_set, model_dir, progress, found.questions, found.databases_dir)
         return Row(benchmark=benchmark, config=of_set, asked=asked, notes=found.notes)
@@ -108,7 +109,8 @@ def column_of(config: RunConfig, model_dir: Path, policy: Policy) -> Column:
     """Return the column of a policy; one whose adapter is missing gets its sentence. A run stands for its adapter."""
     try:
         if policy.endpoint is not None:
-            raise UserError("Policies behind an endpoint are not part of a table yet: use base or adapter.")
+            policy.endpoint.key()  # a missing one is told before anything is asked
+            return Column(policy=policy, model=f"{policy.endpoint.name} by {policy.endpoint.api}")
         model = f"{config.model.path} in {config.rollout.dtype}, {model_digest(model_dir, config.run.home_dir)}"
         if policy.adapter is None:
             return Column(policy=policy, model=model)
@@ -150,7 +152,8 @@ def key_of(row: Row, column: Column) -> CellKey:
 def _other_settings(config: RunConfig, column: Column) -> Mapping[str, Any]:
     lora = config.lora.model_dump(mode="json", include={"rank", "alpha"}) if column.adapter is not None else {}
     return {
-        "prompt": config.prompt.model_dump(mode="json"),
+        # The style says where an answer ends; what else the section decides is in the prompts' own digest.
+        "prompt": config.prompt.model_dump(mode="json", include={"style", "arguments"}),
         "family": [config.model.family, config.model.family_arguments],
         "reward": config.reward.model_dump(mode="json", include=set(JUDGING)),
         "lora": lora,

@@ -14,7 +14,7 @@ from floe.cluster.benchmark_table.rows import Row
 from floe.cluster.benchmark_table.table_file import MACRO_AVERAGE
 from floe.cluster.evaluation.intervals import Interval, mean_interval, paired_difference
 from floe.cluster.evaluation.plain_words import MIN_QUESTIONS
-from floe.cluster.evaluation.saved_evaluation import Evaluation
+from floe.cluster.evaluation.saved_evaluation import EndpointUse, Evaluation
 from floe.cluster.evaluation.summary import measures
 from floe.configs.errors import UserError
 
@@ -38,6 +38,7 @@ class TableCell:
     left_out: tuple[str, ...] = ()  # question and reason
     figures: Mapping[str, Interval]
     differences: Mapping[str, Difference]  # empty for the first policy
+    endpoint: EndpointUse | None = None  # what the answers of a model behind one took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def _row(row: Row, filled: Filled, names: Sequence[str], num_resamples: int, see
                 policy=name,
                 fault=fault or filled.faults.get((row.name, name)),
                 left_out=() if of_policy is None else of_policy.left_out,
+                endpoint=None if of_policy is None else of_policy.endpoint,
                 figures={
                     measure: mean_interval(of_measure[name], num_resamples, seed)
                     for measure, of_measure in values.items()

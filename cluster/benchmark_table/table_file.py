@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from floe.actors.layouts.registry import LAYOUTS
+from floe.cluster.endpoints.policy import EndpointPolicy
 from floe.configs.errors import ConfigError
 from floe.configs.files.complaints import RULES, shown
 from floe.configs.files.foreign_files import read_regular_text
@@ -86,7 +87,7 @@ class Policy(Entry):
     name: str
     base: Literal[True] | None = None
     adapter: FilePath | None = None
-    endpoint: dict[str, Any] | None = None
+    endpoint: EndpointPolicy | None = None
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
@@ -143,6 +144,9 @@ def _entries(kind: type[EntryKind], key: str, given: Any, path: Path) -> tuple[E
         where = f"entry {number} of '{key}'" + (f" ('{name}')" if isinstance(name, str) else "")
         if not isinstance(fields, dict):
             raise ConfigError(f"In {path}, {where} is {shown(fields)}: write 'name: ...' and what else it needs.")
+        if isinstance(fields.get("endpoint"), dict):
+            described = f"'endpoint' of {where} in {path}"
+            fields = fields | {"endpoint": EndpointPolicy.of_fields(fields["endpoint"], described)}
         made.append(_made(kind, fields, str(path), where))
     names = [str(one.name).casefold() for one in made]  # type: ignore[attr-defined]  # both kinds have one
     for number, name in enumerate(names, start=1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,14 +82,14 @@ def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, ben
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
     """
     found = evaluation_set(benchmark.folder, benchmark.part, benchmark.databases_dir)
-    listed, in_file = _listed(found, progress)
+    listed, in_file = listed_questions(found, progress.note)
     listed = listed[: config.evaluation.max_questions]
     databases_dir = found.databases_dir
     questions = [one for one in listed if database_path(databases_dir, one.database_id).is_file()]
     missing = sorted({one.database_id for one in listed} - {one.database_id for one in questions})
     files = ", ".join(str(path) for path in found.questions)
     progress.note(f"{len(questions)} questions of {files}, databases {databases_dir}")
-    for sentence in _advice(found, config):
+    for sentence in advice(found, config):
         progress.note(sentence)
     if missing:
         names = ", ".join(missing)
@@ -104,7 +104,9 @@ def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, ben
     )
 
 
-def _listed(found: EvaluationSet, progress: Progress) -> tuple[list[Question], list[tuple[str, str]]]:
+def listed_questions(
+    found: EvaluationSet, note: Callable[[str], object]
+) -> tuple[list[Question], list[tuple[str, str]]]:
     """Return the questions, and question and database id of every record, repeated ones included.
 
     Ids that count from 0 in each of several files get their file's name. Records of Spider's and BIRD's own files have
@@ -119,14 +121,14 @@ def _listed(found: EvaluationSet, progress: Progress) -> tuple[list[Question], l
             raise UserError(f"In {path}, {read.bad[0].where} {read.bad[0].detail}.")
         if read.bad:
             first = f"{read.bad[0].where} {read.bad[0].detail}"
-            progress.note(f"{len(read.bad)} of {len(records)} records of {path} are left out, the first: {first}")
+            note(f"{len(read.bad)} of {len(records)} records of {path} are left out, the first: {first}")
         name = f"{path.parent.name}-{path.stem}-" if len(found.questions) > 1 and not read.has_ids else ""
         questions += [replace(one, question_id=f"{name}{one.question_id}") for one in read.questions]
         in_file += [(f"{name}{question_id}", database_id) for question_id, database_id in ids_of_records(records)]
     return questions, in_file
 
 
-def _advice(found: EvaluationSet, config: RunConfig) -> list[str]:
+def advice(found: EvaluationSet, config: RunConfig) -> list[str]:
     """Return what whoever evaluates on the set should know, one sentence each."""
     layout, reward = found.layout, config.reward
     said = [f"layout {layout.name}, part {found.part}"]

@@ -71,15 +71,14 @@ class Harness:
     rewards: Rewards
     num_timings: int = 0  # timings of each greedy match, for R-VES
     note_answers: Callable[[int, int], object] = ignore_answers  # number of answers so far, and of all
+    answer_start: str | None = None  # put in front of each completion; None: what ends the encoder's prompts
 
     def answers(
         self, name: str, questions: Sequence[Question], version: int | None, temperature: float, *, greedy: bool = True
     ) -> Answered:
         """Return greedy (unless left out) and sampled answers with the profiles of their results."""
         num_samples = self.config.evaluation.num_samples
-        requests = [self._request(q, num_samples, temperature, "evaluation") for q in questions]
-        if greedy:
-            requests += self._greedy_requests(questions)
+        requests = self.requests(questions, temperature, greedy=greedy)
         groups = self._collect(requests, version, with_profiles=True)
         return Answered(
             name=name,
@@ -115,6 +114,12 @@ class Harness:
         requests = [self._request(question, CONTROL_SAMPLES, temperature, "entropy") for question in questions]
         return entropy_estimate(self._collect(requests, version))
 
+    def requests(self, questions: Sequence[Question], temperature: float, *, greedy: bool = True) -> list[GroupRequest]:
+        """Return what `answers` asks for: the samples of every question, then the greedy answers."""
+        num_samples = self.config.evaluation.num_samples
+        sampled = [self._request(q, num_samples, temperature, "evaluation") for q in questions]
+        return sampled + (self._greedy_requests(questions) if greedy else [])
+
     def _request(
         self,
         question: Question,
@@ -146,7 +151,7 @@ class Harness:
             self.rewards,
             requests,
             version,
-            self.encoder.answer_start,
+            self.encoder.answer_start if self.answer_start is None else self.answer_start,
             profiles,
             correctness_only=True,
             note_answers=lambda num_answered: self.note_answers(num_answered, num_asked),

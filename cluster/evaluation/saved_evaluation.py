@@ -63,6 +63,22 @@ class QuestionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointUse:
+    """What the answers of a model behind an endpoint took; tokens are those that it reported."""
+
+    num_answers: int
+    num_kept: int  # of these, known from an earlier evaluation: they cost nothing now
+    num_without_counts: int  # answers whose tokens it did not report
+    prompt_tokens: int  # of all answers
+    completion_tokens: int
+    paid_prompt_tokens: int  # of the answers that were asked for now
+    paid_completion_tokens: int
+    cost: float | None  # of all answers by the given prices, in their currency; None without both prices
+    paid: float | None  # of the answers that were asked for now
+    notes: tuple[str, ...] = ()  # settings that it did not take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One evaluation. Questions without a verdict have no record, but a line or two in `left_out` that say why."""
 
@@ -72,16 +88,23 @@ class Evaluation:
     records: tuple[QuestionRecord, ...]
     left_out: tuple[str, ...] = ()
     clock: str = ""  # what SQL got for the present time, in UTC
+    endpoint: EndpointUse | None = None  # of a model behind one
 
     def write(self, folder: Path) -> Path:
         """Write it, and make the folder where it is missing. Raises UserError when it can't be written."""
         path = folder / EVALUATION_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(json_fields(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as fault:
             raise UserError(f"Can't write {path} ({fault.strerror}): choose another --out.") from fault
         return path
+
+
+def json_fields(evaluation: Any) -> dict[str, Any]:
+    """Return the fields of an evaluation or its summary for JSON; `endpoint` only of a model behind one."""
+    fields = asdict(evaluation)
+    return fields if fields["endpoint"] is not None else {k: v for k, v in fields.items() if k != "endpoint"}
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -90,7 +113,10 @@ def read_evaluation(path: Path) -> Evaluation:
         fields: dict[str, Any] = parsed_json(read_regular(path))
         records = tuple(_record(record) for record in fields.pop("records"))
         identity = EvaluationIdentity(**fields.pop("identity"))
-        return Evaluation(identity=identity, records=records, **fields | {"left_out": tuple(fields["left_out"])})
+        use = fields.pop("endpoint", None)
+        endpoint = None if use is None else EndpointUse(**use | {"notes": tuple(use["notes"])})
+        fields["left_out"] = tuple(fields["left_out"])
+        return Evaluation(identity=identity, records=records, endpoint=endpoint, **fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(
             f"{path} holds no evaluation ({fault}): give a folder that 'floe evaluate --out' wrote."

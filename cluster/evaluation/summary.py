@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,13 @@ from rich.text import Text
 
 from floe.cluster.evaluation.before_after_table import MAX_SHOWN_LEFT_OUT, percent
 from floe.cluster.evaluation.intervals import Interval, mean_interval, pass_at_k
-from floe.cluster.evaluation.saved_evaluation import Evaluation, EvaluationIdentity, QuestionRecord
+from floe.cluster.evaluation.saved_evaluation import (
+    EndpointUse,
+    Evaluation,
+    EvaluationIdentity,
+    QuestionRecord,
+    json_fields,
+)
 from floe.cluster.evaluation.sql_hardness import LEVELS
 from floe.configs.errors import UserError
 
@@ -33,14 +39,18 @@ class EvaluationSummary:
     overall: dict[str, Interval]
     by_hardness: dict[str, dict[str, Interval]]
     by_database: dict[str, dict[str, Interval]]
+    endpoint: EndpointUse | None = None  # of a model behind one
 
     def to_json(self) -> str:
         """Return indented JSON text."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json.dumps(json_fields(self), indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
         """Print the tables; they fit 100 columns."""
         console.print(_overall_table(self))
+        if self.endpoint is not None:
+            for line in use_lines(self.endpoint):
+                console.print(Text(line), soft_wrap=True)
         for title, parts in (("By hardness", self.by_hardness), ("By database", self.by_database)):
             console.print(_parts_table(title, parts))
         if self.num_left_out:
@@ -97,7 +107,23 @@ def summary(evaluation: Evaluation, num_resamples: int) -> EvaluationSummary:
             database_id: intervals(records, of_parts)
             for database_id, records in _parts(evaluation.records, lambda one: one.database_id, str).items()
         },
+        endpoint=evaluation.endpoint,
     )
+
+
+def use_lines(use: EndpointUse) -> list[str]:
+    """Return what the answers of a model behind an endpoint took, in sentences."""
+    if use.num_without_counts == use.num_answers:
+        tokens = "it reports no tokens"
+    else:
+        tokens = f"{use.prompt_tokens:,} tokens in, {use.completion_tokens:,} out"
+        if use.num_without_counts:
+            tokens += f", without the unknown tokens of {use.num_without_counts} answers"
+    lines = [f"{use.num_answers} answers, {use.num_kept} of them kept from before: {tokens}."]
+    if use.cost is not None and use.paid is not None:
+        least = "at least " if use.num_without_counts else ""
+        lines.append(f"Cost by the given prices: {least}{use.paid:.4f} now, {use.cost:.4f} with the kept answers.")
+    return [*lines, *use.notes]
 
 
 def _pass_at(num_samples: int, k: int) -> Measure:

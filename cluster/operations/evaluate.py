@@ -1,4 +1,4 @@
-"""`floe evaluate`: the figures of one policy, base model or PEFT adapter, on a split or a benchmark's folder."""
+"""`floe evaluate`: the figures of one policy, local or behind an endpoint, on a split or a benchmark's folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from floe.cluster.endpoints.evaluation import endpoint_evaluation
+from floe.cluster.endpoints.policy import EndpointPolicy
 from floe.cluster.evaluation.asked_questions import Asked, Benchmark, asked_of_archive, asked_of_split
 from floe.cluster.evaluation.harness import Answered, Harness
 from floe.cluster.evaluation.records import evaluation_of
@@ -45,6 +47,7 @@ class EvaluateOptions:
     predictions: Path | None = None
     out: Path | None = None
     as_json: bool = False
+    endpoint: EndpointPolicy | None = None  # in place of a local policy
 
 
 AskedOf = Callable[[RunConfig, Path, Progress], Asked]  # configuration and model folder to questions
@@ -62,7 +65,12 @@ def evaluate(config: RunConfig, options: EvaluateOptions) -> None:
     if options.data is not None:
         benchmark = Benchmark(folder=options.data, part=options.part, databases_dir=options.databases)
         asked_of = partial(asked_of_archive, benchmark=benchmark)
-    asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
+    if options.endpoint is None:
+        asked, evaluation = evaluated(config, options.adapter, asked_of, progress)
+    elif options.adapter is not None:
+        raise UserError("--adapter and --endpoint name a policy each: give one of them.")
+    else:
+        asked, evaluation = evaluated_endpoint(config, options.endpoint, asked_of, progress, options.out)
     if options.out is not None:
         progress.note(f"saved: {evaluation.write(options.out)}")
     if options.predictions is not None:
@@ -92,6 +100,23 @@ def evaluated(
     asked = asked_of(config, model_dir, progress)
     answered = _answer(config, model_dir, asked, adapter, progress)
     return asked, evaluation_of(config, asked, answered, adapter)
+
+
+def evaluated_endpoint(
+    config: RunConfig, endpoint: EndpointPolicy, asked_of: AskedOf, progress: Progress, answers_dir: Path | None = None
+) -> tuple[Asked, Evaluation]:
+    """Have a model behind an endpoint answer the questions, which the configured model's tokenizer fits and trims.
+
+    Answers are kept in `answers_dir`, without it in a folder of `run.home`. Raises UserError for bad input.
+    """
+    progress.phase("set-up")
+    endpoint.key()  # a missing one is said before the prompts are made
+    check_plugins(config)
+    model_dir = model_folder(config, config.run.home_dir / "demo")
+    config = with_clock(config)
+    progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
+    asked = asked_of(config, model_dir, progress)
+    return asked, endpoint_evaluation(config, asked, endpoint, progress, answers_dir)
 
 
 def _answer(config: RunConfig, model_dir: Path, asked: Asked, adapter: Path | None, progress: Progress) -> Answered:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from floe.cluster.benchmark_table.cell_store import CellStore, StoredTable
-from floe.cluster.benchmark_table.engine_answers import engine_answers
+from floe.cluster.benchmark_table.engine_answers import all_answers
 from floe.cluster.benchmark_table.filling import Answers, Filled, fill
 from floe.cluster.benchmark_table.printed import print_table
 from floe.cluster.benchmark_table.rows import Column, column_of, row_of, with_clock_of
@@ -28,6 +28,7 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.reward_sections import AUTO_CLOCK
 
 AUTO_DTYPE = "auto"
+ANSWERS_FOLDER = "endpoint_answers"  # of an out-folder; without one they are kept in the home folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,10 @@ def evaluate_table(options: TableOptions) -> int:
     progress.phase("set-up")
     check_plugins(config)
     model_dir = model_folder(config, config.run.home_dir / "demo")
+    answers_dir = None if options.out is None else options.out / ANSWERS_FOLDER
     with _store(options.out) as store:
         try:
-            config, filled = _filled(config, file, store, model_dir, progress)
+            config, filled = _filled(config, file, store, model_dir, progress, answers_dir)
         except KeyboardInterrupt:
             if options.out is not None:
                 progress.note(f"finished cells stay in {options.out}: the same command goes on from there")
@@ -116,15 +118,20 @@ def _store(out: Path | None) -> Iterator[CellStore]:
 
 
 def _filled(
-    config: RunConfig, file: TableFile, store: CellStore, model_dir: Path, progress: Progress
+    config: RunConfig,
+    file: TableFile,
+    store: CellStore,
+    model_dir: Path,
+    progress: Progress,
+    answers_dir: Path | None,
 ) -> tuple[RunConfig, Filled]:
     config = _decided(config, file, store.table(), progress)
     columns = [column_of(config, model_dir, one) for one in file.policies]
     rows = [row_of(config, model_dir, one, progress) for one in file.benchmarks]
     table = StoredTable(clock=config.reward.clock, model_dtype=config.model.dtype, rollout_dtype=config.rollout.dtype)
 
-    def answers(_: Sequence[Column]) -> AbstractContextManager[Answers]:
-        return engine_answers(config, model_dir, progress, with_samples=file.samples is not None)
+    def answers(at_work: Sequence[Column]) -> AbstractContextManager[Answers]:
+        return all_answers(at_work, config, model_dir, progress, answers_dir, with_samples=file.samples is not None)
 
     return config, fill(rows, columns, store, table, answers, progress)
 
