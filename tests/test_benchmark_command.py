@@ -39,7 +39,6 @@ def test_the_options_are_handed_over(capsys, monkeypatch, tmp_path):
     [
         (("--benchmarks", "b.yaml", "--data", "d"), "--data is for a single data set, and --benchmarks names several"),
         (("--benchmarks", "b.yaml", "--predictions", "p"), "--predictions is for a single data set"),
-        (("--benchmarks", "b.yaml", "--part", "dev"), "--part is for a single data set"),
         (("--benchmarks", "b.yaml", "--databases", "d"), "--databases is for a single data set"),
         (("--config", "smoke", "--part", "dev"), "--part belongs to a data set's folder"),
         (("--benchmarks", "b.yaml", "--limit", "0"), "--limit is 0, but must be at least 1"),

@@ -205,3 +205,26 @@ def test_records_without_a_database_are_of_the_given_one(tmp_path):
     records = read_records(written(tmp_path, "question,sql\nHow many?,SELECT 1\n", "q.csv"))
     (question,) = find_questions(tmp_path, records, database_id="sales").questions
     assert question.database_id == "sales"
+
+
+def test_a_row_with_undoubled_quotes_is_left_out_by_its_name(tmp_path):
+    table = 'question,sql\n"a ""b""",SELECT 1\n"Which are "in stock" now?",SELECT 2\nHow many?,SELECT 3\n'
+    records = read_records(written(tmp_path, table, "q.csv"))
+    assert [one.value["sql"] for one in records if not one.fault] == ["SELECT 1", "SELECT 3"]
+    (broken,) = [one for one in records if one.fault]
+    assert broken.where == "row 3" and "is not CSV (',' expected after '\"')" in broken.fault
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ('question,sql\nHow?,SELECT 1\n"no "end",SELECT 2\nand, so, on\nWho?,SELECT 3\n', 3),  # its next line is no row
+        ('question,sql\nHow?,SELECT 1\n"two\nlines "of" one",SELECT 2\nWho?,SELECT 3\n', 4),
+        ('question,sql\nHow?,SELECT 1\n"never closed,SELECT 2\nWho?,SELECT 3\n', 4),
+        ('question,sql\n"all "rows"",SELECT 1\n', 2),
+        ('"ques"tion,sql\nHow?,SELECT 1\n', 1),
+    ],
+)
+def test_a_table_whose_rows_can_not_be_told_apart_is_refused(tmp_path, table, row):
+    with pytest.raises(UserError, match=rf"q\.csv, row {row} is not CSV .*: correct it\."):
+        read_records(written(tmp_path, table, "q.csv"))

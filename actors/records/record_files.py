@@ -116,21 +116,54 @@ def _table(path: Path, text: str, separator: str) -> list[Record]:
     heading = text.split("\n", 1)[0]
     if separator == "," and heading.count(";") > heading.count(","):
         separator = ";"
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
     records: list[Record] = []
-    try:
-        for row in rows:
-            if not names:
-                names = [name.strip() for name in row]
-            elif row:
-                where = f"row {rows.line_num}"
-                fault = f"has {len(row)} cells, the heading has {len(names)}" if len(row) > len(names) else ""
-                value = dict(zip(names, row, strict=False))
-                records.append(Record(where=where, index=len(records), value=value, fault=fault))
-    except csv.Error as error:
-        raise UserError(f"{path}, row {rows.line_num} is not CSV ({error}): correct it.") from None
+    broken = None  # the row before, where it is not CSV
+    for line, row in _rows(path, text, separator):
+        index, where = len(records), f"row {line}"
+        if isinstance(row, str):
+            broken = Record(where=where, index=index, fault=row)
+            records.append(broken)
+            continue
+        if not names:
+            if records:
+                raise _no_csv(path, records[0])
+            names = [name.strip() for name in row]
+        elif broken is not None and len(row) != len(names):
+            raise _no_csv(path, broken)  # the line after it may be inside of it
+        elif row:
+            fault = f"has {len(row)} cells, the heading has {len(names)}" if len(row) > len(names) else ""
+            value = dict(zip(names, row, strict=False))
+            records.append(Record(where=where, index=index, value=value, fault=fault))
+        broken = None
+    if broken is not None and all(one.fault for one in records):
+        raise _no_csv(path, broken)
     return records
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield each row's last line, and its cells or why it is not CSV.
+
+    Raises UserError where a row that is not CSV may not end with its line.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    while True:
+        first_line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fault = f"is not CSV ({error})"
+            if rows.line_num > first_line or "end of data" in str(error):
+                raise _no_csv(path, Record(where=f"row {rows.line_num}", index=0, fault=fault)) from None
+            yield rows.line_num, fault
+            continue
+        yield rows.line_num, row
+
+
+def _no_csv(path: Path, record: Record) -> UserError:
+    return UserError(f"{path}, {record.where} {record.fault}: correct it.")
 
 
 def _listed(path: Path, value: Any) -> list[Any]:
