@@ -166,4 +166,4 @@ def _count(value: object) -> int | None:
 
 
 def _names(text: str, setting: str) -> bool:
-    return re.search(rf"['\"`]{setting}['\"`]", text) is not None
+    return re.search(rf"['\"`]{setting}\\?['\"`]", text) is not None  # JSON within JSON has a backslash
