@@ -344,9 +344,9 @@ def test_a_torn_and_a_damaged_line_are_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
-    with kept_answers(tmp_path), pytest.raises(UserError, match="Another evaluation is asking"):
-        with kept_answers(tmp_path):
-            pass
+    refusal = pytest.raises(UserError, match="Another evaluation is asking")
+    with kept_answers(tmp_path), refusal, kept_answers(tmp_path):
+        pass
     with kept_answers(tmp_path):
         pass
 

@@ -92,15 +92,17 @@ def test_the_prompts_are_those_of_a_local_policy(data: Path, tokenizer: Path, tm
     wide = [f"ALTER TABLE pet ADD COLUMN detail_{number} TEXT" for number in range(30)]
     make_database(tmp_path / "zoo" / "zoo.sqlite", wide)
     question = Question(question_id="1", database_id="zoo", text="Who is old? \ufdd0", gold_sql=(GOLD,))
-    for style, limit in (("compact", 450), ("arctic", 1600), ("arctic", 4000)):
-        sizes = (f"model.max_context_tokens={limit}", "rollout.max_new_tokens=64")
+    for style, num_trimmed in (("compact", 100), ("arctic", 400), ("arctic", 0)):
+        roomy = settings(tokenizer, tmp_path, f"prompt.style={style}", "model.max_context_tokens=9999")
+        num_whole = encoder_of_run(roomy, tokenizer, tmp_path).encoded(question).num_tokens
+        sizes = (f"model.max_context_tokens={num_whole + 64 - num_trimmed}", "rollout.max_new_tokens=64")
         tight = settings(tokenizer, tmp_path, f"prompt.style={style}", *sizes)
         encoder = encoder_of_run(tight, tokenizer, tmp_path)
         rendered = encoder.text(encoder.prompt(question))
         chat = "".join(f"<|{one['role']}|>{one['content']}<|end|>" for one in encoder.messages(question))
         assert rendered.startswith(f"{chat}<|assistant|>".replace("\ufdd0", ""))
         assert encoder.sent_text(question) == rendered
-        assert ("detail_29" in rendered) == (limit == 4000)
+        assert ("detail_29" in rendered) == (num_trimmed == 0)
 
 
 def test_completions_get_the_rendered_prompt_and_end_at_the_styles_text(
