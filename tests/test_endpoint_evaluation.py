@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import floe
 from floe.cluster import cli
 from floe.cluster.endpoints import client
 from floe.cluster.endpoints.kept_answers import ANSWERS_FILE
@@ -20,6 +21,7 @@ from floe.cluster.operations.compare import compare
 from floe.cluster.operations.evaluate import evaluated_endpoint
 from floe.cluster.questions.fitting import encoder_of_run
 from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
 from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
 from tests.endpoint_server import Answer, endpoint_server, refused, said
@@ -153,31 +155,46 @@ def test_the_command(
     path = tmp_path / "config.yaml"
     path.write_text(f"model: {{path: {tokenizer}}}\nevaluation: {{num_timings: 0}}\nprompt: {{style: compact}}\n")
     with endpoint_server(lambda body: said(f"-- {KEY}\n{GOLD}")) as server:
-        floe = partial(evaluate, capsys, monkeypatch, path)
+        command = partial(evaluate, capsys, monkeypatch, path)
         asks = ("--data", data, "--samples", 1, "--limit", 4)
         at = ("--endpoint", server.url, "--model", "big", "--endpoint-key-variable", "THE_KEY")
         limits = ("--endpoint-parallel", 2, "--endpoint-requests-per-minute", 600_000, "--endpoint-retries", 1)
         prices = ("--endpoint-price-in", 1, "--endpoint-price-out", 2.5)
-        code, out, err = floe(*asks, *at, *limits, *prices, "--out", tmp_path / "a", "--predictions", tmp_path / "sql")
+        code, out, err = command(
+            *asks, *at, *limits, *prices, "--out", tmp_path / "a", "--predictions", tmp_path / "sql"
+        )
         assert code == 0, err
         assert "8 answers, 0 of them kept from before: 80 tokens in, 40 out." in out
         assert "Cost by the given prices: 0.0002 now" in out
         assert (tmp_path / "sql").read_text().count("SELECT name FROM pet") == 4
-        code, out, _ = floe(*asks, *at, "--json", "--out", tmp_path / "a")
+        code, out, _ = command(*asks, *at, "--json", "--out", tmp_path / "a")
         assert json.loads(out)["endpoint"]["num_kept"] == 8 and len(server.asked) == 8
-        code, _, err = floe("--data", data, *at, "--adapter", tmp_path)
+        code, _, err = command("--data", data, *at, "--adapter", tmp_path)
         assert code == 2 and "--adapter and --endpoint name a policy each" in err
-        code, _, err = floe("--endpoint", server.url)
+        code, _, err = command("--endpoint", server.url)
         assert code == 2 and "--endpoint needs the model's name there" in err
-        code, _, err = floe("--endpoint-price-in", 1)
+        code, _, err = command("--endpoint-price-in", 1)
         assert code == 2 and "--endpoint-price-in belongs to a model behind an endpoint" in err
-        code, _, err = floe(*at, "--endpoint-parallel", 0)
+        code, _, err = command(*at, "--endpoint-parallel", 0)
         assert code == 2 and "'num_parallel' of the options of --endpoint is 0" in err
-        assert floe(*asks, *at[:2], "--model", "other", "--out", tmp_path / "b")[0] == 0
+        assert command(*asks, *at[:2], "--model", "other", "--out", tmp_path / "b")[0] == 0
     assert server.keys == [f"Bearer {KEY}"] * 8 + [None] * 8
     saved = read_evaluation(tmp_path / "a" / "evaluation.json")
     assert saved.endpoint is not None and saved.endpoint.num_kept == 8
     compare(tmp_path / "a", tmp_path / "b", True)
     assert json.loads(capsys.readouterr().out)["num_questions"] == 4
-    files = [one for one in tmp_path.rglob("*") if one.is_file() and one.parent != tmp_path / "b"]
-    assert len(files) >= 5 and not any(KEY.encode() in one.read_bytes() for one in files)
+    written = [one for one in tmp_path.rglob("*") if one.is_file() and one.parent != tmp_path / "b"]
+    assert len(written) >= 5 and not any(KEY.encode() in one.read_bytes() for one in written)
+
+
+def test_from_python(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    overrides = {"model.path": str(tokenizer), "run.home": str(tmp_path), "evaluation.num_timings": 0}
+    question = Question(question_id="s", database_id="zoo", text="Names?", gold_sql=(GOLD,))
+    asked = {"questions": [question], "databases": data / "database", "num_samples": 1, "overrides": overrides}
+    with endpoint_server(lambda _: said(GOLD)) as server:
+        found = floe.evaluate(endpoint={"url": server.url, "model": "big"}, progress=False, **asked)
+        assert found.greedy.mean == 1.0 and found.saved.endpoint is not None
+        with pytest.raises(UserError, match="name a policy each"):
+            floe.evaluate("run", endpoint={"url": server.url, "model": "big"}, **asked)
+        with pytest.raises(UserError, match="Unknown key 'key' in endpoint"):
+            floe.evaluate(endpoint={"url": server.url, "model": "big", "key": "x"}, **asked)

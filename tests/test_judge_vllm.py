@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from floe.cluster.evaluation.saved_evaluation import Evaluation, read_evaluation
+from floe.cluster.endpoints.evaluation import endpoint_evaluation
+from floe.cluster.endpoints.policy import EndpointPolicy
+from floe.cluster.evaluation.saved_evaluation import read_evaluation
 from floe.cluster.messages import Candidate, Outcome, ScoreRequest
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.preflight.finding import Level
 from floe.cluster.preflight.judge_check import judge_checks
+from floe.cluster.terminal.progress import Progress, make_console
 from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
 from floe.configs.sections.reward_sections import RewardSection
@@ -111,22 +114,20 @@ def test_at_vllms_server_the_greedy_answers_are_those_of_the_engine(
     judge_url: str, other_home: Path, tmp_path: Path
 ) -> None:
     limits = ["evaluation.num_timings=0", "rollout.max_new_tokens=24", "model.dtype=float32", "rollout.dtype=float32"]
-    asked = ["--config", config("smoke.yaml"), "--samples", "1", "--limit", str(NUM_QUESTIONS), *limits]
-
-    def evaluation(name: str, *more: str) -> Evaluation:
-        done = floe("evaluate", *asked, *more, "--out", str(tmp_path / name), home=other_home)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return read_evaluation(tmp_path / name / "evaluation.json")
-
-    local = evaluation("local", "cluster.address=local")
-    at = ("--endpoint", judge_url, "--model", NAME, "--endpoint-parallel", "8")
-    overrides = [f"run.home={other_home}", f"evaluation.max_questions={NUM_QUESTIONS}", *limits]
-    questions = asked_of(load_config(Path(config("smoke.yaml")), overrides))
+    limits += ["evaluation.num_samples=1", f"evaluation.max_questions={NUM_QUESTIONS}"]
+    out = ("--out", str(tmp_path / "local"))
+    done = floe("evaluate", "--config", config("smoke.yaml"), *out, "cluster.address=local", *limits, home=other_home)
+    assert done.returncode == 0, done.stderr[-4000:]
+    local = read_evaluation(tmp_path / "local" / "evaluation.json")
+    assert len({one.greedy.sql for one in local.records}) > NUM_QUESTIONS / 10
+    settings = load_config(Path(config("smoke.yaml")), [f"run.home={other_home}", *limits])
+    asked = asked_of(settings)
     for api in ("completions", "chat"):
-        served = evaluation(api, *at, "--endpoint-api", api)
+        endpoint = EndpointPolicy.of_fields({"url": judge_url, "model": NAME, "api": api, "num_parallel": 8}, api)
+        served = endpoint_evaluation(settings, asked, endpoint, Progress(make_console(stderr=True)), tmp_path / api)
         assert len(served.records) == len(local.records) == NUM_QUESTIONS
         assert served.identity.prompt_digest == local.identity.prompt_digest
-        found = differences(questions, local, served, judge_url, NAME)
+        found = differences(asked, local, served, judge_url, NAME)
         for one in found:
             print(f"{api}: {one.line()}")
         assert all(one.gap is not None and abs(one.gap) < NEAR_TIE for one in found)
