@@ -189,7 +189,7 @@ def test_the_command(
 
 def test_from_python(data: Path, tokenizer: Path, tmp_path: Path) -> None:
     overrides = {"model.path": str(tokenizer), "run.home": str(tmp_path), "evaluation.num_timings": 0}
-    question = Question(question_id="s", database_id="zoo", text="Names?", gold_sql=(GOLD,))
+    question = floe.Question(db_id="zoo", question="Names?", gold_sql=GOLD)
     asked = {"questions": [question], "databases": data / "database", "num_samples": 1, "overrides": overrides}
     with endpoint_server(lambda _: said(GOLD)) as server:
         found = floe.evaluate(endpoint={"url": server.url, "model": "big"}, progress=False, **asked)

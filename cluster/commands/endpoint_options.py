@@ -47,7 +47,7 @@ def with_endpoint_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         for name, field, kind, about in _OPTIONS
     ]
-    del with_policy.__wrapped__  # type: ignore[attr-defined]  # Typer would read that signature
+    del with_policy.__wrapped__  # Typer would read that signature
     with_policy.__annotations__ = {one.name: one.annotation for one in [*own, *options]}
     with_policy.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return with_policy
