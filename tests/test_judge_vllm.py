@@ -1,4 +1,4 @@
-"""A group judged by vLLM's own OpenAI-compatible server with the embedded small model."""
+"""vLLM's own OpenAI-compatible server with the embedded small model: it judges a group, and answers an evaluation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from floe.cluster.endpoints.evaluation import endpoint_evaluation
+from floe.cluster.endpoints.policy import EndpointPolicy
+from floe.cluster.evaluation.saved_evaluation import read_evaluation
 from floe.cluster.messages import Candidate, Outcome, ScoreRequest
 from floe.cluster.models.model_folder import model_folder
 from floe.cluster.preflight.finding import Level
 from floe.cluster.preflight.judge_check import judge_checks
+from floe.cluster.terminal.progress import Progress, make_console
 from floe.configs.files.loading import load_config
 from floe.configs.schema import RunConfig
 from floe.configs.sections.reward_sections import RewardSection
 from floe.reward_service.scorer import Scorer
-from tests.command_line import config
+from tests.command_line import config, floe
+from tests.endpoint_differences import asked_of, differences
 from tests.score_requests import GOLD, make_database
 
 pytestmark = [pytest.mark.engine, pytest.mark.cpu_engine, pytest.mark.long]
@@ -99,3 +104,39 @@ def test_vllms_server_grades_a_group(judge_url: str, tmp_path: Path) -> None:
     assert all(score.reward is None and "404" in score.message for score in masked)
     ((_, check),) = judge_checks(RunConfig(reward=section))
     assert check().level is Level.OK
+
+
+NUM_QUESTIONS = 100
+NEAR_TIE = 0.01  # nats; the server's batches, and so its sums, are others than the engine's
+
+
+def test_at_vllms_server_the_greedy_answers_are_those_of_the_engine(
+    judge_url: str, other_home: Path, tmp_path: Path
+) -> None:
+    limits = ["evaluation.num_timings=0", "rollout.max_new_tokens=24", "model.dtype=float32", "rollout.dtype=float32"]
+    limits += ["evaluation.num_samples=1", f"evaluation.max_questions={NUM_QUESTIONS}"]
+    out = ("--out", str(tmp_path / "local"))
+    done = floe("evaluate", "--config", config("smoke.yaml"), *out, "cluster.address=local", *limits, home=other_home)
+    assert done.returncode == 0, done.stderr[-4000:]
+    local = read_evaluation(tmp_path / "local" / "evaluation.json")
+    assert len({one.greedy.sql for one in local.records}) > NUM_QUESTIONS / 10
+    settings = load_config(Path(config("smoke.yaml")), [f"run.home={other_home}", *limits])
+    asked = asked_of(settings)
+    for api in ("completions", "chat"):
+        endpoint = EndpointPolicy.of_fields({"url": judge_url, "model": NAME, "api": api, "num_parallel": 8}, api)
+        served = endpoint_evaluation(settings, asked, endpoint, Progress(make_console(stderr=True)), tmp_path / api)
+        assert len(served.records) == len(local.records) == NUM_QUESTIONS
+        assert served.identity.prompt_digest == local.identity.prompt_digest
+        found = differences(asked, local, served, judge_url, NAME)
+        for one in found:
+            print(f"{api}: {one.line()}")
+        assert all(one.gap is not None and abs(one.gap) < NEAR_TIE for one in found)
+        assert len(found) < NUM_QUESTIONS / 10
+        # The right answers are the same but for those questions.
+        parted = {one.question_id for one in found}
+        right = [
+            {one.question_id for one in side.records if one.greedy.outcome is Outcome.MATCH} - parted
+            for side in (local, served)
+        ]
+        assert right[0] == right[1]
+        assert served.endpoint is not None and served.endpoint.num_without_counts == 0

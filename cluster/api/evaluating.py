@@ -88,6 +88,7 @@ def evaluate(
     preset: Preset = None,
     overrides: Overrides | None = None,
     num_samples: int | None = None,
+    endpoint: Mapping[str, object] | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Have a policy answer questions, greedily and with samples, and return how many answers are right.
@@ -96,22 +97,30 @@ def evaluate(
     out, it is the configuration of the adapter's run, and without a run "quickstart". `questions` are Question objects,
     a DataFrame or a questions file, all of which are asked, with the databases in the folder `databases`; without them
     it is the split `evaluation.split` of the configuration. `num_samples` is the number of samples per question,
-    otherwise `evaluation.num_samples`.
+    otherwise `evaluation.num_samples`. `endpoint` describes a model behind an endpoint, which answers in place of a
+    local policy: `url`, `model` and the other fields of docs/evaluation.md; its answers are kept in `run.home`.
 
     Raises UserError for what the user can fix, and leaves no process.
     """
     texts = override_texts(overrides)
     if num_samples is not None:
         texts.append(f"evaluation.num_samples={num_samples}")
+    if endpoint is not None and adapter is not None:
+        raise UserError("adapter and endpoint name a policy each: give one of them.")
     with own_turn():
         config, folder = chosen_policy(adapter, preset, texts)
         with heavy_imports():
             from floe.cluster.api.shown import shown_progress
+            from floe.cluster.endpoints.policy import EndpointPolicy
             from floe.cluster.evaluation.summary import summary
-            from floe.cluster.operations.evaluate import evaluated
+            from floe.cluster.operations.evaluate import evaluated, evaluated_endpoint
         asked_of = _asked_of(config, questions, databases)
         with shown_progress(progress) as shown:
-            _, saved = evaluated(config, folder, asked_of, shown)
+            if endpoint is None:
+                _, saved = evaluated(config, folder, asked_of, shown)
+            else:
+                described = EndpointPolicy.of_fields(endpoint, "endpoint")
+                _, saved = evaluated_endpoint(config, described, asked_of, shown)
         return Evaluation(saved, summary(saved, config.evaluation.num_bootstrap))
 
 

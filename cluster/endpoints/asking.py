@@ -95,7 +95,7 @@ class _Crew:
     num_failed_in_a_row: int = 0
 
     async def work(self, key: str, missing: dict[str, Ask]) -> None:
-        client = EndpointClient(self.endpoint, key, has_answered=len(self.kept) > 0)
+        client = EndpointClient(self.endpoint, key, has_answered=bool(self.asking.kept_keys))
         waiting = deque(missing.items())
         try:
             while waiting and not client.has_answered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -42,12 +43,12 @@ class EndpointClient:
         """Make the client. `has_answered` says that answers of this endpoint are known from before."""
         self._endpoint = endpoint
         self._key = key
+        self._forms_of_key = {key, json.dumps(key)[1:-1]} if key else set()
         self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute)
         self._dialect = Dialect()
         self.has_answered = has_answered
-        inner = httpx.AsyncHTTPTransport(proxy=_proxy(endpoint.url), limits=httpx.Limits(max_connections=None))
         self._http = httpx.AsyncClient(
-            transport=BoundedTransport(MAX_REPLY_BYTES, inner),
+            transport=BoundedTransport(MAX_REPLY_BYTES, _transport(endpoint.url)),
             timeout=endpoint.time_limit_s,
             follow_redirects=False,  # the key would go to another host
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
@@ -72,9 +73,9 @@ class EndpointClient:
                 self._raise_unless_passing(response, wrong)
                 may_pass = True
                 pause_s = self._held(response.headers, pause_s, wrong)
-            except TimeoutError:
+            except (TimeoutError, httpx.TimeoutException):
                 wrong = f"gives no answer in {self._endpoint.time_limit_s:g} s"
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last for a host's name
                 wrong = self._said(f"can't be reached ({_cause(error)})")
             except BadReply as error:
                 wrong = self._said(f"gives {error}")
@@ -100,9 +101,8 @@ class EndpointClient:
                 self._dialect = adapted
 
     def _without_key(self, reply: Reply) -> Reply:
-        text = reply.text.replace(self._key, "[the key]") if self._key else reply.text
         return Reply(
-            text=text,
+            text=reply.text.replace(self._key, "[the key]") if self._key else reply.text,
             is_truncated=reply.is_truncated,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
@@ -111,7 +111,9 @@ class EndpointClient:
 
     def _said(self, text: str) -> str:
         """Return what the endpoint said, in one short line without the key, which it may repeat."""
-        return cut(" ".join((text.replace(self._key, "[the key]") if self._key else text).split()))
+        for form in self._forms_of_key:
+            text = text.replace(form, "[the key]")
+        return cut(" ".join(text.split()))
 
     def _raise_unless_passing(self, response: httpx.Response, wrong: str) -> None:
         """Raise UserError or Refused for a status that another try would not change."""
@@ -171,11 +173,21 @@ def _asked_pause_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, asked_s) if asked_s == asked_s else None
 
 
-def _proxy(url: str) -> str | None:
-    """Return the proxy that the environment names for an address; None for this machine's own."""
+def _transport(url: str) -> httpx.AsyncBaseTransport:
+    """Return the way to an address: through the proxy that the environment names, never to this machine itself.
+
+    Raises UserError for a proxy that can't be used, whose address is not shown, since it may hold a password.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return None if host in _LOOPBACK or proxy_bypass(host) else getproxies().get(parts.scheme)
+    proxy = None if host in _LOOPBACK or proxy_bypass(host) else getproxies().get(parts.scheme)
+    try:
+        return httpx.AsyncHTTPTransport(proxy=proxy, limits=httpx.Limits(max_connections=None))
+    except (ValueError, ImportError, httpx.InvalidURL) as fault:
+        raise UserError(
+            f"The proxy that the environment names for {parts.scheme} can't be used ({type(fault).__name__}): correct "
+            f"{parts.scheme}_proxy, or add {host} to no_proxy."
+        ) from None
 
 
 def _cause(error: BaseException) -> str:

@@ -44,9 +44,6 @@ class KeptAnswers:
             raise _refusal(self.path, fault) from fault
         self._known[key] = reply
 
-    def __len__(self) -> int:
-        return len(self._known)
-
 
 def answers_folder(home_dir: Path, endpoint: EndpointPolicy) -> Path:
     """Return where answers are kept without --out: one folder for each model at an address."""

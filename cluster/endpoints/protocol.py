@@ -139,8 +139,9 @@ def cut(text: str) -> str:
 
 
 def quoted(body: bytes) -> str:
-    """Return the beginning of a body as a literal; long enough that what is cut holds no part of a key."""
-    return repr(body[:65_536].decode("utf-8", "replace"))
+    """Return the beginning of a body in quotes, without control characters; long enough to cut no key at its end."""
+    text = body[:65_536].decode("utf-8", "replace")
+    return "'" + "".join(one if one.isprintable() else " " for one in text) + "'"
 
 
 def ended(text: str, stop_texts: Sequence[str]) -> str:
@@ -166,4 +167,4 @@ def _count(value: object) -> int | None:
 
 
 def _names(text: str, setting: str) -> bool:
-    return re.search(rf"['\"`]{setting}['\"`]", text) is not None
+    return re.search(rf"['\"`]{setting}\\?['\"`]", text) is not None  # JSON within JSON has a backslash

@@ -112,7 +112,7 @@ def evaluated_endpoint(
     progress.phase("set-up")
     endpoint.key()  # a missing one is said before the prompts are made
     check_plugins(config)
-    model_dir = model_folder(config, config.run.home_dir / "demo")
+    model_dir = model_folder(config, config.run.home_dir / "demo", weights=False)
     config = with_clock(config)
     progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = asked_of(config, model_dir, progress)
