@@ -65,7 +65,7 @@ class RunEvaluation:
                 self._config, self._harness.encoder, self._databases_dir, self._questions, adapter
             ),
             num_asked=len(self._questions),
-            has_suite=self._config.reward.suite is not None,
+            has_suite=self._config.has_suite,
             clock=self._config.reward.clock,
             records=question_records(answered, is_timed=False),
             left_out=answered.without_verdict(),

@@ -51,7 +51,7 @@ def evaluation_identity(
 ) -> EvaluationIdentity:
     """Return the identity, from the names and sizes of the database files alone."""
     reward = config.reward
-    comparator = f"{reward.semantics}{' with a suite' if reward.suite else ''}, {reward.time_limit_s:g} s"
+    comparator = f"{_semantics(config)}, {reward.time_limit_s:g} s"
     asked = [[one.question_id, one.database_id, one.text, one.evidence, *one.gold_sql] for one in questions]
     return EvaluationIdentity(
         harness_version=HARNESS_VERSION,
@@ -66,6 +66,19 @@ def evaluation_identity(
         adapter=adapter,
         seed=config.run.seed,
     )
+
+
+def _semantics(config: RunConfig) -> str:
+    """Return what results are compared by; in a mixture that of each source."""
+    reward = config.reward
+    own = f"{reward.semantics}{' with a suite' if reward.suite else ''}"
+    by_source = [
+        f"{one.label}: {one.semantics}{' with a suite' if one.suite else ''}" if one.semantics else f"{one.label}: {own}"
+        for one in config.data.sources
+    ]
+    if len(by_source) == 1:
+        return by_source[0].partition(": ")[2]
+    return "; ".join(by_source) or own
 
 
 def r_ves(time_ratio: float | None) -> float:
@@ -112,10 +125,11 @@ def _greedy_answer(score: Score, is_timed: bool) -> GreedyAnswer:
 
 
 def _database_files(config: RunConfig, databases_dir: Path, questions: Sequence[Question]) -> Iterable[str]:
-    for database_id in sorted({question.database_id for question in questions}):
+    semantics = {question.database_id: question.semantics or config.reward.semantics for question in questions}
+    for database_id in sorted(semantics):
         # Other semantics use the main database alone.
         paths = suite_paths(databases_dir, config.reward.suite, database_id)
-        for path in paths if config.reward.semantics == "spider" else paths[:1]:
+        for path in paths if semantics[database_id] == "spider" else paths[:1]:
             yield f"{database_id} {path.name} {path.stat().st_size}"
 
 

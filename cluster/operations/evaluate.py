@@ -107,7 +107,7 @@ def _evaluation(config: RunConfig, asked: Asked, answered: Answered, adapter: Pa
     return Evaluation(
         identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
         num_asked=len(asked.questions),
-        has_suite=config.reward.suite is not None,
+        has_suite=config.has_suite,
         clock=config.reward.clock,
         records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
         left_out=answered.without_verdict(),

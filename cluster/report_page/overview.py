@@ -65,6 +65,8 @@ def dtypes(config: RunConfig) -> str:
 def settings(config: RunConfig) -> list[Fact]:
     """Return the settings that tell one run from another."""
     data = config.data.source if config.data.questions is None else f"files, {config.data.questions.name}"
+    if config.data.sources:
+        data = f"{data}: {', '.join(one.label for one in config.data.sources)}"
     tokens = f"{config.rollout.max_new_tokens} new tokens at most"
     return [
         Fact(label="model", value=f"{config.model.path}, {dtypes(config)}"),

@@ -51,7 +51,7 @@ class Executor:
         self._settings = settings
         self._clock = FixedClock(settings.clock)
         self._databases = OpenDatabases(settings.sizes, self._clock)
-        self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
+        self._golds: BoundedCache[tuple[str, Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a new Path would be slow to look up
         self._armed_s = -math.inf  # when the CPU timer was last set
@@ -81,7 +81,7 @@ class Executor:
             return
         ready: dict[str, Gold] = {}
         for index, sql in request["golds"]:
-            known_gold = self._golds.get((digests, sql))
+            known_gold = self._golds.get((self._semantics, digests, sql))
             gold = known_gold or self._gold(paths, digests, sql)
             if gold.answers:
                 ready[sql] = gold
@@ -142,7 +142,8 @@ class Executor:
             return Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         gold = self._run_gold(paths, sql)
         if gold.lasts:
-            self._golds.put((digests, sql), gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
+            size = KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers)
+            self._golds.put((self._semantics, digests, sql), gold, size)
         return gold
 
     def _run_gold(self, paths: Sequence[Path], sql: str) -> Gold:
