@@ -47,6 +47,7 @@ class Question:
     gold_sql: tuple[str, ...]
     evidence: str = ""
     difficulty: str = ""  # as the data set has it
+    source: str = ""  # name of its source in a mixture; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,17 +152,14 @@ class GoldInspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """Reward service to a person: what a statement returned, cut to be shown; `match` says that it ran.
-
-    A cell is text, or None for NULL.
-    """
+    """Reward service to a person: what a statement returned, cut to be shown; `match` says that it ran."""
 
     outcome: Outcome
     message: str = ""
     num_rows: int = 0
     num_columns: int = 0
     columns: tuple[str, ...] = ()  # the first names
-    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns
+    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns; NULL is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from floe.actors.questions.question_sets import QuestionSets
 from floe.cluster.checkpoints.file_digests import digests_of
 from floe.cluster.checkpoints.state import RunInputs
 from floe.cluster.databases.places import find_database
+from floe.cluster.messages import Question
 from floe.cluster.models.weight_files import weight_files
 from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.files.foreign_files import parsed_json
@@ -32,12 +33,20 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_ad
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),
-        questions=_digest_of_json([[asdict(question) for question in sets.train], rates]),
+        questions=_digest_of_json([[_learned_from(question) for question in sets.train], rates]),
         databases=_digest_of_files(_data_files(config, sets), config.run.home_dir),
         model=model_digest(model_dir, config.run.home_dir),
         plugins=_digest_of_json(plugin_sources(config)) if config.plugins else "",
         initial_adapter=_initial_adapter(config, initial_adapter),
     )
+
+
+def _learned_from(question: Question) -> dict[str, object]:
+    """Return the question's fields; without a mixture as they were before questions had a source."""
+    fields = asdict(question)
+    if not question.source:
+        del fields["source"]
+    return fields
 
 
 def _initial_adapter(config: RunConfig, folder: Path | None) -> str | None:
