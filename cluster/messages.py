@@ -159,7 +159,7 @@ class QueryResult:
     num_rows: int = 0
     num_columns: int = 0
     columns: tuple[str, ...] = ()  # the first names
-    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns; NULL is None
+    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns; a cell is text, or None for NULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
+FIELDS_OF_MIXTURES = ("semantics", "source")
 MODEL_CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")  # of its configuration
@@ -33,7 +34,7 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_ad
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),
-        questions=_digest_of_json([[_learned_from(question) for question in sets.train], rates]),
+        questions=_digest_of_json([[_fields(question) for question in sets.train], rates]),
         databases=_digest_of_files(_data_files(config, sets), config.run.home_dir),
         model=model_digest(model_dir, config.run.home_dir),
         plugins=_digest_of_json(plugin_sources(config)) if config.plugins else "",
@@ -41,12 +42,9 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_ad
     )
 
 
-def _learned_from(question: Question) -> dict[str, object]:
-    """Return the question's fields; without a mixture as they were before questions had a source."""
-    fields = asdict(question)
-    if not question.source:
-        del fields["source"]
-    return fields
+def _fields(question: Question) -> dict[str, object]:
+    """Return its fields; those that only a mixture fills are left out where they are empty."""
+    return {name: value for name, value in asdict(question).items() if value or name not in FIELDS_OF_MIXTURES}
 
 
 def _initial_adapter(config: RunConfig, folder: Path | None) -> str | None:
