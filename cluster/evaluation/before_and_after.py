@@ -48,6 +48,7 @@ class RunEvaluation:
             seed=self._config.run.seed,
             num_asked=len(self._questions),
             reference=self._start,
+            sources={question.question_id: question.source for question in self._questions},
         )
 
     def _evaluate(self, name: str, version: int | None, name_of_folder: str, *, is_known: bool = True) -> None:

@@ -34,6 +34,7 @@ def record_without_answer(question: Question, *, is_timed: bool) -> QuestionReco
         num_executes=0,
         exact_vote_correct=False,
         soft_vote_correct=False,
+        source=question.source,
     )
 
 
@@ -108,6 +109,7 @@ def _record(greedy: ScoredGroup, sampled: ScoredGroup, is_timed: bool) -> Questi
         num_executes=sum(score.outcome.executes for score in sampled.scores),
         exact_vote_correct=exact,
         soft_vote_correct=soft,
+        source=question.source,
     )
 
 

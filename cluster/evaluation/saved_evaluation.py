@@ -59,6 +59,7 @@ class QuestionRecord:
     num_executes: int  # of the samples
     exact_vote_correct: bool
     soft_vote_correct: bool
+    source: str = ""  # of a mixture; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +78,18 @@ class Evaluation:
         path = folder / EVALUATION_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(self._fields(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as fault:
             raise UserError(f"Can't write {path} ({fault.strerror}): choose another --out.") from fault
         return path
+
+    def _fields(self) -> dict[str, Any]:
+        """Return the file's fields; without a mixture its records say nothing of sources."""
+        fields = asdict(self)
+        for record in fields["records"]:
+            if not record["source"]:
+                del record["source"]
+        return fields
 
 
 def read_evaluation(path: Path) -> Evaluation:

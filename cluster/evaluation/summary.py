@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,20 @@ class EvaluationSummary:
     overall: dict[str, Interval]
     by_hardness: dict[str, dict[str, Interval]]
     by_database: dict[str, dict[str, Interval]]
+    by_source: dict[str, dict[str, Interval]] = field(default_factory=dict)  # of a mixture; empty without one
 
     def to_json(self) -> str:
-        """Return indented JSON text."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        """Return indented JSON text; without a mixture it says nothing of sources."""
+        fields = asdict(self)
+        if not self.by_source:
+            del fields["by_source"]
+        return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
         """Print the tables; they fit 100 columns."""
         console.print(_overall_table(self))
-        for title, parts in (("By hardness", self.by_hardness), ("By database", self.by_database)):
+        sources = [("By source", self.by_source)] if self.by_source else []
+        for title, parts in (*sources, ("By hardness", self.by_hardness), ("By database", self.by_database)):
             console.print(_parts_table(title, parts))
         if self.num_left_out:
             console.print(f"{self.num_left_out} questions left out: they have no usable verdict.")
@@ -96,6 +101,11 @@ def summary(evaluation: Evaluation, num_resamples: int) -> EvaluationSummary:
         by_database={
             database_id: intervals(records, of_parts)
             for database_id, records in _parts(evaluation.records, lambda one: one.database_id, str).items()
+        },
+        by_source={
+            source: intervals(records, of_parts)
+            for source, records in _parts(evaluation.records, lambda one: one.source, str).items()
+            if source
         },
     )
 
