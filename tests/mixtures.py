@@ -52,7 +52,7 @@ def source_folder(
 
 def mixture_of(home: Path, sources: Sequence[dict[str, Any]], per_step: int = 3, **sections: Any) -> RunConfig:
     data = {"sources": list(sources)} | sections.pop("data", {})
-    run = {"home": home, "num_steps": 4} | sections.pop("run", {})
+    run = {"home": home} | sections.pop("run", {"num_steps": 4})
     return RunConfig.model_validate(
         {
             "data": data,

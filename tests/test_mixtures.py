@@ -52,9 +52,11 @@ def test_sources_are_typed_in_a_file_or_as_an_override(tmp_path, monkeypatch):
     assert config.data.source == "mixed" and [one.label for one in config.data.sources] == ["a", "late"]
     assert config.data.sources[0].path == tmp_path / "a"
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "run.yaml").write_text("data: {sources: [{path: a, semantics: spider, suite: s}, {path: ../b}]}")
+    (tmp_path / "own" / "run.yaml").write_text(
+        "data: {sources: [{path: a, semantics: spider, suite: s}, {path: b}]}"
+    )
     first, second = load_config(tmp_path / "own" / "run.yaml", []).data.sources
-    assert (first.path, first.suite, second.path) == (tmp_path / "own" / "a", tmp_path / "own" / "s", tmp_path / "b")
+    assert (first.path, first.suite, second.path) == (tmp_path / "own" / "a", tmp_path / "own" / "s", tmp_path / "own" / "b")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_sources_and_another_source_exclude_each_other_and_epochs_know_no_weight
         mixture_of(tmp_path, [{"path": "a"}], data={"source": "demo"})
     with pytest.raises(ValidationError, match="leave out the weights"):
         mixture_of(
-            tmp_path, [{"path": "a", "weight": 1}, {"path": "b", "weight": 1}], run={"num_steps": None, "num_epochs": 2}
+            tmp_path, [{"path": "a", "weight": 1}, {"path": "b", "weight": 1}], run={"num_epochs": 2}
         )
 
 
@@ -95,7 +97,8 @@ def test_one_source_is_its_folder_alone(tmp_path):
     assert sets_of_run(mixed) == sets_of_run(alone)
     assert steps_of(mixed, 9) == steps_of(alone, 9)
     order = [
-        refill_of_run(one, NoPrompts(), sets_of_run(one)).requests(2, num_before=0, num_wanted=3) for one in (mixed, alone)
+        refill_of_run(one, NoPrompts(), sets_of_run(one)).requests(2, num_before=0, num_wanted=3)
+        for one in (mixed, alone)
     ]
     assert order[0] == order[1]
     inputs = [inputs_of(one, tmp_path, sets_of_run(one)) for one in (mixed, alone)]
@@ -157,7 +160,9 @@ def test_epochs_count_repeats_and_every_source(tmp_path):
     planned = with_num_steps(config, num_asked_in_epoch(config, sets.train))
     assert planned.run.num_steps == 10
     asked_ids = [one.question.question_id for requests in steps_of(planned, 10) for one in requests]
-    assert sorted(asked_ids) == sorted(one.question_id for one in sets.train for _ in range(2 if one.source == "b" else 1))
+    assert sorted(asked_ids) == sorted(
+        one.question_id for one in sets.train for _ in range(2 if one.source == "b" else 1)
+    )
 
 
 def test_a_source_that_is_too_small_for_its_share_is_refused(tmp_path):
@@ -187,9 +192,7 @@ def test_pass_rates_belong_to_their_source(tmp_path):
     with pytest.raises(UserError, match=f"which {folder} has not"):
         sets_of_run(config)
     source_folder(tmp_path / "c", 3, rates={"train0": rates["train1"]})
-    config = mixture_of(
-        tmp_path / "home", [sources[0], {"path": tmp_path / "c"}], data={"filter_by_pass_rate": True}
-    )
+    config = mixture_of(tmp_path / "home", [sources[0], {"path": tmp_path / "c"}], data={"filter_by_pass_rate": True})
     sets = sets_of_run(config)
     assert sorted(one.question_id for one in sets.train) == ["a:train1", "c:train0", "c:train1", "c:train2"]
     assert set(sets.pass_rates) == {"a:train0", "a:train1", "c:train0"}
@@ -227,7 +230,7 @@ def test_databases_of_equal_names_and_other_tables_are_two(tmp_path):
 def test_a_weighted_source_of_which_nothing_is_left_is_refused(tmp_path):
     source_folder(tmp_path / "a")
     sources = [{"path": tmp_path / "a", "weight": 1}, {"path": tmp_path / "a", "name": "again", "weight": 1}]
-    with pytest.raises(UserError, match="'again' of data.sources has a weight"):
+    with pytest.raises(UserError, match=r"'again' of data\.sources has a weight"):
         sets_of_run(mixture_of(tmp_path / "home", sources))
 
 
@@ -281,7 +284,8 @@ def test_one_database_in_two_sources_is_judged_by_each_ones_semantics_from_one_m
             candidates=(Candidate(sql="SELECT DISTINCT name FROM item"),),
         )
         found = [
-            scorer.score(dataclasses.replace(request, semantics=one))[0].outcome for one in ("", "spider", "bird", "strict")
+            scorer.score(dataclasses.replace(request, semantics=one))[0].outcome
+            for one in ("", "spider", "bird", "strict")
         ]
     finally:
         scorer.close()
@@ -291,7 +295,7 @@ def test_one_database_in_two_sources_is_judged_by_each_ones_semantics_from_one_m
 def test_a_suite_that_is_no_folder_is_refused(tmp_path):
     source_folder(tmp_path / "a", 1)
     source = {"path": tmp_path / "a", "semantics": "spider", "suite": tmp_path / "none"}
-    with pytest.raises(UserError, match="'a' in data.sources is not a folder"):
+    with pytest.raises(UserError, match=r"'a' in data\.sources is not a folder"):
         sets_of_run(mixture_of(tmp_path / "home", [source]))
 
 

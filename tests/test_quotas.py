@@ -71,7 +71,8 @@ def test_an_epoch_asks_every_question_as_often_as_its_source_is_repeated(shape, 
 def test_weights_and_sizes_give_the_shares():
     by_weight = [source("a", 10, 2), source("b", 50, 0.5), source("c", 40, 0.5)]
     shares = shares_by_weight(by_weight, 6)
-    assert [counts(questions_of_mixed_step(by_weight, shares, step, 0), by_weight) for step in (1, 2)] == [[4, 1, 1]] * 2
+    steps = [questions_of_mixed_step(by_weight, shares, step, 0) for step in (1, 2)]
+    assert [counts(step, by_weight) for step in steps] == [[4, 1, 1]] * 2
     by_size = [source("a", 10, repeat=3), source("b", 30)]
     shares = shares_by_weight(by_size, 4)
     assert counts(questions_of_mixed_step(by_size, shares, 1, 0), by_size) == [2, 2]

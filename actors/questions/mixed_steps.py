@@ -41,9 +41,7 @@ def shares_by_weight(sources: Sequence[MixedSource], num_questions: int) -> Step
     scale = sum(weights)
     fractions = [weight / scale for weight in weights]
     denominator = math.lcm(*(one.denominator for one in fractions))
-    return StepShares(
-        parts=tuple(int(one * denominator) * num_questions for one in fractions), denominator=denominator
-    )
+    return StepShares(parts=tuple(int(one * denominator) * num_questions for one in fractions), denominator=denominator)
 
 
 def shares_of_epochs(sources: Sequence[MixedSource], max_per_step: int) -> StepShares:

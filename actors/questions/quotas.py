@@ -1,8 +1,8 @@
 """Shares a step's questions out among the sources of a mixture, to within one question at every step (pure).
 
-The questions that a share gives beyond whole ones are handed out as processor time is in proportionate-progress
-scheduling, by algorithm PF (Baruah, Cohen, Plaxton and Varvel, "Proportionate progress: a notion of fairness in resource
-allocation", 1996). Rounding the cumulative shares alone would not do: with three sources or more it can take a question
+The questions that a share gives beyond whole ones are handed out as processor time is in fair scheduling, by algorithm
+PF (Baruah, Cohen, Plaxton and Varvel, "Proportionate progress: a notion of fairness in resource allocation", 1996).
+Rounding the cumulative shares alone would not do: with three sources or more it can take a question
 back.
 """
 

@@ -74,7 +74,9 @@ def _semantics(config: RunConfig) -> str:
     reward = config.reward
     own = f"{reward.semantics}{' with a suite' if reward.suite else ''}"
     by_source = [
-        f"{one.label}: {one.semantics}{' with a suite' if one.suite else ''}" if one.semantics else f"{one.label}: {own}"
+        f"{one.label}: {one.semantics}{' with a suite' if one.suite else ''}"
+        if one.semantics
+        else f"{one.label}: {own}"
         for one in config.data.sources
     ]
     if len(by_source) == 1:

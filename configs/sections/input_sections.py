@@ -113,7 +113,8 @@ class DataSection(Section):
             )
         if self.source != "mixed" and self.sources:
             raise ValueError(
-                f"data.sources is set but data.source is '{self.source}': set data.source=mixed, or leave one of them out"
+                f"data.sources is set but data.source is '{self.source}': set data.source=mixed, or leave one of them "
+                "out"
             )
         if why := fault_of_sources(self.sources):
             raise ValueError(why)

@@ -22,7 +22,9 @@ class SourceSection(Section):
 
     path: Path = Field(description="Folder that `floe prepare` wrote.")
     name: str | None = Field(None, description="Its name in metrics, tables and database ids; the folder's name.")
-    weight: float | None = Field(None, gt=0, le=MAX_FACTOR, description="Its part of a step; left out everywhere: size.")
+    weight: float | None = Field(
+        None, gt=0, le=MAX_FACTOR, description="Its part of a step; left out everywhere: size."
+    )
     semantics: Literal["bird", "spider", "strict"] | None = Field(
         None, description="How its results are compared; left out, as reward.semantics and reward.suite say."
     )
