@@ -52,11 +52,10 @@ def test_sources_are_typed_in_a_file_or_as_an_override(tmp_path, monkeypatch):
     assert config.data.source == "mixed" and [one.label for one in config.data.sources] == ["a", "late"]
     assert config.data.sources[0].path == tmp_path / "a"
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "run.yaml").write_text(
-        "data: {sources: [{path: a, semantics: spider, suite: s}, {path: b}]}"
-    )
-    first, second = load_config(tmp_path / "own" / "run.yaml", []).data.sources
-    assert (first.path, first.suite, second.path) == (tmp_path / "own" / "a", tmp_path / "own" / "s", tmp_path / "own" / "b")
+    (tmp_path / "own" / "run.yaml").write_text("data: {sources: [{path: a, semantics: spider, suite: s}, {path: b}]}")
+    own = tmp_path / "own"
+    first, second = load_config(own / "run.yaml", []).data.sources
+    assert (first.path, first.suite, second.path) == (own / "a", own / "s", own / "b")
 
 
 @pytest.mark.parametrize(
@@ -85,9 +84,7 @@ def test_sources_and_another_source_exclude_each_other_and_epochs_know_no_weight
     with pytest.raises(ValidationError, match=r"data\.source is 'demo'"):
         mixture_of(tmp_path, [{"path": "a"}], data={"source": "demo"})
     with pytest.raises(ValidationError, match="leave out the weights"):
-        mixture_of(
-            tmp_path, [{"path": "a", "weight": 1}, {"path": "b", "weight": 1}], run={"num_epochs": 2}
-        )
+        mixture_of(tmp_path, [{"path": "a", "weight": 1}, {"path": "b", "weight": 1}], run={"num_epochs": 2})
 
 
 def test_one_source_is_its_folder_alone(tmp_path):

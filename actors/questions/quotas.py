@@ -2,15 +2,14 @@
 
 The questions that a share gives beyond whole ones are handed out as processor time is in fair scheduling, by algorithm
 PF (Baruah, Cohen, Plaxton and Varvel, "Proportionate progress: a notion of fairness in resource allocation", 1996).
-Rounding the cumulative shares alone would not do: with three sources or more it can take a question
-back.
+Rounding the cumulative shares alone would not do: with three sources or more it can take a question back.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 
 
 def quotas(parts: Sequence[int], denominator: int) -> Iterator[tuple[int, ...]]:
@@ -25,7 +24,7 @@ def quotas(parts: Sequence[int], denominator: int) -> Iterator[tuple[int, ...]]:
     for step in itertools.count():
         # The n-th further question of a source is due in a window of steps, whose ends its share alone decides.
         ready = [one for one, rest in enumerate(rests) if rest and given[one] * denominator // rest <= step]
-        ready.sort(key=cmp_to_key(lambda one, other: _urgency(rests, given, denominator, one, other)))
+        ready.sort(key=cmp_to_key(partial(_urgency, rests, given, denominator)))
         chosen = set(ready[:num_further])
         for one in chosen:
             given[one] += 1
@@ -33,20 +32,23 @@ def quotas(parts: Sequence[int], denominator: int) -> Iterator[tuple[int, ...]]:
 
 
 def _urgency(rests: Sequence[int], given: Sequence[int], denominator: int, one: int, other: int) -> int:
-    """Return below 0 where `one` goes first: its window ends earlier, or its later windows are the tighter ones."""
+    """Return below 0 where `one` goes first: its window ends earlier, or its next windows are the tighter ones."""
     first, second = given[one] + 1, given[other] + 1
     if (first, rests[one]) == (second, rests[other]):
         return one - other
     while True:
-        ends = [
-            divmod(number * denominator, rests[which]) for number, which in ((first, one), (second, other))
-        ]  # the windows of questions overlap where a division leaves a rest
-        (end, overlaps), (other_end, other_overlaps) = ends
-        earlier = end + (overlaps > 0) - other_end - (other_overlaps > 0)
-        if earlier:
-            return earlier
-        if bool(overlaps) != bool(other_overlaps):
+        end, overlaps = _window(first, rests[one], denominator)
+        other_end, other_overlaps = _window(second, rests[other], denominator)
+        if end != other_end:
+            return end - other_end
+        if overlaps != other_overlaps:
             return -1 if overlaps else 1
         if not overlaps:
             return one - other
         first, second = first + 1, second + 1
+
+
+def _window(number: int, rest: int, denominator: int) -> tuple[int, bool]:
+    """Return the end of the window of a source's `number`-th further question, and whether the next one overlaps."""
+    whole_steps, beyond = divmod(number * denominator, rest)
+    return whole_steps + (beyond > 0), beyond > 0
