@@ -129,11 +129,9 @@ class Executor:
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
         if self._semantics != "spider":
-            paths = self._paths_by_id.get(database_id)
-            if paths is None:
-                paths = [database_path(Path(settings.databases_dir), database_id)]
-                self._paths_by_id[database_id] = paths
-            return paths
+            if database_id not in self._paths_by_id:
+                self._paths_by_id[database_id] = [database_path(Path(settings.databases_dir), database_id)]
+            return self._paths_by_id[database_id]
         suite_dir = None if settings.suite_dir is None else Path(settings.suite_dir)
         return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
 
