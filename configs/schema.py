@@ -128,6 +128,20 @@ class RunConfig(Section):
         return all(default if one.semantics is None else one.suite is not None for one in self.data.sources)
 
     @property
+    def semantics_in_words(self) -> str:
+        """What results are compared by; with data.sources by source, and with which suite."""
+        if not self.data.sources:
+            return self.reward.semantics
+        default = f"{self.reward.semantics}{' with a suite' if self.reward.suite else ''}"
+        words = {
+            one.label: default if one.semantics is None else f"{one.semantics}{' with a suite' if one.suite else ''}"
+            for one in self.data.sources
+        }
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return ", ".join(f"{own} for {name}" for name, own in words.items())
+
+    @property
     def warm_start_seed(self) -> int:
         return self.run.seed if self.warm_start.seed is None else self.warm_start.seed
 

@@ -267,6 +267,7 @@ def test_each_source_is_judged_by_its_own_semantics_and_suite(tmp_path):
     right, wrong = Outcome.MATCH, Outcome.MISMATCH
     assert judged == {"a": [(right, right)] * 2, "b": [(wrong, right)] * 2, "c": [(wrong, wrong)] * 2}
     assert not config.has_suite and mixture_of(tmp_path, sources[2:]).has_suite
+    assert config.semantics_in_words == "bird for a, spider for b, spider with a suite for c"
 
 
 def test_one_database_in_two_sources_is_judged_by_each_ones_semantics_from_one_memory(tmp_path):

@@ -52,7 +52,8 @@ def evaluation_identity(
 ) -> EvaluationIdentity:
     """Return the identity, from the names and sizes of the database files alone."""
     reward = config.reward
-    comparator = f"{_semantics(config)}, {reward.time_limit_s:g} s"
+    suite = " with a suite" if reward.suite and not config.data.sources else ""
+    comparator = f"{config.semantics_in_words}{suite}, {reward.time_limit_s:g} s"
     asked = [[one.question_id, one.database_id, one.text, one.evidence, *one.gold_sql] for one in questions]
     return EvaluationIdentity(
         harness_version=HARNESS_VERSION,
@@ -67,21 +68,6 @@ def evaluation_identity(
         adapter=adapter,
         seed=config.run.seed,
     )
-
-
-def _semantics(config: RunConfig) -> str:
-    """Return what results are compared by; in a mixture that of each source."""
-    reward = config.reward
-    own = f"{reward.semantics}{' with a suite' if reward.suite else ''}"
-    by_source = [
-        f"{one.label}: {one.semantics}{' with a suite' if one.suite else ''}"
-        if one.semantics
-        else f"{one.label}: {own}"
-        for one in config.data.sources
-    ]
-    if len(by_source) == 1:
-        return by_source[0].partition(": ")[2]
-    return "; ".join(by_source) or own
 
 
 def r_ves(time_ratio: float | None) -> float:

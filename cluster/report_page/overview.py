@@ -79,7 +79,7 @@ def settings(config: RunConfig) -> list[Fact]:
         *([] if config.run.num_epochs is None else [Fact(label="epochs", value=str(config.run.num_epochs))]),
         Fact(label="learning rate", value=f"{config.learner.learning_rate:g}"),
         Fact(label="loss", value=f"{config.algorithm.loss}, KL coefficient {config.algorithm.kl_coefficient:g}"),
-        Fact(label="judged by", value=f"{config.reward.semantics}, {config.reward.time_limit_s:g} s"),
+        Fact(label="judged by", value=f"{config.semantics_in_words}, {config.reward.time_limit_s:g} s"),
         Fact(label="seed", value=str(config.run.seed)),
     ]
 
