@@ -1,4 +1,4 @@
-"""A real run over two tiny prepared folders: both are asked and judged, whole and after a resume."""
+"""A real run over two tiny prepared folders: both are asked, judged and evaluated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def test_two_steps_over_two_folders_ask_both_and_evaluate_both(other_home, tmp_p
     sources = f"[{{path: {tmp_path / 'a'}}}, {{path: {tmp_path / 'b'}, semantics: spider}}]"
     options = [
         "--config", "configs/smoke.yaml", "--run-dir", str(run_dir), "cluster.address=local", "run.num_steps=2",
-        "data.source=mixed", f"data.sources={sources}", "warm_start.enabled=false", "evaluation.num_samples=2", "evaluation.max_questions=2",
+        "data.source=mixed", f"data.sources={sources}", "warm_start.enabled=false", "evaluation.num_samples=2",
+        "evaluation.max_questions=2",
         "model.dtype=float32", "rollout.dtype=float32",
     ]  # fmt: skip
     assert floe(run_dir, other_home, *options).wait(timeout=LIMIT_S) == 0, (tmp_path / "run.log").read_text()[-3000:]
