@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from floe.cluster.evaluation import before_and_after
 from floe.cluster.evaluation.before_after_table import PolicyAnswers, evaluation_report
 from floe.cluster.evaluation.during_training import InterimEvaluation
 from floe.cluster.evaluation.harness import Answered
-from floe.cluster.evaluation.records import question_records
+from floe.cluster.evaluation.records import question_records, record_without_answer
 from floe.cluster.evaluation.results import read_report
 from floe.cluster.evaluation.saved_evaluation import read_evaluation
 from floe.cluster.evaluation.summary import summary
@@ -36,8 +37,10 @@ from floe.cluster.tracking.rollout_log import RolloutLog
 from floe.cluster.tracking.source_metrics import SourceAccuracy
 from floe.cluster.tracking.step_metrics import InterimResult
 from floe.cluster.tracking.tensorboard_curves import TensorBoardCurves
+from floe.cluster.training import attempt
 from floe.cluster.training.recorder import Measured, RunRecorder
-from tests.evaluations import evaluation, record
+from floe.configs.files.loading import load_config
+from tests.evaluations import IDENTITY, evaluation, record
 from tests.fake_cluster import FakeCluster
 from tests.run_folders import small_run, write_metrics, write_status
 from tests.scored_groups import scored_group, step_report
@@ -144,6 +147,8 @@ def test_the_step_line_the_view_and_the_note_name_the_sources():
     assert "50.0 % of 6 held-back questions right (geo 75.0 % of 4, spider 0.0 % of 2), best" in console.file.getvalue()
     console.print(view(progress.watched()))
     assert "spider   reward 0.325   correct 25.0 %   equal rewards 50.0 %   questions 3" in console.file.getvalue()
+    held_back = "held back 50.0 % of 6 right with version 4 (geo 75.0 % of 4, spider 0.0 % of 2)"
+    assert held_back in console.file.getvalue()
     assert "(" not in evaluation_note(replace(INTERIM, by_source=()))
 
 
@@ -192,6 +197,22 @@ def test_a_runs_folder_has_the_sources_in_each_of_its_records(tmp_path):
     assert rows == [("geo", 2), ("spider", 6)]
 
 
+def test_a_run_records_every_source_of_its_training_questions(tmp_path, monkeypatch):
+    monkeypatch.setattr(attempt, "record_sinks", lambda *_: ())
+    config = load_config(None, ["run.num_steps=1"])
+    run = SimpleNamespace(
+        config=config, given=config, run_dir=tmp_path, progress=Progress(Console(file=io.StringIO())),
+        sets=SimpleNamespace(train=[group.rollout.question for group in MIXTURE]),
+    )  # fmt: skip
+    cluster = Finished()
+    measured = Measured(rollouts=cluster, rewards=cluster)
+    with attempt._recorder(run, cluster, measured, SimpleNamespace(after=lambda step: None)) as recorder:
+        taken = Collected(groups=MIXTURE[1:2], rollout_s=1.0, reward_s=1.0)
+        recorder.record(taken, 0, step_report(step=1), PUBLISHED, TIMINGS)
+    found = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (found["source/geo/num_questions"], found["source/spider/num_questions"]) == (1, 0)
+
+
 def test_without_a_mixture_a_runs_folder_is_as_it_was(tmp_path):
     recorded(tmp_path, (scored_group([RIGHT, WRONG]),), replace(INTERIM, by_source=()))
     assert "source" not in (tmp_path / "metrics.jsonl").read_text()
@@ -222,7 +243,7 @@ def test_floe_status_has_a_line_for_each_source(tmp_path, capsys):
     print_status(tmp_path, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [
-        "  geo: reward 0.100, 0.0 % right, 100.0 % of groups with equal rewards, 1 questions, "
+        "  geo: reward 0.100, 0.0 % right, 100.0 % of groups with equal rewards, 1 question, "
         "75.0 % of 4 held-back questions right",
         "  spider: reward -, - right, - of groups with equal rewards, 0 questions, "
         "0.0 % of 2 held-back questions right",
@@ -274,7 +295,7 @@ def test_the_table_by_source_is_printed_below_and_fits_100_columns():
     console = Console(file=io.StringIO(), width=100)
     table(BY_ID).render(console)
     text = console.file.getvalue()
-    assert text.index("Paired difference to the warm start") < text.index("By source, and paired differences")
+    assert text.index("Paired difference to the warm start") < text.index("By source: accuracy in %")
     assert "spider (3)" in text and "+33.3 [" in text and "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 100
 
@@ -285,17 +306,38 @@ def test_the_tables_file_says_nothing_of_sources_without_a_mixture(tmp_path):
     assert read_report(tmp_path) == table(BY_ID)
 
 
-def test_floe_evaluate_has_the_figures_of_each_source(tmp_path):
+def answered(name: str = "") -> Answered:
+    """Return greedy answers and one sample each: right on the question of geo and on one of two of spider."""
     profile = ResultProfile(
         digest="d", num_rows=1, column_counts=None, soft_f1=1.0, is_bird_match=True, is_spider_match=True
     )
     groups = [group_of("geo", [RIGHT], "a"), group_of("spider", [WRONG], "b"), group_of("spider", [RIGHT], "c")]
     groups = [replace(one, scores=tuple(replace(score, profile=profile) for score in one.scores)) for one in groups]
-    answered = Answered(name="", temperature=0.8, num_samples=1, sampled=tuple(groups), greedy=tuple(groups))
-    saved = evaluation(*question_records(answered, is_timed=False))
+    return Answered(name=name, temperature=0.8, num_samples=1, sampled=tuple(groups), greedy=tuple(groups))
+
+
+def test_the_table_of_a_run_is_by_the_sources_of_its_questions(tmp_path, monkeypatch):
+    monkeypatch.setattr(before_and_after, "evaluation_identity", lambda *_: IDENTITY)
+    config = load_config(None, ["evaluation.include_base=false", "evaluation.include_entropy_control=false"])
+    harness = SimpleNamespace(config=config, encoder=None, answers=lambda name, *_: answered(name))
+    questions = [group.rollout.question for group in answered().sampled]
+    run = before_and_after.RunEvaluation(harness, questions, tmp_path, tmp_path)
+    run.before()
+    report = run.after(1, None, ())
+    assert [(part.source, part.num_questions, part.rows[-1].greedy.mean) for part in report.by_source] == [
+        ("geo", 1, 1.0), ("spider", 2, 0.5),
+    ]  # fmt: skip
+    saved = read_evaluation(tmp_path / "evaluations" / "trained" / "evaluation.json")
+    assert [one.source for one in saved.records] == ["geo", "spider", "spider"]
+
+
+def test_floe_evaluate_has_the_figures_of_each_source(tmp_path):
+    too_long = record_without_answer(group_of("spider", [RIGHT], "d").rollout.question, is_timed=False)
+    saved = evaluation(*question_records(answered(), is_timed=False), too_long)
     assert read_evaluation(saved.write(tmp_path)) == saved
     found = summary(saved, 200)
-    assert {name: part["greedy"].mean for name, part in found.by_source.items()} == {"geo": 1.0, "spider": 0.5}
+    means = {name: part["greedy"].mean for name, part in found.by_source.items()}
+    assert means == {"geo": 1.0, "spider": pytest.approx(1 / 3)}
     console = Console(file=io.StringIO(), width=100)
     found.render(console)
     assert "By source" in console.file.getvalue()

@@ -246,10 +246,8 @@ def _difference_table(report: EvaluationReport) -> Table:
 
 def _source_table(report: EvaluationReport) -> Table:
     """Make a table in which each source has a row for each policy, and one with signs for each difference."""
-    table = Table(
-        title=Text("By source, and paired differences with signs", style="bold"), title_justify="left",
-        box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False,
-    )  # fmt: skip
+    title = Text("By source: accuracy in %, and with signs the paired differences in points", style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("source (questions)", overflow="fold")
     table.add_column("policy", overflow="fold")
     for measure in ("greedy", f"mean of {report.num_samples}", f"pass@{report.num_samples}"):

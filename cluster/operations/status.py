@@ -34,11 +34,12 @@ def status(run_dir: Path, as_json: bool) -> None:
 
 def source_line(name: str, numbers: Mapping[str, float]) -> str:
     """Return a line for a person about one source of a mixture in the last step that ended."""
+    num_questions = numbers.get("num_questions", 0)
     parts = [
         f"reward {number(numbers.get('reward_mean'))}",
         f"{percent(numbers.get('correct_share', math.nan))} right",
         f"{percent(numbers.get('zero_variance_share', math.nan))} of groups with equal rewards",
-        f"{numbers.get('num_questions', 0):.0f} questions",
+        "1 question" if num_questions == 1 else f"{num_questions:.0f} questions",
     ]
     if "eval_greedy" in numbers:
         parts.append(
