@@ -46,7 +46,9 @@ class Question:
     text: str
     gold_sql: tuple[str, ...]
     evidence: str = ""
+    semantics: str = ""  # how its results are compared in place of reward.semantics; empty: as that says
     difficulty: str = ""  # as the data set has it
+    source: str = ""  # name of its source in a mixture; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class ScoreRequest:
     correctness_only: bool = False  # evaluation's: outcomes by the run's semantics, whatever its reward design
     with_profiles: bool = False  # evaluation's; known verdicts are then made again
     num_timings: int = 0  # of gold and match in turn, for their ratio; needs profiles
+    semantics: str = ""  # the question's own, in place of reward.semantics; a design's own go before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,17 +154,14 @@ class GoldInspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """Reward service to a person: what a statement returned, cut to be shown; `match` says that it ran.
-
-    A cell is text, or None for NULL.
-    """
+    """Reward service to a person: what a statement returned, cut to be shown; `match` says that it ran."""
 
     outcome: Outcome
     message: str = ""
     num_rows: int = 0
     num_columns: int = 0
     columns: tuple[str, ...] = ()  # the first names
-    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns
+    rows: tuple[tuple[str | None, ...], ...] = ()  # the first rows of these columns; a cell is text, or None for NULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,28 @@ class RunConfig(Section):
         )
 
     @property
+    def has_suite(self) -> bool:
+        """Answer whether outcomes are over the databases of a suite, in a mixture those of every source."""
+        default = self.reward.suite is not None
+        if not self.data.sources:
+            return default
+        return all(default if one.semantics is None else one.suite is not None for one in self.data.sources)
+
+    @property
+    def semantics_in_words(self) -> str:
+        """What results are compared by; with data.sources by source, and with which suite."""
+        if not self.data.sources:
+            return self.reward.semantics
+        default = f"{self.reward.semantics}{' with a suite' if self.reward.suite else ''}"
+        words = {
+            one.label: default if one.semantics is None else f"{one.semantics}{' with a suite' if one.suite else ''}"
+            for one in self.data.sources
+        }
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return ", ".join(f"{own} for {name}" for name, own in words.items())
+
+    @property
     def warm_start_seed(self) -> int:
         return self.run.seed if self.warm_start.seed is None else self.warm_start.seed
 
@@ -164,6 +186,16 @@ class RunConfig(Section):
                 f"run.num_epochs is {self.run.num_epochs}, but data.sampler '{self.data.sampler}' draws the questions "
                 "of each step from all of them, and some never come up: set data.sampler=uniform, or give "
                 "run.num_steps in place of run.num_epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_have_no_weights(self) -> Self:
+        if self.run.num_epochs is not None and any(one.weight is not None for one in self.data.sources):
+            raise ValueError(
+                f"run.num_epochs is {self.run.num_epochs}, but data.sources has weights, by which some questions come "
+                "up more often than others: leave out the weights (repeat asks a source's questions more often), or "
+                "give run.num_steps in place of run.num_epochs"
             )
         return self
 

@@ -172,7 +172,7 @@ class _Group:
             text = f"question {request.question_id!r} has no gold SQL: complete the data"
             self.failure = Verdict(Outcome.GOLD_FAILED, text)
         elif request.candidates and design.executes:
-            self.run = GroupRun(request, self._statements, hard_limit_s, design.semantics)
+            self.run = GroupRun(request, self._statements, hard_limit_s, design.semantics or request.semantics or None)
 
     def fill(self, fault: Verdict | None) -> None:
         """Enter the results of the run; `fault` where it failed."""

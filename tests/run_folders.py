@@ -97,7 +97,7 @@ def group_rows(
     return [
         (
             step, group_index, question_id, "shop", text, i, sql or "I do not know.", sql, reward, outcome, message,
-            0.001, step - 1, step - 1, 12, 0, None, 0.0,
+            0.001, step - 1, step - 1, 12, 0, None, 0.0, None,
         )
         for i, (sql, outcome, reward) in enumerate(candidates)
     ]  # fmt: skip
@@ -152,5 +152,5 @@ def long_run_rows(num_steps: int, num_groups: int, group_size: int = 16) -> Iter
                 yield (
                     step, group, f"q{(step * num_groups + group) % 500}", "shop", "How many items?", i, sql + " " * 230,
                     sql, {"match": 1.0, "mismatch": 0.1}.get(outcome, 0.0), outcome, "", 0.001, step - 1, step - 1, 80,
-                    0, None, 0.0,
+                    0, None, 0.0, None,
                 )  # fmt: skip

@@ -14,6 +14,7 @@ from floe.cluster.tracking.metrics_log import MetricsLog
 from floe.cluster.tracking.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
 from floe.cluster.tracking.record_sink import RunEnd
 from floe.cluster.tracking.reward_metrics import RewardMeter
+from floe.cluster.tracking.source_metrics import SourceAccuracy, SourceMetrics
 from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory
 from tests.command_line import REPOSITORY
 from tests.fake_nvml import card_use
@@ -22,11 +23,15 @@ from tests.step_records import MIXED, metrics_of
 
 NAMES = {RAY_PREFIX + metric.name for metric in METRICS}
 MEMORY = RoleMemory(driver_bytes=1000, rollout_bytes=2000, reward_bytes=None, learner_bytes=4000)
-EVALUATED = InterimResult(adapter_version=3, greedy=0.5, executes=1.0, num_questions=2, seconds=1.0, is_best=True)
+EVALUATED = InterimResult(
+    adapter_version=3, greedy=0.5, executes=1.0, num_questions=2, seconds=1.0, is_best=True,
+    by_source=(SourceAccuracy(name="geo", greedy=0.5, num_questions=2),),
+)  # fmt: skip
 GPUS = dataclasses.replace(
     GpuStep.of([card_use(phase=phase) for phase in GpuPhase]), allocated_bytes=1000, reserved_bytes=2000
 )
-RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01)
+GEO = SourceMetrics(name="geo", num_questions=1, reward_mean=0.5, correct_share=0.25, zero_variance_share=0.0)
+RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01, by_source=(GEO,))
 ENDPOINT = """
 import json, sys, time, urllib.request
 import ray
@@ -83,6 +88,8 @@ def values(tmp_path):
 def test_every_source_is_a_field_of_the_record(values):
     sources = {source for metric in METRICS for source in metric.sources.values()}
     assert sources - {"step"} <= values.keys()
+    of_sources = {metric.number_of_source for metric in METRICS if metric.number_of_source}
+    assert {f"source/geo/{number}" for number in of_sources} <= values.keys()
 
 
 def test_names_are_unlike_and_say_what_they_count():

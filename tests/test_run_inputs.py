@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from xxhash import xxh3_128_hexdigest
 
 from floe.actors.questions.pass_rates import PassRate
 from floe.actors.questions.question_sets import QuestionSets
@@ -229,3 +230,12 @@ def test_changed_code_of_a_plugin_is_refused_unless_it_is_asked_for(config, sets
     with pytest.raises(UserError, match="other weights") as refused:
         check_inputs(state(other_too), found, takes_changed_plugins=True)
     assert "plug-ins than" not in str(refused.value)
+
+
+def test_questions_without_a_source_are_known_by_the_digest_of_earlier_checkpoints(config, sets, model_dir):
+    names = ("question_id", "database_id", "text", "gold_sql", "evidence", "difficulty")
+    earlier = [[{name: getattr(one, name) for name in names} for one in QUESTIONS], {}]
+    found = inputs_of(config, model_dir, sets).questions
+    assert found == xxh3_128_hexdigest(json.dumps(earlier, sort_keys=True).encode())
+    mixed = replace(sets, train=tuple(replace(one, source="shop") for one in QUESTIONS))
+    assert inputs_of(config, model_dir, mixed).questions != found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from floe.actors.demo.build import write_demo
 from floe.actors.questions.pass_rates import PassRate
-from floe.actors.questions.prepared_folder import read_prepared
+from floe.actors.questions.prepared_folder import Prepared, read_prepared
 from floe.actors.questions.questions import read_questions
 from floe.cluster.databases.places import expected_path, find_database, not_a_folder
 from floe.cluster.messages import Question
@@ -79,17 +79,23 @@ def load_question_sets(data: DataSection, demo_dir: Path, databases: DatabaseFol
 
 def _prepared(data: DataSection) -> QuestionSets:
     assert data.prepared is not None
-    found = read_prepared(data.prepared.expanduser().resolve())
+    found = prepared_questions(data, data.prepared)
+    sets = limited_sets(data, found.databases_dir, found.splits["train"], found.splits["tune"], found.splits["test"])
+    return replace(sets, pass_rates=found.pass_rates)
+
+
+def prepared_questions(data: DataSection, folder: Path) -> Prepared:
+    """Return the folder's questions, those for training filtered as the section asks. Raises UserError."""
+    found = read_prepared(folder.expanduser().resolve())
     train, rates = found.splits["train"], found.pass_rates
     if not rates and (data.filter_by_pass_rate or data.sampler == "middle"):
         raise UserError(
-            f"data.filter_by_pass_rate and data.sampler 'middle' need pass rates, which {data.prepared} has not: "
+            f"data.filter_by_pass_rate and data.sampler 'middle' need pass rates, which {folder} has not: "
             "run floe prepare again with --measure-pass-rate CONFIG."
         )
     if data.filter_by_pass_rate:
         train = tuple(one for one in train if one.question_id not in rates or 0 < rates[one.question_id].share < 1)
-    sets = limited_sets(data, found.databases_dir, train, found.splits["tune"], found.splits["test"])
-    return replace(sets, pass_rates=rates)
+    return replace(found, splits={**found.splits, "train": train})
 
 
 def _verified(questions: Sequence[Question], path: Path) -> list[Question]:

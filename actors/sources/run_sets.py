@@ -1,4 +1,4 @@
-"""The questions of a run: the demo, the user's files, a prepared folder, or what a plug-in gives."""
+"""The questions of a run: the demo, the user's files, prepared folders, or what a plug-in gives."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from floe.actors.questions.question_sets import DatabaseFolder, QuestionSets, as_they_are, load_question_sets
 from floe.actors.sources.built_databases import BuiltDatabases
+from floe.actors.sources.mixture import mixed_sets
 from floe.actors.sources.own_questions import own_sets
 from floe.configs.errors import UserError
 from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS
 from floe.configs.schema import DataSection, RunConfig
 
-SQLITE = "sqlite"
+SQLITE, MIXED = "sqlite", "mixed"
 
 Note = Callable[[str], None]
 
@@ -27,11 +28,13 @@ def sets_of_run(config: RunConfig, note: Note = _not_noted) -> QuestionSets:
     Raises UserError and OSError.
     """
     data, home_dir, plugin_folder = config.data, config.run.home_dir, config.run.plugin_folder
-    if data.source in ("demo", "prepared") and data.database_kind != SQLITE:
+    if data.source in ("demo", "prepared", MIXED) and data.database_kind != SQLITE:
         raise UserError(
             f"{DATABASE_KINDS.key} is {data.database_kind!r}, but the databases of data.source {data.source!r} are "
             "SQLite files already: leave it out, or set data.source=files."
         )
+    if data.source == MIXED:
+        return mixed_sets(config, note)
     databases = database_folder(data, home_dir, plugin_folder, note)
     if DATA_SOURCES.is_plugin(data.source):
         return own_sets(data, home_dir, plugin_folder, databases)

@@ -145,4 +145,5 @@ def _request(group: Sequence[Any], question: Question) -> ScoreRequest:
         gold_sql=question.gold_sql,
         candidates=tuple(Candidate(completion="") if row.sql is None else Candidate(sql=row.sql) for row in group),
         correctness_only=True,
+        semantics=question.semantics,
     )

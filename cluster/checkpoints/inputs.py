@@ -13,11 +13,13 @@ from floe.actors.questions.question_sets import QuestionSets
 from floe.cluster.checkpoints.file_digests import digests_of
 from floe.cluster.checkpoints.state import RunInputs
 from floe.cluster.databases.places import find_database
+from floe.cluster.messages import Question
 from floe.cluster.models.weight_files import weight_files
 from floe.cluster.plugins.sources import plugin_sources
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.schema import RunConfig
 
+FIELDS_OF_MIXTURES = ("semantics", "source")
 MODEL_CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path")  # of its configuration
@@ -32,12 +34,17 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_ad
     rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
     return RunInputs(
         num_questions=len(sets.train),
-        questions=_digest_of_json([[asdict(question) for question in sets.train], rates]),
+        questions=_digest_of_json([[_fields(question) for question in sets.train], rates]),
         databases=_digest_of_files(_data_files(config, sets), config.run.home_dir),
         model=model_digest(model_dir, config.run.home_dir),
         plugins=_digest_of_json(plugin_sources(config)) if config.plugins else "",
         initial_adapter=_initial_adapter(config, initial_adapter),
     )
+
+
+def _fields(question: Question) -> dict[str, object]:
+    """Return its fields; those that only a mixture fills are left out where they are empty."""
+    return {name: value for name, value in asdict(question).items() if value or name not in FIELDS_OF_MIXTURES}
 
 
 def _initial_adapter(config: RunConfig, folder: Path | None) -> str | None:
@@ -75,6 +82,10 @@ def _data_files(config: RunConfig, sets: QuestionSets) -> dict[Path, list[Path]]
     if config.prompt.descriptions != "none":
         for database in databases:
             files[sets.databases_dir] += sorted(database.parent.glob("database_description/*.csv"))
+    if config.data.sources:
+        for database in databases:
+            further = (one for one in sorted(database.parent.glob("*.sqlite")) if one != database)
+            files[sets.databases_dir] += further
     for folder in (config.reward.suite, config.reward.graph_network):
         if folder is not None:
             place = folder.expanduser().resolve()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from floe.cluster.evaluation.intervals import Interval, mean_interval, paired_difference, pass_at_k
 from floe.cluster.evaluation.plain_words import few_questions, no_change
+from floe.cluster.evaluation.policy_rows import Difference, PolicyRow, SourceRows
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 
@@ -65,31 +67,6 @@ POLICIES = TypeAdapter(PolicyAnswers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyRow:
-    """Shares of questions (or of samples) of one policy, each with its interval; None where nothing was asked."""
-
-    name: str
-    temperature: float
-    entropy: float | None
-    greedy: Interval | None
-    sampled: Interval
-    pass_at_n: Interval
-    greedy_executes: Interval | None
-    sampled_executes: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Paired difference of one policy to another on the same questions; above 0 is better."""
-
-    name: str
-    to: str
-    greedy: Interval | None
-    sampled: Interval
-    pass_at_n: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """Everything that the table shows, as shares between 0 and 1."""
 
@@ -99,16 +76,22 @@ class EvaluationReport:
     num_samples: int
     rows: tuple[PolicyRow, ...]
     differences: tuple[Difference, ...]
+    by_source: tuple[SourceRows, ...] = ()  # of a mixture; empty without one
 
     def to_json(self) -> str:
-        """Return the report as indented JSON text."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        """Return the report as indented JSON text; without a mixture it says nothing of sources."""
+        fields = asdict(self)
+        if not self.by_source:
+            del fields["by_source"]
+        return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
     def render(self, console: Console) -> None:
         """Print the report; it fits 100 columns."""
         console.print(_accuracy_table(self))
         if self.differences:
             console.print(_difference_table(self))
+        if self.by_source:
+            console.print(_source_table(self))
         if self.num_left_out:
             console.print(f"{self.num_left_out} questions left out: not every policy has a usable verdict on them.")
             for line in self.left_out[:MAX_SHOWN_LEFT_OUT]:
@@ -136,12 +119,14 @@ def evaluation_report(
     seed: int,
     num_asked: int | None = None,
     reference: str = WARM_START,
+    sources: Mapping[str, str] | None = None,
 ) -> EvaluationReport:
     """Make rows in the order given over the questions common to all, and differences of rows after `reference` to it.
 
     `num_asked` counts the questions put to the policies, with those without any usable verdict (None: every question
-    that some policy answered). Raises UserError when no question is common to all, ValueError when the policies drew
-    different numbers of samples.
+    that some policy answered). `sources` are the sources of a mixture by question id: each has rows of its own.
+
+    Raises UserError when no question is common to all, ValueError when the policies drew different numbers of samples.
     """
     if len({policy.num_samples for policy in policies}) != 1:
         raise ValueError("a table needs policies with the same number of samples per question")
@@ -150,14 +135,13 @@ def evaluation_report(
     common = [question_id for question_id in policies[0].question_ids if question_id in in_all]
     if not common:
         raise UserError("No question has a usable verdict for every policy: see why in the run's scoring messages.")
-    measures = [_measures(policy, common) for policy in policies]
-    rows = tuple(_row(p, m, num_resamples, seed) for p, m in zip(policies, measures, strict=True))
-    names = [policy.name for policy in policies]
-    start = names.index(reference) if reference in names else len(names)
-    differences = tuple(
-        _difference(names[i], measures[i], reference, measures[start], num_resamples, seed)
-        for i in range(start + 1, len(names))
-    )
+    compared = partial(_compared, policies, reference=reference, num_resamples=num_resamples, seed=seed)
+    rows, differences = compared(common)
+    by_source: dict[str, list[str]] = {}
+    for question_id in common:
+        if source := (sources or {}).get(question_id):
+            by_source.setdefault(source, []).append(question_id)
+    parts = [(source, len(asked), *compared(asked)) for source, asked in sorted(by_source.items())]
     return EvaluationReport(
         num_questions=len(common),
         num_left_out=(len(set.union(*answered)) if num_asked is None else num_asked) - len(common),
@@ -165,6 +149,24 @@ def evaluation_report(
         num_samples=policies[0].num_samples,
         rows=rows,
         differences=differences,
+        by_source=tuple(
+            SourceRows(source=name, num_questions=count, rows=own_rows, differences=own_differences)
+            for name, count, own_rows, own_differences in parts
+        ),
+    )
+
+
+def _compared(
+    policies: Sequence[PolicyAnswers], asked: Sequence[str], *, reference: str, num_resamples: int, seed: int
+) -> tuple[tuple[PolicyRow, ...], tuple[Difference, ...]]:
+    """Return rows over the questions `asked`, and differences of the rows after `reference` to it."""
+    measures = [_measures(policy, asked) for policy in policies]
+    names = [policy.name for policy in policies]
+    start = names.index(reference) if reference in names else len(names)
+    rows = tuple(_row(p, m, num_resamples, seed) for p, m in zip(policies, measures, strict=True))
+    return rows, tuple(
+        _difference(names[i], measures[i], reference, measures[start], num_resamples, seed)
+        for i in range(start + 1, len(names))
     )
 
 
@@ -239,6 +241,24 @@ def _difference_table(report: EvaluationReport) -> Table:
     for line in report.differences:
         cells = (percent(cell, sign="+") for cell in (line.greedy, line.sampled, line.pass_at_n))
         table.add_row(Text(line.name), f"{temperatures[line.name]:.2f}", *cells)
+    return table
+
+
+def _source_table(report: EvaluationReport) -> Table:
+    """Make a table in which each source has a row for each policy, and one with signs for each difference."""
+    title = Text("By source: accuracy in %, and with signs the paired differences in points", style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("source (questions)", overflow="fold")
+    table.add_column("policy", overflow="fold")
+    for measure in ("greedy", f"mean of {report.num_samples}", f"pass@{report.num_samples}"):
+        table.add_column(measure, justify="right", no_wrap=True)
+    for part in report.by_source:
+        lines = [(row.name, row.greedy, row.sampled, row.pass_at_n, "-") for row in part.rows]
+        lines += [(f"{one.name} to {one.to}", one.greedy, one.sampled, one.pass_at_n, "+") for one in part.differences]
+        for i, (policy, *figures, sign) in enumerate(lines):
+            name = "" if i else f"{part.source} ({part.num_questions})"
+            table.add_row(Text(name), Text(policy), *(percent(figure, sign) for figure in figures))
+        table.add_section()
     return table
 
 

@@ -48,6 +48,7 @@ class RunEvaluation:
             seed=self._config.run.seed,
             num_asked=len(self._questions),
             reference=self._start,
+            sources={question.question_id: question.source for question in self._questions},
         )
 
     def _evaluate(self, name: str, version: int | None, name_of_folder: str, *, is_known: bool = True) -> None:
@@ -65,7 +66,7 @@ class RunEvaluation:
                 self._config, self._harness.encoder, self._databases_dir, self._questions, adapter
             ),
             num_asked=len(self._questions),
-            has_suite=self._config.reward.suite is not None,
+            has_suite=self._config.has_suite,
             clock=self._config.reward.clock,
             records=question_records(answered, is_timed=False),
             left_out=answered.without_verdict(),

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 from floe.cluster.evaluation.harness import Harness, num_correct, num_executes
 from floe.cluster.messages import Question
+from floe.cluster.tracking.source_metrics import source_accuracies, sources_of
 from floe.cluster.tracking.step_metrics import InterimResult
 from floe.configs.errors import UserError
 from floe.configs.sections.sampling_sections import EvaluationSection
@@ -51,6 +52,7 @@ class InterimEvaluation:
             num_questions=len(judged),
             seconds=time.perf_counter() - started_s,
             is_best=is_best,
+            by_source=source_accuracies(judged, sources_of(self._questions)),
         )
 
 

@@ -41,6 +41,7 @@ def record_without_answer(question: Question, *, is_timed: bool) -> QuestionReco
         num_executes=0,
         exact_vote_correct=False,
         soft_vote_correct=False,
+        source=question.source,
     )
 
 
@@ -59,7 +60,7 @@ def evaluation_of(config: RunConfig, asked: Asked, answered: Answered, adapter: 
     return Evaluation(
         identity=evaluation_identity(config, asked.encoder, asked.databases_dir, asked.questions, name),
         num_asked=len(asked.questions),
-        has_suite=config.reward.suite is not None,
+        has_suite=config.has_suite,
         clock=config.reward.clock,
         records=tuple(known[one.question_id] for one in asked.questions if one.question_id in known),
         left_out=answered.without_verdict(),
@@ -75,7 +76,8 @@ def evaluation_identity(
 ) -> EvaluationIdentity:
     """Return the identity, from the names and sizes of the database files alone."""
     reward = config.reward
-    comparator = f"{reward.semantics}{' with a suite' if reward.suite else ''}, {reward.time_limit_s:g} s"
+    suite = " with a suite" if reward.suite and not config.data.sources else ""
+    comparator = f"{config.semantics_in_words}{suite}, {reward.time_limit_s:g} s"
     asked = [[one.question_id, one.database_id, one.text, one.evidence, *one.gold_sql] for one in questions]
     return EvaluationIdentity(
         harness_version=HARNESS_VERSION,
@@ -119,6 +121,7 @@ def _record(greedy: ScoredGroup, sampled: ScoredGroup, is_timed: bool) -> Questi
         num_executes=sum(score.outcome.executes for score in sampled.scores),
         exact_vote_correct=exact,
         soft_vote_correct=soft,
+        source=question.source,
     )
 
 
@@ -136,10 +139,11 @@ def _greedy_answer(score: Score, is_timed: bool) -> GreedyAnswer:
 
 
 def _database_files(config: RunConfig, databases_dir: Path, questions: Sequence[Question]) -> Iterable[str]:
-    for database_id in sorted({question.database_id for question in questions}):
+    semantics = {question.database_id: question.semantics or config.reward.semantics for question in questions}
+    for database_id in sorted(semantics):
         # Other semantics use the main database alone.
         paths = suite_paths(databases_dir, config.reward.suite, database_id)
-        for path in paths if config.reward.semantics == "spider" else paths[:1]:
+        for path in paths if semantics[database_id] == "spider" else paths[:1]:
             yield f"{database_id} {path.name} {path.stat().st_size}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from pydantic import TypeAdapter
 
 from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.run_folder.file_names import BEST_RESULT, REPORT_FILE
+from floe.cluster.tracking.last_records import last_records
 from floe.configs.files.foreign_files import parsed_json, read_regular
-
-TAIL_BYTES = 65_536  # bytes of a metrics file that hold its last records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +41,9 @@ def read_report(run_dir: Path) -> EvaluationReport | None:
 
 def last_step(metrics: Path) -> int:
     """Return the step of the last whole record; 0 where there is none."""
-    if not metrics.is_file():  # a pipe does not count either
-        return 0
-    with metrics.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-        lines = file.read().split(b"\n")[:-1]
-    for line in reversed(lines):
+    for record in last_records(metrics):
         try:
-            return int(parsed_json(line)["step"])
+            return int(record["step"])
         except (ValueError, KeyError, TypeError, OverflowError):
             continue
     return 0

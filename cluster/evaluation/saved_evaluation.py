@@ -60,6 +60,7 @@ class QuestionRecord:
     num_executes: int  # of the samples
     exact_vote_correct: bool
     soft_vote_correct: bool
+    source: str = ""  # of a mixture; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +103,15 @@ class Evaluation:
 
 
 def json_fields(evaluation: Any) -> dict[str, Any]:
-    """Return the fields of an evaluation or its summary for JSON; `endpoint` only of a model behind one."""
+    """Return the fields of an evaluation or its summary for JSON; endpoints and sources only where there are such."""
     fields = asdict(evaluation)
-    return fields if fields["endpoint"] is not None else {k: v for k, v in fields.items() if k != "endpoint"}
+    for name in ("endpoint", "by_source"):
+        if name in fields and not fields[name]:
+            del fields[name]
+    for record in fields.get("records", ()):
+        if not record["source"]:
+            del record["source"]
+    return fields
 
 
 def read_evaluation(path: Path) -> Evaluation:

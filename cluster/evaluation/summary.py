@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class EvaluationSummary:
     by_hardness: dict[str, dict[str, Interval]]
     by_database: dict[str, dict[str, Interval]]
     endpoint: EndpointUse | None = None  # of a model behind one
+    by_source: dict[str, dict[str, Interval]] = field(default_factory=dict)  # of a mixture; empty without one
 
     def to_json(self) -> str:
         """Return indented JSON text."""
@@ -51,7 +52,8 @@ class EvaluationSummary:
         if self.endpoint is not None:
             for line in use_lines(self.endpoint):
                 console.print(Text(line), soft_wrap=True)
-        for title, parts in (("By hardness", self.by_hardness), ("By database", self.by_database)):
+        sources = [("By source", self.by_source)] if self.by_source else []
+        for title, parts in (*sources, ("By hardness", self.by_hardness), ("By database", self.by_database)):
             console.print(_parts_table(title, parts))
         if self.num_left_out:
             console.print(f"{self.num_left_out} questions left out: they have no usable verdict.")
@@ -108,6 +110,11 @@ def summary(evaluation: Evaluation, num_resamples: int) -> EvaluationSummary:
             for database_id, records in _parts(evaluation.records, lambda one: one.database_id, str).items()
         },
         endpoint=evaluation.endpoint,
+        by_source={
+            source: intervals(records, of_parts)
+            for source, records in _parts(evaluation.records, lambda one: one.source, str).items()
+            if source
+        },
     )
 
 

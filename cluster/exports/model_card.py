@@ -178,7 +178,7 @@ def _accuracy(facts: CardFacts) -> str:
     split = facts.config.evaluation.split
     lines = [
         f"Execution accuracy in % with 95 % bootstrap interval over {report.num_questions} questions of the split "
-        f"`{split}`, judged by `{facts.config.reward.semantics}` semantics; {report.num_left_out} left out without a "
+        f"`{split}`, judged by `{facts.config.semantics_in_words}` semantics; {report.num_left_out} left out without a "
         "verdict.",
         "",
         f"| policy | temperature | greedy | mean of {report.num_samples} | pass@{report.num_samples} |",

@@ -106,4 +106,5 @@ def _score_request(
         correctness_only=correctness_only,
         with_profiles=profiles is not None,
         num_timings=profiles.num_timings if profiles is not None and group.temperature == 0 else 0,
+        semantics=group.question.semantics,
     )

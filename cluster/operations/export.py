@@ -114,6 +114,7 @@ def data_sentences(config: RunConfig) -> list[str]:
         "files": f"Questions `{data.questions.name if data.questions else ''}`, databases in the folder "
         f"`{data.databases.name if data.databases else ''}`.",
         "prepared": f"The folder `{data.prepared.name if data.prepared else ''}`, made by `floe prepare`.",
+        "mixed": f"A mixture of folders made by `floe prepare`: {', '.join(f'`{one.label}`' for one in data.sources)}.",
     }.get(data.source, f"The source `{data.source}`, a plug-in.")
     try:
         sets = sets_of_run(config)

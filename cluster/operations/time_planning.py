@@ -16,7 +16,7 @@ from floe.cluster.memory_plan import ModelShape
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.messages import Question
 from floe.cluster.models.model_folder import model_folder
-from floe.cluster.questions.epochs import with_num_steps
+from floe.cluster.questions.epochs import num_asked_in_epoch, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, shows_its_gold
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.time_plan.card_time import CardTime, assumptions, plan_on_card
@@ -109,7 +109,7 @@ def tokens_before(config: RunConfig) -> RunTokens:
     }
     if not fitting["train"] or not fitting["tune"]:
         raise UserError("no prompt fits the context: raise model.max_context_tokens")
-    config = with_num_steps(config, len(fitting["train"]))
+    config = with_num_steps(config, num_asked_in_epoch(config, fitting["train"]))
     warm_start = None
     if config.warm_start.enabled:
         warm_start = warm_start_of(

@@ -30,7 +30,7 @@ from floe.cluster.precision.resolved import with_precision
 from floe.cluster.preflight.examination import Preflight
 from floe.cluster.preflight.initial_adapter import check_initial_adapter
 from floe.cluster.preparation.clock import with_clock
-from floe.cluster.questions.epochs import epochs_sentence, with_num_steps
+from floe.cluster.questions.epochs import epochs_sentence, num_asked_in_epoch, with_num_steps
 from floe.cluster.questions.fitting import encoder_of_run, fitting_questions, longest_prompt
 from floe.cluster.report_page.step_series import parse_metrics
 from floe.cluster.run_folder.file_names import CONFIG_FILE, METRICS_FILE, REPORT_FILE, START_ADAPTER
@@ -117,7 +117,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     inputs, checkpoint = inputs_of(config, model_dir, sets, initial), store.newest()
     if checkpoint is not None:
         inputs = _checked_inputs(config, checkpoint, inputs, progress)
-    config = _with_steps(config, run_dir, len(sets.train), progress)
+    config = _with_steps(config, run_dir, num_asked_in_epoch(config, sets.train), progress)
     num_done = 0 if checkpoint is None else checkpoint.state.step
     if num_done >= config.run.num_steps and not config.evaluation.enabled:
         progress.note(f"all {num_done} steps are done: nothing is left to do")

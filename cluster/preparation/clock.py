@@ -30,6 +30,9 @@ def with_clock(config: RunConfig, adapter: Path | None = None) -> RunConfig:
     clock = None
     if config.data.source == "prepared" and config.data.prepared is not None:
         clock = clock_of_prepared(config.data.prepared.expanduser().resolve())
+    if config.data.sources:
+        clocks = (clock_of_prepared(one.path.expanduser().resolve()) for one in config.data.sources)
+        clock = max(filter(None, clocks), default=None)  # one run has one present time: the latest
     if clock is None and recorded is not None and recorded.reward.clock != AUTO_CLOCK:
         clock = recorded.reward.clock
     return _with(config, clock or present_instant())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from floe.actors.questions.random_streams import steps_of_epoch
+from floe.cluster.messages import Question
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
 from floe.configs.sections.bounds import MAX_STEPS
@@ -25,6 +28,12 @@ def with_num_steps(config: RunConfig, num_questions: int) -> RunConfig:
             f"{what}, but a run has at most {MAX_STEPS:,}: lower run.num_epochs or raise rollout.questions_per_step."
         )
     return config.model_copy(update={"run": run.model_copy(update={"num_steps": num_steps})})
+
+
+def num_asked_in_epoch(config: RunConfig, train: Sequence[Question]) -> int:
+    """Return how many questions an epoch asks: each once, in a mixture as often as its source is repeated."""
+    repeats = {one.label: one.repeat for one in config.data.sources}
+    return sum(repeats.get(one.source, 1) for one in train)
 
 
 def epochs_sentence(config: RunConfig, num_questions: int) -> str:

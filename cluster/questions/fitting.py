@@ -10,6 +10,7 @@ from floe.actors.prompting.prompt_encoder import PromptEncoder
 from floe.actors.prompting.prompt_fitting import EncodedPrompt
 from floe.actors.questions.question_sets import SPLITS, QuestionSets
 from floe.cluster.messages import Question
+from floe.cluster.questions.mixed import check_shares
 from floe.cluster.questions.prompt_lengths import budget_of
 from floe.cluster.terminal.progress import Progress
 from floe.configs.errors import UserError
@@ -55,6 +56,7 @@ def fitting_questions(
             f"There are {len(kept['train'])} training questions, a step takes {config.rollout.questions_per_step}: "
             "lower rollout.questions_per_step."
         )
+    check_shares(config, kept["train"])
     return replace(sets, train=kept["train"], tune=kept["tune"], test=kept["test"])
 
 

@@ -13,6 +13,7 @@ from floe.actors.questions.random_streams import (
 )
 from floe.cluster.loop.dynamic_sampling import Refill
 from floe.cluster.messages import GroupRequest, Question, ScoredGroup
+from floe.cluster.questions.mixed import asked_of_mixture, refill_of_mixture
 from floe.configs.schema import RunConfig
 from floe.learner.loss.group_filter import carries_gradient
 from floe.learner.loss.overlong import shaped_rewards
@@ -27,7 +28,11 @@ def refill_of_run(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets)
     """Return the rule of refilling steps over the training questions: the one that the learner filters with."""
 
     def requests(step: int, *, num_before: int, num_wanted: int) -> list[GroupRequest]:
-        order = refill_order(sets.train, _first_asked(config, sets, step), step, config.run.seed)
+        asked = _first_asked(config, sets, step)
+        if config.data.is_mixture:
+            order = refill_of_mixture(config, sets, asked, step)
+        else:
+            order = refill_order(sets.train, asked, step, config.run.seed)
         return [_request(config, encoder, question, step) for question in order[num_before : num_before + num_wanted]]
 
     def carries(group: ScoredGroup) -> bool:
@@ -42,6 +47,8 @@ def refill_of_run(config: RunConfig, encoder: PromptEncoder, sets: QuestionSets)
 
 
 def _first_asked(config: RunConfig, sets: QuestionSets, step: int) -> list[Question]:
+    if config.data.is_mixture:
+        return asked_of_mixture(config, sets, step)
     num_questions, seed = config.rollout.questions_per_step, config.run.seed
     if config.data.sampler == "middle":
         rates = {name: rate.share for name, rate in sets.pass_rates.items()}

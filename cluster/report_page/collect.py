@@ -20,6 +20,7 @@ from floe.cluster.report_page.overview import facts, missing, settings
 from floe.cluster.report_page.result_rows import RunResults, results_of
 from floe.cluster.report_page.run_page import Rollouts, RunPage
 from floe.cluster.report_page.shown_rollouts import SampledRollouts, sampled_rollouts
+from floe.cluster.report_page.source_figures import source_rows
 from floe.cluster.report_page.step_series import StepSeries, parse_metrics, with_outcomes
 from floe.cluster.run_folder.file_names import CONFIG_FILE, EVALUATION_FILE, METRICS_FILE, REPORT_FILE
 from floe.cluster.run_folder.layout import config_of_run
@@ -55,6 +56,7 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
         settings=[] if config is None else settings(config),
         missing=[*missing(status, series, report, config), *faults],
         figures=step_figures(series, config),
+        sources=source_rows(series),
         report=report,
         in_plain_words=_in_plain_words(series, report),
         policies=None if report is None else policies_figure(report),

@@ -27,6 +27,7 @@ from floe.cluster.report_page.figure_parts import (
     smoothing_note,
 )
 from floe.cluster.report_page.gpu_figures import gpu_figures
+from floe.cluster.report_page.source_figures import source_figures
 from floe.cluster.report_page.step_series import MAX_POINTS, StepSeries, bucketed
 from floe.configs.schema import RunConfig
 
@@ -73,6 +74,7 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
         _lines(series, "entropy", "Entropy while sampling (nats per token)",
                "An estimate from the sampled tokens: low means that the policy is sure of itself.",
                {"entropy_estimate": ("entropy", PURPLE)}, "nats", None),
+        *source_figures(series),
         *gpu_figures(series),
     ]  # fmt: skip
 

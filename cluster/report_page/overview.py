@@ -65,6 +65,8 @@ def dtypes(config: RunConfig) -> str:
 def settings(config: RunConfig) -> list[Fact]:
     """Return the settings that tell one run from another."""
     data = config.data.source if config.data.questions is None else f"files, {config.data.questions.name}"
+    if config.data.sources:
+        data = f"{data}: {', '.join(one.label for one in config.data.sources)}"
     tokens = f"{config.rollout.max_new_tokens} new tokens at most"
     return [
         Fact(label="model", value=f"{config.model.path}, {dtypes(config)}"),
@@ -77,7 +79,7 @@ def settings(config: RunConfig) -> list[Fact]:
         *([] if config.run.num_epochs is None else [Fact(label="epochs", value=str(config.run.num_epochs))]),
         Fact(label="learning rate", value=f"{config.learner.learning_rate:g}"),
         Fact(label="loss", value=f"{config.algorithm.loss}, KL coefficient {config.algorithm.kl_coefficient:g}"),
-        Fact(label="judged by", value=f"{config.reward.semantics}, {config.reward.time_limit_s:g} s"),
+        Fact(label="judged by", value=f"{config.semantics_in_words}, {config.reward.time_limit_s:g} s"),
         Fact(label="seed", value=str(config.run.seed)),
     ]
 

@@ -10,6 +10,7 @@ from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.report_page.evaluation_views import Changes, DatabaseRow
 from floe.cluster.report_page.figure_parts import Figure
 from floe.cluster.report_page.overview import Fact
+from floe.cluster.report_page.source_figures import SourceRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +39,4 @@ class RunPage:
     databases_note: str  # says which two policies
     changes: Changes | None
     rollouts: Rollouts
+    sources: Sequence[SourceRow] = ()  # of a mixture

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from floe.cluster.time_plan.durations import duration
 from floe.cluster.tracking.gpu_step import GpuStep, GpuUse
+from floe.cluster.tracking.source_metrics import SourceMetrics
 from floe.cluster.tracking.step_metrics import InterimResult, StepMetrics
 
 NUM_NOTES = 4  # at the head of the view
@@ -46,6 +47,7 @@ def view(run: Watched) -> RenderableType:
     if run.last is not None:
         rows = (_rewards(run.last), _learning(run.last), _times(run.last))
         parts += [Columns(row, padding=(0, 3)) for row in rows]
+        parts += [Columns(_source(one), padding=(0, 3)) for one in run.last.by_source]
     if run.gpus is not None:
         parts += [Columns(row, padding=(0, 3)) for row in _gpus(run.gpus) if row]
     if run.evaluated is not None:
@@ -64,7 +66,8 @@ def note_line(text: str) -> Text:
 def step_line(record: StepMetrics, num_steps: int, left_s: float) -> Text:
     return Text.assemble(
         (f"  step {record.step:>{len(str(num_steps))}}/{num_steps}", "bold"),
-        f"  reward {number(record.reward_mean)}  correct {percent(record.correct_share):>7}",
+        f"  reward {number(record.reward_mean)}{_rewards_by_source(record)}",
+        f"  correct {percent(record.correct_share):>7}",
         f"  {number(record.tokens_per_s, 0):>6} tokens/s  {record.step_s:5.1f} s",
         (f"  {duration(left_s)} left", "dim"),
     )
@@ -80,6 +83,8 @@ def answers_part(num_answered: int, num_asked: int) -> str:
 
 def evaluation_note(result: InterimResult) -> str:
     shown = f"{percent(result.greedy)} of {result.num_questions} held-back questions right"
+    if result.by_source:
+        shown += f" ({_accuracies(result)})"
     return f"version {result.adapter_version}: {shown}{', best so far' if result.is_best else ''}"
 
 
@@ -106,6 +111,26 @@ def _rewards(record: StepMetrics) -> list[Text]:
         _figure("executes", percent(record.executes_share)),
         _figure("equal rewards", percent(record.zero_variance_share)),  # share of the groups
     ]
+
+
+def _source(part: SourceMetrics) -> list[Text]:
+    return [
+        Text(part.name, "bold"),
+        _figure("reward", number(part.reward_mean)),
+        _figure("correct", percent(part.correct_share)),
+        _figure("equal rewards", percent(part.zero_variance_share)),
+        _figure("questions", str(part.num_questions)),
+    ]
+
+
+def _rewards_by_source(record: StepMetrics) -> str:
+    if not record.by_source:
+        return ""
+    return f" ({', '.join(f'{one.name} {number(one.reward_mean)}' for one in record.by_source)})"
+
+
+def _accuracies(result: InterimResult) -> str:
+    return ", ".join(f"{one.name} {percent(one.greedy)} of {one.num_questions}" for one in result.by_source)
 
 
 def _learning(record: StepMetrics) -> list[Text]:
@@ -155,6 +180,8 @@ def _accuracy(last: InterimResult, best: InterimResult | None) -> Text:
     shown = f"{percent(last.greedy)} of {last.num_questions} right with version {last.adapter_version}"
     if best is not None and best.adapter_version != last.adapter_version:
         shown += f", best {percent(best.greedy)} with version {best.adapter_version}"
+    if last.by_source:
+        shown += f" ({_accuracies(last)})"
     return _figure("held back", shown)
 
 

@@ -17,6 +17,7 @@ from floe.cluster.run_folder.folder_faults import gone
 from floe.cluster.tracking.gpu_step import GpuStep
 from floe.cluster.tracking.record_sink import RecordSink, RunEnd
 from floe.cluster.tracking.reward_metrics import RewardMetrics
+from floe.cluster.tracking.source_metrics import flat_by_source
 from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory, StepMetrics
 from floe.cluster.tracking.tensorboard_curves import forget_curves_after
 
@@ -43,15 +44,18 @@ class MetricsLog:
 
         The sinks get the same numbers, but in place of `groups_by_staleness` one for each staleness. The reward
         workers' numbers have the prefix `reward_`, their counts of outcomes `outcome_`, the roles' memory `memory_`,
-        the cards' readings `gpu_`, and after a step with an evaluation its numbers `eval_`.
+        the cards' readings `gpu_`, and after a step with an evaluation its numbers `eval_`. In a mixture the numbers of
+        a source are `source/<name>/...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
         for prefix, part in (("memory", memory), ("eval", evaluated)):
             if part is not None:
-                numbers |= {f"{prefix}_{name}": value for name, value in asdict(part).items()}
+                numbers |= {f"{prefix}_{name}": value for name, value in asdict(part).items() if name != "by_source"}
         if gpus is not None:
             numbers |= {f"gpu_{name}": value for name, value in gpus.values().items()}
+        del numbers["by_source"]
+        numbers |= flat_by_source(record.by_source, () if evaluated is None else evaluated.by_source)
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
         self._file.flush()

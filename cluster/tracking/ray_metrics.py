@@ -14,6 +14,7 @@ from ray.util.metrics import Gauge
 from floe.cluster.messages import Outcome
 from floe.cluster.tracking.gpu_step import GPU_ROLES, GpuPhase
 from floe.cluster.tracking.record_sink import RunEnd, Values
+from floe.cluster.tracking.source_metrics import values_by_source
 
 RAY_PREFIX = "ray_"
 RUN_TAGS = ("run", "run_folder")
@@ -23,7 +24,10 @@ REFRESH_S = 5.0  # Ray drops a gauge 20 s after it was last set, and a step may 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A gauge. `sources` are fields of the record by value of the tag `tag`; without a tag there is one, under ""."""
+    """A gauge. `sources` are fields of the record by value of the tag `tag`; without a tag there is one, under "".
+
+    Of each source of a mixture, the gauge shows the number `number_of_source`; the tag's value is the source's name.
+    """
 
     name: str
     description: str
@@ -31,6 +35,19 @@ class Metric:
     sources: Mapping[str, str]
     tag: str | None = None
     scale: float = field(default=1.0)  # of the record's value
+    number_of_source: str = ""
+
+    def shown(self, values: Values) -> list[tuple[str, float]]:
+        """Return the tag's values with the numbers that a record has for them."""
+        by_tag = {tag: values.get(source) for tag, source in self.sources.items()}
+        if self.number_of_source:
+            by_tag |= {_ascii(name): one for name, one in values_by_source(values, self.number_of_source).items()}
+        return [(tag, self.scale * value) for tag, value in by_tag.items() if value is not None]
+
+
+def _ascii(text: str) -> str:
+    """Return the text as Ray takes it for a tag."""
+    return quote(text, safe=string.printable, errors="surrogateescape")
 
 
 def _plain(name: str, description: str, unit: str, source: str) -> Metric:
@@ -40,6 +57,10 @@ def _plain(name: str, description: str, unit: str, source: str) -> Metric:
 def _of_cards(name: str, description: str, unit: str, field_name: str) -> Metric:
     sources = {role: f"gpu_{role}_{field_name}" for role in GPU_ROLES}
     return Metric(name=name, description=description, unit=unit, tag="role", sources=sources)
+
+
+def _of_sources(name: str, description: str, unit: str, number: str) -> Metric:
+    return Metric(name=name, description=description, unit=unit, tag="source", sources={}, number_of_source=number)
 
 
 # Fields of StepMetrics; `reward_...` of RewardMetrics, `memory_...` of RoleMemory, `gpu_...` of GpuStep, `eval_...` of
@@ -153,6 +174,13 @@ METRICS = (
         tag="kind",
         sources={kind: f"gpu_learner_{kind}_bytes" for kind in ("allocated", "reserved")},
     ),
+    _of_sources("floe_source_questions", "Questions of the step from the source", "questions", "num_questions"),
+    _of_sources("floe_source_reward_mean", "Mean reward of the source's candidates", "reward", "reward_mean"),
+    _of_sources("floe_source_correct_share", "The source's candidates that are right", "share", "correct_share"),
+    _of_sources(
+        "floe_source_zero_variance_share", "The source's groups with equal rewards", "share", "zero_variance_share"
+    ),
+    _of_sources("floe_source_eval_accuracy", "The source's held-back questions answered right", "share", "eval_greedy"),
 )
 
 
@@ -160,10 +188,7 @@ class RayMetrics:
     """Shows records as gauges; for a driver that is connected to Ray, until `close`. A value of None is not shown."""
 
     def __init__(self, run_name: str, run_folder: str) -> None:
-        self._run_tags = {
-            tag: quote(value, safe=string.printable, errors="surrogateescape")  # Ray takes ASCII alone
-            for tag, value in zip(RUN_TAGS, (run_name, run_folder), strict=True)
-        }
+        self._run_tags = {tag: _ascii(value) for tag, value in zip(RUN_TAGS, (run_name, run_folder), strict=True)}
         self._gauges = {
             metric.name: Gauge(
                 metric.name,
@@ -195,11 +220,9 @@ class RayMetrics:
         with self._changed:
             values = self._values
         for metric in METRICS:
-            for tag_value, source in metric.sources.items():
-                value = values.get(source)
-                if value is not None:
-                    tags = self._run_tags | ({metric.tag: tag_value} if metric.tag else {})
-                    self._gauges[metric.name].set(metric.scale * value, tags)
+            for tag_value, value in metric.shown(values):
+                tags = self._run_tags | ({metric.tag: tag_value} if metric.tag else {})
+                self._gauges[metric.name].set(value, tags)
 
 
 def prometheus_endpoint() -> str:

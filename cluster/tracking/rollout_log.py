@@ -36,6 +36,7 @@ rollouts = sa.Table(
     sa.Column("truncated", sa.Boolean, nullable=False),
     sa.Column("advantage", sa.Float),
     sa.Column("design_s", sa.Float),  # wall time of the reward design beside running the SQL
+    sa.Column("source", sa.Text),  # of the question in a mixture; NULL without one
     # Finds a step's rows, and alone holds what counts of outcomes over a whole run need.
     sa.Index("ix_rollouts_step_outcome", "step", "outcome"),
 )
@@ -193,6 +194,7 @@ def _row(
         "truncated": completion.truncated,
         "advantage": advantage,
         "design_s": score.design_s,
+        "source": _storable(rollout.question.source) or None,
     }
 
 

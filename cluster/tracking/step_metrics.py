@@ -6,11 +6,20 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from statistics import fmean
 
 from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.loop.step_clock import StepTimings
-from floe.cluster.messages import Outcome, Score, ScoredGroup, StepReport
+from floe.cluster.messages import ScoredGroup, StepReport
+from floe.cluster.tracking.source_metrics import (
+    SourceAccuracy,
+    SourceMetrics,
+    correct_share,
+    executes_share,
+    mean,
+    reward_mean,
+    source_metrics,
+    zero_variance_share,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,7 @@ class StepMetrics:
     sync_canary_s: float
     sync_canary_kl: float
     tokens_per_s: float
+    by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +86,7 @@ class InterimResult:
     num_questions: int
     seconds: float
     is_best: bool  # among the versions so far; of equal ones the earlier is the best
+    by_source: tuple[SourceAccuracy, ...] = ()  # of a mixture, by name; empty without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +112,7 @@ def step_metrics(
     replaced_actors: int,
     ready_steps: int,
     published: Published,
+    sources: Sequence[str] = (),
 ) -> StepMetrics:
     """Return the record of a step that rolled out `groups`; `num_dropped_groups` had no verdict and were not used.
 
@@ -112,20 +124,20 @@ def step_metrics(
     that waited behind this one.
 
     `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
-    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`.
+    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names of a
+    mixture's sources, each of which has its part of the record, asked in this step or not.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
-    usable = [score for group in groups for score in _usable(group)]
     num_tokens = [len(completion.token_ids) for completion in completions]
     by_staleness = _groups_by_staleness(groups, report.step)
     learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
     return StepMetrics(
         **learned,
         **asdict(timings),
-        reward_mean=_mean([score.reward for score in usable if score.reward is not None]),
-        correct_share=_mean([score.outcome is Outcome.MATCH for score in usable if score.outcome.says_correctness]),
-        executes_share=_mean([score.outcome.executes for score in usable if score.outcome.says_correctness]),
-        zero_variance_share=_zero_variance_share(groups),
+        reward_mean=reward_mean(groups),
+        correct_share=correct_share(groups),
+        executes_share=executes_share(groups),
+        zero_variance_share=zero_variance_share(groups),
         dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
         adapter_version=published.manifest.version,
         num_groups=len(groups),
@@ -137,8 +149,8 @@ def step_metrics(
         generated_tokens=sum(num_tokens),
         prompt_tokens=sum(len(group.rollout.prompt_token_ids) for group in groups),
         cached_prompt_share=_cached_prompt_share(groups),
-        mean_completion_tokens=_mean(num_tokens),
-        truncated_share=_mean([completion.truncated for completion in completions]),
+        mean_completion_tokens=mean(num_tokens),
+        truncated_share=mean([completion.truncated for completion in completions]),
         entropy_estimate=entropy_estimate(groups),
         sync_bytes=published.manifest.num_bytes,
         sync_export_s=published.export_s,
@@ -146,6 +158,7 @@ def step_metrics(
         sync_canary_s=published.canary_s,
         sync_canary_kl=published.canary_kl,
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
+        by_source=source_metrics(groups, sources),
     )
 
 
@@ -159,17 +172,7 @@ def entropy_estimate(groups: tuple[ScoredGroup, ...]) -> float:
     are none.
     """
     logprobs = [x for group in groups for completion in group.rollout.completions for x in completion.logprobs]
-    return -_mean([x for x in logprobs if math.isfinite(x)])
-
-
-def _usable(group: ScoredGroup) -> list[Score]:
-    return [score for score in group.scores if score.outcome.carries_reward and score.reward is not None]
-
-
-def _zero_variance_share(groups: tuple[ScoredGroup, ...]) -> float:
-    """Return the share of the groups with rewards whose rewards are all equal: they have no advantage to learn from."""
-    rewards = [{score.reward for score in _usable(group)} for group in groups]
-    return _mean([len(different) == 1 for different in rewards if different])
+    return -mean([x for x in logprobs if math.isfinite(x)])
 
 
 def _cached_prompt_share(groups: tuple[ScoredGroup, ...]) -> float:
@@ -187,7 +190,3 @@ def _groups_by_staleness(groups: tuple[ScoredGroup, ...], step: int) -> tuple[in
         for group in groups
     )
     return tuple(lags[lag] for lag in range(max(lags, default=-1) + 1))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if values else math.nan

@@ -48,6 +48,7 @@ from floe.cluster.run_folder.layout import is_run
 from floe.cluster.terminal.progress import Progress
 from floe.cluster.tracking.ray_metrics import prometheus_endpoint
 from floe.cluster.tracking.record_sinks import record_sinks
+from floe.cluster.tracking.source_metrics import sources_of
 from floe.cluster.training.recorder import Measured, RunRecorder, best_accuracy, forget_after
 from floe.cluster.training.warm_start import WarmStart, warm_start_adapter
 from floe.configs.schema import RunConfig
@@ -135,6 +136,7 @@ def _recorder(run: Run, learner: LearnerHandle, measured: Measured, interim: Int
         progress=run.progress,
         max_log_bytes=run.config.run.max_rollout_log_bytes,
         sinks=record_sinks(run.given, run.run_dir, run.progress.note),
+        sources=sources_of(run.sets.train),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from floe.cluster.evaluation.during_training import InterimEvaluation
 from floe.cluster.loop.adapter_broadcast import Published
@@ -57,6 +57,14 @@ def best_accuracy(run_dir: Path, step: int) -> float:
     return best["greedy"] if best["adapter_version"] <= step else -math.inf
 
 
+def _best_result(result: InterimResult) -> dict[str, Any]:
+    """Return the fields of `best.json`; it has none by source without a mixture."""
+    fields = asdict(result)
+    if not result.by_source:
+        del fields["by_source"]
+    return fields
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Parts of a run whose own figures go into each step's record."""
@@ -79,8 +87,12 @@ class RunRecorder:
         progress: Progress,
         max_log_bytes: int,
         sinks: Sequence[RecordSink] = (),
+        sources: Sequence[str] = (),
     ) -> None:
-        """Open the records; `sinks` get each record, and are closed. `max_log_bytes` roughly limits rollouts.sqlite."""
+        """Open the records; `sinks` get each record, and are closed. `max_log_bytes` roughly limits rollouts.sqlite.
+
+        `sources` are the names of a mixture's sources: every record has the numbers of each.
+        """
         self._run_dir = run_dir
         self._measured = measured
         self._num_lost_before = measured.rollouts.num_replaced
@@ -89,6 +101,7 @@ class RunRecorder:
         self._interim = interim
         self._progress = progress
         self._metrics = MetricsLog(run_dir, sinks)
+        self._sources = sources
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
@@ -110,6 +123,7 @@ class RunRecorder:
             replaced_actors=self._measured.rollouts.num_replaced - self._num_lost_before,
             ready_steps=taken.ready_steps,
             published=published,
+            sources=self._sources,
         )
         self._num_lost_before = self._measured.rollouts.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.
@@ -131,7 +145,7 @@ class RunRecorder:
         self._measured.rewards.metrics()
         if result.is_best:
             self._learner.save_adapter(self._run_dir / BEST_ADAPTER)
-            write_whole(self._run_dir / BEST_RESULT, json.dumps(asdict(result), indent=2) + "\n")
+            write_whole(self._run_dir / BEST_RESULT, json.dumps(_best_result(result), indent=2) + "\n")
         self._progress.evaluated(result)
         return result
 

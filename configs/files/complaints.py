@@ -18,6 +18,9 @@ CHOICES = ("enum", "literal_error")
 RULES = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "extra_forbidden": "a field that there is",
+    "model_attributes_type": "a mapping of fields to values",
+    "model_type": "a mapping of fields to values",
     "dict_type": "a mapping of names to values",
     "float_parsing": "a number",
     "float_type": "a number",
@@ -81,6 +84,8 @@ def wrong_value(error: ValidationError, origins: Mapping[str, str], default_orig
         return f"In {named[0] if named else default_origin}, {rule_of_the_schema}{more}."
     origin = origins.get(key, default_origin)
     rule = RULES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]
+    if first["type"] == "missing" and isinstance(first["loc"][-1], str):  # of a mapping in a list
+        first, rule = {**first, "loc": first["loc"][:-1]}, f"a mapping with '{first['loc'][-1]}'"
     return value_sentence(first["loc"], first["input"], origin, rule, more)
 
 

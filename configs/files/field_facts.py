@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from floe.configs.files.complaints import fields_of
@@ -74,6 +75,8 @@ def name_of_type(kind: Any) -> str:
         return "a mapping"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _listed([f"`{one.value}`" for one in kind])
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"a mapping with {', '.join(f'`{name}`' for name in kind.model_fields)}"
     return NAMES_OF_TYPES[kind]
 
 

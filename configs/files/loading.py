@@ -24,6 +24,7 @@ from floe.configs.schema import RunConfig
 DEFAULTS = "the defaults"
 HOME_OF_ANCHORS = "x-"
 MAX_SHOWN_OVERRIDE = 160
+SOURCES, PATHS_OF_A_SOURCE = "data.sources", ("path", "suite")
 LENGTHS = ("num_steps", "num_epochs")
 NULLS = ("", "null", "Null", "NULL", "~")
 PLACED = {
@@ -243,6 +244,7 @@ def _refuse_odd_text(values: dict[str, dict[str, Any]], origins: dict[str, str],
 
 def _place(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str, file_folder: Path) -> None:
     """Make each path absolute, in place."""
+    _place_sources(values, origins, source, file_folder)
     for section, fields in values.items():
         for field, value in fields.items():
             key = f"{section}.{field}"
@@ -258,9 +260,34 @@ def _place(values: dict[str, dict[str, Any]], origins: dict[str, str], source: s
                 ) from None
 
 
+def _place_sources(values: dict[str, dict[str, Any]], origins: dict[str, str], source: str, file_folder: Path) -> None:
+    """Make the paths of a mixture's sources absolute, in a list of their own."""
+    data = values.get("data", {})
+    given = data.get("sources")
+    if not isinstance(given, list | tuple):
+        return
+    folder = Path() if SOURCES in origins else file_folder
+    placed = [dict(one) if isinstance(one, dict) else one for one in given]
+    for number, entry in enumerate(placed):
+        for name in PATHS_OF_A_SOURCE:
+            if isinstance(entry, dict) and isinstance(entry.get(name), str):
+                try:
+                    entry[name] = placed_path(entry[name], folder)
+                except ValueError as error:
+                    location = ("data", "sources", number, name)
+                    raise ConfigError(
+                        value_sentence(location, entry[name], origins.get(SOURCES, source), str(error))
+                    ) from None
+    data["sources"] = placed
+
+
 def _leaves(values: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yield every scalar with its `section.field`, those in lists included."""
+    """Yield every scalar with its `section.field`, those in lists and in their mappings included."""
     for section, fields in values.items():
         for field, value in fields.items():
-            for entry in value if isinstance(value, list | tuple) else [value]:
-                yield f"{section}.{field}", entry
+            if not isinstance(value, list | tuple):
+                yield f"{section}.{field}", value
+                continue
+            for entry in value:
+                for one in entry.values() if isinstance(entry, dict) else [entry]:
+                    yield f"{section}.{field}", one

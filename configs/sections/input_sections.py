@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from floe.configs.plugins.kinds import DATA_SOURCES, DATABASE_KINDS, FAMILIES, P
 from floe.configs.sections.bounds import MAX_COUNT, MAX_TOKENS
 from floe.configs.sections.learning_sections import Section
 from floe.configs.sections.resume_rule import Fixed, Free
+from floe.configs.sections.source_section import SourceSection, fault_of_sources
 
 STYLES_OF_NAMES = ("compact", "tagged")  # they show no types, comments or values
 
@@ -52,10 +53,15 @@ class DataSection(Section):
     source: Fixed[Annotated[str, AfterValidator(DATA_SOURCES.checked_name)]] = Field(
         "demo",
         description="`demo`: six made databases; `files`: data.questions, data.databases; `prepared`: data.prepared; "
-        "or a plug-in as `package.module:Name` or by its entry point's name.",
+        "`mixed`: data.sources; or a plug-in as `package.module:Name` or by its entry point's name.",
     )
     arguments: Fixed[Arguments] = Field({}, description="Keyword arguments of a source that is a plug-in.")
     prepared: Fixed[Path | None] = Field(None, description="Folder that `floe prepare` wrote.")
+    sources: Fixed[tuple[SourceSection, ...]] = Field(
+        (),
+        description="Folders that `floe prepare` wrote, mixed in every step: each with `path`, and optionally `name`, "
+        "`weight`, `semantics`, `suite` and `repeat`. Given, data.source is `mixed`.",
+    )
     questions: Fixed[Path | None] = Field(None, description="Training questions: Spider- or BIRD-layout JSON.")
     databases: Fixed[Path | None] = Field(
         None, description="Folder of `<db_id>/<db_id>.sqlite`, or of what data.database_kind says."
@@ -86,6 +92,34 @@ class DataSection(Section):
         100_000, ge=1, le=MAX_COUNT, description="Most questions of each split that is held back."
     )
 
+    @property
+    def is_mixture(self) -> bool:
+        """Answer whether questions come from several sources; a single one is asked as its folder alone."""
+        return len(self.sources) > 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sources_are_mixed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("sources") and "source" not in values:
+            return values | {"source": "mixed"}
+        return values
+
+    @model_validator(mode="after")
+    def _a_mixture_has_sources(self) -> Self:
+        if self.source == "mixed" and not self.sources:
+            raise ValueError(
+                "data.source is 'mixed' but data.sources is not set: give folders that floe prepare wrote, as in "
+                "data.sources='[{path: bird, weight: 2}, {path: spider, weight: 1}]'"
+            )
+        if self.source != "mixed" and self.sources:
+            raise ValueError(
+                f"data.sources is set but data.source is '{self.source}': set data.source=mixed, or leave one of them "
+                "out"
+            )
+        if why := fault_of_sources(self.sources):
+            raise ValueError(why)
+        return self
+
     @model_validator(mode="after")
     def _arguments_are_a_plugins(self) -> Self:
         why = DATA_SOURCES.refused_arguments(self.source, self.arguments)
@@ -108,7 +142,7 @@ class DataSection(Section):
             raise ValueError(
                 "data.source is 'prepared' but data.prepared is not set: give the folder that floe prepare wrote"
             )
-        if self.source != "prepared" and (self.filter_by_pass_rate or self.sampler == "middle"):
+        if self.source not in ("prepared", "mixed") and (self.filter_by_pass_rate or self.sampler == "middle"):
             raise ValueError(
                 f"data.source is '{self.source}', but data.filter_by_pass_rate and data.sampler 'middle' need the pass "
                 "rates of a prepared folder: set data.source=prepared, or leave them out"

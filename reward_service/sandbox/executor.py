@@ -51,7 +51,7 @@ class Executor:
         self._settings = settings
         self._clock = FixedClock(settings.clock)
         self._databases = OpenDatabases(settings.sizes, self._clock)
-        self._golds: BoundedCache[tuple[Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
+        self._golds: BoundedCache[tuple[str, Digests, str], Gold] = BoundedCache(2 * settings.max_result_bytes)
         self._verdicts: BoundedCache[tuple[JudgedBy, str], Verdict] = BoundedCache(VERDICT_CACHE_BYTES)
         self._paths_by_id: dict[str, list[Path]] = {}  # a new Path would be slow to look up
         self._armed_s = -math.inf  # when the CPU timer was last set
@@ -81,7 +81,7 @@ class Executor:
             return
         ready: dict[str, Gold] = {}
         for index, sql in request["golds"]:
-            known_gold = self._golds.get((digests, sql))
+            known_gold = self._golds.get((self._semantics, digests, sql))
             gold = known_gold or self._gold(paths, digests, sql)
             if gold.answers:
                 ready[sql] = gold
@@ -129,11 +129,9 @@ class Executor:
     def _paths(self, database_id: str) -> list[Path]:
         settings = self._settings
         if self._semantics != "spider":
-            paths = self._paths_by_id.get(database_id)
-            if paths is None:
-                paths = [database_path(Path(settings.databases_dir), database_id)]
-                self._paths_by_id[database_id] = paths
-            return paths
+            if database_id not in self._paths_by_id:
+                self._paths_by_id[database_id] = [database_path(Path(settings.databases_dir), database_id)]
+            return self._paths_by_id[database_id]
         suite_dir = None if settings.suite_dir is None else Path(settings.suite_dir)
         return suite_paths(Path(settings.databases_dir), suite_dir, database_id)
 
@@ -142,7 +140,8 @@ class Executor:
             return Gold(Verdict(Outcome.GOLD_FAILED, f"gold SQL: {reason}"))
         gold = self._run_gold(paths, sql)
         if gold.lasts:
-            self._golds.put((digests, sql), gold, KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers))
+            size = KEY_BYTES + sum(size_bytes(answer.rows) for answer in gold.answers)
+            self._golds.put((self._semantics, digests, sql), gold, size)
         return gold
 
     def _run_gold(self, paths: Sequence[Path], sql: str) -> Gold:
