@@ -150,7 +150,11 @@ def test_sets_with_spiders_file_names_are_read_as_what_they_are(tmp_path):
     write_json(tmp_path / "ehr" / "tables.json", [])
     make_database(tmp_path / "ehr" / "database" / "eicu" / "eicu.sqlite")
     ehrsql = found(data=str(tmp_path / "ehr"))
-    assert texts(ehrsql) == ["How many?"] and "1 records are no questions" in ehrsql.notes[0]
+    assert (
+        texts(ehrsql) == ["How many?"]
+        and "1 of 2 records of" in ehrsql.notes[0]
+        and "(is_impossible)" in ehrsql.notes[0]
+    )
     write_json(tmp_path / "dk" / "Spider-DK.json", ASKED[:2])
     write_json(tmp_path / "dk" / "tables.json", [])
     make_database(tmp_path / "dk" / "database" / "pets" / "pets.sqlite")

@@ -14,7 +14,7 @@ from floe.cluster import cli
 from floe.cluster.endpoints import client
 from floe.cluster.endpoints.kept_answers import ANSWERS_FILE
 from floe.cluster.endpoints.policy import EndpointPolicy
-from floe.cluster.evaluation.asked_questions import asked_of_archive, asked_of_questions
+from floe.cluster.evaluation.asked_questions import Benchmark, asked_of_archive, asked_of_questions
 from floe.cluster.evaluation.saved_evaluation import read_evaluation
 from floe.cluster.messages import Question
 from floe.cluster.operations.compare import compare
@@ -67,7 +67,7 @@ def test_figures_records_and_costs(data: Path, tokenizer: Path, tmp_path: Path) 
         )
 
     config = settings(tokenizer, tmp_path / "home")
-    asked_of = partial(asked_of_archive, folder=data)
+    asked_of = partial(asked_of_archive, benchmark=Benchmark(folder=data))
     with endpoint_server(answer) as server:
         endpoint = EndpointPolicy(url=server.url, model="big", price_in=1.0, price_out=2.0)
         _, found = evaluated_endpoint(config, endpoint, asked_of, Progress(make_console(stderr=True)))
@@ -115,7 +115,10 @@ def test_completions_get_the_rendered_prompt_and_end_at_the_styles_text(
         endpoint = EndpointPolicy(url=server.url, model="own", api="completions")
         config = settings(tokenizer, tmp_path, "prompt.style=tagged", "model.max_context_tokens=2048")
         asked, found = evaluated_endpoint(
-            config, endpoint, partial(asked_of_archive, folder=data), Progress(make_console(stderr=True))
+            config,
+            endpoint,
+            partial(asked_of_archive, benchmark=Benchmark(folder=data)),
+            Progress(make_console(stderr=True)),
         )
     assert set(server.paths) == {"/v1/completions"}
     prompts = {body["prompt"] for body in server.asked}
