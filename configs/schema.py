@@ -129,7 +129,7 @@ class RunConfig(Section):
 
     @property
     def semantics_in_words(self) -> str:
-        """Return what results are compared by; with data.sources by source, and with which suite."""
+        """Semantics that results are compared by; with data.sources by source, and with which suite."""
         if not self.data.sources:
             return self.reward.semantics
         default = f"{self.reward.semantics}{' with a suite' if self.reward.suite else ''}"
