@@ -133,13 +133,17 @@ def test_absolute_paths_are_printed(smoke_run):
 
 def test_the_policies_of_the_table_are_saved_and_compared(smoke_run):
     folder = smoke_run.run_dir / "evaluations"
-    assert {path.name for path in folder.iterdir()} == {"base_model", "start", "trained"}
+    assert {path.name for path in folder.iterdir()} == {"base_model", "start", "control", "trained"}
     done = floe("compare", str(folder / "start"), str(smoke_run.run_dir), "--json", home=smoke_run.home)
     assert done.returncode == 0, done.stderr[-4000:]
     compared = json.loads(done.stdout)
     report = json.loads((smoke_run.run_dir / "report.json").read_text())
     assert compared["num_questions"] == report["num_questions"]
     assert compared["differences"]["greedy"]["mean"] == report["differences"][-1]["greedy"]["mean"]
+    control = json.loads((folder / "control" / "policy.json").read_text())
+    assert control["name"] == report["rows"][-2]["name"] and control["greedy_correct"] is None
+    num_answers = control["num_samples"] * len(control["question_ids"])
+    assert sum(control["sample_num_correct"]) / num_answers == pytest.approx(report["rows"][-2]["sampled"]["mean"])
 
 
 def test_evaluate_reads_the_adapter_saves_and_prints_json(smoke_run, tmp_path):
