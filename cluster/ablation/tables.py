@@ -35,7 +35,7 @@ def _accuracies(report: AblationReport) -> Table:
         table.add_row(
             row.arm,
             ALL_SEEDS if row.seed is None else str(row.seed),
-            f"{row.num_steps:g}",
+            f"{row.num_steps:.3g}",
             f"{row.generated_tokens:,.0f}",
             percent(row.greedy),
             percent(row.sampled),
