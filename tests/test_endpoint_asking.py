@@ -350,6 +350,9 @@ def test_a_torn_and_a_damaged_line_are_asked_for_again(tmp_path: Path) -> None:
         path = tmp_path / ANSWERS_FILE
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(lines[0] + b"\x00\xff{\n" + lines[2] + lines[3][:-9])
+        with kept_answers(tmp_path) as kept:
+            assert kept.num_damaged == 1  # the torn line is none: it was being written
+        path.write_bytes(lines[0] + b"\x00\xff{\n" + lines[2] + lines[3][:-9])
         found = asked_at(server.url, tmp_path, [ask(n) for n in range(4)])
         assert len(found.kept_keys) == 2 and len(found.replies) == 4
         assert len(asked_at(server.url, tmp_path, [ask(n) for n in range(4)]).kept_keys) == 4

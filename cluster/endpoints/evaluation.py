@@ -66,6 +66,8 @@ def endpoint_evaluation(
         progress.phase(f"{len(questions)} questions to {endpoint.name}")
         folder = answers_folder(config.run.home_dir, endpoint) if answers_dir is None else answers_dir
         with kept_answers(folder) as kept:
+            if kept.num_damaged:
+                progress.note(f"{kept.path} has {kept.num_damaged} damaged lines: their answers are asked for again")
             asks = [ask for of_group in wanted.values() for ask in of_group]
             max_failed_share = config.run.max_dropped_share
             asking = ask_all(endpoint, key, asks, kept, max_failed_share, progress.answers)

@@ -25,8 +25,9 @@ HOME_FOLDER = "endpoint_answers"  # folder of run.home
 class KeptAnswers:
     """An append-only file with a line for each answer, which one evaluation at a time holds."""
 
-    def __init__(self, path: Path, file: BinaryIO, known: dict[str, Reply]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, known: dict[str, Reply], num_damaged: int) -> None:
         self.path = path
+        self.num_damaged = num_damaged  # lines that are no answer: what they held is asked for again
         self._file = file
         self._known = known
 
@@ -75,14 +76,15 @@ def kept_answers(folder: Path) -> Iterator[KeptAnswers]:
         except OSError as fault:
             raise _refusal(path, fault) from fault
         with file:
-            yield KeptAnswers(path, file, _replies(lines))
+            known, num_damaged = _replies(lines)
+            yield KeptAnswers(path, file, known, num_damaged)
     finally:
         lock.release()
 
 
-def _replies(lines: bytes) -> dict[str, Reply]:
-    """Return the answers by key; a damaged line is left out, so that its answer is asked for again."""
-    known = {}
+def _replies(lines: bytes) -> tuple[dict[str, Reply], int]:
+    """Return the answers by key, and the number of damaged lines, which are left out."""
+    known, num_damaged = {}, 0
     for line in lines.splitlines():
         try:
             fields = parsed_json(line)
@@ -94,8 +96,8 @@ def _replies(lines: bytes) -> dict[str, Reply]:
                 without=tuple(fields["without"]),
             )
         except (ValueError, KeyError, TypeError):
-            continue
-    return known
+            num_damaged += 1
+    return known, num_damaged
 
 
 def _refusal(path: Path, fault: OSError) -> UserError:
