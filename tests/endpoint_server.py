@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback_server import served
 
 
 @dataclass
@@ -78,15 +80,8 @@ def endpoint_server(answer: Callable[[dict], Answer]) -> Iterator[EndpointServer
         def log_message(self, *_: object) -> None:
             """Write nothing to stderr."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    seen.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        seen.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    with served(Handler) as seen.url:
+        try:
+            yield seen
+        finally:
+            seen.ended.set()
