@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -22,7 +21,6 @@ TABLES = {
     "concert": {"cid": "INTEGER", "sid": "INTEGER", "year": "INTEGER"},
 }
 SCHEMA = schema_of(TABLES)
-HOSTILE = Path(__file__).parent.parent.parent / "shared" / "data" / "hostile" / "hostile_sql.json"
 
 
 def graph(sql: str) -> OperatorGraph:
@@ -225,9 +223,9 @@ def test_any_text_is_a_verdict(text: str) -> None:
             assert str(error)
 
 
-def test_hostile_sql_is_a_verdict() -> None:
+def test_hostile_sql_is_a_verdict(shared_data) -> None:
     kinds = Counter()
-    for case in json.loads(HOSTILE.read_text(encoding="utf-8")):
+    for case in json.loads((shared_data / "hostile" / "hostile_sql.json").read_text(encoding="utf-8")):
         try:
             kinds[type(build(case["sql"], SCHEMA))] += 1
         except (SyntaxFault, NoPlan) as error:
