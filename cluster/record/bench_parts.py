@@ -9,7 +9,7 @@ from floe.cluster.bench.learner.learner_cases import MAX_PACK_TOKENS, Case
 from floe.cluster.bench.targets import Target
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.precision.resolved import with_precision
-from floe.cluster.record.learning_parts import precision_text
+from floe.cluster.record.learning_parts import ALONE, precision_text
 from floe.cluster.record.part_result import Figure, PartResult, figures_of
 from floe.cluster.record.parts import Setting
 from floe.configs.files.loading import load_config
@@ -81,7 +81,7 @@ def _rounds(setting: Setting) -> int:
 
 def _config(setting: Setting, *overrides: str) -> RunConfig:
     """Return the configuration with its precision decided, so that the record can say it."""
-    given = [f"run.home={flow_text(str(setting.home_dir))}", *(QUICK if setting.is_quick else ()), *overrides]
+    given = [f"run.home={flow_text(str(setting.home_dir))}", ALONE, *(QUICK if setting.is_quick else ()), *overrides]
     config = load_config(None, given)
     return with_precision(config, lambda: shape_of(config)).config
 

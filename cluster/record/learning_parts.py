@@ -29,6 +29,7 @@ QUICK_RUN = ("evaluation.max_questions=4", "evaluation.num_samples=2", "warm_sta
 # Half of docs/geoquery.md's steps, and one pass of its warm start.
 GEOQUERY = ("run.num_steps=15", "warm_start.max_epochs=1")
 TINY_GEOQUERY = ("model.path=embedded:tiny-qwen2", "model.max_context_tokens=512", "run.num_steps=1", *QUICK_RUN)
+ALONE = "cluster.address=local"  # never on a Ray that others may use
 LEAST_RISE = 0.1  # of mean reward, where the tiny model's rises by about 0.25
 LEAST_SAMPLED_RATIO = 1.2
 REPORTS = TypeAdapter(EvaluationReport)
@@ -94,7 +95,7 @@ def precision_text(learner: str, engine: str) -> str:
 
 def _train(setting: Setting, run_dir: Path, config_file: Path, overrides: Sequence[str]) -> None:
     """Train a run, go on with one that an earlier call left, or do nothing for one that is done."""
-    arguments = ["train", "--config", str(config_file), "--run-dir", str(run_dir), *overrides]
+    arguments = ["train", "--config", str(config_file), "--run-dir", str(run_dir), ALONE, *overrides]
     if (run_dir / CONFIG_FILE).is_file():
         arguments = ["train", "--resume", str(run_dir)]
     command = module_command("floe.cluster.cli", *arguments)

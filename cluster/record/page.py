@@ -38,8 +38,8 @@ CURVE_HEAD = """
 
 `configs/curve.yaml` trains the tiny model without a warm start on 16 questions of the demo, all of
 them in each of 16 steps. A healthy run's mean reward rises by at least half of the smallest rise among the record's five
-seeds, from the first four steps to the last four, and ends within the 99 % prediction interval of their ends. A loss with the wrong sign, an
-adapter that the learner leaves as it is, and rewards shuffled within each step fail this
+seeds, from the first four steps to the last four, and ends within the 99 % prediction interval of their ends. A loss
+with the wrong sign, an adapter that the learner leaves as it is, and rewards shuffled within each step fail this
 (`test_curve_runs.py`). `make ci` has a healthy run that is killed and resumed, and one fault, in the precision that
 `auto` takes; `make soak` has five seeds, both precisions and every fault.
 """
