@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,6 +279,27 @@ def test_a_part_whose_process_dies_is_named_with_its_log(tmp_path, monkeypatch):
     given = command._parser().parse_args(["--quick"])
     result = command._run(by_name("sync"), given, workplace)
     assert not result.is_complete and result.why == f"its process ended with 1: see {workplace.folder / 'sync.log'}"
+
+
+def test_a_call_that_is_ended_asks_what_it_started_to_end(tmp_path):
+    ready, ended = tmp_path / "ready", tmp_path / "ended"
+    inner = (
+        f"import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        f"try:\n    time.sleep(600)\nfinally:\n    pathlib.Path({str(ended)!r}).touch()"
+    )
+    outer = (
+        "import os, signal, sys; from floe.cluster.record.processes import run_to_end; "
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); "
+        f"run_to_end([sys.executable, '-c', {inner!r}], os.environ, None)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", outer], cwd=REPOSITORY)
+    while not ready.exists():
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=60) == 1
+    assert ended.exists()
 
 
 def test_the_commit_says_whether_files_were_changed(tmp_path):

@@ -18,6 +18,7 @@ from floe.cluster.record.maker import maker
 from floe.cluster.record.page import page
 from floe.cluster.record.part_result import PartResult
 from floe.cluster.record.parts import PARTS, Part, Setting, chosen_parts
+from floe.cluster.record.processes import run_to_end
 from floe.cluster.record.version_record import Maker, VersionRecord, read_records
 from floe.configs.errors import EXIT_CODE_FAULT, EXIT_CODE_USER_ERROR, UserError
 from floe.configs.files.whole_files import write_whole
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Workplace:
-    """Where the parts' results lie until the record is whole: of one version, commit and size."""
+    """Folder of the parts' results of one version, commit and size."""
 
     home_dir: Path
     maker: Maker
@@ -121,13 +122,7 @@ def _run(part: Part, given: argparse.Namespace, workplace: _Workplace) -> PartRe
     setting.work_dir.mkdir(exist_ok=True)
     command = module_command("floe.cluster.record.child", *arguments_of(part.name, setting, result_file))
     with log_file.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment_of_floe())
-    try:
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        code = run_to_end(command, environment_of_floe(), log, subprocess.STDOUT)
     found = workplace.result(part)
     if found is None:
         found = PartResult(part=part.name, is_complete=False, why=f"its process ended with {code}: see {log_file}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 import traceback
@@ -13,7 +14,7 @@ from pathlib import Path
 from floe.cluster.record.maker import today
 from floe.cluster.record.part_result import PartResult
 from floe.cluster.record.parts import Setting, by_name, maker_of
-from floe.configs.errors import UserError
+from floe.configs.errors import EXIT_CODE_FAULT, UserError
 from floe.configs.files.whole_files import write_whole
 
 PATHS = ("home_dir", "work_dir", "geoquery_dir")
@@ -52,4 +53,5 @@ def _first_line(fault: Exception) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_CODE_FAULT))  # so that a run that it started is ended too
     main(*sys.argv[1:])

@@ -20,12 +20,12 @@ make record PARTS="curve trl"        # these parts alone
 make record AGAIN=1 PARTS=sync       # again, though it is complete
 ```
 
-It writes `docs/record/VERSION.json` and this page. Each part runs in a process of its own, and what is finished lies in
-`run.home/record/VERSION-COMMIT/` with a log for each part: a call that was ended loses the part that it was at, and a
-training goes on from its last checkpoint. Another commit begins anew. Figures are ratios, so that machines can be
-compared; some have a bar. `tests/test_record.py` compares the newest record with its bars, and this page, which
-`python -m floe.cluster.record --page` makes, with the files. A known miss
-stands with its reason in `cluster/record/known_misses.py`.
+It writes a file named after the version into `docs/record/`, and this page. Each part runs in a process of its own. What
+is finished lies in `run.home/record/VERSION-COMMIT/`, with a log for each part: a call that was ended loses the part that it
+was at, and a training goes on from its last checkpoint. Another commit begins anew. Figures are ratios, so that
+machines can be compared; some have a bar. `tests/test_record.py` compares the newest record with its bars, and this page,
+which `python -m floe.cluster.record --page` makes, with the files. A known miss stands with its reason in
+`cluster/record/known_misses.py`.
 """
 PARTS_HEAD = """
 ## Parts
@@ -37,9 +37,9 @@ CURVE_HEAD = """
 ## The curve
 
 `configs/curve.yaml` trains the tiny model without a warm start on 16 questions of the demo, all of
-them in each of 16 steps. A healthy run's mean reward rises by at least half of the smallest rise among the record's five
-seeds, from the first four steps to the last four, and ends within the 99 % prediction interval of their ends. A loss
-with the wrong sign, an adapter that the learner leaves as it is, and rewards shuffled within each step fail this
+them in each of 16 steps. A healthy run's mean reward rises by at least half of the smallest rise among the record's
+five seeds, from the first four steps to the last four, and ends within the 99 % prediction interval of their ends.
+A loss with the wrong sign, an adapter that the learner leaves as it is, and rewards shuffled within each step fail this
 (`test_curve_runs.py`). `make ci` has a healthy run that is killed and resumed, and one fault, in the precision that
 `auto` takes; `make soak` has five seeds, both precisions and every fault.
 """

@@ -30,7 +30,7 @@ class Figure:
 
     @property
     def misses(self) -> bool:
-        """Whether a bar is missed; a NaN misses every bar, a figure that was not measured none."""
+        """Answer whether a bar is missed: a NaN misses every bar, a figure that was not measured none."""
         if self.value is None:
             return False
         is_low = self.at_least is not None and not self.value >= self.at_least
