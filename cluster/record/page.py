@@ -20,11 +20,11 @@ make record PARTS="curve trl"        # these parts alone
 make record AGAIN=1 PARTS=sync       # again, though it is complete
 ```
 
-It writes a file named after the version into `docs/record/`, and this page. Each part runs in a process of its own. What
-is finished lies in `run.home/record/VERSION-COMMIT/`, with a log for each part: a call that was ended loses the part that it
-was at, and a training goes on from its last checkpoint. Another commit begins anew. Figures are ratios, so that
-machines can be compared; some have a bar. `tests/test_record.py` compares the newest record with its bars, and this page,
-which `python -m floe.cluster.record --page` makes, with the files. A known miss stands with its reason in
+It writes a file named after the version into `docs/record/`, and this page. Each part runs in a process of its own.
+What is finished lies in `run.home/record/VERSION-COMMIT/`, with a log for each part: a call that was ended loses the
+part that it was at, and a training goes on from its last checkpoint. Another commit begins anew. Figures are ratios, so
+that machines can be compared; some have a bar. `tests/test_record.py` compares the newest record with its bars, and
+this page, which `python -m floe.cluster.record --page` makes, with the files. A known miss stands with its reason in
 `cluster/record/known_misses.py`.
 """
 PARTS_HEAD = """
