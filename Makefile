@@ -7,7 +7,7 @@ READY := $(VENV)/floe-ready
 # As cluster/setup.sh decides which engine it installs: that for CUDA has no CPU mode.
 GPU_SHARES = $(shell nvidia-smi -L >/dev/null 2>&1 && echo rollout.num_gpus=0.5 learner.num_gpus=0.5)
 
-.PHONY: help setup train check test ci docs soak coverage mutants prove-gpu prove-24gb lint format types clean
+.PHONY: help setup train check test ci docs soak coverage mutants prove-gpu prove-24gb record lint format types clean
 
 help:  ## What can be made
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -47,6 +47,9 @@ prove-24gb: $(READY)  ## One step of the 3B shape with engine and learner within
 
 prove-gpu: $(READY)  ## What no CPU can show, in twelve parts that go on where they were left: DEVICE=cpu QUICK=1 PARTS="2 3" AGAIN=1
 	$(BIN)/python -m floe.cluster.prove.gpu --device $(or $(DEVICE),cuda) --parts "$(PARTS)" $(if $(QUICK),--quick) $(if $(AGAIN),--again)
+
+record: $(READY)  ## What this version learns and how fast it is, into docs/record; goes on where it was left: PARTS="curve trl" GEOQUERY=DIR AGAIN=1
+	$(BIN)/python -m floe.cluster.record --parts "$(PARTS)" $(if $(GEOQUERY),--geoquery "$(GEOQUERY)") $(if $(AGAIN),--again)
 
 setup: $(READY)  ## Create .venv and install everything
 

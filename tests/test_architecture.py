@@ -21,7 +21,7 @@ HOMES_OF_LIBRARIES = {
     "vllm": ["actors/engine/vllm_*.py"],
     "deepspeed": ["learner/optimizer/deepspeed_*.py"],
     "ray": ["cluster/*.py"],
-    "trl": ["cluster/bench/learner/trl_way.py"],
+    "trl": ["cluster/bench/learner/trl_way.py", "cluster/bench/whole_step/trl_steps.py"],
     "verifiers": ["cluster/other_trainers/verifiers_taskset.py"],
     "wandb": ["cluster/tracking/wandb_run.py"],
     "mlflow": ["cluster/tracking/mlflow_run.py"],

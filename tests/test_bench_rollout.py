@@ -56,7 +56,7 @@ def test_ratios_to_ways_that_were_left_out_are_not_measured():
     actor, offline = (rollout_bench.Tally(per_s=[speed, speed]) for speed in (90.0, 100.0))
     verdicts = {
         target.name: (target.ratio, target.verdict)
-        for target in rollout_bench._targets({rollout_bench.ACTOR: actor, rollout_bench.OFFLINE: offline})
+        for target in rollout_bench.targets_of({rollout_bench.ACTOR: actor, rollout_bench.OFFLINE: offline})
     }
     assert verdicts.pop(f"actor / {rollout_bench.OFFLINE}") == (0.9, "missed")
     assert set(verdicts.values()) == {(None, "not measured")}

@@ -11,7 +11,7 @@ ORDER = {
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation endpoints "
         "precision exports graph_training report_page checkpoints preflight benchmark_table training bench ablation "
-        "operations api commands cli docs_site soak prove"
+        "operations api commands cli docs_site soak prove record"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
@@ -25,7 +25,7 @@ ORDER = {
 }
 MAX_FILES = 20  # of a room; one with sub-folders may have as many in each
 # What measures floe or proves it; only the command line leads there.
-BESIDE_PRODUCTION = ("bench", "soak", "prove", "ablation", "graph_training", "docs_site")
+BESIDE_PRODUCTION = ("bench", "soak", "prove", "ablation", "graph_training", "docs_site", "record")
 LEADS_THERE = ("operations", "commands", "cli", *BESIDE_PRODUCTION)
 
 

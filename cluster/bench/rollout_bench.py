@@ -50,6 +50,21 @@ class Tally:
 
 def bench_rollout(config: RunConfig, as_json: bool, choice: Choice = EVERYTHING) -> None:
     """Print the table, or JSON; progress goes to stderr."""
+    tallies = measured_rollout(config, choice)
+    targets = targets_of(tallies)
+    if as_json:
+        ways = {
+            name: {"tokens": one.num_tokens, "seconds": sum(one.seconds), "per_s": one.num_tokens / sum(one.seconds)}
+            for name, one in tallies.items()
+        }
+        record = {"processor": processor_line(), "ways": ways, "targets": [one.record() for one in targets]}
+        print(json.dumps(record, indent=2))
+    else:
+        _render(tallies, targets)
+
+
+def measured_rollout(config: RunConfig, choice: Choice = EVERYTHING) -> dict[str, Tally]:
+    """Measure the chosen ways, by their names; progress goes to stderr."""
     progress = Progress(make_console(stderr=True))
     progress.note(processor_line())
     config = with_precision(config, lambda: shape_of(config)).config
@@ -60,17 +75,7 @@ def bench_rollout(config: RunConfig, as_json: bool, choice: Choice = EVERYTHING)
         redirect_stdout(sys.stderr),
         ray_session(config.cluster, "floe-bench"),
     ):
-        tallies = _measure(config, model_dir, Path(folder), choice, progress)
-    targets = _targets(tallies)
-    if as_json:
-        ways = {
-            name: {"tokens": one.num_tokens, "seconds": sum(one.seconds), "per_s": one.num_tokens / sum(one.seconds)}
-            for name, one in tallies.items()
-        }
-        record = {"processor": processor_line(), "ways": ways, "targets": [one.record() for one in targets]}
-        print(json.dumps(record, indent=2))
-    else:
-        _render(tallies, targets)
+        return _measure(config, model_dir, Path(folder), choice, progress)
 
 
 def _planned_s(config: RunConfig, model_dir: Path, choice: Choice) -> float:
@@ -140,7 +145,7 @@ def _time(tally: Tally, generate: Generate, requests: Sequence[Any]) -> None:
     tally.per_s.append(num_tokens / took_s)
 
 
-def _targets(tallies: dict[str, Tally]) -> list[Target]:
+def targets_of(tallies: dict[str, Tally]) -> list[Target]:
     """Return the ratios over the rounds that both ways ran."""
 
     def ratio(other: str) -> float | None:

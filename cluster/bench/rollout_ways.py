@@ -58,14 +58,14 @@ def streaming(pool: RolloutPool, version: int | None) -> Generate:
 def offline(config: RunConfig, model_dir: Path, adapter_dir: Path, *, stock_lora: bool) -> Generate:
     from floe.actors.engine.vllm_offline import OfflineLlm
 
-    actor = _start(OfflineLlm, config, config, model_dir, stock_lora, bool(instruction_set_masks()))
+    actor = start_way(OfflineLlm, config, config, model_dir, stock_lora, bool(instruction_set_masks()))
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests), adapter_dir))
 
 
 def transformers_generate(config: RunConfig, model_dir: Path, adapter_dir: Path) -> Generate:
     from floe.cluster.bench.learner.transformers_way import TransformersGenerate
 
-    actor = _start(TransformersGenerate, config, model_dir, adapter_dir, config.rollout.dtype)
+    actor = start_way(TransformersGenerate, config, model_dir, adapter_dir, config.rollout.dtype)
     return lambda requests: ray.get(actor.num_generated_tokens.remote(list(requests)))
 
 
@@ -75,7 +75,7 @@ def start_engine(config: RunConfig, model_dir: Path, manifest: AdapterManifest) 
     return pool
 
 
-def _start(role: type, config: RunConfig, *arguments: Any) -> Any:
+def start_way(role: type, config: RunConfig, *arguments: Any) -> Any:
     environment = engine_environment(config)
     if not instruction_set_masks():
         del environment["ONEDNN_MAX_CPU_ISA"]  # a yardstick may use all cores of the processor

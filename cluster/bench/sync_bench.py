@@ -68,6 +68,16 @@ class SyncTimes:
 
 def bench_sync(config: RunConfig, as_json: bool) -> None:
     """Print the table, or JSON; progress goes to stderr."""
+    rows = measured_sync(config, NUM_ROUNDS)
+    targets = targets_of(rows)
+    if as_json:
+        print(json.dumps({"times": [asdict(row) for row in rows], "targets": [one.record() for one in targets]}))
+    else:
+        _render(rows, targets)
+
+
+def measured_sync(config: RunConfig, num_rounds: int) -> list[SyncTimes]:
+    """Measure each shape with each number of receivers; progress goes to stderr."""
     progress = Progress(make_console(stderr=True))
     config = with_precision(config, lambda: shape_of(config)).config
     with (
@@ -82,16 +92,17 @@ def bench_sync(config: RunConfig, as_json: bool) -> None:
             tensors = random_adapter(model, config.lora)
             for num_receivers in NUM_RECEIVERS:
                 progress.phase(f"{shape}, {num_receivers} receivers")
-                rows.append(_measure(config, shape, tensors, num_receivers, Path(folder)))
-    targets = _targets(rows)
-    if as_json:
-        print(json.dumps({"times": [asdict(row) for row in rows], "targets": [one.record() for one in targets]}))
-    else:
-        _render(rows, targets)
+                rows.append(_measure(config, shape, tensors, num_receivers, Path(folder), num_rounds))
+    return rows
 
 
 def _measure(
-    config: RunConfig, shape: str, tensors: dict[str, torch.Tensor], num_receivers: int, folder: Path
+    config: RunConfig,
+    shape: str,
+    tensors: dict[str, torch.Tensor],
+    num_receivers: int,
+    folder: Path,
+    num_rounds: int,
 ) -> SyncTimes:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     receivers: list[Any] = [
@@ -99,7 +110,7 @@ def _measure(
     ]
     ray.get([one.ping.remote() for one in receivers], timeout=config.start_limit_s)
     export = AdapterExport(config.lora, config.rollout.dtype, tensors)
-    rounds = [_round(config, tensors, receivers, folder, version, export) for version in range(NUM_ROUNDS + 1)][1:]
+    rounds = [_round(config, tensors, receivers, folder, version, export) for version in range(num_rounds + 1)][1:]
     for one in receivers:
         ray.kill(one)
     medians = {name: 1000 * statistics.median(each[name] for each in rounds) for name in rounds[0]}
@@ -168,7 +179,7 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started_s, result
 
 
-def _targets(rows: Sequence[SyncTimes]) -> list[Target]:
+def targets_of(rows: Sequence[SyncTimes]) -> list[Target]:
     """Return each as a ratio of what is allowed to what was measured, so that 1 reaches the target."""
     targets = []
     for shape in dict.fromkeys(row.shape for row in rows):

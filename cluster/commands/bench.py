@@ -163,6 +163,24 @@ def bench_rollout(
     operation.bench_rollout(resolved, as_json, chosen(operation.WAYS, ways, shapes, rounds))
 
 
+@bench.command("trl")
+def bench_trl(
+    overrides: Overrides = None,
+    dtype: Dtype = None,
+    ways: Ways = None,
+    rounds: Rounds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whole GRPO steps next to those of trl's trainer on the same questions: seconds a step and a token, by phase."""
+    with redirect_stdout(sys.stderr):
+        from floe.cluster.bench.choice import chosen
+        from floe.cluster.bench.whole_step import step_bench as operation
+        from floe.cluster.bench.whole_step.step_figures import WAYS
+
+    given = [*operation.BENCH_OVERRIDES, *environment_overrides(), *(overrides or ()), *_precision(dtype)]
+    operation.bench_trl(load_config(None, given), as_json, chosen(WAYS, ways, None, rounds))
+
+
 @bench.command("sync")
 def bench_sync(
     overrides: Overrides = None,

@@ -21,7 +21,7 @@ case "$1 $2 $3" in
   "-P -m floe.cluster.cli") shift;;  # the server has its own module path
 esac
 case "$1 $2" in
-  "-m floe.cluster.cli"|"-m tests.killed_driver"|*/setup_worker.py\ */default_worker.py)
+  "-m floe.cluster.cli"|"-m tests.killed_driver"|"-m tests.faulty_driver"|*/setup_worker.py\ */default_worker.py)
     exec {python} -I -S {client} {address} "$@";;
 esac
 exec {python} "$@"

@@ -49,6 +49,15 @@ FIRST = Case(prompt_tokens=8, completion_tokens=4, group_size=2)
 
 def bench_learner(config: RunConfig, as_json: bool, choice: Choice = EVERYTHING) -> None:
     """Print the tables, or JSON; progress goes to stderr. Raises RuntimeError when the ways' losses differ."""
+    report = measured_learner(config, choice)
+    if as_json:
+        print(json.dumps(report.record(), indent=2))
+    else:
+        report.render()
+
+
+def measured_learner(config: RunConfig, choice: Choice = EVERYTHING) -> Report:
+    """Measure the chosen ways and shapes; progress goes to stderr. Raises RuntimeError when the ways' losses differ."""
     progress = Progress(make_console(stderr=True))
     config = with_precision(config, lambda: shape_of(config)).config
     shapes = choice.shapes or learner_cases.SHAPES
@@ -62,11 +71,7 @@ def bench_learner(config: RunConfig, as_json: bool, choice: Choice = EVERYTHING)
     found_shapes, found_sweep = tuple(results[case] for case in shapes), tuple(results[case] for case in sweep)
     fit = linear_fit(found_sweep) if found_sweep else None
     found_targets = tuple(targets(found_shapes, found_sweep, fit))
-    report = Report(notes=bench.notes, shapes=found_shapes, sweep=found_sweep, fit=fit, targets=found_targets)
-    if as_json:
-        print(json.dumps(report.record(), indent=2))
-    else:
-        report.render()
+    return Report(notes=bench.notes, shapes=found_shapes, sweep=found_sweep, fit=fit, targets=found_targets)
 
 
 class LearnerBench:

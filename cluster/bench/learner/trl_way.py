@@ -1,4 +1,4 @@
-"""The same update by trl's GRPOTrainer, for comparison; the only import of trl."""
+"""The same update by trl's GRPOTrainer, for comparison."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TrlWay:
         trainer = self._trainer
         # With both equal, a batch's loss is its share of the mean over all completion tokens.
         trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = len(batches)
-        _gather_scored_positions(not self._as_shipped)
+        gather_scored_positions(not self._as_shipped)
         total = 0.0
         for batch in batches:
             loss = trainer._compute_loss(trainer.model, batch)
@@ -106,7 +106,7 @@ def micro_batches(group: TokenGroup, padding: int, device: torch.device) -> list
     ]
 
 
-def _gather_scored_positions(wanted: bool) -> None:
+def gather_scored_positions(wanted: bool) -> None:
     """trl gathers them before its LM head where this says that Triton is there. Nothing else asks it under this name:
     the kernels have their own, so that on a CPU they go on in plain torch."""
     from trl.kernels.chunked_logprob import _use_triton
@@ -115,13 +115,8 @@ def _gather_scored_positions(wanted: bool) -> None:
     utils._use_triton = (lambda _: True) if wanted else _use_triton
 
 
-def _trainer(config: RunConfig, model_dir: Path, scratch_dir: Path) -> Any:
-    from datasets import Dataset
-
-    # vLLM, which trl would load without using it here, stays out of the process that is measured.
-    with mock.patch("trl.import_utils.is_vllm_available", return_value=False):
-        from trl import GRPOConfig, GRPOTrainer
-
+def lora_model(config: RunConfig, model_dir: Path) -> Any:
+    """Return the model with an adapter by PEFT, both in the configuration's precision."""
     base = AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=getattr(torch, config.model.dtype), attn_implementation="sdpa"
     )
@@ -132,7 +127,17 @@ def _trainer(config: RunConfig, model_dir: Path, scratch_dir: Path) -> Any:
         task_type="CAUSAL_LM",
     )
     # Adapters in the base's type: in float32 under autocast, trl's default, the same update takes longer.
-    model = get_peft_model(base, lora, autocast_adapter_dtype=False)
+    return get_peft_model(base, lora, autocast_adapter_dtype=False)
+
+
+def _trainer(config: RunConfig, model_dir: Path, scratch_dir: Path) -> Any:
+    from datasets import Dataset
+
+    # vLLM, which trl would load without using it here, stays out of the process that is measured.
+    with mock.patch("trl.import_utils.is_vllm_available", return_value=False):
+        from trl import GRPOConfig, GRPOTrainer
+
+    model = lora_model(config, model_dir)
     arguments = GRPOConfig(
         output_dir=str(scratch_dir),
         use_cpu=not torch.cuda.is_available(),

@@ -61,9 +61,33 @@ class Tally:
         return self.num_scores / self.wall_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardFigures:
+    """What the bench measured."""
+
+    tallies: dict[str, Tally]
+    targets: tuple[Target, ...]
+    figures: tuple[Figure, ...]  # of the guarantees of time
+
+
 def bench_reward(config: RunConfig, as_json: bool) -> None:
     """Print the table, or JSON. Raises RuntimeError when two ways disagree about a candidate."""
-    questions = bench_questions(NUM_QUESTIONS, GROUP_SIZE)
+    found = measured_reward(config, NUM_QUESTIONS, NUM_ROUNDS)
+    if as_json:
+        ways = {
+            name: {"scores": t.num_scores, "per_cpu_s": t.per_cpu_s, "per_wall_s": t.per_wall_s}
+            for name, t in found.tallies.items()
+        }
+        judged = [asdict(one) | {"verdict": one.verdict} for one in found.figures]
+        targets = [one.record() for one in found.targets]
+        print(json.dumps({"ways": ways, "targets": targets, "figures": judged}, indent=2))
+    else:
+        _render(found.tallies, found.targets, found.figures)
+
+
+def measured_reward(config: RunConfig, num_questions: int, num_rounds: int) -> RewardFigures:
+    """Measure every way. Raises RuntimeError when two ways disagree about a candidate."""
+    questions = bench_questions(num_questions, GROUP_SIZE)
     with (
         TemporaryDirectory(prefix="floe-bench-") as folder,
         redirect_stdout(sys.stderr),  # Ray reports the workers that are killed here on stdout
@@ -72,18 +96,9 @@ def bench_reward(config: RunConfig, as_json: bool) -> None:
     ):
         path = write_bench_database(Path(folder))
         pools = [_pool(config, Path(folder), number) for number in (1, 2)]
-        tallies = _measure(config, Path(folder), path, questions, pools)
+        tallies = _measure(config, Path(folder), path, questions, pools, num_rounds)
         figures = guarantee_figures(Path(folder), pools[0])
-    targets = _targets(tallies)
-    if as_json:
-        ways = {
-            name: {"scores": t.num_scores, "per_cpu_s": t.per_cpu_s, "per_wall_s": t.per_wall_s}
-            for name, t in tallies.items()
-        }
-        judged = [asdict(one) | {"verdict": one.verdict} for one in figures]
-        print(json.dumps({"ways": ways, "targets": [one.record() for one in targets], "figures": judged}, indent=2))
-    else:
-        _render(tallies, targets, figures)
+    return RewardFigures(tallies=tallies, targets=tuple(_targets(tallies)), figures=tuple(figures))
 
 
 def _own_cpu_s() -> float:
@@ -140,6 +155,7 @@ def _measure(
     path: Path,
     questions: Sequence[BenchQuestion],
     pools: Sequence[RewardPool],
+    num_rounds: int,
 ) -> dict[str, Tally]:
     bare, ours = Bare(path), InProcess(databases_dir, config.reward)
     ways = (
@@ -153,8 +169,8 @@ def _measure(
         _Way(RAY_2, lambda groups: _ask_pool(pools[1], groups), cpu_s=_tree_cpu_s),
     )
     tallies = {way.name: Tally() for way in ways}
-    per_round = len(questions) // NUM_ROUNDS
-    for number in range(NUM_ROUNDS):
+    per_round = len(questions) // num_rounds
+    for number in range(num_rounds):
         part = questions[number * per_round : (number + 1) * per_round]
         for question in part:
             bare.prepare(question.gold)

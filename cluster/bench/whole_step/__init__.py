@@ -1,0 +1,1 @@
+"""Whole GRPO steps of floe, next to those of another trainer."""

@@ -1,0 +1,1 @@
+"""The record of a version: what it learns and how fast it is, measured part by part: `make record`."""
