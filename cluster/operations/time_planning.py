@@ -113,7 +113,13 @@ def tokens_before(config: RunConfig) -> RunTokens:
     warm_start = None
     if config.warm_start.enabled:
         warm_start = warm_start_of(
-            config, model_dir, encoder, fitting["train"], fitting["tune"], initial_adapter(config)
+            config,
+            model_dir,
+            encoder,
+            fitting["train"],
+            fitting["tune"],
+            initial_adapter(config),
+            databases_dir=sets.databases_dir,
         )
     return _tokens(config, encoder, sets, warm_start, 0)
 

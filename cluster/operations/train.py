@@ -124,8 +124,11 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         progress.finished()
         return None
     warm_start = None
-    if config.warm_start.enabled:
-        warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune, initial)
+    # A run that has begun needs its warm start no more, nor the file of traces that it was given.
+    if config.warm_start.enabled and (checkpoint is None or config.warm_start.source == "golds"):
+        warm_start = warm_start_of(
+            config, model_dir, encoder, sets.train, sets.tune, initial, databases_dir=sets.databases_dir
+        )
     run = Run(
         config=limited_run(config, encoder, sets, warm_start, run_dir, progress, num_done),
         given=config,

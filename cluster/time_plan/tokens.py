@@ -77,6 +77,7 @@ class RunTokens:
     num_steps: int  # number still to be done
     step: Generated
     update: Trained
+    supervised: Trained | None  # the term's answers in all optimiser steps of a step; None without one
     before: Generated | None
     after: Generated | None
     interim: Generated | None
@@ -135,11 +136,20 @@ def run_tokens(
             group,
             mean,
         ),
+        supervised=_supervised_term(config, lengths),
         before=before,
         after=after,
         interim=asked(num_interim_questions, num_interim_questions) if every else None,
         num_interim=num_steps // every + (num_steps_done == 0) if every else 0,
     )
+
+
+def _supervised_term(config: RunConfig, lengths: TextLengths) -> Trained | None:
+    """Count the answers of a step's supervised term, as if each were of another database, whose schema is its own."""
+    if config.algorithm.supervised_coefficient == 0:
+        return None
+    num_answers = config.algorithm.supervised_questions * config.learner.updates_per_batch
+    return groups_of_completions(num_answers, lengths.prompt_tokens, 1, lengths.answer_tokens)
 
 
 def expected_completion_tokens(config: RunConfig, lengths: TextLengths) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,8 +12,10 @@ from floe.configs.sections.bounds import (
     MAX_FACTOR,
     MAX_PARALLEL,
     MAX_SEED,
+    MAX_TEMPERATURE,
     MAX_TEXT_CHARACTERS,
     MAX_TOKENS,
+    MIN_TEMPERATURE,
     refused_resources,
 )
 from floe.configs.sections.resume_rule import Fixed, Free, NearlyFree
@@ -187,6 +190,19 @@ class AlgorithmSection(Section):
     overlong_buffer_tokens: Fixed[int] = Field(
         0, ge=0, le=MAX_TOKENS, description="Tokens before the limit over which `punish` sets in."
     )
+    supervised_coefficient: Fixed[float] = Field(
+        0.0,
+        ge=0,
+        le=MAX_FACTOR,
+        description="Weight of a supervised term, the mean cross-entropy of a drawn batch of answers, in each "
+        "optimiser step; at 0 it is not computed.",
+    )
+    supervised_questions: Fixed[int] = Field(
+        8, ge=1, le=MAX_COUNT, description="Answers of that batch, one draw for each step."
+    )
+    supervised_source: Fixed[Literal["golds", "traces"]] = Field(
+        "golds", description="What it is drawn from: golds, or traces, made as warm_start.source 'traces' says."
+    )
 
     @model_validator(mode="after")
     def _refill_has_something_to_replace(self) -> Self:
@@ -233,3 +249,39 @@ class WarmStartSection(Section):
     max_held_back_questions: Fixed[int] = Field(
         200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
     )
+    max_answer_tokens: Fixed[int | None] = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="The warm start ends with the batch that reaches so many answer tokens, where max_epochs comes "
+        "later; left out, max_epochs alone decides.",
+    )
+    source: Fixed[Literal["golds", "traces"]] = Field(
+        "golds",
+        description="`traces`: whole answers with their thought, kept where their SQL executes right: the policy's "
+        "own, sampled first, or those of the file `traces`.",
+    )
+    traces: Fixed[Path | None] = Field(
+        None,
+        description="Traces in JSON lines: `completion`, and `question_id`, or `question` and `database_id`. They are "
+        "run and judged again.",
+    )
+    trace_samples: Fixed[int] = Field(8, ge=1, le=64, description="Answers sampled per question, to keep traces of.")
+    trace_temperature: Fixed[float] = Field(
+        0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="Temperature that they are sampled at."
+    )
+    max_traces_per_question: Fixed[int] = Field(
+        2,
+        ge=1,
+        le=MAX_COUNT,
+        description="Most traces kept of a question: so many of a hard one, fewer of an easy one.",
+    )
+
+    @model_validator(mode="after")
+    def _file_is_of_traces(self) -> Self:
+        if self.traces is not None and self.source != "traces":
+            raise ValueError(
+                f"warm_start.traces is {self.traces}, but warm_start.source 'golds' reads no traces: set "
+                "warm_start.source=traces, or leave out the file"
+            )
+        return self
