@@ -81,7 +81,7 @@ def select_traces(
     for one, sample, read in right:
         fault = _fault(sample, read, limit)
         if fault is None and read is not None:
-            key = one.is_held_back, one.question.question_id, " ".join(read.text.split())
+            key = one.is_held_back, one.question.question_id, "".join(read.text.split())
             fault = Dropped.DUPLICATE if key in seen else None
             seen.add(key)
         if fault is None and read is not None:

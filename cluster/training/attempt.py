@@ -46,10 +46,10 @@ from floe.cluster.run_folder.file_names import START_ADAPTER
 from floe.cluster.run_folder.folder_faults import gone
 from floe.cluster.run_folder.layout import is_run
 from floe.cluster.terminal.progress import Progress
+from floe.cluster.traces.making import TraceWork
 from floe.cluster.tracking.ray_metrics import prometheus_endpoint
 from floe.cluster.tracking.record_sinks import record_sinks
 from floe.cluster.tracking.source_metrics import sources_of
-from floe.cluster.traces.making import TraceWork
 from floe.cluster.training.recorder import Measured, RunRecorder, best_accuracy, forget_after
 from floe.cluster.training.supervised_term import keep_traces, with_supervised_term
 from floe.cluster.training.warm_start import WarmStart, traces_of, warm_start_adapter
