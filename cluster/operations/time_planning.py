@@ -29,6 +29,7 @@ from floe.cluster.time_plan.plan_files import keep_mark, start_record
 from floe.cluster.time_plan.rates import MachineRates, slowdown
 from floe.cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
 from floe.cluster.time_plan.tokens import RunTokens, TextLengths, lengths_of, run_tokens, warm_start_tokens
+from floe.cluster.traces.making import num_to_sample
 from floe.cluster.training.warm_start import WarmStart, warm_start_of
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
@@ -180,6 +181,7 @@ def _tokens(
         num_evaluated=min(len(sets.split(evaluation.split)), evaluation.max_questions) if evaluation.enabled else 0,
         num_interim_questions=len(interim_questions(sets.tune, evaluation)),
         num_steps_done=num_steps_done,
+        num_traced=num_to_sample(warm_start.traces) if warm_start and warm_start.traces and is_to_make else 0,
     )
 
 

@@ -177,7 +177,7 @@ def assembled(
 
     return TimePlan(
         start_s=constants.start_s,
-        warm_start_s=warm_start_s,
+        warm_start_s=warm_start_s + (0.0 if asked.traces is None else machine.generation_s(asked.traces)),
         num_batches=0 if warm is None else warm.num_batches,
         max_batches=0 if warm is None else warm.max_batches,
         batch_s=batch_s,

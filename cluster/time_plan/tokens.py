@@ -77,6 +77,7 @@ class RunTokens:
     num_steps: int  # number still to be done
     step: Generated
     update: Trained
+    traces: Generated | None  # answers sampled before the warm start; None where none are to be made
     supervised: Trained | None  # the term's answers in all optimiser steps of a step; None without one
     before: Generated | None
     after: Generated | None
@@ -99,8 +100,12 @@ def run_tokens(
     num_evaluated: int,
     num_interim_questions: int = 0,
     num_steps_done: int = 0,
+    num_traced: int = 0,
 ) -> RunTokens:
-    """Count what the rest of a run asks for; `num_evaluated` are the questions of its table, 0 for none."""
+    """Count what the rest of a run asks for; `num_evaluated` are the questions of its table, 0 for none.
+
+    `num_traced` are the questions of which traces are still to be sampled.
+    """
     rollout, evaluation = config.rollout, config.evaluation
     num_steps = config.run.num_steps - num_steps_done
     mean = expected_completion_tokens(config, lengths)
@@ -136,6 +141,7 @@ def run_tokens(
             group,
             mean,
         ),
+        traces=asked(num_traced, num_traced * config.warm_start.trace_samples) if num_traced else None,
         supervised=_supervised_term(config, lengths),
         before=before,
         after=after,
@@ -178,6 +184,9 @@ def warm_start_tokens(
     size = settings.batch_questions
     batches = [same[start : start + size] for same in _by_database(examples) for start in range(0, len(same), size)]
     max_batches = max(1, round(len(batches) * settings.max_epochs))
+    if settings.max_answer_tokens is not None:
+        mean_tokens = fmean(sum(len(one.answer_token_ids) for one in batch) for batch in batches)
+        max_batches = min(max_batches, math.ceil(settings.max_answer_tokens / mean_tokens))
     eval_every = max(1, len(batches) // settings.evals_per_epoch)
     most_evaluations = math.ceil(max_batches / eval_every)
     may_end_early = most_evaluations > settings.patience + 1

@@ -95,13 +95,14 @@ def trace_work(
     )
 
 
-def is_sampled(work: TraceWork) -> bool:
-    """Return whether every answer is there and judged."""
+def num_to_sample(work: TraceWork) -> int:
+    """Return the number of questions that the engine still has to answer; 0 where answers are given."""
+    if work.given is not None:
+        return 0
     path = work.folder / SAMPLES_FILE
-    if not path.is_file():
-        return False
-    found = read_samples(path.read_bytes().splitlines(), work.train, work.held_back)
-    return all((is_held, one.question_id) in found for one, is_held in work.asked)
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    found = read_samples(lines, work.train, work.held_back)
+    return sum((is_held, one.question_id) not in found for one, is_held in work.asked)
 
 
 def make_traces(config: RunConfig, work: TraceWork, progress: Progress) -> Selection:
