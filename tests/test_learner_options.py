@@ -230,6 +230,8 @@ def test_a_warm_start_ends_with_the_batch_that_reaches_its_answer_tokens(model_d
     """Batches of two examples with 20 answer tokens together, three in an epoch, two epochs at most."""
     monkeypatch.setattr(supervised, "DeepSpeedEngine", lambda policy, *_: AddingEngine(policy))
     settings = WarmStartSection(batch_questions=2, max_epochs=2, max_answer_tokens=limit)
-    learner = SupervisedLearner(RunConfig(model=ModelSection(dtype="float32"), lora=LORA, warm_start=settings), model_dir)
+    learner = SupervisedLearner(
+        RunConfig(model=ModelSection(dtype="float32"), lora=LORA, warm_start=settings), model_dir
+    )
     example = WarmStartExample(database_id="shop", prompt_token_ids=(1, 2), answer_token_ids=(3,) * 10)
     assert learner._num_batches([example] * 6, 6) == expected

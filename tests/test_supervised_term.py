@@ -157,8 +157,12 @@ def test_without_a_coefficient_the_loop_has_the_learner_itself(tmp_path):
 def test_a_run_that_has_begun_does_not_make_other_traces(tmp_path):
     config = load_config(
         None,
-        ["prompt.style=tagged", "warm_start.source=traces", "algorithm.supervised_source=traces"]
-        + ["algorithm.supervised_coefficient=0.1"],
+        [
+            "prompt.style=tagged",
+            "warm_start.source=traces",
+            "algorithm.supervised_source=traces",
+            "algorithm.supervised_coefficient=0.1",
+        ],
     )
     with pytest.raises(UserError, match=r"traces.jsonl is gone, from which the run's supervised term is drawn"):
         keep_traces(config, tmp_path, lambda: pytest.fail("made"), None, is_begun=True)

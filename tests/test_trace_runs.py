@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from floe.actors.demo.build import write_demo
 from floe.actors.prompting.prompts import STYLES
-from floe.actors.questions.questions import read_questions
+from floe.actors.questions.question_sets import load_question_sets
+from floe.configs.schema import DataSection
 from tests.command_line import config, floe
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
@@ -25,8 +25,7 @@ EXACT = ("loss", "grad_norm", "supervised_loss", "reward_mean", "trained_tokens"
 
 def given_traces(folder: Path) -> Path:
     """Write right answers to demo questions with a wrong one, a constant one and one without a thought among them."""
-    write_demo(folder / "demo")
-    questions = read_questions(folder / "demo" / "train.json")[:24]
+    questions = load_question_sets(DataSection(source="demo", max_train_questions=24), folder / "demo").train
     style, lines = STYLES["tagged"], []
     for number, one in enumerate(questions):
         answers = {
