@@ -25,6 +25,7 @@ from floe.cluster.traces.making import SAMPLES_FILE, TraceWork, make_traces, num
 from floe.cluster.traces.records import AskedQuestion, Sample, Trace, read_samples, sample_line, trace_lines
 from floe.cluster.traces.selection import select_traces
 from floe.cluster.traces.thought_form import ThoughtForm
+from floe.cluster.training import warm_start
 from floe.cluster.training.warm_start import trace_examples
 from floe.configs.errors import ConfigError, UserError
 from floe.configs.files.loading import load_config
@@ -447,3 +448,14 @@ def test_without_traces_of_tune_every_tenth_question_is_held_back():
                                         for n, one in enumerate(tune, 30)]], TAGGED, "<think>", 1, seed=1)  # fmt: skip
     train, held_back = trace_examples(with_tune, encoder, seed=1)
     assert (len(train), [one.prompt_token_ids for one in held_back]) == (21, [(2, 30), (2, 31)])
+
+
+def test_a_warm_start_on_golds_keeps_its_place_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(warm_start, "model_digest", lambda *_: "digest")
+
+    def key(*overrides: str) -> str:
+        return warm_start._key(load_config(None, list(overrides)), tmp_path, [], [])
+
+    assert key() == key("warm_start.trace_samples=3", "warm_start.max_traces_per_question=5")
+    assert key() == key("algorithm.supervised_coefficient=0.5")
+    assert key() != key("warm_start.max_answer_tokens=7") != key("warm_start.max_answer_tokens=8")
