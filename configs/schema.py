@@ -20,12 +20,12 @@ from floe.configs.sections.learning_sections import (
     LearnerSection,
     LoraSection,
     Section,
-    WarmStartSection,
 )
 from floe.configs.sections.resume_rule import Free
 from floe.configs.sections.reward_sections import RewardSection
 from floe.configs.sections.run_section import RunSection
 from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSection
+from floe.configs.sections.warm_start_section import WarmStartSection
 
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
@@ -196,6 +196,15 @@ class RunConfig(Section):
                 f"run.num_epochs is {self.run.num_epochs}, but data.sampler '{self.data.sampler}' draws the questions "
                 "of each step from all of them, and some never come up: set data.sampler=uniform, or give "
                 "run.num_steps in place of run.num_epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> Self:
+        if self.run.known_num_steps == 0 and not self.warm_start.enabled:
+            raise ValueError(
+                "run.num_steps is 0, which is the supervised stage alone, but warm_start.enabled is false: set it to "
+                "true, or give run.num_steps at least 1"
             )
         return self
 

@@ -27,6 +27,7 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.colocation import TAKE_TURNS, Colocation
 from floe.learner.adapter.export import AdapterExport
 from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.answer_groups import answer_groups
 from floe.learner.equality.start_check import check_policy
 from floe.learner.family_plugin import family_of
 from floe.learner.loss.grpo_loss import LossTerms, grpo_loss
@@ -36,7 +37,6 @@ from floe.learner.optimizer.allocator_peaks import AllocatorPeaks, forget_peaks
 from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
 from floe.learner.optimizer.frozen_weights import FrozenWeights, give_back_cached_blocks
 from floe.learner.optimizer.schedule import learning_rate
-from floe.learner.packing.answer_groups import answer_groups
 from floe.learner.packing.packs import Pack, PrefixGroup, empty_pack
 from floe.learner.packing.rank_balance import RankShare, rank_share
 from floe.learner.policy.adapter_dropout import AdapterDropout

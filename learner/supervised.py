@@ -17,14 +17,15 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.health_section import EQUALITY_LIMIT_S
 from floe.learner.adapter.export import to_blob
 from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.answer_groups import answer_groups
 from floe.learner.equality.start_check import check_policy
 from floe.learner.family_plugin import family_of
 from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
 from floe.learner.optimizer.schedule import learning_rate
-from floe.learner.packing.answer_groups import answer_groups, by_database
 from floe.learner.packing.packs import Pack, empty_pack
 from floe.learner.packing.rank_balance import RankShare, rank_share
 from floe.learner.policy.policy import adapter_tensors, build_policy
+from floe.learner.supervised_batches import batches_of_epoch, num_batches_of_epoch
 from floe.learner.supervised_term import cross_entropy
 from floe.learner.warm_start_progress import WarmStartProgress
 
@@ -78,7 +79,7 @@ class SupervisedLearner:
         learner does not compute the model as the model does itself.
         """
         settings = self._config.warm_start
-        batches_per_epoch = sum(math.ceil(len(same) / settings.batch_questions) for same in by_database(examples))
+        batches_per_epoch = num_batches_of_epoch(examples, settings)
         num_batches = self._num_batches(examples, max(1, round(batches_per_epoch * settings.max_epochs)))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
         progress = self._continued(checkpoint_dir)
@@ -156,19 +157,10 @@ class SupervisedLearner:
         return next((number for number, done in enumerate(accumulate(tokens), start=1) if done >= limit), most)
 
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
-        """Yield shuffled batches, each from one database so that its schema's tokens are computed once a batch.
-
-        The order derives from the warm start's seed and the epoch alone.
-        """
-        size = self._config.warm_start.batch_questions
+        """Yield the batches of one epoch after the other."""
         produced, epoch = 0, 0
         while produced < num_batches:
-            order = random.Random(f"{self._config.warm_start_seed}/warm-start/{epoch}")
-            batches = []
-            for same_database in by_database(examples):
-                order.shuffle(same_database)
-                batches += [same_database[start : start + size] for start in range(0, len(same_database), size)]
-            order.shuffle(batches)
+            batches = batches_of_epoch(examples, self._config.warm_start, self._config.warm_start_seed, epoch)
             yield from batches[: num_batches - produced]
             produced += len(batches)
             epoch += 1

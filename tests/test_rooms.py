@@ -16,7 +16,7 @@ ORDER = {
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
         "adapter custom_gradient device_kind optimizer warm_start_progress families packing loss policy step_meter "
-        "equality family_plugin supervised_term grpo_learner supervised learner_actor"
+        "equality family_plugin supervised_batches answer_groups supervised_term grpo_learner supervised learner_actor"
     ),
     "reward_service": (
         "bounded_cache verdict sql_text unscorable graph comparison judge gold sandbox reading designs scorer "

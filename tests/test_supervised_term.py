@@ -18,8 +18,8 @@ from floe.cluster.tracking.metrics_log import MetricsLog
 from floe.cluster.training.supervised_term import WithSupervisedTerm, gold_answers, keep_traces, with_supervised_term
 from floe.configs.errors import UserError
 from floe.configs.files.loading import load_config
+from floe.learner.answer_groups import answer_groups
 from floe.learner.grpo_learner import GrpoLearner
-from floe.learner.packing.answer_groups import answer_groups
 from tests.step_records import step_record
 from tests.test_learner_options import GROUPS, SHAPE, learner_with, randomise
 

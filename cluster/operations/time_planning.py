@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -113,15 +114,8 @@ def tokens_before(config: RunConfig) -> RunTokens:
     config = with_num_steps(config, num_asked_in_epoch(config, fitting["train"]))
     warm_start = None
     if config.warm_start.enabled:
-        warm_start = warm_start_of(
-            config,
-            model_dir,
-            encoder,
-            fitting["train"],
-            fitting["tune"],
-            initial_adapter(config),
-            databases_dir=sets.databases_dir,
-        )
+        kept = replace(sets, train=tuple(fitting["train"]), tune=tuple(fitting["tune"]))
+        warm_start = warm_start_of(config, model_dir, encoder, kept, initial_adapter(config))
     return _tokens(config, encoder, sets, warm_start, 0)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.chosen import chosen_questions
 from floe.actors.questions.question_sets import QuestionSets
 from floe.cluster.checkpoints.run_checkpoints import RunCheckpoints, restore
 from floe.cluster.checkpoints.state import RunInputs
@@ -187,10 +188,7 @@ def _traces(run: Run) -> TraceWork:
     """Return what the traces of a run that begins are made of."""
     if run.warm_start is not None and run.warm_start.traces is not None:
         return run.warm_start.traces
-    sets = run.sets
-    return traces_of(
-        run.config, run.model_dir, run.encoder, sets.train, sets.tune, sets.databases_dir, run.initial_adapter
-    )
+    return traces_of(run.config, run.model_dir, run.encoder, run.sets, run.initial_adapter)
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:
@@ -219,7 +217,10 @@ def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPo
 
 def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
     """Return the questions that the table is about."""
-    return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
+    settings = config.evaluation
+    if not settings.enabled:
+        return ()
+    return tuple(chosen_questions(sets.split(settings.split), settings.max_questions, settings.choice))
 
 
 def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int) -> InTurn | Ahead:

@@ -6,11 +6,13 @@ import hashlib
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.question_sets import QuestionSets
 from floe.cluster.checkpoints.inputs import adapter_digest, model_digest
 from floe.cluster.messages import Question, WarmStartBatch, WarmStartExample, WarmStartReport
 from floe.cluster.plugins.sources import plugin_sources
@@ -25,6 +27,7 @@ from floe.configs.files.foreign_files import parsed_json
 from floe.configs.files.whole_files import write_whole
 from floe.configs.plugins.kinds import FAMILIES
 from floe.configs.schema import RunConfig
+from floe.configs.sections.warm_start_section import WarmStartSection
 
 GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # fields of `learner`
 FAMILY = {"family", "family_arguments"}  # fields of `model`: only a plug-in's are part of the key, with its code
@@ -57,22 +60,19 @@ def warm_start_of(
     config: RunConfig,
     model_dir: Path,
     encoder: PromptEncoder,
-    train: Sequence[Question],
-    tune: Sequence[Question],
+    sets: QuestionSets,
     initial_adapter: Path | None = None,
-    *,
-    databases_dir: Path,
 ) -> WarmStart:
     """Encode the questions of a run's warm start. The held-back loss is that of the `tune` split.
 
     Raises UserError where the run's traces can't be made.
     """
     settings = config.warm_start
-    examples = _examples(train[: settings.max_train_questions], encoder.training_prompt, encoder)
-    held_back = _examples(tune[: settings.max_held_back_questions], encoder.prompt, encoder)
+    examples = _examples(sets.train[: settings.max_train_questions], encoder.training_prompt, encoder)
+    held_back = _examples(held_back_questions(sets.tune, settings), encoder.prompt, encoder)
     traces = None
     if settings.source == "traces":
-        traces = traces_of(config, model_dir, encoder, train, tune, databases_dir, initial_adapter)
+        traces = traces_of(config, model_dir, encoder, sets, initial_adapter)
     key = _key(config, model_dir, examples, held_back, initial_adapter, traces)
     return WarmStart(
         examples=tuple(examples),
@@ -87,15 +87,24 @@ def traces_of(
     config: RunConfig,
     model_dir: Path,
     encoder: PromptEncoder,
-    train: Sequence[Question],
-    tune: Sequence[Question],
-    databases_dir: Path,
+    sets: QuestionSets,
     initial_adapter: Path | None,
 ) -> TraceWork:
     """Return what the run's traces are made of: answers to the questions that a warm start on golds would learn."""
     settings = config.warm_start
-    questions = train[: settings.max_train_questions], tune[: settings.max_held_back_questions]
-    return trace_work(config, model_dir, encoder, *questions, databases_dir, initial_adapter)
+    questions = sets.train[: settings.max_train_questions], held_back_questions(sets.tune, settings)
+    return trace_work(config, model_dir, encoder, *questions, sets.databases_dir, initial_adapter)
+
+
+def held_back_questions(tune: Sequence[Question], settings: WarmStartSection) -> list[Question]:
+    """Return the questions of the held-back loss: the first of the split, and of a database where that is bounded."""
+    most, num_of = settings.max_held_back_per_database, Counter[str]()
+    kept = []
+    for question in tune:
+        num_of[question.database_id] += 1
+        if most is None or num_of[question.database_id] <= most:
+            kept.append(question)
+    return kept[: settings.max_held_back_questions]
 
 
 def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:

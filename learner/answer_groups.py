@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from floe.cluster.messages import WarmStartExample
 from floe.learner.packing.packs import Branch, PrefixGroup, share_prefixes
-
-
-def by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExample]]:
-    """Return the examples of each database, in the order in which these come up."""
-    grouped: dict[str, list[WarmStartExample]] = defaultdict(list)
-    for example in examples:
-        grouped[example.database_id].append(example)
-    return list(grouped.values())
+from floe.learner.supervised_batches import by_database
 
 
 def answer_groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
