@@ -1,10 +1,8 @@
 """The types that cross a process: frozen, picklable, standard library only."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class Outcome(StrEnum):
@@ -233,6 +231,7 @@ class StepReport:
     trained_tokens: int
     kl_k1: float | None = None
     kl_k2: float | None = None
+    supervised_loss: float | None = None  # nats per answer token of the supervised term; None without it
     allocated_peak_bytes: int | None = None  # by PyTorch's CUDA allocator in the update, on the fullest rank
     reserved_peak_bytes: int | None = None
 
@@ -264,7 +263,7 @@ class PromptWithAnswers:
     answers: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def doubled(cls, prompt: tuple[int, ...], answer: tuple[int, ...]) -> PromptWithAnswers:
+    def doubled(cls, prompt: tuple[int, ...], answer: tuple[int, ...]) -> Self:
         """Return two answers, so that they share the prompt: the given one, and its first half the other way round."""
         return cls(prompt_token_ids=prompt, answers=(answer, answer[: max(2, len(answer) // 2)][::-1]))
 

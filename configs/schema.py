@@ -20,12 +20,12 @@ from floe.configs.sections.learning_sections import (
     LearnerSection,
     LoraSection,
     Section,
-    WarmStartSection,
 )
 from floe.configs.sections.resume_rule import Free
 from floe.configs.sections.reward_sections import RewardSection
 from floe.configs.sections.run_section import RunSection
 from floe.configs.sections.sampling_sections import EvaluationSection, RolloutSection
+from floe.configs.sections.warm_start_section import WarmStartSection
 
 START_LIMIT_S = 300.0
 GPU_START_LIMIT_S = 1800.0  # a first start on a GPU compiles the model and captures its graphs
@@ -146,6 +146,16 @@ class RunConfig(Section):
         return self.run.seed if self.warm_start.seed is None else self.warm_start.seed
 
     @property
+    def draws_traces(self) -> bool:
+        """Answer whether the supervised term of GRPO's steps is drawn from traces."""
+        return self.algorithm.supervised_coefficient > 0 and self.algorithm.supervised_source == "traces"
+
+    @property
+    def needs_traces(self) -> bool:
+        """Answer whether the run learns from traces, in its warm start or in the supervised term of its steps."""
+        return self.draws_traces or (self.warm_start.enabled and self.warm_start.source == "traces")
+
+    @property
     def starts_from_adapter(self) -> bool:
         """Answer whether GRPO's first step trains an adapter that has learned something."""
         return self.warm_start.enabled or self.lora.initial_adapter is not None
@@ -225,6 +235,20 @@ class RunConfig(Section):
             raise ValueError(
                 "reward.design is 'proof', which does not reward SQL and is for make prove-24gb alone: "
                 "use reward.design=arctic"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _traces_are_described(self) -> Self:
+        if self.needs_traces and self.warm_start.source != "traces":
+            raise ValueError(
+                "algorithm.supervised_source is 'traces', but warm_start.source 'golds' makes none: set "
+                "warm_start.source=traces, which also holds with warm_start.enabled=false, or supervised_source=golds"
+            )
+        if self.needs_traces and self.prompt.style == "compact":
+            raise ValueError(
+                "warm_start.source is 'traces', but answers in prompt.style 'compact' have no thought: set "
+                "prompt.style=tagged or arctic, or warm_start.source=golds"
             )
         return self
 

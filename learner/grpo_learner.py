@@ -21,11 +21,13 @@ from floe.cluster.messages import (
     PromptWithAnswers,
     ScoredGroup,
     StepReport,
+    WarmStartExample,
 )
 from floe.configs.schema import RunConfig
 from floe.configs.sections.colocation import TAKE_TURNS, Colocation
 from floe.learner.adapter.export import AdapterExport
 from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.answer_groups import answer_groups
 from floe.learner.equality.start_check import check_policy
 from floe.learner.family_plugin import family_of
 from floe.learner.loss.grpo_loss import LossTerms, grpo_loss
@@ -49,6 +51,7 @@ from floe.learner.policy.policy import (
     text_logprobs,
 )
 from floe.learner.step_meter import StepMeter
+from floe.learner.supervised_term import add_cross_entropy
 
 
 class GrpoLearner:
@@ -92,11 +95,15 @@ class GrpoLearner:
         self._base = FrozenWeights(self._policy) if offloads else None
         self._num_steps_done = 0
 
-    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
+    def update(
+        self, step: int, groups: Sequence[ScoredGroup], supervised: Sequence[WarmStartExample] = ()
+    ) -> StepReport:
         """Make one GRPO step over the groups, in `updates_per_batch` optimiser steps.
 
-        Raises FloatingPointError naming the step, the questions and those of the largest losses when loss or gradient
-        is not finite.
+        Each of these adds `supervised_coefficient` times the mean cross-entropy per token of the answers in
+        `supervised`, without dropout; with them a step without useful groups has one optimiser step. Raises
+        FloatingPointError naming the step, the questions and those of the largest losses when loss or gradient is not
+        finite.
         """
         config = self._config
         meter = StepMeter()
@@ -104,7 +111,8 @@ class GrpoLearner:
         useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
-        parts = [self._share(part) for part in self._parts(useful)]
+        answers = self._share(answer_groups(supervised))
+        parts = [self._share(part) for part in self._parts(useful, num_least=min(1, answers.num_rounds))]
         # Old log-probabilities are those before the first update, without dropout. With a single update and no dropout
         # they are the detached current ones, which saves a forward pass.
         old = None
@@ -114,7 +122,8 @@ class GrpoLearner:
             try:
                 drawn = partial(self._dropout.drawn, step, number)
                 old_of_part = None if old is None else old[number]
-                meter.grad_norms.append(self._optimise(part, old_of_part, meter, len(parts), rate, temperature, drawn))
+                norm = self._optimise(part, answers, old_of_part, meter, len(parts), rate, temperature, drawn)
+                meter.grad_norms.append(norm)
             except FloatingPointError as fault:
                 names = ", ".join(group.rollout.question.question_id for group in groups)
                 raise FloatingPointError(f"step {step}: {fault}; questions of the batch: {names}") from fault
@@ -199,8 +208,8 @@ class GrpoLearner:
             settings.min_learning_rate_share,
         )
 
-    def _parts(self, groups: list[PrefixGroup]) -> list[list[PrefixGroup]]:
-        num_parts = min(self._config.learner.updates_per_batch, len(groups))
+    def _parts(self, groups: list[PrefixGroup], *, num_least: int) -> list[list[PrefixGroup]]:
+        num_parts = max(num_least, min(self._config.learner.updates_per_batch, len(groups)))
         return [groups[part::num_parts] for part in range(num_parts)]
 
     def _share(self, groups: list[PrefixGroup]) -> RankShare:
@@ -216,6 +225,7 @@ class GrpoLearner:
     def _optimise(
         self,
         share: RankShare,
+        answers: RankShare,
         old_logprobs: list[torch.Tensor] | None,
         meter: StepMeter,
         loss_scale: float,
@@ -224,6 +234,7 @@ class GrpoLearner:
         drawn: Callable[[int], AbstractContextManager[None]],
     ) -> float:
         done: list[LossTerms] = []
+        last = share.num_rounds + answers.num_rounds - 1
         try:
             for number in range(share.num_rounds):
                 is_idle = number >= len(share.packs)
@@ -234,9 +245,12 @@ class GrpoLearner:
                     if not is_idle:
                         done.append(replace(terms, loss=terms.loss.detach()))
                     self._check_finite(terms.loss)
-                    self._engine.backward(terms.loss * loss_scale, last=number == share.num_rounds - 1)
+                    self._engine.backward(terms.loss * loss_scale, last=number == last)
                 if not is_idle:
                     meter.add(pack, done[-1])
+            if answers.num_rounds:
+                coefficient = self._config.algorithm.supervised_coefficient
+                meter.supervised.append(add_cross_entropy(self._engine, self._policy, answers, coefficient))
             return self._engine.step(rate)
         except FloatingPointError as fault:
             # Every rank is here, because all found the fault together.

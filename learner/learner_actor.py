@@ -53,8 +53,10 @@ class LearnerActor(_Rank):
 
         self._learner = GrpoLearner(*self._made_of, rank)
 
-    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
-        return self._learner.update(step, groups)
+    def update(
+        self, step: int, groups: Sequence[ScoredGroup], supervised: Sequence[WarmStartExample] = ()
+    ) -> StepReport:
+        return self._learner.update(step, groups, supervised)
 
     def acquire(self) -> None:
         self._learner.acquire()

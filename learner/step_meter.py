@@ -19,6 +19,7 @@ class StepMeter:
 
     def __init__(self) -> None:
         self.grad_norms: list[float] = []
+        self.supervised: list[float] = []  # cross-entropy of each optimiser step, this rank's part
         self.peaks: AllocatorPeaks | None = None  # of a learner on a CUDA device
         self._losses: list[float] = []
         self._terms: list[LossTerms] = []
@@ -37,6 +38,7 @@ class StepMeter:
         whole.peaks = AllocatorPeaks.fullest([meter.peaks for meter in given])
         for meter in given:
             whole.grad_norms = meter.grad_norms
+            whole.supervised += meter.supervised
             whole._losses += meter._losses
             whole._terms += meter._terms
             whole._engine_logprobs += meter._engine_logprobs
@@ -66,6 +68,7 @@ class StepMeter:
             num_nan_logprobs=int((~known).sum()),
             trained_groups=num_groups,
             trained_tokens=len(log_importance),
+            supervised_loss=sum(self.supervised) / len(self.grad_norms) if self.supervised else None,
             allocated_peak_bytes=None if self.peaks is None else self.peaks.allocated_bytes,
             reserved_peak_bytes=None if self.peaks is None else self.peaks.reserved_bytes,
         )

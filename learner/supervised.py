@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -16,14 +17,16 @@ from floe.configs.schema import RunConfig
 from floe.configs.sections.health_section import EQUALITY_LIMIT_S
 from floe.learner.adapter.export import to_blob
 from floe.learner.adapter.files import read_adapter, write_adapter
+from floe.learner.answer_groups import answer_groups
 from floe.learner.equality.start_check import check_policy
 from floe.learner.family_plugin import family_of
 from floe.learner.optimizer.deepspeed_engine import DeepSpeedEngine, training_device
 from floe.learner.optimizer.schedule import learning_rate
-from floe.learner.packing.packs import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
+from floe.learner.packing.packs import Pack, empty_pack
 from floe.learner.packing.rank_balance import RankShare, rank_share
-from floe.learner.policy.policy import adapter_tensors, build_policy, packed_logprobs
-from floe.learner.supervised_batches import batches_of_epoch, by_database, num_batches_of_epoch
+from floe.learner.policy.policy import adapter_tensors, build_policy
+from floe.learner.supervised_batches import batches_of_epoch, num_batches_of_epoch
+from floe.learner.supervised_term import cross_entropy
 from floe.learner.warm_start_progress import WarmStartProgress
 
 
@@ -69,15 +72,15 @@ class SupervisedLearner:
         """Train until the held-back loss (nats per answer token) stops improving; the best adapter is in `folder`.
 
         Yields a message per batch, a report per evaluation, and at the end the best report once more. The cosine spans
-        `max_epochs`. Every evaluation leaves a checkpoint; one that lies in `checkpoint_dir` is continued, to the same
-        adapter bit for bit on a CPU.
+        `max_epochs`, or what `max_answer_tokens` leaves of them. Every evaluation leaves a checkpoint; one that lies in
+        `checkpoint_dir` is continued, to the same adapter bit for bit on a CPU.
 
         Raises FloatingPointError when the loss is not finite. Raises UserError, before anything is learned, where the
         learner does not compute the model as the model does itself.
         """
         settings = self._config.warm_start
         batches_per_epoch = num_batches_of_epoch(examples, settings)
-        num_batches = max(1, round(batches_per_epoch * settings.max_epochs))
+        num_batches = self._num_batches(examples, max(1, round(batches_per_epoch * settings.max_epochs)))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
         progress = self._continued(checkpoint_dir)
         if progress.num_batches == 0:
@@ -145,6 +148,14 @@ class SupervisedLearner:
     def _policy(self) -> PeftModel:
         return self._engine.module  # type: ignore[return-value]
 
+    def _num_batches(self, examples: Sequence[WarmStartExample], most: int) -> int:
+        """Return the number of batches that reach `max_answer_tokens`, at most `most`."""
+        limit = self._config.warm_start.max_answer_tokens
+        if limit is None:
+            return most
+        tokens = (sum(len(one.answer_token_ids) for one in batch) for batch in self._batches(examples, most))
+        return next((number for number, done in enumerate(accumulate(tokens), start=1) if done >= limit), most)
+
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
         """Yield the batches of one epoch after the other."""
         produced, epoch = 0, 0
@@ -155,12 +166,11 @@ class SupervisedLearner:
             epoch += 1
 
     def _share(self, examples: Sequence[WarmStartExample]) -> RankShare:
-        groups = _groups(examples)
+        groups = answer_groups(examples)
         return rank_share(groups, self._config.learner.max_pack_tokens, self._engine.rank_index, self._engine.num_ranks)
 
     def _loss(self, pack: Pack) -> torch.Tensor:
-        pack = pack.to(self._policy.device)
-        return -(packed_logprobs(self._policy, pack, 1.0) * pack.weight).sum()
+        return cross_entropy(self._policy, pack.to(self._policy.device))
 
     def _step(self, batch: Sequence[WarmStartExample], number: int, rate: float) -> float:
         self._policy.train()
@@ -184,14 +194,3 @@ class SupervisedLearner:
         self._policy.eval()
         mine = sum(self._loss(pack).item() for pack in self._share(examples).packs)
         return sum(self._engine.gather(mine))
-
-
-def _groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
-    """Return groups whose weights sum to 1 over all answer tokens of the batch."""
-    num_tokens = sum(len(example.answer_token_ids) for example in examples)
-    return [
-        share_prefixes(
-            [(e.prompt_token_ids, Branch(token_ids=e.answer_token_ids, weight=1 / num_tokens)) for e in same_database]
-        )
-        for same_database in by_database(examples)
-    ]

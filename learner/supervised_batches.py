@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from floe.cluster.messages import WarmStartExample
-from floe.configs.sections.learning_sections import WarmStartSection
+from floe.configs.sections.warm_start_section import WarmStartSection
 
 
 def batches_of_epoch(

@@ -223,3 +223,15 @@ def test_the_allocators_peak_is_that_of_the_update(model_dir, monkeypatch):
     report = learner.update(1, GROUPS)
     assert events == ["forget", "step", "step", "read"]
     assert (report.allocated_peak_bytes, report.reserved_peak_bytes) == (3, 4)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 6), (1, 1), (20, 1), (21, 2), (60, 3), (10_000, 6)])
+def test_a_warm_start_ends_with_the_batch_that_reaches_its_answer_tokens(model_dir, monkeypatch, limit, expected):
+    """Batches of two examples with 20 answer tokens together, three in an epoch, two epochs at most."""
+    monkeypatch.setattr(supervised, "DeepSpeedEngine", lambda policy, *_: AddingEngine(policy))
+    settings = WarmStartSection(batch_questions=2, max_epochs=2, max_answer_tokens=limit)
+    learner = SupervisedLearner(
+        RunConfig(model=ModelSection(dtype="float32"), lora=LORA, warm_start=settings), model_dir
+    )
+    example = WarmStartExample(database_id="shop", prompt_token_ids=(1, 2), answer_token_ids=(3,) * 10)
+    assert learner._num_batches([example] * 6, 6) == expected

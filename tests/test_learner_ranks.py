@@ -13,7 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from floe.cluster.messages import Completion, LearnerRank, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.cluster.messages import (
+    Completion,
+    LearnerRank,
+    Outcome,
+    Question,
+    RolloutGroup,
+    Score,
+    ScoredGroup,
+    WarmStartExample,
+)
 from floe.configs.schema import AlgorithmSection, LearnerSection, LoraSection, ModelSection, RolloutSection, RunConfig
 from floe.learner.loss.training_groups import training_groups
 from floe.learner.packing.rank_balance import rank_share
@@ -74,12 +83,19 @@ THREE_PACKS_AGAINST_ONE = [group(1, (150, 0)), group(2, (6, 5, 6, 7)), group(3, 
 ONE_PACK_AGAINST_NONE = [group(5, (10, 9, 8))]
 
 
-def update(rank: LearnerRank, config: RunConfig, model_dir: Path, groups: list[ScoredGroup], folder: Path) -> list:
+def update(
+    rank: LearnerRank,
+    config: RunConfig,
+    model_dir: Path,
+    groups: list[ScoredGroup],
+    folder: Path,
+    supervised: Sequence[WarmStartExample] = (),
+) -> list:
     """Make two steps in a separate process; leave AdamW's first moments, which mix their gradients, in `folder`."""
     from floe.learner.grpo_learner import GrpoLearner
 
     learner = GrpoLearner(config, model_dir, None, lambda blob: blob, rank)
-    reports = [learner.update(step, groups) for step in (1, 2)]
+    reports = [learner.update(step, groups, supervised) for step in (1, 2)]
     trained = {name: p for name, p in learner._policy.named_parameters() if p.requires_grad}
     moments = {name: first_moment(learner._engine, parameter).contiguous() for name, parameter in trained.items()}
     if rank.index == 0:
@@ -95,14 +111,21 @@ def first_moment(engine, parameter: torch.nn.Parameter) -> torch.Tensor:
     return plain["exp_avg"] if plain else safe_get_full_optimizer_state(parameter, "exp_avg")
 
 
-def on_ranks(num_ranks: int, config: RunConfig, model_dir: Path, groups: Sequence, folder: Path) -> list:
+def on_ranks(
+    num_ranks: int,
+    config: RunConfig,
+    model_dir: Path,
+    groups: Sequence,
+    folder: Path,
+    supervised: Sequence[WarmStartExample] = (),
+) -> list:
     from floe.learner.optimizer.deepspeed_engine import free_port
 
     port = free_port("127.0.0.1")
     folder.mkdir()
     with ProcessPoolExecutor(num_ranks, mp_context=multiprocessing.get_context("spawn")) as pool:
         places = [LearnerRank(index=i, count=num_ranks, host="127.0.0.1", port=port) for i in range(num_ranks)]
-        running = [pool.submit(update, place, config, model_dir, groups, folder) for place in places]
+        running = [pool.submit(update, place, config, model_dir, groups, folder, supervised) for place in places]
         return [done.result(timeout=1800) for done in running]
 
 
@@ -167,3 +190,31 @@ def test_each_rank_draws_the_masks_of_its_packs(model_dir, tmp_path):
         assert (found[name] - moment).norm() <= 1e-4 * moment.norm()
     for a, b in zip(one, two, strict=True):
         assert asdict(b) == pytest.approx(asdict(a), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.long
+def test_two_ranks_add_the_supervised_term_as_one(model_dir, tmp_path):
+    """The answers are three packs: one rank has two of them, and runs an empty one of GRPO's."""
+    config = config_of("float32")
+    config = config.model_copy(
+        update={"algorithm": config.algorithm.model_copy(update={"supervised_coefficient": 0.5})}
+    )
+    answers = [
+        WarmStartExample(
+            database_id=f"db{number}",
+            prompt_token_ids=tuple(range(number, number + 9)),
+            answer_token_ids=tuple(range(10, 50 + number)),
+        )
+        for number in range(3)
+    ]
+    groups = ONE_PACK_AGAINST_NONE
+    (one,) = on_ranks(1, config, model_dir, groups, tmp_path / "one", answers)
+    two, other = on_ranks(2, config, model_dir, groups, tmp_path / "two", answers)
+    (without,) = on_ranks(1, config, model_dir, groups, tmp_path / "without")
+    assert two == other and one[0].supervised_loss > 0
+    assert without[0].supervised_loss is None and without[0].grad_norm != pytest.approx(one[0].grad_norm, rel=1e-2)
+    for a, b in zip(one, two, strict=True):
+        assert asdict(b) == pytest.approx(asdict(a), rel=1e-5, abs=1e-7)
+    expected, found = (load_file(tmp_path / name / "moments.safetensors") for name in ("one", "two"))
+    for name, moment in expected.items():
+        assert (found[name] - moment).norm() <= 1e-4 * moment.norm()

@@ -10,13 +10,13 @@ ORDER = {
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation endpoints "
-        "precision exports graph_training report_page checkpoints preflight benchmark_table training bench ablation "
+        "precision exports graph_training report_page checkpoints preflight benchmark_table traces training bench ablation "
         "operations api commands cli docs_site soak prove record"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (
         "adapter custom_gradient device_kind optimizer warm_start_progress families packing loss policy step_meter "
-        "equality family_plugin grpo_learner supervised learner_actor"
+        "equality family_plugin supervised_batches answer_groups supervised_term grpo_learner supervised learner_actor"
     ),
     "reward_service": (
         "bounded_cache verdict sql_text unscorable graph comparison judge gold sandbox reading designs scorer "

@@ -138,6 +138,21 @@ def test_a_warm_start_that_may_end_early_is_expected_to(patience, num_batches):
     assert found.num_batches == num_batches
 
 
+def test_a_warm_start_with_a_limit_of_answer_tokens_has_fewer_batches():
+    config = RunConfig.model_validate({"warm_start": {"batch_questions": 2, "max_answer_tokens": 9}})
+    found = warm_start_tokens(config, [example("a", 1, i) for i in range(8)], [example("a", 1)])
+    assert found.max_batches == 3  # four answer tokens in each
+
+
+def test_sampled_traces_and_the_supervised_term_take_time():
+    config = quickstart()
+    plain = planned(config)
+    with_term = quickstart("algorithm.supervised_coefficient=0.1", "algorithm.supervised_questions=32")
+    assert planned(with_term).learning_s > 1.2 * plain.learning_s
+    asked = run_tokens(config, LENGTHS, WARM_START, num_evaluated=100, num_traced=500)
+    assert plan_time(config, published_shape(SMOLLM2), REFERENCE, asked).warm_start_s > plain.warm_start_s + 10
+
+
 def test_a_plan_survives_its_file():
     plan = planned(quickstart())
     assert TimePlan.from_json(plan.to_json()) == plan

@@ -16,6 +16,7 @@ from floe.actors.prompting.descriptions import described, read_descriptions
 from floe.actors.prompting.plain_text import PlainText
 from floe.actors.prompting.prompt_end import PromptEnd, with_answer_start
 from floe.actors.prompting.prompt_fitting import ColumnOrder, EncodedPrompt, fitted_prompt
+from floe.actors.prompting.prompt_style import PromptStyle
 from floe.actors.prompting.styles import style_of
 from floe.actors.prompting.trimming import with_matches
 from floe.actors.questions.gold_columns import gold_columns, what_is_read
@@ -142,6 +143,15 @@ class PromptEncoder:
         guarded = self._plain.guarded
         text = self._style.answer(guarded(sql), guarded(what_is_read(sql)) if self._style.shows_reads else "")
         return (*self._plain.token_ids(text), self._tokenizer.eos_token_id)
+
+    def completion(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of an answer that follows a prompt of this encoder, the end token included."""
+        return (*self._plain.token_ids(self._plain.guarded(text)), self._tokenizer.eos_token_id)
+
+    @property
+    def style(self) -> PromptStyle:
+        """The run's prompt style."""
+        return self._style
 
     def text(self, token_ids: tuple[int, ...]) -> str:
         """Return what the model sees, special tokens included."""

@@ -84,3 +84,8 @@ def refill_order(questions: Sequence[Question], asked: Sequence[Question], step:
     others = [question for question in questions if question.question_id not in asked_ids]
     random.Random(f"{run_seed}/refill/{step}").shuffle(others)
     return others
+
+
+def answers_of_step(num_answers: int, step: int, num_drawn: int, run_seed: int) -> list[int]:
+    """Return the numbers of the answers of a step's supervised term: all different, from (seed, step) alone."""
+    return random.Random(f"{run_seed}/supervised/{step}").sample(range(num_answers), min(num_drawn, num_answers))

@@ -203,6 +203,8 @@ class Placements:
         if phase is Phase.WARM_START:
             return self.work.warm_start(self._config, pack_tokens)
         learning = self.work.learning(self._config, pack_tokens)
+        if self._config.algorithm.supervised_coefficient > 0:  # its packs hold answers of many prompts
+            learning = max(learning, self.work.warm_start(self._config, pack_tokens), key=lambda work: work.num_bytes)
         if phase is not Phase.EQUALITY:
             return learning
         return max(learning, self.work.own_forward(self._config), key=lambda work: work.num_bytes)

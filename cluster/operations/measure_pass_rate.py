@@ -83,6 +83,5 @@ def _starting_adapter(
         progress.note(f"starts from the adapter {check_initial_adapter(config, given, model_dir)}")
     if not config.warm_start.enabled:
         return given
-    return warm_start_adapter(
-        config, model_dir, warm_start_of(config, model_dir, encoder, sets.train, sets.tune, given), progress
-    )
+    wanted = warm_start_of(config, model_dir, encoder, sets, given)
+    return warm_start_adapter(config, model_dir, wanted, progress)

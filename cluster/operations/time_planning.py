@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from floe.cluster.time_plan.plan_files import keep_mark, start_record
 from floe.cluster.time_plan.rates import MachineRates, slowdown
 from floe.cluster.time_plan.sentences import limits_sentence, plan_sentence, shorter_way
 from floe.cluster.time_plan.tokens import RunTokens, TextLengths, lengths_of, run_tokens, warm_start_tokens
+from floe.cluster.traces.making import num_to_sample
 from floe.cluster.training.warm_start import WarmStart, warm_start_of
 from floe.configs.errors import UserError
 from floe.configs.schema import RunConfig
@@ -112,9 +114,8 @@ def tokens_before(config: RunConfig) -> RunTokens:
     config = with_num_steps(config, num_asked_in_epoch(config, fitting["train"]))
     warm_start = None
     if config.warm_start.enabled:
-        warm_start = warm_start_of(
-            config, model_dir, encoder, fitting["train"], fitting["tune"], initial_adapter(config)
-        )
+        kept = replace(sets, train=tuple(fitting["train"]), tune=tuple(fitting["tune"]))
+        warm_start = warm_start_of(config, model_dir, encoder, kept, initial_adapter(config))
     return _tokens(config, encoder, sets, warm_start, 0)
 
 
@@ -174,6 +175,7 @@ def _tokens(
         num_evaluated=min(len(sets.split(evaluation.split)), evaluation.max_questions) if evaluation.enabled else 0,
         num_interim_questions=len(interim_questions(sets.tune, evaluation)),
         num_steps_done=num_steps_done,
+        num_traced=num_to_sample(warm_start.traces) if warm_start and warm_start.traces and is_to_make else 0,
     )
 
 

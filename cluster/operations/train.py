@@ -124,9 +124,8 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         progress.note(f"all {num_done} steps are done: nothing is left to do")
         progress.finished()
         return None
-    warm_start = None
-    if config.warm_start.enabled:
-        warm_start = warm_start_of(config, model_dir, encoder, sets.train, sets.tune, initial)
+    needs_it = _needs_warm_start(config, checkpoint)
+    warm_start = warm_start_of(config, model_dir, encoder, sets, initial) if needs_it else None
     run = Run(
         config=limited_run(config, encoder, sets, warm_start, run_dir, progress, num_done),
         given=config,
@@ -150,6 +149,11 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     if report is not None:
         write_whole(run_dir / REPORT_FILE, report.to_json())
     return report
+
+
+def _needs_warm_start(config: RunConfig, checkpoint: Checkpoint | None) -> bool:
+    """Return whether the warm start is looked at: with a checkpoint not one on traces, whose file may be gone."""
+    return config.warm_start.enabled and (checkpoint is None or config.warm_start.source == "golds")
 
 
 def _with_steps(config: RunConfig, run_dir: Path, num_questions: int, progress: Progress) -> RunConfig:

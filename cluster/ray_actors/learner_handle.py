@@ -37,9 +37,12 @@ class LearnerHandle:
         self._ranks = list(ranks)
         self._timeout_s = timeout_s
 
-    def update(self, step: int, groups: Sequence[ScoredGroup]) -> StepReport:
-        stored = ray.put(list(groups))
-        refs = [rank.update.remote(step, stored) for rank in self._ranks]
+    def update(
+        self, step: int, groups: Sequence[ScoredGroup], supervised: Sequence[WarmStartExample] = ()
+    ) -> StepReport:
+        """Make the step on every rank; `supervised` are the answers of its supervised term, none without one."""
+        stored, answers = ray.put(list(groups)), tuple(supervised)
+        refs = [rank.update.remote(step, stored, answers) for rank in self._ranks]
         report: StepReport = self._wait(refs, f"the learner's update of step {step}")
         return report
 

@@ -74,9 +74,18 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
         _lines(series, "entropy", "Entropy while sampling (nats per token)",
                "An estimate from the sampled tokens: low means that the policy is sure of itself.",
                {"entropy_estimate": ("entropy", PURPLE)}, "nats", None),
+        *_supervised(series),
         *source_figures(series),
         *gpu_figures(series),
     ]  # fmt: skip
+
+
+def _supervised(series: StepSeries) -> list[Figure]:
+    if not series.has("supervised_loss"):
+        return []
+    about = "Mean cross-entropy of the drawn answers, without algorithm.supervised_coefficient."
+    lines = {"supervised_loss": ("supervised term", BLUE)}
+    return [_lines(series, "supervised", "Loss of the supervised term (nats per token)", about, lines, "nats", None)]
 
 
 def policies_figure(report: EvaluationReport) -> Figure:

@@ -164,6 +164,7 @@ def assembled(
     warm_start_s = 0.0
     if warm is not None:
         warm_start_s = constants.learner_start_s + warm.num_batches * batch_s + warm.num_evaluations * held_back_s
+    term_s = 0.0 if asked.supervised is None else supervised.update_s(asked.supervised)
     full = Generated(
         num_prompt_tokens=config.max_prompt_tokens,
         num_sequences=config.rollout.max_num_seqs,
@@ -176,7 +177,7 @@ def assembled(
 
     return TimePlan(
         start_s=constants.start_s,
-        warm_start_s=warm_start_s,
+        warm_start_s=warm_start_s + (0.0 if asked.traces is None else machine.generation_s(asked.traces)),
         num_batches=0 if warm is None else warm.num_batches,
         max_batches=0 if warm is None else warm.max_batches,
         batch_s=batch_s,
@@ -185,7 +186,7 @@ def assembled(
         num_before=0 if asked.before is None else asked.before.num_sequences,
         num_steps=asked.num_steps,
         generation_s=machine.generation_s(asked.step),
-        learning_s=machine.update_s(asked.update),
+        learning_s=machine.update_s(asked.update) + term_s,
         rest_s=constants.step_rest_s,
         num_interim=asked.num_interim,
         interim_s=evaluation_s(asked.interim),

@@ -77,6 +77,8 @@ class RunTokens:
     num_steps: int  # number still to be done
     step: Generated
     update: Trained
+    traces: Generated | None  # answers sampled before the warm start; None where none are to be made
+    supervised: Trained | None  # the term's answers in all optimiser steps of a step; None without one
     before: Generated | None
     after: Generated | None
     interim: Generated | None
@@ -98,8 +100,12 @@ def run_tokens(
     num_evaluated: int,
     num_interim_questions: int = 0,
     num_steps_done: int = 0,
+    num_traced: int = 0,
 ) -> RunTokens:
-    """Count what the rest of a run asks for; `num_evaluated` are the questions of its table, 0 for none."""
+    """Count what the rest of a run asks for; `num_evaluated` are the questions of its table, 0 for none.
+
+    `num_traced` are the questions of which traces are still to be sampled.
+    """
     rollout, evaluation = config.rollout, config.evaluation
     num_steps = config.run.num_steps - num_steps_done
     mean = expected_completion_tokens(config, lengths)
@@ -135,11 +141,21 @@ def run_tokens(
             group,
             mean,
         ),
+        traces=asked(num_traced, num_traced * config.warm_start.trace_samples) if num_traced else None,
+        supervised=_supervised_term(config, lengths),
         before=before,
         after=after,
         interim=asked(num_interim_questions, num_interim_questions) if every else None,
         num_interim=num_steps // every + (num_steps_done == 0) if every else 0,
     )
+
+
+def _supervised_term(config: RunConfig, lengths: TextLengths) -> Trained | None:
+    """Count the answers of a step's supervised term, as if each were of another database, whose schema is its own."""
+    if config.algorithm.supervised_coefficient == 0:
+        return None
+    num_answers = config.algorithm.supervised_questions * config.learner.updates_per_batch
+    return groups_of_completions(num_answers, lengths.prompt_tokens, 1, lengths.answer_tokens)
 
 
 def expected_completion_tokens(config: RunConfig, lengths: TextLengths) -> float:
@@ -168,6 +184,9 @@ def warm_start_tokens(
     chunks = [chunk for same in by_database(examples) for chunk in in_chunks(same, settings)]
     batches_per_epoch = num_batches_of_epoch(examples, settings)
     max_batches = max(1, round(batches_per_epoch * settings.max_epochs))
+    if settings.max_answer_tokens is not None:
+        mean_tokens = sum(len(one.answer_token_ids) for one in examples) / batches_per_epoch
+        max_batches = min(max_batches, math.ceil(settings.max_answer_tokens / mean_tokens))
     eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
     most_evaluations = math.ceil(max_batches / eval_every)
     may_end_early = most_evaluations > settings.patience + 1

@@ -55,6 +55,8 @@ class MetricsLog:
         if gpus is not None:
             numbers |= {f"gpu_{name}": value for name, value in gpus.values().items()}
         del numbers["by_source"]
+        if record.supervised_loss is None:
+            del numbers["supervised_loss"]
         numbers |= flat_by_source(record.by_source, () if evaluated is None else evaluated.by_source)
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
         self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")

@@ -73,6 +73,7 @@ class StepMetrics:
     sync_canary_s: float
     sync_canary_kl: float
     tokens_per_s: float
+    supervised_loss: float | None = None  # without a supervised term None, and not in the record
     by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
 
 

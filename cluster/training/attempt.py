@@ -47,11 +47,13 @@ from floe.cluster.run_folder.file_names import START_ADAPTER
 from floe.cluster.run_folder.folder_faults import gone
 from floe.cluster.run_folder.layout import is_run
 from floe.cluster.terminal.progress import Progress
+from floe.cluster.traces.making import TraceWork
 from floe.cluster.tracking.ray_metrics import prometheus_endpoint
 from floe.cluster.tracking.record_sinks import record_sinks
 from floe.cluster.tracking.source_metrics import sources_of
 from floe.cluster.training.recorder import Measured, RunRecorder, best_accuracy, forget_after
-from floe.cluster.training.warm_start import WarmStart, warm_start_adapter
+from floe.cluster.training.supervised_term import keep_traces, with_supervised_term
+from floe.cluster.training.warm_start import WarmStart, traces_of, warm_start_adapter
 from floe.configs.schema import RunConfig
 from floe.configs.sections.colocation import TAKE_TURNS
 from floe.configs.sections.health_section import EQUALITY_LIMIT_S
@@ -82,6 +84,7 @@ class Run:
 def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | None) -> EvaluationReport | None:
     config, run_dir, sets, progress = run.config, run.run_dir, run.sets, run.progress
     last_step = 0 if checkpoint is None else checkpoint.state.step
+    keep_traces(config, run_dir, lambda: _traces(run), progress, is_begun=checkpoint is not None)
     rewards, rollouts, learner = _start_actors(run, _initial_adapter(run, checkpoint))
     harness = Harness(config, run.encoder, rollouts, rewards, note_answers=progress.answers)
     evaluation = RunEvaluation(harness, evaluated_questions(config, sets), sets.databases_dir, run_dir)
@@ -109,7 +112,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             recorder.note_start()
         last = train_grpo(
             generation=generation,
-            learner=learner,
+            learner=with_supervised_term(learner, config, run_dir, sets.train, run.encoder),
             device=WatchedDevice(device, gpus),
             broadcast=broadcast,
             recorder=recorder,
@@ -179,6 +182,13 @@ def _initial_adapter(run: Run, checkpoint: Checkpoint | None) -> Path | None:
         return run.initial_adapter
     run.progress.phase("warm start")
     return warm_start_adapter(run.config, run.model_dir, run.warm_start, run.progress)
+
+
+def _traces(run: Run) -> TraceWork:
+    """Return what the traces of a run that begins are made of."""
+    if run.warm_start is not None and run.warm_start.traces is not None:
+        return run.warm_start.traces
+    return traces_of(run.config, run.model_dir, run.encoder, run.sets, run.initial_adapter)
 
 
 def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPool, LearnerHandle]:

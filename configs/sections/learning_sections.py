@@ -1,4 +1,4 @@
-"""Sections for learning: adapter, optimiser, algorithm, warm start."""
+"""Sections for learning: adapter, optimiser, algorithm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from floe.configs.sections.bounds import (
     MAX_COUNT,
     MAX_FACTOR,
     MAX_PARALLEL,
-    MAX_SEED,
     MAX_TEXT_CHARACTERS,
     MAX_TOKENS,
     refused_resources,
@@ -187,6 +186,19 @@ class AlgorithmSection(Section):
     overlong_buffer_tokens: Fixed[int] = Field(
         0, ge=0, le=MAX_TOKENS, description="Tokens before the limit over which `punish` sets in."
     )
+    supervised_coefficient: Fixed[float] = Field(
+        0.0,
+        ge=0,
+        le=MAX_FACTOR,
+        description="Weight of a supervised term, the mean cross-entropy of a drawn batch of answers, in each "
+        "optimiser step; at 0 it is not computed.",
+    )
+    supervised_questions: Fixed[int] = Field(
+        8, ge=1, le=MAX_COUNT, description="Answers of that batch, one draw for each step."
+    )
+    supervised_source: Fixed[Literal["golds", "traces"]] = Field(
+        "golds", description="What it is drawn from: golds, or traces, made as warm_start.source 'traces' says."
+    )
 
     @model_validator(mode="after")
     def _refill_has_something_to_replace(self) -> Self:
@@ -204,54 +216,5 @@ class AlgorithmSection(Section):
             raise ValueError(
                 f"algorithm.importance_cap is {self.importance_cap:g}, but with algorithm.importance 'mask_sequence' "
                 "no ratio lies between 1 / cap and a cap below 1: set it to at least 1"
-            )
-        return self
-
-
-class WarmStartSection(Section):
-    enabled: Fixed[bool] = Field(True, description="Whether a supervised stage on the golds precedes GRPO.")
-    seed: Fixed[int | None] = Field(
-        None,
-        ge=0,
-        le=MAX_SEED,
-        description="Seed of its random streams; None: run.seed, so that runs of other seeds differ.",
-    )
-    learning_rate: Fixed[float] = Field(5e-4, gt=0, le=1, description="Highest learning rate of the warm start.")
-    lora_dropout: Fixed[float] = Field(0.05, ge=0, lt=1, description="Dropout of the adapter in the warm start.")
-    batch_questions: Fixed[int] = Field(32, ge=1, le=MAX_COUNT, description="Questions of one update.")
-    batch_databases: Fixed[int] = Field(
-        1,
-        ge=1,
-        le=MAX_COUNT,
-        description="Databases that an update's questions come from, in equal shares; each schema is computed once.",
-    )
-    max_epochs: Fixed[float] = Field(4.0, gt=0, le=MAX_FACTOR, description="Most passes over the questions.")
-    evals_per_epoch: Fixed[int] = Field(4, ge=1, le=MAX_COUNT, description="Held-back losses measured in a pass.")
-    patience: Fixed[int] = Field(
-        2, ge=1, le=MAX_COUNT, description="Held-back losses without a new best before stopping."
-    )
-    min_improvement: Fixed[float] = Field(
-        0.0, ge=0, le=MAX_FACTOR, description="What counts as a new best, in nats per token."
-    )
-    max_train_questions: Fixed[int] = Field(
-        100_000, ge=1, le=MAX_COUNT, description="Most training questions of the warm start."
-    )
-    max_held_back_questions: Fixed[int] = Field(
-        200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
-    )
-    max_held_back_per_database: Fixed[int | None] = Field(
-        None,
-        ge=1,
-        le=MAX_COUNT,
-        description="Most of these from one database; left out, the first of the split whatever their databases.",
-    )
-
-    @model_validator(mode="after")
-    def _each_database_has_a_share(self) -> Self:
-        if self.batch_questions % self.batch_databases:
-            raise ValueError(
-                f"warm_start.batch_questions is {self.batch_questions}, which warm_start.batch_databases "
-                f"{self.batch_databases} does not divide: an update takes as many questions from each of its "
-                "databases; set batch_questions to a multiple"
             )
         return self

@@ -1,0 +1,1 @@
+"""Traces: whole answers with their thought, kept where their SQL executes right, for supervised learning."""
