@@ -43,9 +43,9 @@ def test_no_other_sizes_have_a_larger_value(beliefs):
 
 
 def test_a_rare_success_gets_more_than_an_even_chance_and_an_even_chance_more_than_a_rare_failure():
-    rare, even, sure = Beta(1, 19), Beta(10, 10), Beta(19, 1)
-    sizes = group_sizes([sure, even, rare], 48, 4, 64)
-    assert sizes[2] > sizes[1] > sizes[0]
+    rare, even, sure = Beta(2, 20), Beta(11, 11), Beta(20, 2)
+    assert group_sizes([rare, even, sure], 48, 4, 48) == [29, 10, 9]
+    assert group_sizes([sure, even, rare], 48, 4, 48) == [9, 10, 29]
 
 
 def test_equal_questions_share_equally_and_the_first_gets_the_rest():

@@ -45,4 +45,7 @@ def test_a_run_by_posterior_goes_on_with_the_same_questions_in_the_same_sizes(ot
     options[options.index(str(whole))] = str(broken)
     assert floe(broken, other_home, *options, kill="installing:3").wait(timeout=LIMIT_S) == -signal.SIGKILL
     assert floe(broken, other_home, "--resume", str(broken)).wait(timeout=LIMIT_S) == 0
-    assert difference(whole, broken).is_none
+    found = difference(whole, broken)
+    assert (found.num_lost, found.num_doubled, found.adapter) == (0, 0, 0)
+    # What the reward workers counted until a step's record may be of the next step, which is generated ahead.
+    assert set(found.metric_names) <= {"reward_folded_scores"}, found.examples
