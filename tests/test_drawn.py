@@ -1,9 +1,11 @@
 """Figures of a draw: what the posterior expected, what was seen, and where they go."""
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from floe.actors.questions.pass_rates import PassRate
 from floe.actors.questions.posterior import Beta
@@ -13,6 +15,8 @@ from floe.cluster.messages import Outcome, Question
 from floe.cluster.questions.drawn import draw_figures
 from floe.cluster.report_page.figures import step_figures
 from floe.cluster.report_page.step_series import parse_metrics
+from floe.cluster.terminal.progress import Progress
+from floe.cluster.terminal.run_view import view
 from floe.cluster.tracking.metrics_log import MetricsLog
 from tests.scored_groups import scored_group
 from tests.step_records import step_record
@@ -86,6 +90,16 @@ def test_the_page_draws_the_figures_and_sizes_where_they_differ(tmp_path):
     assert shown(found, found, tmp_path=tmp_path / "unequal") == [*curves, "draw-sizes"]
     assert shown(equal, equal, tmp_path=tmp_path / "equal") == curves
     assert shown(None, None, tmp_path=tmp_path / "none") == []
+
+
+def test_the_view_at_the_foot_of_a_terminal_has_a_line_for_the_draw():
+    console = Console(file=io.StringIO(), width=160, highlight=False)
+    progress = Progress(console)
+    progress.phase("GRPO")
+    progress.step(step_record(1, draw=figures_of(GROUPS, [question(name) for name in BELIEFS])), 20)
+    console.print(view(progress.watched()))
+    line = "right and wrong 50.0 %, 29.9 % expected of a uniform draw   groups of 1 to 3   never drawn 1"
+    assert line in console.file.getvalue()
 
 
 @pytest.mark.parametrize("changes", [{"data": {"sampler": "posterior"}}, {"rollout": (4, 32)}])
