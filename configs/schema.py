@@ -207,6 +207,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_learns(self) -> Self:
+        if self.run.known_num_steps == 0 and not self.warm_start.enabled:
+            raise ValueError(
+                "run.num_steps is 0, which is the supervised stage alone, but warm_start.enabled is false: set it to "
+                "true, or give run.num_steps at least 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _epochs_have_no_weights(self) -> Self:
         if self.run.num_epochs is not None and any(one.weight is not None for one in self.data.sources):
             raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from floe.learner.optimizer.schedule import learning_rate
 from floe.learner.packing.packs import Branch, Pack, PrefixGroup, empty_pack, share_prefixes
 from floe.learner.packing.rank_balance import RankShare, rank_share
 from floe.learner.policy.policy import adapter_tensors, build_policy, packed_logprobs
+from floe.learner.supervised_batches import batches_of_epoch, by_database, num_batches_of_epoch
 from floe.learner.warm_start_progress import WarmStartProgress
 
 
@@ -76,7 +76,7 @@ class SupervisedLearner:
         learner does not compute the model as the model does itself.
         """
         settings = self._config.warm_start
-        batches_per_epoch = sum(math.ceil(len(same) / settings.batch_questions) for same in _by_database(examples))
+        batches_per_epoch = num_batches_of_epoch(examples, settings)
         num_batches = max(1, round(batches_per_epoch * settings.max_epochs))
         eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
         progress = self._continued(checkpoint_dir)
@@ -146,19 +146,10 @@ class SupervisedLearner:
         return self._engine.module  # type: ignore[return-value]
 
     def _batches(self, examples: Sequence[WarmStartExample], num_batches: int) -> Iterator[list[WarmStartExample]]:
-        """Yield shuffled batches, each from one database so that its schema's tokens are computed once a batch.
-
-        The order derives from the warm start's seed and the epoch alone.
-        """
-        size = self._config.warm_start.batch_questions
+        """Yield the batches of one epoch after the other."""
         produced, epoch = 0, 0
         while produced < num_batches:
-            order = random.Random(f"{self._config.warm_start_seed}/warm-start/{epoch}")
-            batches = []
-            for same_database in _by_database(examples):
-                order.shuffle(same_database)
-                batches += [same_database[start : start + size] for start in range(0, len(same_database), size)]
-            order.shuffle(batches)
+            batches = batches_of_epoch(examples, self._config.warm_start, self._config.warm_start_seed, epoch)
             yield from batches[: num_batches - produced]
             produced += len(batches)
             epoch += 1
@@ -195,13 +186,6 @@ class SupervisedLearner:
         return sum(self._engine.gather(mine))
 
 
-def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExample]]:
-    grouped: dict[str, list[WarmStartExample]] = defaultdict(list)
-    for example in examples:
-        grouped[example.database_id].append(example)
-    return list(grouped.values())
-
-
 def _groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
     """Return groups whose weights sum to 1 over all answer tokens of the batch."""
     num_tokens = sum(len(example.answer_token_ids) for example in examples)
@@ -209,5 +193,5 @@ def _groups(examples: Sequence[WarmStartExample]) -> list[PrefixGroup]:
         share_prefixes(
             [(e.prompt_token_ids, Branch(token_ids=e.answer_token_ids, weight=1 / num_tokens)) for e in same_database]
         )
-        for same_database in _by_database(examples)
+        for same_database in by_database(examples)
     ]

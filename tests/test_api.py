@@ -204,7 +204,7 @@ def test_a_reward_is_found_wherever_its_module_lies(databases, tmp_path, monkeyp
         ({"databases": "x"}, "databases is given without questions"),
         ({"preset": "gone"}, "There is no configuration file"),
         ({"overrides": {"run.retries": 2}}, "run.retries is 2"),
-        ({"overrides": {"run.num_steps": 0}}, "run.num_steps"),
+        ({"overrides": {"run.num_steps": 0, "warm_start.enabled": False}}, "run.num_steps"),
         ({"reward": "gone"}, "reward.design"),
     ],
 )

@@ -21,6 +21,11 @@ class WhichAdapter(StrEnum):
     START = "start"
 
 
+class AdapterDtype(StrEnum):
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SECTION.FIELD=VALUE]...", help="Values that replace those of the run's configuration."),
@@ -39,6 +44,9 @@ def export(
         Path | None, typer.Option(parser=given_path, metavar="OUT", help="New folder for the PEFT adapter alone.")
     ] = None,
     which: Annotated[WhichAdapter | None, typer.Option(help="The best if there is one, otherwise the latest.")] = None,
+    adapter_dtype: Annotated[
+        AdapterDtype | None, typer.Option(help="Type of the adapter's weights; else that of the run's learner.")
+    ] = None,
 ) -> None:
     """Write a run's adapter, merged into its base model (bfloat16) or alone, with a card of the run."""
     if merged is None and adapter is None:
@@ -48,7 +56,8 @@ def export(
     with without_collections():
         from floe.cluster.operations import export as operation
 
-    operation.export(config, run_dir, None if which is None else which.value, merged, adapter)
+    dtype = None if adapter_dtype is None else adapter_dtype.value
+    operation.export(config, run_dir, None if which is None else which.value, merged, adapter, adapter_dtype=dtype)
 
 
 def ask(

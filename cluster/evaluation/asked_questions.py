@@ -8,6 +8,7 @@ from pathlib import Path
 
 from floe.actors.layouts.registry import EvaluationSet, evaluation_set
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.chosen import chosen_questions
 from floe.actors.questions.questions import find_questions, ids_of_records
 from floe.actors.sources.run_sets import sets_of_run
 from floe.cluster.databases.places import database_path
@@ -62,9 +63,8 @@ def asked_of_split(config: RunConfig, model_dir: Path, progress: Progress) -> As
     sets = sets_of_run(config)
     encoder = encoder_of_run(config, model_dir, sets.databases_dir)
     fitting = fitting_questions(sets, encoder, config, progress).split(config.evaluation.split)
-    return Asked(
-        databases_dir=sets.databases_dir, encoder=encoder, questions=fitting[: config.evaluation.max_questions]
-    )
+    chosen = chosen_questions(fitting, config.evaluation.max_questions, config.evaluation.choice)
+    return Asked(databases_dir=sets.databases_dir, encoder=encoder, questions=tuple(chosen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +77,13 @@ class Benchmark:
 
 
 def asked_of_archive(config: RunConfig, model_dir: Path, progress: Progress, benchmark: Benchmark) -> Asked:
-    """Return the first `evaluation.max_questions` of a part of the data set; of the usual one, unless it names another.
+    """Return `evaluation.max_questions` of a part of the data set; of the usual one, unless it names another.
 
     Questions whose database is missing are left out, with a note that counts them. Raises UserError without any left.
     """
     found = evaluation_set(benchmark.folder, benchmark.part, benchmark.databases_dir)
     listed, in_file = listed_questions(found, progress.note)
-    listed = listed[: config.evaluation.max_questions]
+    listed = chosen_questions(listed, config.evaluation.max_questions, config.evaluation.choice)
     databases_dir = found.databases_dir
     questions = [one for one in listed if database_path(databases_dir, one.database_id).is_file()]
     missing = sorted({one.database_id for one in listed} - {one.database_id for one in questions})

@@ -19,7 +19,7 @@ from floe.cluster.terminal.shown_text import say
 from floe.configs.errors import UserError
 from floe.configs.files.paths import local_model
 from floe.configs.schema import RunConfig
-from floe.learner.adapter.export import Tensors, to_blob
+from floe.learner.adapter.export import Tensors, rounded, to_blob
 from floe.learner.adapter.files import read_adapter, write_adapter
 from floe.learner.adapter.merge import LoraPair, pairs_by_weight
 from floe.learner.adapter.merged_model import weight_files, write_merged
@@ -27,8 +27,19 @@ from floe.learner.adapter.merged_model import weight_files, write_merged
 CARD = "README.md"
 
 
-def export(config: RunConfig, run_dir: Path, which: Which | None, merged: Path | None, adapter: Path | None) -> None:
-    """Write the folders that are asked for and print each. Raises UserError."""
+def export(
+    config: RunConfig,
+    run_dir: Path,
+    which: Which | None,
+    merged: Path | None,
+    adapter: Path | None,
+    *,
+    adapter_dtype: str | None = None,
+) -> None:
+    """Write the folders that are asked for and print each. Raises UserError.
+
+    The adapter alone is rounded to `adapter_dtype`, a name of torch's, where that is given.
+    """
     outs: dict[Kind, Path] = {}
     if merged is not None:
         outs["merged"] = merged.expanduser().absolute()
@@ -49,7 +60,7 @@ def export(config: RunConfig, run_dir: Path, which: Which | None, merged: Path |
                 write_merged(model_dir, pairs, draft)
             else:
                 base = Path(config.model.path if card.is_on_hub else model_dir.name)  # no path of this machine
-                write_adapter(draft, to_blob(tensors), config.lora, base)
+                write_adapter(draft, to_blob(rounded(tensors, adapter_dtype)), config.lora, base)
             card.write(draft, kind, folder.name)
         version = "" if found.version is None else f" (version {found.version})"
         say(f"{folder}: {found.which} adapter{version} {'merged into' if kind == 'merged' else 'for'} {model_dir}")

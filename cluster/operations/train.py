@@ -41,6 +41,7 @@ from floe.cluster.tracking.trackers import check_trackers
 from floe.cluster.training.attempt import Run, evaluated_questions
 from floe.cluster.training.attempts import train_until_done
 from floe.cluster.training.run_watch import run_watch
+from floe.cluster.training.supervised_alone import train_supervised
 from floe.cluster.training.warm_start import warm_start_of
 from floe.configs.files.loading import dump_config
 from floe.configs.files.whole_files import write_whole
@@ -119,7 +120,7 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         inputs = _checked_inputs(config, checkpoint, inputs, progress)
     config = _with_steps(config, run_dir, num_asked_in_epoch(config, sets.train), progress)
     num_done = 0 if checkpoint is None else checkpoint.state.step
-    if num_done >= config.run.num_steps and not config.evaluation.enabled:
+    if num_done >= config.run.num_steps > 0 and not config.evaluation.enabled:
         progress.note(f"all {num_done} steps are done: nothing is left to do")
         progress.finished()
         return None
@@ -140,6 +141,10 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         longest=longest_prompt(encoder, sets.train),
         kv_cache_bytes=placed.kv_cache_bytes,
     )
+    if config.run.num_steps == 0:
+        train_supervised(run)
+        progress.finished()
+        return None
     report = train_until_done(run, store)
     progress.finished()
     if report is not None:

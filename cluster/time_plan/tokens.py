@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -11,6 +10,7 @@ from statistics import fmean
 
 from floe.cluster.messages import WarmStartExample
 from floe.configs.schema import RunConfig
+from floe.learner.supervised_batches import by_database, in_chunks, num_batches_of_epoch
 
 # Expected share of the batches that a warm start uses which may end early. A guess until it has ended.
 EARLY_END_SHARE = 0.65
@@ -114,7 +114,7 @@ def run_tokens(
         )
 
     before = after = None
-    if evaluation.enabled and num_evaluated:
+    if evaluation.enabled and num_evaluated and config.run.num_steps > 0:
         table = num_evaluated * (evaluation.num_samples + 1)
         if num_steps_done == 0:
             base = asked(2 * num_evaluated, table, float(rollout.max_new_tokens))
@@ -165,22 +165,22 @@ def warm_start_tokens(
 ) -> WarmStartTokens:
     """Count a warm start: as learner/supervised.py forms its batches, the schema of a batch's database once."""
     settings = config.warm_start
-    size = settings.batch_questions
-    batches = [same[start : start + size] for same in _by_database(examples) for start in range(0, len(same), size)]
-    max_batches = max(1, round(len(batches) * settings.max_epochs))
-    eval_every = max(1, len(batches) // settings.evals_per_epoch)
+    chunks = [chunk for same in by_database(examples) for chunk in in_chunks(same, settings)]
+    batches_per_epoch = num_batches_of_epoch(examples, settings)
+    max_batches = max(1, round(batches_per_epoch * settings.max_epochs))
+    eval_every = max(1, batches_per_epoch // settings.evals_per_epoch)
     most_evaluations = math.ceil(max_batches / eval_every)
     may_end_early = most_evaluations > settings.patience + 1
     num_evaluations = max(1, math.ceil(most_evaluations * EARLY_END_SHARE)) if may_end_early else most_evaluations
-    counted = [shared_texts(batch) for batch in batches]
-    held_back_counted = [shared_texts(same) for same in _by_database(held_back)]
+    counted = [shared_texts(chunk) for chunk in chunks]
+    held_back_counted = [shared_texts(same) for same in by_database(held_back)]
     return WarmStartTokens(
         num_batches=min(max_batches, num_evaluations * eval_every),
         max_batches=max_batches,
         batch=Trained(
-            num_tokens=fmean(one.num_tokens for one in counted),
-            num_scored=fmean(one.num_scored for one in counted),
-            num_pairs=fmean(one.num_pairs for one in counted),
+            num_tokens=sum(one.num_tokens for one in counted) / batches_per_epoch,
+            num_scored=sum(one.num_scored for one in counted) / batches_per_epoch,
+            num_pairs=sum(one.num_pairs for one in counted) / batches_per_epoch,
         ),
         num_evaluations=num_evaluations,
         held_back=Trained(
@@ -201,10 +201,3 @@ def shared_texts(examples: Sequence[WarmStartExample]) -> Trained:
         num_scored=sum(len(one.answer_token_ids) for one in examples),
         num_pairs=prefix**2 / 2 + sum(length * prefix + length**2 / 2 for length in own),
     )
-
-
-def _by_database(examples: Sequence[WarmStartExample]) -> list[list[WarmStartExample]]:
-    grouped: dict[str, list[WarmStartExample]] = defaultdict(list)
-    for example in examples:
-        grouped[example.database_id].append(example)
-    return list(grouped.values())

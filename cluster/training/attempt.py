@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
+from floe.actors.questions.chosen import chosen_questions
 from floe.actors.questions.question_sets import QuestionSets
 from floe.cluster.checkpoints.run_checkpoints import RunCheckpoints, restore
 from floe.cluster.checkpoints.state import RunInputs
@@ -209,7 +210,10 @@ def _start_actors(run: Run, initial: Path | None) -> tuple[RewardPool, RolloutPo
 
 def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question, ...]:
     """Return the questions that the table is about."""
-    return sets.split(config.evaluation.split)[: config.evaluation.max_questions] if config.evaluation.enabled else ()
+    settings = config.evaluation
+    if not settings.enabled:
+        return ()
+    return tuple(chosen_questions(sets.split(settings.split), settings.max_questions, settings.choice))
 
 
 def _generation(

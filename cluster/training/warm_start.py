@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from floe.cluster.terminal.progress import Progress
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.plugins.kinds import FAMILIES
 from floe.configs.schema import RunConfig
+from floe.configs.sections.learning_sections import WarmStartSection
 
 GRPO_ALONE = {"learning_rate", "schedule", "min_learning_rate_share", "updates_per_batch"}  # fields of `learner`
 FAMILY = {"family", "family_arguments"}  # fields of `model`: only a plug-in's are part of the key, with its code
@@ -49,11 +51,22 @@ def warm_start_of(
     """Encode the questions of a run's warm start. The held-back loss is that of the `tune` split."""
     settings = config.warm_start
     examples = _examples(train[: settings.max_train_questions], encoder.training_prompt, encoder)
-    held_back = _examples(tune[: settings.max_held_back_questions], encoder.prompt, encoder)
+    held_back = _examples(held_back_questions(tune, settings), encoder.prompt, encoder)
     folder = config.run.home_dir / "warm_starts" / _key(config, model_dir, examples, held_back, initial_adapter)
     return WarmStart(
         examples=tuple(examples), held_back=tuple(held_back), folder=folder, initial_adapter=initial_adapter
     )
+
+
+def held_back_questions(tune: Sequence[Question], settings: WarmStartSection) -> list[Question]:
+    """Return the questions of the held-back loss: the first of the split, and of a database where that is bounded."""
+    most, num_of = settings.max_held_back_per_database, Counter[str]()
+    kept = []
+    for question in tune:
+        num_of[question.database_id] += 1
+        if most is None or num_of[question.database_id] <= most:
+            kept.append(question)
+    return kept[: settings.max_held_back_questions]
 
 
 def warm_start_adapter(config: RunConfig, model_dir: Path, wanted: WarmStart, progress: Progress) -> Path:

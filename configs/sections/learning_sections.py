@@ -219,6 +219,12 @@ class WarmStartSection(Section):
     learning_rate: Fixed[float] = Field(5e-4, gt=0, le=1, description="Highest learning rate of the warm start.")
     lora_dropout: Fixed[float] = Field(0.05, ge=0, lt=1, description="Dropout of the adapter in the warm start.")
     batch_questions: Fixed[int] = Field(32, ge=1, le=MAX_COUNT, description="Questions of one update.")
+    batch_databases: Fixed[int] = Field(
+        1,
+        ge=1,
+        le=MAX_COUNT,
+        description="Databases that an update's questions come from, in equal shares; each schema is computed once.",
+    )
     max_epochs: Fixed[float] = Field(4.0, gt=0, le=MAX_FACTOR, description="Most passes over the questions.")
     evals_per_epoch: Fixed[int] = Field(4, ge=1, le=MAX_COUNT, description="Held-back losses measured in a pass.")
     patience: Fixed[int] = Field(
@@ -233,3 +239,19 @@ class WarmStartSection(Section):
     max_held_back_questions: Fixed[int] = Field(
         200, ge=1, le=MAX_COUNT, description="Questions of the split `tune`, for the held-back loss."
     )
+    max_held_back_per_database: Fixed[int | None] = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Most of these from one database; left out, the first of the split whatever their databases.",
+    )
+
+    @model_validator(mode="after")
+    def _each_database_has_a_share(self) -> Self:
+        if self.batch_questions % self.batch_databases:
+            raise ValueError(
+                f"warm_start.batch_questions is {self.batch_questions}, which warm_start.batch_databases "
+                f"{self.batch_databases} does not divide: an update takes as many questions from each of its "
+                "databases; set batch_questions to a multiple"
+            )
+        return self

@@ -20,7 +20,10 @@ class RunSection(Section):
     name: Free[str] = Field("run", description="Name of the run; its folder is named after it.")
     seed: Fixed[int] = Field(1, ge=0, le=MAX_SEED, description="Every random stream of the run derives from it.")
     num_steps: Steps[int] = Field(
-        20, ge=1, le=MAX_STEPS, description="GRPO steps; with num_epochs the run works them out."
+        20,
+        ge=0,
+        le=MAX_STEPS,
+        description="GRPO steps; with num_epochs the run works them out. 0 is the supervised stage alone.",
     )
     num_epochs: Steps[int | None] = Field(
         None,

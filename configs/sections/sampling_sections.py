@@ -122,6 +122,11 @@ class EvaluationSection(Section):
         0.8, ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE, description="Temperature of these samples."
     )
     max_questions: Free[int] = Field(100_000, ge=1, le=MAX_COUNT, description="Most questions that are asked.")
+    choice: Free[Literal["first", "spread"]] = Field(
+        "first",
+        description="Which ones where there are more: the first, or ones at equal distances, from all the databases of "
+        "a set in that order.",
+    )
     include_base: Free[bool] = Field(True, description="Evaluate the base model too.")
     include_entropy_control: Free[bool] = Field(
         True,

@@ -100,6 +100,11 @@ class AdapterExport:
         return state.hexdigest()
 
 
+def rounded(tensors: Tensors, dtype: str | None) -> Tensors:
+    """Return the tensors in `dtype`, a name of torch's; the same ones without it."""
+    return tensors if dtype is None else {name: one.to(getattr(torch, dtype)) for name, one in tensors.items()}
+
+
 def to_blob(tensors: Tensors) -> bytes:
     """Return one safetensors blob."""
     from floe.configs.sections.learning_sections import LoraSection  # takes pydantic, which the rest here does without
