@@ -161,6 +161,11 @@ class RunConfig(Section):
         return self.warm_start.enabled or self.lora.initial_adapter is not None
 
     @property
+    def keeps_posterior(self) -> bool:
+        """Answer whether the run estimates each question's pass rate from its own rollouts."""
+        return self.data.sampler == "posterior" or self.rollout.has_unequal_groups
+
+    @property
     def keeps_reference(self) -> bool:
         """Answer whether the learner holds a frozen copy of the adapter as the reference of the KL term."""
         algorithm = self.algorithm
@@ -196,6 +201,18 @@ class RunConfig(Section):
                 f"run.num_epochs is {self.run.num_epochs}, but data.sampler '{self.data.sampler}' draws the questions "
                 "of each step from all of them, and some never come up: set data.sampler=uniform, or give "
                 "run.num_steps in place of run.num_epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _posterior_has_verdicts(self) -> Self:
+        if self.keeps_posterior and self.reward.design == "graph_reward":
+            what = (
+                "data.sampler is 'posterior'" if self.data.sampler == "posterior" else "rollout.min_group_size is set"
+            )
+            raise ValueError(
+                f"{what}, but reward.design 'graph_reward' runs no candidate, so that no pass rate is known: use "
+                "another design, or leave it out"
             )
         return self
 

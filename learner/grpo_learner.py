@@ -108,7 +108,12 @@ class GrpoLearner:
         config = self._config
         meter = StepMeter()
         forget_peaks(self._policy.device)
-        useful = training_groups(groups, config.algorithm, config.rollout.max_new_tokens)
+        useful = training_groups(
+            groups,
+            config.algorithm,
+            config.rollout.max_new_tokens,
+            by_size=config.rollout.has_unequal_groups,
+        )
         temperature = groups[0].rollout.temperature
         rate = self._learning_rate()
         answers = self._share(answer_groups(supervised))

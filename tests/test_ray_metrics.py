@@ -9,6 +9,7 @@ import sys
 import pytest
 from ray.util.metrics import Gauge
 
+from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.tracking.gpu_step import GpuPhase, GpuStep
 from floe.cluster.tracking.metrics_log import MetricsLog
 from floe.cluster.tracking.ray_metrics import METRICS, RAY_PREFIX, RayMetrics
@@ -31,7 +32,12 @@ GPUS = dataclasses.replace(
     GpuStep.of([card_use(phase=phase) for phase in GpuPhase]), allocated_bytes=1000, reserved_bytes=2000
 )
 GEO = SourceMetrics(name="geo", num_questions=1, reward_mean=0.5, correct_share=0.25, zero_variance_share=0.0)
-RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01, by_source=(GEO,))
+DRAWN = DrawFigures(
+    variance_expected=0.2, variance_uniform=0.1, mixed_share=0.75, mixed_share_expected=0.7, mixed_share_uniform=0.4,
+    gradient_share=0.75, pass_rate_predicted=0.3, pass_rate_seen=0.4, pass_rate_error=0.15, num_never_drawn=12,
+    smallest_group=4, largest_group=40,
+)  # fmt: skip
+RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01, by_source=(GEO,), draw=DRAWN)
 ENDPOINT = """
 import json, sys, time, urllib.request
 import ray

@@ -85,6 +85,16 @@ def middle_of_mixed_step(
     return asked
 
 
+def first_of_mixed_step(
+    sources: Sequence[MixedSource], shares: StepShares, orders: Sequence[Sequence[Question]], step: int, run_seed: int
+) -> list[Question]:
+    """Return the questions of step `step`: of each source the first ones of its order, as many as are its due."""
+    counts = _course(tuple(len(one.questions) for one in sources), shares, run_seed).step(step).counts
+    asked = [question for order, count in zip(orders, counts, strict=True) for question in order[:count]]
+    random.Random(f"{run_seed}/mixture/{step}").shuffle(asked)
+    return asked
+
+
 def mixed_refill_order(
     sources: Sequence[MixedSource], shares: StepShares, asked: Sequence[Question], step: int, run_seed: int
 ) -> list[Question]:

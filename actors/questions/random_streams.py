@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from floe.cluster.messages import Question
 
+SEED_BITS = 62
 MIN_WEIGHT = 0.01  # weight of a question whose measured pass rate is 0 or 1; a rate of one half gives 0.25
 
 
 def stream_seed(run_seed: int, purpose: str, question_id: str) -> int:
     """Return the 62-bit seed of one group's streams; candidate i draws from `seed + i`."""
     digest = hashlib.sha256(f"{run_seed}/{purpose}/{question_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 2
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
 def questions_of_step(questions: Sequence[Question], step: int, num_questions: int, run_seed: int) -> list[Question]:

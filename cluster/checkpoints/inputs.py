@@ -31,7 +31,8 @@ def inputs_of(config: RunConfig, model_dir: Path, sets: QuestionSets, initial_ad
     A run that has an initial adapter, whose folder is gone, is given None for it. Raises OSError for a file that can't
     be read.
     """
-    rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if config.data.sampler == "middle" else {}
+    uses_rates = config.data.sampler == "middle" or config.keeps_posterior
+    rates = {name: asdict(rate) for name, rate in sets.pass_rates.items()} if uses_rates else {}
     return RunInputs(
         num_questions=len(sets.train),
         questions=_digest_of_json([[_fields(question) for question in sets.train], rates]),

@@ -32,6 +32,10 @@ class Records(Protocol):
     def metrics_position(self) -> int: ...  # bytes of metrics.jsonl that are written
 
 
+class Evidence(Protocol):
+    def save(self, folder: Path, step: int) -> None: ...
+
+
 class RunCheckpoints:
     """Writes a checkpoint every `run.checkpoint_every_steps` steps, and after the last."""
 
@@ -44,7 +48,10 @@ class RunCheckpoints:
         rollouts: LiveAdapters,
         records: Records,
         fetch_blob: Callable[[Any], np.ndarray],
+        evidence: Evidence | None = None,
     ) -> None:
+        """Take the parts whose state a checkpoint holds; `evidence` is that of a run that estimates pass rates."""
+        self._evidence = evidence
         self._store = store
         self._config = config
         self._inputs = inputs
@@ -73,6 +80,8 @@ class RunCheckpoints:
         def fill(folder: Path) -> None:
             self._learner.save_state(folder)
             save_versions(folder, live, self._fetch_blob)
+            if self._evidence is not None:
+                self._evidence.save(folder, step)
 
         self._store.write(step, fill, state)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.messages import (
     AdapterManifest,
     AdapterReceipt,
@@ -39,6 +40,7 @@ class Collected:
     learner_waited_s: float = 0.0  # until the groups were there
     rollouts_waited_s: float = 0.0  # for a version that is not too old, or for their turn
     ready_steps: int = 0  # generated steps that wait behind this one
+    draw: DrawFigures | None = None  # of the whole step, in runs that estimate pass rates
 
     def __add__(self, later: Collected) -> Collected:
         """Join both, one after the other: groups in that order, seconds and rounds added up."""

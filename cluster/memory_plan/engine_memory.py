@@ -55,6 +55,6 @@ def kv_bytes(config: RunConfig, shape: ModelShape, num_tokens: int, on_cpu: bool
 
 
 def group_kv_bytes(config: RunConfig, shape: ModelShape, on_cpu: bool) -> int:
-    """Return the bytes of the longest prompt once and `rollout.group_size` of the longest completions."""
-    completions = config.rollout.group_size * kv_bytes(config, shape, config.rollout.max_new_tokens, on_cpu)
+    """Return the bytes of the longest prompt once and a largest group of the longest completions."""
+    completions = config.rollout.largest_group * kv_bytes(config, shape, config.rollout.max_new_tokens, on_cpu)
     return kv_bytes(config, shape, config.max_prompt_tokens, on_cpu) + completions

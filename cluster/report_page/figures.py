@@ -10,6 +10,7 @@ from typing import Any
 from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.evaluation.intervals import Interval
 from floe.cluster.messages import Outcome
+from floe.cluster.report_page.draw_curves import draw_curves
 from floe.cluster.report_page.figure_parts import (
     BLUE,
     GREEN,
@@ -75,6 +76,7 @@ def step_figures(series: StepSeries, config: RunConfig | None) -> list[Figure]:
                "An estimate from the sampled tokens: low means that the policy is sure of itself.",
                {"entropy_estimate": ("entropy", PURPLE)}, "nats", None),
         *_supervised(series),
+        *draw_curves(series),
         *source_figures(series),
         *gpu_figures(series),
     ]  # fmt: skip

@@ -72,16 +72,22 @@ def settings(config: RunConfig) -> list[Fact]:
         Fact(label="model", value=f"{config.model.path}, {dtypes(config)}"),
         *([] if (adapter := config.lora.initial_adapter) is None else [Fact(label="started from", value=adapter)]),
         Fact(label="data", value=data),
-        Fact(
-            label="group", value=f"{config.rollout.group_size} candidates, {tokens}, T {config.rollout.temperature:g}"
-        ),
+        Fact(label="group", value=f"{group_in_words(config)}, {tokens}, T {config.rollout.temperature:g}"),
         Fact(label="questions a step", value=str(config.rollout.questions_per_step)),
+        *([] if config.data.sampler == "uniform" else [Fact(label="drawn by", value=f"sampler {config.data.sampler}")]),
         *([] if config.run.num_epochs is None else [Fact(label="epochs", value=str(config.run.num_epochs))]),
         Fact(label="learning rate", value=f"{config.learner.learning_rate:g}"),
         Fact(label="loss", value=f"{config.algorithm.loss}, KL coefficient {config.algorithm.kl_coefficient:g}"),
         Fact(label="judged by", value=f"{config.semantics_in_words}, {config.reward.time_limit_s:g} s"),
         Fact(label="seed", value=str(config.run.seed)),
     ]
+
+
+def group_in_words(config: RunConfig) -> str:
+    rollout = config.rollout
+    if not rollout.has_unequal_groups:
+        return f"{rollout.group_size} candidates"
+    return f"{rollout.smallest_group} to {rollout.largest_group} candidates, {rollout.group_size} on average"
 
 
 def missing(

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.text import Text
 
+from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.time_plan.durations import duration
 from floe.cluster.tracking.gpu_step import GpuStep, GpuUse
 from floe.cluster.tracking.source_metrics import SourceMetrics
@@ -48,6 +49,8 @@ def view(run: Watched) -> RenderableType:
         rows = (_rewards(run.last), _learning(run.last), _times(run.last))
         parts += [Columns(row, padding=(0, 3)) for row in rows]
         parts += [Columns(_source(one), padding=(0, 3)) for one in run.last.by_source]
+        if run.last.draw is not None:
+            parts.append(Columns(_draw(run.last.draw), padding=(0, 3)))
     if run.gpus is not None:
         parts += [Columns(row, padding=(0, 3)) for row in _gpus(run.gpus) if row]
     if run.evaluated is not None:
@@ -170,6 +173,16 @@ def _card(use: GpuUse) -> str:
     """Most memory in use, and how busy."""
     shown = f"{_gib(use.memory_bytes)} of {_gib(use.total_bytes)} GiB"
     return shown if use.busy_share is None else f"{shown}, busy {percent(use.busy_share)}"
+
+
+def _draw(draw: DrawFigures) -> list[Text]:
+    mixed = f"{percent(draw.mixed_share)}, {percent(draw.mixed_share_uniform)} expected of a uniform draw"
+    sizes = f"{draw.smallest_group} to {draw.largest_group}"
+    return [
+        _figure("right and wrong", mixed),  # share of the groups
+        *([] if draw.smallest_group == draw.largest_group else [_figure("groups of", sizes)]),
+        _figure("never drawn", str(draw.num_never_drawn)),
+    ]
 
 
 def _gib(num_bytes: int) -> str:

@@ -44,12 +44,14 @@ class MetricsLog:
 
         The sinks get the same numbers, but in place of `groups_by_staleness` one for each staleness. The reward
         workers' numbers have the prefix `reward_`, their counts of outcomes `outcome_`, the roles' memory `memory_`,
-        the cards' readings `gpu_`, and after a step with an evaluation its numbers `eval_`. In a mixture the numbers of
+        the cards' readings `gpu_`, the figures of a draw by pass rates `draw_`, and after a step with an evaluation its
+        numbers `eval_`. In a mixture the numbers of
         a source are `source/<name>/...`.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
-        for prefix, part in (("memory", memory), ("eval", evaluated)):
+        del numbers["draw"]
+        for prefix, part in (("memory", memory), ("eval", evaluated), ("draw", record.draw)):
             if part is not None:
                 numbers |= {f"{prefix}_{name}": value for name, value in asdict(part).items() if name != "by_source"}
         if gpus is not None:

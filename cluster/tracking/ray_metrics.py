@@ -63,8 +63,14 @@ def _of_sources(name: str, description: str, unit: str, number: str) -> Metric:
     return Metric(name=name, description=description, unit=unit, tag="source", sources={}, number_of_source=number)
 
 
-# Fields of StepMetrics; `reward_...` of RewardMetrics, `memory_...` of RoleMemory, `gpu_...` of GpuStep, `eval_...` of
-# InterimResult, where they are not StepMetrics' own (`reward_mean`, `reward_s`).
+def _kinds(name: str, description: str, unit: str, sources: Mapping[str, str]) -> Metric:
+    return Metric(name=name, description=description, unit=unit, tag="kind", sources=sources)
+
+
+DRAW_KINDS = {"seen": "", "expected": "_expected", "uniform": "_uniform"}
+
+# Fields of StepMetrics; `reward_...` of RewardMetrics, `memory_...` of RoleMemory, `gpu_...` of GpuStep, `draw_...` of
+# DrawFigures, `eval_...` of InterimResult, where they are not StepMetrics' own (`reward_mean`, `reward_s`).
 METRICS = (
     _plain("floe_step", "Last step that ended", "step", "step"),
     _plain("floe_reward_mean", "Mean reward of the candidates", "reward", "reward_mean"),
@@ -173,6 +179,37 @@ METRICS = (
         unit="bytes",
         tag="kind",
         sources={kind: f"gpu_learner_{kind}_bytes" for kind in ("allocated", "reserved")},
+    ),
+    _kinds(
+        "floe_draw_mixed_share",
+        "Groups with a right and a wrong candidate, in a draw by pass rates",
+        "share",
+        {kind: f"draw_mixed_share{end}" for kind, end in DRAW_KINDS.items()},
+    ),
+    _kinds(
+        "floe_draw_variance",
+        "Expected variance p (1 - p) of the drawn questions",
+        "variance",
+        {kind: f"draw_variance_{kind}" for kind in ("expected", "uniform")},
+    ),
+    _plain(
+        "floe_draw_gradient_share",
+        "Groups that carry a gradient, in a draw by pass rates",
+        "share",
+        "draw_gradient_share",
+    ),
+    _kinds(
+        "floe_draw_pass_rate",
+        "Pass rate of the drawn questions, and the mean error of a question",
+        "share",
+        {kind: f"draw_pass_rate_{kind}" for kind in ("predicted", "seen", "error")},
+    ),
+    _plain("floe_draw_never_drawn", "Training questions that no step has asked", "questions", "draw_num_never_drawn"),
+    _kinds(
+        "floe_draw_group_size",
+        "Candidates of the step's smallest and largest group",
+        "candidates",
+        {kind: f"draw_{kind}_group" for kind in ("smallest", "largest")},
     ),
     _of_sources("floe_source_questions", "Questions of the step from the source", "questions", "num_questions"),
     _of_sources("floe_source_reward_mean", "Mean reward of the source's candidates", "reward", "reward_mean"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 from floe.cluster.loop.adapter_broadcast import Published
+from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.loop.step_clock import StepTimings
 from floe.cluster.messages import ScoredGroup, StepReport
 from floe.cluster.tracking.source_metrics import (
@@ -75,6 +76,7 @@ class StepMetrics:
     tokens_per_s: float
     supervised_loss: float | None = None  # without a supervised term None, and not in the record
     by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
+    draw: DrawFigures | None = None  # of a run that estimates pass rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ def step_metrics(
     ready_steps: int,
     published: Published,
     sources: Sequence[str] = (),
+    draw: DrawFigures | None = None,
 ) -> StepMetrics:
     """Return the record of a step that rolled out `groups`; `num_dropped_groups` had no verdict and were not used.
 
@@ -160,6 +163,7 @@ def step_metrics(
         sync_canary_kl=published.canary_kl,
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
         by_source=source_metrics(groups, sources),
+        draw=draw,
     )
 
 

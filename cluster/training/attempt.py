@@ -20,15 +20,15 @@ from floe.cluster.evaluation.harness import Harness
 from floe.cluster.loop.adapter_broadcast import Broadcast
 from floe.cluster.loop.controller import train_grpo
 from floe.cluster.loop.device_turns import DeviceTurns
-from floe.cluster.loop.dynamic_sampling import collect_step
 from floe.cluster.loop.generation import Ahead, InTurn
-from floe.cluster.loop.group_collection import Collected, Rewards, Rollouts
+from floe.cluster.loop.group_collection import Rewards, Rollouts
 from floe.cluster.loop.step_health import StepHealth
 from floe.cluster.loop.stop_request import StopRequest
 from floe.cluster.loop.token_budget import TokenBudget, tokens_generated
 from floe.cluster.memory_plan.colocate import shares_gpu
 from floe.cluster.messages import AdapterManifest, GroupRequest, PromptWithAnswers, Question
-from floe.cluster.questions.of_step import refill_of_run, requests_of_step
+from floe.cluster.questions.collector import step_collector
+from floe.cluster.questions.run_posterior import RunPosterior, posterior_of_run
 from floe.cluster.ray_actors.learner_handle import LearnerHandle
 from floe.cluster.ray_actors.placement import (
     fetch_blob,
@@ -103,7 +103,8 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     _forget_later_steps(run, checkpoint)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
-        generation = stack.enter_context(closing(_generation(run, rollouts, rewards, first_step=last_step + 1)))
+        posterior = posterior_of_run(config, sets, None if checkpoint is None else checkpoint.folder)
+        generation = stack.enter_context(closing(_generation(run, rollouts, rewards, last_step + 1, posterior)))
         interim = _interim(run, harness, generation, last_step)
         gpus = stack.enter_context(run_gpus(config, progress.note))
         measured = Measured(rollouts=rollouts, rewards=rewards, memory=role_memory, gpus=gpus.take)
@@ -117,7 +118,9 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
             broadcast=broadcast,
             recorder=recorder,
             health=StepHealth(config.health, progress.note),
-            checkpoints=RunCheckpoints(store, run.given, run.inputs, learner, rollouts, recorder, fetch_blob),
+            checkpoints=RunCheckpoints(
+                store, run.given, run.inputs, learner, rollouts, recorder, fetch_blob, posterior
+            ),
             stop=stack.enter_context(StopRequest(progress.note, config.run.stop_within_s)),
             first_step=last_step + 1,
             num_steps=config.run.num_steps,
@@ -223,14 +226,11 @@ def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question
     return tuple(chosen_questions(sets.split(settings.split), settings.max_questions, settings.choice))
 
 
-def _generation(run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int) -> InTurn | Ahead:
-    config, encoder, sets = run.config, run.encoder, run.sets
-    refill = refill_of_run(config, encoder, sets)
-
-    def collect(step: int, version: int) -> Collected:
-        requests = requests_of_step(config, encoder, sets, step)
-        return collect_step(rollouts, rewards, requests, step, version, encoder.answer_start, refill)
-
+def _generation(
+    run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int, posterior: RunPosterior | None
+) -> InTurn | Ahead:
+    config = run.config
+    collect = step_collector(config, run.encoder, run.sets, rollouts, rewards, posterior)
     if config.rollout.max_staleness == 0:
         return InTurn(collect)
     shares_device = config.cluster.colocation in TAKE_TURNS

@@ -124,6 +124,7 @@ class RunRecorder:
             ready_steps=taken.ready_steps,
             published=published,
             sources=self._sources,
+            draw=taken.draw,
         )
         self._num_lost_before = self._measured.rollouts.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.

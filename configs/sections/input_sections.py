@@ -82,8 +82,22 @@ class DataSection(Section):
     filter_by_pass_rate: Fixed[bool] = Field(
         False, description="Leaves out training questions whose measured pass rate is 0 or 1."
     )
-    sampler: Fixed[Literal["uniform", "middle"]] = Field(
-        "uniform", description="`middle` prefers training questions whose measured pass rate is near one half."
+    sampler: Fixed[Literal["uniform", "middle", "posterior"]] = Field(
+        "uniform",
+        description="`middle` prefers training questions whose measured pass rate is near one half; `posterior` those "
+        "whose rate is believed to be, from the run's own rollouts.",
+    )
+    exploration_share: Fixed[float] = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of the `posterior` draws that is uniform, so that each question has a chance.",
+    )
+    evidence_discount: Fixed[float] = Field(
+        0.97, gt=0, le=1, description="Factor by which a step's rollouts count less with each later step (`posterior`)."
+    )
+    max_measured_samples: Fixed[int] = Field(
+        8, ge=0, le=MAX_COUNT, description="Most candidates that a measured pass rate counts as (`posterior`)."
     )
     max_train_questions: Fixed[int] = Field(
         100_000, ge=1, le=MAX_COUNT, description="Most questions to train on; of more, so many are drawn."

@@ -19,12 +19,24 @@ from floe.configs.sections.bounds import (
 from floe.configs.sections.learning_sections import Section
 from floe.configs.sections.resume_rule import Fixed, Free, NearlyFree
 
+MAX_GROUP_SIZE = 64
+
 
 class RolloutSection(Section):
     num_actors: NearlyFree[int] = Field(
         1, ge=1, le=MAX_PARALLEL, description="Rollout actors, each with a vLLM engine."
     )
-    group_size: Fixed[int] = Field(16, ge=1, le=64, description="Candidates per question.")
+    group_size: Fixed[int] = Field(16, ge=1, le=MAX_GROUP_SIZE, description="Candidates per question.")
+    min_group_size: Fixed[int | None] = Field(
+        None,
+        ge=2,
+        le=MAX_GROUP_SIZE,
+        description="With rollout.max_group_size: a step's candidates are spread so that rare successes get larger "
+        "groups, rollout.group_size on average; left out, all groups are equal.",
+    )
+    max_group_size: Fixed[int | None] = Field(
+        None, ge=2, le=MAX_GROUP_SIZE, description="Most candidates of a question; see rollout.min_group_size."
+    )
     questions_per_step: Fixed[int] = Field(
         8, ge=1, le=MAX_COUNT, description="Questions of one step, each with a group of candidates."
     )
@@ -62,10 +74,39 @@ class RolloutSection(Section):
     )
 
     @model_validator(mode="after")
+    def _group_sizes_are_a_range(self) -> Self:
+        smallest, largest = self.min_group_size, self.max_group_size
+        if (smallest is None) != (largest is None):
+            given, missing = ("min", "max") if largest is None else ("max", "min")
+            raise ValueError(
+                f"rollout.{given}_group_size is set, but rollout.{missing}_group_size is not: give both, around "
+                f"rollout.group_size, {self.group_size}, or neither"
+            )
+        if smallest is not None and largest is not None and not smallest <= self.group_size <= largest:
+            raise ValueError(
+                f"rollout.group_size is {self.group_size}, but it is the mean of groups of rollout.min_group_size, "
+                f"{smallest}, to rollout.max_group_size, {largest}: give bounds with {self.group_size} between them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ray_can_reserve_it(self) -> Self:
         if why := refused_resources("rollout", num_cpus=self.num_cpus, num_gpus=self.num_gpus):
             raise ValueError(why)
         return self
+
+    @property
+    def has_unequal_groups(self) -> bool:
+        return self.smallest_group < self.largest_group
+
+    @property
+    def smallest_group(self) -> int:
+        return self.group_size if self.min_group_size is None else self.min_group_size
+
+    @property
+    def largest_group(self) -> int:
+        """Most candidates that a group may have."""
+        return self.group_size if self.max_group_size is None else self.max_group_size
 
     @property
     def num_live_adapters(self) -> int:

@@ -27,7 +27,7 @@ class JudgedGroup:
     evidence: str
     database_id: str
     gold_sql: tuple[str, ...]  # any of them is accepted
-    candidates: tuple[JudgedCandidate, ...]  # at most `rollout.group_size`, in sample order
+    candidates: tuple[JudgedCandidate, ...]  # those of one group, in sample order
 
 
 class Reward(NamedTuple):

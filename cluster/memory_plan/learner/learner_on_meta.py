@@ -74,7 +74,7 @@ class _Learner:
         return replace(heaviest, num_tokens=context)
 
     def _long(self, count: Callable[[Pack], Point]) -> WorkLine:
-        group_size = self._config.rollout.group_size
+        group_size = self._config.rollout.largest_group
         most = largest_pack_tokens(self._config)
         # A smaller group holds its scores, as the short ones do.
         least = max(most // 2, 2 * short_groups(1, group_size, self._num_heads).input_ids.shape[1])
@@ -83,7 +83,7 @@ class _Learner:
 
     def _short(self, count: Callable[[Pack], Point]) -> WorkLine:
         few, many = (
-            count(on_meta(short_groups(num, self._config.rollout.group_size, self._num_heads)))
+            count(on_meta(short_groups(num, self._config.rollout.largest_group, self._num_heads)))
             for num in NUM_SHORT_GROUPS
         )
         return WorkLine(few=few, many=many)

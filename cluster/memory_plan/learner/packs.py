@@ -32,7 +32,7 @@ def heaviest_pack(config: RunConfig, num_heads: int, num_tokens: int) -> PackSha
     A group of t tokens has at most t x min(t, context) scores a head. Those of a group over the limit are never in
     memory, so the worst case is many groups just below it.
     """
-    whole_group = config.max_prompt_tokens + config.rollout.group_size * config.rollout.max_new_tokens
+    whole_group = config.max_prompt_tokens + config.rollout.largest_group * config.rollout.max_new_tokens
     group = min(num_tokens, whole_group)
     scores = min(num_heads * group * min(group, config.model.max_context_tokens), MAX_SCORES)
     at_limit = max(1, math.isqrt(MAX_SCORES // num_heads))
