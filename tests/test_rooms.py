@@ -9,8 +9,8 @@ ORDER = {
     "actors": "databases demo engine records questions sources layouts prompting rollout_actor",
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
-        "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation endpoints "
-        "precision exports graph_training report_page checkpoints preflight benchmark_table training bench ablation "
+        "memory_plan health tracking time_plan terminal preparation other_trainers questions ray_actors evaluation "
+        "endpoints precision exports graph_training report_page checkpoints preflight benchmark_table training bench ablation "
         "operations api commands cli docs_site soak prove"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.loop.step_clock import StepTimings
 from floe.cluster.messages import ScoredGroup, StepReport
+from floe.cluster.tracking.hollow_rewards import constant_reward_share, empty_reward_share
 from floe.cluster.tracking.source_metrics import (
     SourceAccuracy,
     SourceMetrics,
@@ -73,6 +74,8 @@ class StepMetrics:
     sync_canary_s: float
     sync_canary_kl: float
     tokens_per_s: float
+    constant_reward_share: float = math.nan
+    empty_reward_share: float = math.nan
     by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
 
 
@@ -124,8 +127,9 @@ def step_metrics(
     that waited behind this one.
 
     `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
-    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names of a
-    mixture's sources, each of which has its part of the record, asked in this step or not.
+    that lagged 0, 1, ... steps. `constant_reward_share` and `empty_reward_share` are of the rewards above 0
+    (`cluster/tracking/hollow_rewards.py`). `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names
+    of a mixture's sources, each of which has its part of the record, asked in this step or not.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     num_tokens = [len(completion.token_ids) for completion in completions]
@@ -158,6 +162,8 @@ def step_metrics(
         sync_canary_s=published.canary_s,
         sync_canary_kl=published.canary_kl,
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
+        constant_reward_share=constant_reward_share(groups),
+        empty_reward_share=empty_reward_share(groups),
         by_source=source_metrics(groups, sources),
     )
 

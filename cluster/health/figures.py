@@ -1,0 +1,40 @@
+"""The figures of one step that the guard looks at, under their names in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFigures:
+    """One step; None stands for a figure that the record lacks, or that was not finite."""
+
+    step: int
+    reward_mean: float | None = None
+    correct_share: float | None = None
+    executes_share: float | None = None
+    zero_variance_share: float | None = None
+    truncated_share: float | None = None
+    entropy_estimate: float | None = None  # nats per token
+    kl: float | None = None  # k3, nats per token
+    mean_completion_tokens: float | None = None
+    constant_reward_share: float | None = None  # of the reward that was earned
+    empty_reward_share: float | None = None
+    eval_greedy: float | None = None  # share right of the held-back sample, after the step
+    eval_num_questions: float | None = None
+
+
+NAMES = tuple(one.name for one in fields(StepFigures) if one.name != "step")
+
+
+def figures_of(step: int, values: Mapping[str, Any]) -> StepFigures:
+    """Return a step's figures from its record, in which anything may be missing."""
+    return StepFigures(step=step, **{name: _number(values.get(name)) for name in NAMES})
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None

@@ -1,0 +1,142 @@
+"""Watches the series of a run's steps, decides what a finding leads to, and knows the best version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from floe.cluster.health.detectors import detectors_of
+from floe.cluster.health.figures import StepFigures
+from floe.cluster.health.finding import Finding
+from floe.cluster.health.history import History
+from floe.cluster.health.state import BestVersion, GuardState
+from floe.configs.errors import UserError
+from floe.configs.sections.health_section import HealthAction, HealthSection
+
+ACCURACY, RIGHT, REWARD, START = "interim accuracy", "mean share of right answers", "mean reward", "the run's start"
+
+
+class UnhealthyRun(UserError):
+    """The run's series say that going on is pointless."""
+
+
+class Guard:
+    """One run's guard.
+
+    A detector that goes on finding says so again after another window. The best version is that with the highest
+    accuracy during training. Without evaluations it is looked for at the end of every window, by the window's mean
+    share of right answers, or by its mean reward under a design that runs nothing. A step with a finding is never
+    the best.
+    """
+
+    def __init__(self, limits: HealthSection, *, has_evaluations: bool, state: GuardState | None = None) -> None:
+        """Start anew, or from the state of a run that continues. A window of another length than before starts anew."""
+        self._limits = limits
+        self._has_evaluations = has_evaluations
+        self._detectors = detectors_of(limits)
+        begun = GuardState(history=History(window_steps=limits.window_steps))
+        if state is not None and state.history.window_steps != limits.window_steps:
+            state = replace(state, history=begun.history, last_found={})
+        self.state = state or begun
+
+    @property
+    def may_roll_back(self) -> bool:
+        """Return whether a version to go back to has to be kept."""
+        return any(self._limits.action_of(name) is HealthAction.ROLL_BACK for name in self._detectors)
+
+    @property
+    def due(self) -> Finding | None:
+        """The finding that a roll-back is due for."""
+        return self.state.due
+
+    def begin(self, version: int, values: Mapping[str, Any]) -> None:
+        """Take the run's start, or the step that it continues from, as the version to go back to for the present.
+
+        `values` hold the evaluation of a start that has one.
+        """
+        greedy = values.get("eval_greedy")
+        history = self.state.history
+        if isinstance(greedy, float) and greedy == greedy:
+            history = history.evaluated(version, greedy, float(values.get("eval_num_questions") or 0.0))
+            best = BestVersion(version=version, value=greedy, measure=ACCURACY)
+        else:
+            best = BestVersion(version=version, value=None, measure=START)
+        self.state = replace(self.state, history=history, best=best)
+
+    def see(self, figures: StepFigures) -> tuple[Finding, ...]:
+        """Take one more step's figures; return what is found after it. `is_best` then says whether to keep it."""
+        history = self.state.history.then(figures)
+        texts = {
+            name: text
+            for name, detector in self._detectors.items()
+            if self._limits.action_of(name) is not HealthAction.OFF and (text := detector.find(history)) is not None
+        }
+        last_found = dict(self.state.last_found)
+        found = []
+        for name, text in texts.items():
+            last = last_found.get(name)
+            if last is None or figures.step - last >= self._limits.window_steps:
+                last_found[name] = figures.step
+                action = self._action(name)
+                found.append(Finding(step=figures.step, detector=name, text=text, action=action))
+        due = next((one for one in found if one.action is HealthAction.ROLL_BACK), None)
+        best = self.state.best if texts else self._better(history, figures)
+        self.state = replace(self.state, history=history, last_found=last_found, due=due, best=best)
+        return tuple(found)
+
+    def is_best(self, version: int) -> bool:
+        return self.state.best is not None and self.state.best.version == version
+
+    def check(self, findings: Sequence[Finding]) -> None:
+        """Raise UnhealthyRun for a finding that stops the run."""
+        stops = [one for one in findings if one.action is HealthAction.STOP]
+        if not stops:
+            return
+        number, factor = self.state.num_roll_backs, self._limits.roll_back_rate_factor
+        is_out = self._limits.action_of(stops[0].detector) is HealthAction.ROLL_BACK
+        why = (
+            f"the run has gone back {number} times already (health.max_roll_backs), each time with {factor:g} times "
+            "the learning rate"
+            if is_out
+            else "health.action says to stop"
+        )
+        raise UnhealthyRun(f"step {stops[0].step}: {stops[0].text}; {why}")
+
+    def rolled_back(self, version: int) -> None:
+        """Note that the best version was published again as `version`."""
+        state = self.state
+        self.state = replace(
+            state,
+            history=state.history.after_roll_back(),
+            last_found={},
+            num_roll_backs=state.num_roll_backs + 1,
+            rate_factor=self.next_rate_factor,
+            oldest_version=version,
+            due=None,
+        )
+
+    @property
+    def next_rate_factor(self) -> float:
+        """Factor of the learning rate after one more roll-back."""
+        return self.state.rate_factor * self._limits.roll_back_rate_factor
+
+    def _action(self, name: str) -> HealthAction:
+        action = self._limits.action_of(name)
+        has_none_left = self.state.num_roll_backs >= self._limits.max_roll_backs
+        return HealthAction.STOP if action is HealthAction.ROLL_BACK and has_none_left else action
+
+    def _better(self, history: History, figures: StepFigures) -> BestVersion | None:
+        best = self.state.best
+        measure, value = self._measured(history, figures)
+        if value is None or (best is not None and best.value is not None and best.value >= value):
+            return best
+        return BestVersion(version=figures.step, value=value, measure=measure)
+
+    def _measured(self, history: History, figures: StepFigures) -> tuple[str, float | None]:
+        if self._has_evaluations:
+            return ACCURACY, figures.eval_greedy
+        if figures.step % self._limits.window_steps:
+            return RIGHT, None
+        right = history.mean("correct_share")
+        return (RIGHT, right) if right is not None else (REWARD, history.mean("reward_mean"))
