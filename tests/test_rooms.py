@@ -10,8 +10,8 @@ ORDER = {
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
         "memory_plan health tracking time_plan terminal preparation other_trainers questions ray_actors evaluation "
-        "endpoints precision exports graph_training report_page checkpoints preflight benchmark_table training bench ablation "
-        "operations api commands cli docs_site soak prove"
+        "endpoints precision exports graph_training report_page checkpoints preflight benchmark_table training bench "
+        "ablation operations api commands cli docs_site soak prove"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (

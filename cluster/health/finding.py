@@ -10,7 +10,7 @@ from floe.configs.sections.health_section import HealthAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class HealthFinding:
     """`action` is what the guard did: a roll-back that has none left is a stop."""
 
     step: int  # the one after which it was found
@@ -23,7 +23,7 @@ class Finding:
         return {name: value for name, value in asdict(self).items() if name != "step"}
 
 
-def findings_of(record: Mapping[str, Any]) -> list[Finding]:
+def findings_of(record: Mapping[str, Any]) -> list[HealthFinding]:
     """Return the findings of a record of `metrics.jsonl`; what can't be read is left out."""
     step, entries = record.get("step"), record.get("health_findings")
     if not isinstance(step, int) or not isinstance(entries, Iterable):
@@ -31,11 +31,11 @@ def findings_of(record: Mapping[str, Any]) -> list[Finding]:
     return [found for one in entries if isinstance(one, Mapping) and (found := _finding(step, one)) is not None]
 
 
-def _finding(step: int, entry: Mapping[str, Any]) -> Finding | None:
+def _finding(step: int, entry: Mapping[str, Any]) -> HealthFinding | None:
     detector, text, action = (entry.get(name) for name in ("detector", "text", "action"))
     if not (isinstance(detector, str) and isinstance(text, str) and isinstance(action, str)):
         return None
     try:
-        return Finding(step=step, detector=detector, text=text, action=HealthAction(action))
+        return HealthFinding(step=step, detector=detector, text=text, action=HealthAction(action))
     except ValueError:
         return None

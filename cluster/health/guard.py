@@ -8,9 +8,9 @@ from typing import Any
 
 from floe.cluster.health.detectors import detectors_of
 from floe.cluster.health.figures import StepFigures
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.health.history import History
-from floe.cluster.health.state import BestVersion, GuardState
+from floe.cluster.health.state import BestVersion, GuardState, Said
 from floe.configs.errors import UserError
 from floe.configs.sections.health_section import HealthAction, HealthSection
 
@@ -24,10 +24,10 @@ class UnhealthyRun(UserError):
 class Guard:
     """One run's guard.
 
-    A detector that goes on finding says so again after another window. The best version is that with the highest
-    accuracy during training. Without evaluations it is looked for at the end of every window, by the window's mean
-    share of right answers, or by its mean reward under a design that runs nothing. A step with a finding is never
-    the best.
+    A detector that goes on finding says so again after one more window, then after two, four and so on. The best
+    version is that with the highest accuracy during training. Without evaluations it is looked for at the end of every
+    window, by the window's mean share of right answers, or by its mean reward under a design that runs nothing. A step
+    with a finding is never the best.
     """
 
     def __init__(self, limits: HealthSection, *, has_evaluations: bool, state: GuardState | None = None) -> None:
@@ -37,7 +37,7 @@ class Guard:
         self._detectors = detectors_of(limits)
         begun = GuardState(history=History(window_steps=limits.window_steps))
         if state is not None and state.history.window_steps != limits.window_steps:
-            state = replace(state, history=begun.history, last_found={})
+            state = replace(state, history=begun.history, said={})
         self.state = state or begun
 
     @property
@@ -46,7 +46,7 @@ class Guard:
         return any(self._limits.action_of(name) is HealthAction.ROLL_BACK for name in self._detectors)
 
     @property
-    def due(self) -> Finding | None:
+    def due(self) -> HealthFinding | None:
         """The finding that a roll-back is due for."""
         return self.state.due
 
@@ -64,31 +64,30 @@ class Guard:
             best = BestVersion(version=version, value=None, measure=START)
         self.state = replace(self.state, history=history, best=best)
 
-    def see(self, figures: StepFigures) -> tuple[Finding, ...]:
-        """Take one more step's figures; return what is found after it. `is_best` then says whether to keep it."""
+    def see(self, figures: StepFigures) -> tuple[HealthFinding, ...]:
+        """Take one more step's figures; return the news. `is_best` then says whether to keep its policy."""
         history = self.state.history.then(figures)
         texts = {
             name: text
             for name, detector in self._detectors.items()
             if self._limits.action_of(name) is not HealthAction.OFF and (text := detector.find(history)) is not None
         }
-        last_found = dict(self.state.last_found)
+        said = dict(self.state.said)
         found = []
         for name, text in texts.items():
-            last = last_found.get(name)
-            if last is None or figures.step - last >= self._limits.window_steps:
-                last_found[name] = figures.step
+            if self._is_news(said.get(name), figures.step):
+                said[name] = Said(step=figures.step, num_times=said[name].num_times + 1 if name in said else 1)
                 action = self._action(name)
-                found.append(Finding(step=figures.step, detector=name, text=text, action=action))
+                found.append(HealthFinding(step=figures.step, detector=name, text=text, action=action))
         due = next((one for one in found if one.action is HealthAction.ROLL_BACK), None)
         best = self.state.best if texts else self._better(history, figures)
-        self.state = replace(self.state, history=history, last_found=last_found, due=due, best=best)
+        self.state = replace(self.state, history=history, said=said, due=due, best=best)
         return tuple(found)
 
     def is_best(self, version: int) -> bool:
         return self.state.best is not None and self.state.best.version == version
 
-    def check(self, findings: Sequence[Finding]) -> None:
+    def check(self, findings: Sequence[HealthFinding]) -> None:
         """Raise UnhealthyRun for a finding that stops the run."""
         stops = [one for one in findings if one.action is HealthAction.STOP]
         if not stops:
@@ -99,9 +98,9 @@ class Guard:
             f"the run has gone back {number} times already (health.max_roll_backs), each time with {factor:g} times "
             "the learning rate"
             if is_out
-            else "health.action says to stop"
+            else "health.action says to stop here"
         )
-        raise UnhealthyRun(f"step {stops[0].step}: {stops[0].text}; {why}")
+        raise UnhealthyRun(f"step {stops[0].step}: {stops[0].text}; {why}; health.action=warn goes on")
 
     def rolled_back(self, version: int) -> None:
         """Note that the best version was published again as `version`."""
@@ -109,7 +108,7 @@ class Guard:
         self.state = replace(
             state,
             history=state.history.after_roll_back(),
-            last_found={},
+            said={},
             num_roll_backs=state.num_roll_backs + 1,
             rate_factor=self.next_rate_factor,
             oldest_version=version,
@@ -120,6 +119,9 @@ class Guard:
     def next_rate_factor(self) -> float:
         """Factor of the learning rate after one more roll-back."""
         return self.state.rate_factor * self._limits.roll_back_rate_factor
+
+    def _is_news(self, said: Said | None, step: int) -> bool:
+        return said is None or step - said.step >= self._limits.window_steps * 2 ** (said.num_times - 1)
 
     def _action(self, name: str) -> HealthAction:
         action = self._limits.action_of(name)

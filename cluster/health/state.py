@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.health.history import History
 
 
@@ -18,13 +18,21 @@ class BestVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A detector's last finding, and how many it had."""
+
+    step: int
+    num_times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardState:
-    """The state after a step; `last_found` has the step of each detector's last finding."""
+    """The state after a step."""
 
     history: History
-    last_found: dict[str, int] = field(default_factory=dict)
+    said: dict[str, Said] = field(default_factory=dict)  # by detector
     best: BestVersion | None = None
     num_roll_backs: int = 0
     rate_factor: float = 1.0  # of the learning rate, by the roll-backs so far
     oldest_version: int = 0  # the version of the last roll-back: later steps are generated with no older one
-    due: Finding | None = None  # the roll-back that takes the next step's place
+    due: HealthFinding | None = None  # the roll-back that takes the next step's place

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.messages import WarmStartBatch
 from floe.cluster.terminal import run_view
 from floe.cluster.terminal.run_view import Watched
@@ -81,7 +81,7 @@ class Progress:
         self._gpus: GpuStep | None = None
         self._evaluated: InterimResult | None = None
         self._best: InterimResult | None = None
-        self._finding: Finding | None = None
+        self._finding: HealthFinding | None = None
         self._notes: deque[str] = deque()  # not printed yet
         self._is_step_printed = True  # the last one
         self._is_viewed = False
@@ -107,7 +107,7 @@ class Progress:
             self._notes.append(text)
         self._print_notes(run_view.NUM_NOTES if self._is_viewed else 0)
 
-    def finding(self, found: Finding) -> None:
+    def finding(self, found: HealthFinding) -> None:
         """Report what the health guard found after a step."""
         self._finding = found
         self.note(run_view.finding_note(found))

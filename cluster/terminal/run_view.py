@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.text import Text
 
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.time_plan.durations import duration
 from floe.cluster.tracking.gpu_step import GpuStep, GpuUse
 from floe.cluster.tracking.source_metrics import SourceMetrics
@@ -39,7 +39,7 @@ class Watched:
     notes: tuple[str, ...]  # the last few, the newest last
     part: str = ""  # how far a long phase is, or what is done between two steps
     gpus: GpuStep | None = None  # in the step that ended last
-    finding: Finding | None = None  # the health guard's last one
+    finding: HealthFinding | None = None  # the health guard's last one
 
 
 def view(run: Watched) -> RenderableType:
@@ -93,7 +93,7 @@ def evaluation_note(result: InterimResult) -> str:
     return f"version {result.adapter_version}: {shown}{', best so far' if result.is_best else ''}"
 
 
-def finding_note(found: Finding) -> str:
+def finding_note(found: HealthFinding) -> str:
     """Return the line for a finding of the health guard."""
     ends = {HealthAction.STOP: "; the run stops", HealthAction.ROLL_BACK: "; the run goes back to its best version"}
     return f"warning: step {found.step}: {found.text}{ends.get(found.action, '')}"

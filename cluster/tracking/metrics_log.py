@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.messages import Outcome
 from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.run_folder.folder_faults import gone
@@ -40,7 +40,7 @@ class MetricsLog:
         evaluated: InterimResult | None = None,
         memory: RoleMemory | None = None,
         gpus: GpuStep | None = None,
-        findings: Sequence[Finding] = (),
+        findings: Sequence[HealthFinding] = (),
     ) -> None:
         """Write one JSON line, where a value that is not finite is null.
 

@@ -74,7 +74,7 @@ class StepMetrics:
     sync_canary_s: float
     sync_canary_kl: float
     tokens_per_s: float
-    constant_reward_share: float = math.nan
+    constant_reward_share: float = math.nan  # of the rewards above 0; `cluster/tracking/hollow_rewards.py`
     empty_reward_share: float = math.nan
     by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
 
@@ -127,9 +127,8 @@ def step_metrics(
     that waited behind this one.
 
     `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
-    that lagged 0, 1, ... steps. `constant_reward_share` and `empty_reward_share` are of the rewards above 0
-    (`cluster/tracking/hollow_rewards.py`). `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names
-    of a mixture's sources, each of which has its part of the record, asked in this step or not.
+    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names of a
+    mixture's sources, each of which has its part of the record, asked in this step or not.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     num_tokens = [len(completion.token_ids) for completion in completions]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from floe.cluster.evaluation.during_training import InterimEvaluation
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.loop.controller import Learner
 from floe.cluster.loop.group_collection import Collected
@@ -35,7 +35,7 @@ class RewardMeasures(Protocol):
 
 
 class WatchedHealth(Protocol):
-    def see(self, step: int, values: Mapping[str, Any]) -> Sequence[Finding]: ...
+    def see(self, step: int, values: Mapping[str, Any]) -> Sequence[HealthFinding]: ...
     def begin(self, version: int, checkpoint: Path | None, evaluated: Mapping[str, Any]) -> None: ...
 
 
@@ -169,7 +169,7 @@ class RunRecorder:
         if self._health is not None:
             self._health.begin(0, None, _numbers_of(evaluated))
 
-    def _findings(self, record: StepMetrics, evaluated: InterimResult | None) -> Sequence[Finding]:
+    def _findings(self, record: StepMetrics, evaluated: InterimResult | None) -> Sequence[HealthFinding]:
         if self._health is None:
             return ()
         return self._health.see(record.step, asdict(record) | _numbers_of(evaluated))

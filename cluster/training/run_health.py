@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from floe.cluster.checkpoints.best_policy import BestPolicy
 from floe.cluster.checkpoints.store import Checkpoint
 from floe.cluster.health.figures import figures_of
-from floe.cluster.health.finding import Finding
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.health.guard import Guard
 from floe.cluster.health.state import GuardState
 from floe.cluster.loop.adapter_broadcast import Exported, Published
@@ -58,7 +58,7 @@ class RunHealth:
         self._best = best
         self._learner = learner
         self._progress = progress
-        self._found: tuple[Finding, ...] = ()
+        self._found: tuple[HealthFinding, ...] = ()
         self._go_back: Callable[[int], None] = _not_ready
 
     def connect(self, generation: HaltedGeneration, device: Device, broadcast: Broadcaster, latest: Path) -> None:
@@ -90,7 +90,7 @@ class RunHealth:
         self._guard.begin(version, evaluated)
         self._best.keep(self._learner)
 
-    def see(self, step: int, values: Mapping[str, Any]) -> tuple[Finding, ...]:
+    def see(self, step: int, values: Mapping[str, Any]) -> tuple[HealthFinding, ...]:
         """Take a step's record; return the findings, which `check` acts on. Keeps the policy when it is the best."""
         self._found = self._guard.see(figures_of(step, values))
         if self._guard.may_roll_back and self._guard.is_best(step):
