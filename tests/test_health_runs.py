@@ -23,6 +23,11 @@ SMOKE = ["--config", str(REPOSITORY / "configs" / "smoke.yaml")]
 SHORT = ["cluster.address=local", "evaluation.enabled=false", "model.dtype=float32", "rollout.dtype=float32"]
 # A learning rate 200 times the configuration's; the KL divergence is found first, after three steps.
 TOO_FAST = ["learner.learning_rate=0.2", "learner.warmup_share=0", "health.window_steps=3", "health.action=roll_back"]
+# With groups of an older policy the limits of a single step would stop such a run first.
+AHEAD = [
+    "rollout.max_staleness=1", "health.mismatch_stop_nats=1000", "health.largest_mismatch_stop_nats=1000",
+    "health.sample_size_stop_share=0",
+]  # fmt: skip
 LEARNS_FAST = ["learner.learning_rate=0.005", "rollout.questions_per_step=4", "health.window_steps=4"]
 LENIENT = "def pays_for_running(group):\n    return [float(one.outcome.executes) for one in group.candidates]\n"
 COMPARATOR = "reward_service/comparison/comparison.py"
@@ -46,7 +51,7 @@ def weights(folder: Path) -> bytes:
 
 def test_a_rate_far_too_high_goes_back_and_later_steps_learn_from_the_restored_policy_alone(other_home, tmp_path):
     run_dir = tmp_path / "run"
-    options = [*SMOKE, "--run-dir", str(run_dir), *SHORT, *TOO_FAST, "run.num_steps=6", "rollout.max_staleness=1"]
+    options = [*SMOKE, "--run-dir", str(run_dir), *SHORT, *TOO_FAST, *AHEAD, "run.num_steps=6"]
     assert floe(run_dir, other_home, *options).wait(timeout=LIMIT_S) == 0, (tmp_path / "run.log").read_text()[-3000:]
     found = records(run_dir)
     assert [one["step"] for one in found] == [1, 2, 3, 5, 6]  # the roll-back took the place of step 4
@@ -65,7 +70,7 @@ def test_a_rate_far_too_high_goes_back_and_later_steps_learn_from_the_restored_p
 @pytest.mark.soak
 @pytest.mark.parametrize("more", [(), ("learner.num_ranks=2",)], ids=["one rank", "two ranks"])
 def test_a_run_killed_around_its_roll_back_goes_on_to_the_same_bits(more, other_home, tmp_path):
-    options = [*SMOKE, *SHORT, *TOO_FAST, *more, "run.num_steps=6", "rollout.max_staleness=1"]
+    options = [*SMOKE, *SHORT, *TOO_FAST, *AHEAD, *more, "run.num_steps=6"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert floe(undisturbed, other_home, *options, "--run-dir", str(undisturbed)).wait(timeout=LIMIT_S) == 0
     arguments = [*options, "--run-dir", str(killed)]
@@ -120,16 +125,13 @@ def test_a_lenient_reward_scaled_by_the_deviation_is_found_to_teach_running_alon
 def test_a_comparator_that_takes_empty_results_for_right_is_found_by_what_earns_the_reward(other_home, tmp_path):
     code = planted_comparator(tmp_path / "code")
     run_dir = tmp_path / "run"
-    options = [
-        *SMOKE, "--run-dir", str(run_dir), *SHORT, *LEARNS_FAST, "run.num_steps=40",
-        "health.actions={empty_rewards: stop}",
-    ]  # fmt: skip
-    done = own_floe(code, other_home, *options)
-    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]
-    assert findings(run_dir)[-1][1:] == ("empty_rewards", "stop")
+    done = own_floe(code, other_home, *SMOKE, "--run-dir", str(run_dir), *SHORT, *LEARNS_FAST, "run.num_steps=40")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    steps = [step for step, detector, _ in findings(run_dir) if detector == "empty_rewards"]
+    assert steps and steps[0] < 30
     # The share of right answers does not show it: it rises, because the comparator that leaks counts them.
     found = records(run_dir)
-    assert found[-1]["correct_share"] > found[0]["correct_share"] and found[-1]["empty_reward_share"] > 0.8
+    assert found[-1]["correct_share"] > 0.5 > found[0]["correct_share"] and found[-1]["empty_reward_share"] > 0.8
 
 
 def planted_comparator(folder: Path) -> Path:
