@@ -52,8 +52,8 @@ def test_a_detector_may_have_an_action_of_its_own():
     ill = {"truncated_share": 0.9, "zero_variance_share": 1.0}
     found = found_in(series(8, **ill), actions={"truncation": "stop"})
     assert {one.detector: one.action for one in found} == {"truncation": "stop", "equal_rewards": "warn"}
-    assert found_in(series(8, **CUT), actions={"truncation": "off"}) == []
-    assert [one.detector for one in found_in(series(8, **ill), action="off", actions={"truncation": "warn"})] == [
+    assert found_in(series(8, **CUT), actions={"truncation": "ignore"}) == []
+    assert [one.detector for one in found_in(series(8, **ill), action="ignore", actions={"truncation": "warn"})] == [
         "truncation"
     ]
 

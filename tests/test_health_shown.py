@@ -1,4 +1,4 @@
-"""The places where the guard's findings are seen: the record, the trackers, the terminal, `floe status` and the report."""
+"""The places where findings are seen: the record, the trackers, the terminal, `floe status` and the report."""
 
 from __future__ import annotations
 

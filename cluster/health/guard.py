@@ -70,7 +70,7 @@ class Guard:
         texts = {
             name: text
             for name, detector in self._detectors.items()
-            if self._limits.action_of(name) is not HealthAction.OFF and (text := detector.find(history)) is not None
+            if self._limits.action_of(name) is not HealthAction.IGNORE and (text := detector.find(history)) is not None
         }
         said = dict(self.state.said)
         found = []
@@ -92,14 +92,13 @@ class Guard:
         stops = [one for one in findings if one.action is HealthAction.STOP]
         if not stops:
             return
-        number, factor = self.state.num_roll_backs, self._limits.roll_back_rate_factor
-        is_out = self._limits.action_of(stops[0].detector) is HealthAction.ROLL_BACK
-        why = (
-            f"the run has gone back {number} times already (health.max_roll_backs), each time with {factor:g} times "
-            "the learning rate"
-            if is_out
-            else "health.action says to stop here"
-        )
+        why = "health.action says to stop here"
+        if self._limits.action_of(stops[0].detector) is HealthAction.ROLL_BACK:
+            factor = self._limits.roll_back_rate_factor
+            why = (
+                f"the run has gone back {self.state.num_roll_backs} times already (health.max_roll_backs), each time "
+                f"with {factor:g} times the learning rate"
+            )
         raise UnhealthyRun(f"step {stops[0].step}: {stops[0].text}; {why}; health.action=warn goes on")
 
     def rolled_back(self, version: int) -> None:

@@ -33,7 +33,7 @@ DetectorName = Literal[
 class HealthAction(StrEnum):
     """What follows from a finding of the guard."""
 
-    OFF = "off"  # not looked for
+    IGNORE = "ignore"  # not looked for
     WARN = "warn"
     STOP = "stop"
     ROLL_BACK = "roll_back"
@@ -47,11 +47,11 @@ class HealthSection(Section):
 
     action: Free[HealthAction] = Field(
         HealthAction.WARN,
-        description="What a detector's finding leads to: `warn`, `stop`, `roll_back` (to the best adapter, with a "
-        "lower learning rate), or `off`.",
+        description="What a detector's finding leads to: `warn`, `stop`, `roll_back` (to the best version, with a "
+        "lower learning rate), or `ignore`.",
     )
     actions: Free[dict[DetectorName, HealthAction]] = Field(
-        {}, description="Actions of single detectors, as in `{entropy_low: stop, length_drift: off}`."
+        {}, description="Actions of single detectors, as in `{entropy_low: stop, length_drift: ignore}`."
     )
     window_steps: Free[int] = Field(
         8, ge=2, le=MAX_WINDOW_STEPS, description="Steps that a detector takes the mean or slope of."
