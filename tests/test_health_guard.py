@@ -157,6 +157,15 @@ def test_another_window_begins_anew_and_keeps_the_roll_backs():
     assert [one for step in series(5, 6, **CUT) for one in other.see(step)] == []
 
 
+def test_a_roll_back_that_a_resume_no_longer_asks_for_is_not_made():
+    guard = guard_of(**BACK)
+    for one in series(4, **CUT):
+        guard.see(one)
+    assert guard.due is not None
+    assert Guard(HealthSection(**BACK), has_evaluations=False, state=guard.state).due == guard.due
+    assert Guard(HealthSection(window_steps=4), has_evaluations=False, state=guard.state).due is None
+
+
 def test_findings_are_read_from_a_record_and_what_is_none_is_left_out():
     found = HealthFinding(step=7, detector="truncation", text="much was cut", action=HealthAction.WARN)
     record = {"step": 7, "health_findings": [found.values(), "odd", {"detector": 1}, found.values() | {"action": "x"}]}

@@ -52,6 +52,14 @@ class Learner:
         self.events.append(("latest", folder.name))
 
 
+class Rewards:
+    def __init__(self, events: list[tuple]) -> None:
+        self.events = events
+
+    def metrics(self) -> None:
+        self.events.append(("forget scores",))
+
+
 class Generation:
     def __init__(self, events: list[tuple]) -> None:
         self.events = events
@@ -70,7 +78,7 @@ def health_of(run_dir: Path, limits: HealthSection = LIMITS) -> tuple[RunHealth,
     health = RunHealth(
         guard, StepHealth(limits, lambda line: None), BestPolicy(run_dir), learner, Progress(make_console())
     )
-    health.connect(Generation(cluster.events), cluster, cluster, run_dir / "latest")
+    health.connect(Generation(cluster.events), cluster, cluster, Rewards(cluster.events), run_dir / "latest")
     return health, learner, cluster
 
 
@@ -106,11 +114,32 @@ def test_the_best_state_is_loaded_published_proved_and_generation_begins_anew_in
     assert health.wants_roll_back
     health.roll_back(3)
     assert cluster.events == [
-        ("halt",), ("to learner",), ("load", "start"), ("export", 3), ("to rollouts",), ("install", 3), ("prove", 3),
-        ("latest", "latest"), ("begin anew", 3),
+        ("halt",), ("forget scores",), ("to learner",), ("load", "start"), ("export", 3), ("to rollouts",),
+        ("install", 3), ("prove", 3), ("latest", "latest"), ("begin anew", 3),
     ]  # fmt: skip
     assert learner.continued == [(3, 0.5)] and health.state.oldest_version == 3
     assert not health.wants_roll_back
+
+
+def test_a_run_that_continues_without_a_kept_version_goes_back_to_where_it_continues(tmp_path):
+    """Change health.action at a resume: the checkpoint has no version to go back to."""
+    health, learner, _ = health_of(tmp_path)
+    learner.weights = "step 6"
+    health.begin(6, tmp_path / "checkpoint without one", {})
+    for step in (7, 8):
+        health.see(step, ILL)
+    learner.weights = "collapsed"
+    health.roll_back(9)
+    assert learner.weights == "step 6"
+
+
+def test_a_fall_below_the_accuracy_of_the_start_is_found_where_the_run_only_warns(tmp_path):
+    health, _, _ = health_of(tmp_path, HealthSection(window_steps=2))
+    health.begin(0, None, {"eval_greedy": 0.6, "eval_num_questions": 500})
+    found = [
+        one for step in (1, 2) for one in health.see(step, HEALTHY | {"eval_greedy": 0.3, "eval_num_questions": 500})
+    ]
+    assert [one.detector for one in found] == ["accuracy_falling"] and "60.0 % (version 0)" in found[0].text
 
 
 def test_a_better_version_is_kept_and_a_later_roll_back_goes_there(tmp_path):

@@ -31,19 +31,24 @@ class Guard:
     """
 
     def __init__(self, limits: HealthSection, *, has_evaluations: bool, state: GuardState | None = None) -> None:
-        """Start anew, or from the state of a run that continues. A window of another length than before starts anew."""
+        """Start anew, or from the state of a run that continues.
+
+        A window of another length than before starts anew. A roll-back that the limits no longer ask for is not made.
+        """
         self._limits = limits
         self._has_evaluations = has_evaluations
         self._detectors = detectors_of(limits)
         begun = GuardState(history=History(window_steps=limits.window_steps))
         if state is not None and state.history.window_steps != limits.window_steps:
             state = replace(state, history=begun.history, said={})
+        if state is not None and state.due is not None and not self._rolls_back(state.due.detector):
+            state = replace(state, due=None)
         self.state = state or begun
 
     @property
     def may_roll_back(self) -> bool:
         """Return whether a version to go back to has to be kept."""
-        return any(self._limits.action_of(name) is HealthAction.ROLL_BACK for name in self._detectors)
+        return any(self._rolls_back(name) for name in self._detectors)
 
     @property
     def due(self) -> HealthFinding | None:
@@ -93,7 +98,7 @@ class Guard:
         if not stops:
             return
         why = "health.action says to stop here"
-        if self._limits.action_of(stops[0].detector) is HealthAction.ROLL_BACK:
+        if self._rolls_back(stops[0].detector):
             factor = self._limits.roll_back_rate_factor
             why = (
                 f"the run has gone back {self.state.num_roll_backs} times already (health.max_roll_backs), each time "
@@ -119,13 +124,15 @@ class Guard:
         """Factor of the learning rate after one more roll-back."""
         return self.state.rate_factor * self._limits.roll_back_rate_factor
 
+    def _rolls_back(self, name: str) -> bool:
+        return self._limits.action_of(name) is HealthAction.ROLL_BACK
+
     def _is_news(self, said: Said | None, step: int) -> bool:
         return said is None or step - said.step >= self._limits.window_steps * 2 ** (said.num_times - 1)
 
     def _action(self, name: str) -> HealthAction:
-        action = self._limits.action_of(name)
         has_none_left = self.state.num_roll_backs >= self._limits.max_roll_backs
-        return HealthAction.STOP if action is HealthAction.ROLL_BACK and has_none_left else action
+        return HealthAction.STOP if has_none_left and self._rolls_back(name) else self._limits.action_of(name)
 
     def _better(self, history: History, figures: StepFigures) -> BestVersion | None:
         best = self.state.best

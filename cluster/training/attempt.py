@@ -106,7 +106,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
         measured = Measured(rollouts=rollouts, rewards=rewards, memory=role_memory, gpus=gpus.take)
         recorder = stack.enter_context(_recorder(run, learner, measured, interim, health))
         watched_device = WatchedDevice(device, gpus)
-        health.connect(generation, watched_device, broadcast, run_dir / LATEST_ADAPTER)
+        health.connect(generation, watched_device, broadcast, rewards, run_dir / LATEST_ADAPTER)
         if checkpoint is None:
             recorder.note_start()
         else:
@@ -132,7 +132,7 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
 
 
 def _recorder(
-    run: Run, learner: LearnerHandle, measured: Measured, interim: InterimEvaluation, health: RunHealth
+    run: Run, learner: LearnerHandle, measured: Measured, interim: InterimEvaluation, health: RunHealth | None
 ) -> RunRecorder:
     return RunRecorder(
         run.run_dir,

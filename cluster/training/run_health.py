@@ -37,6 +37,10 @@ class HaltedGeneration(Protocol):
     def begin_anew(self, version: int) -> None: ...
 
 
+class RewardMeasures(Protocol):
+    def metrics(self) -> object: ...
+
+
 class Device(Protocol):
     def to_learner(self) -> None: ...
     def to_rollouts(self) -> None: ...
@@ -61,11 +65,19 @@ class RunHealth:
         self._found: tuple[HealthFinding, ...] = ()
         self._go_back: Callable[[int], None] = _not_ready
 
-    def connect(self, generation: HaltedGeneration, device: Device, broadcast: Broadcaster, latest: Path) -> None:
+    def connect(
+        self,
+        generation: HaltedGeneration,
+        device: Device,
+        broadcast: Broadcaster,
+        rewards: RewardMeasures,
+        latest: Path,
+    ) -> None:
         """Take what a roll-back works with; `latest` is the folder of the run's latest adapter."""
 
         def go_back(step: int) -> None:
             generation.halt()
+            rewards.metrics()  # what was scored of the dropped groups is no later step's
             device.to_learner()
             self._learner.load_state(self._best.folder)
             self._learner.continue_at(step, self._guard.next_rate_factor)
@@ -79,15 +91,18 @@ class RunHealth:
         self._go_back = go_back
 
     def begin(self, version: int, checkpoint: Path | None, evaluated: Mapping[str, Any]) -> None:
-        """Have a version to go back to: the checkpoint's best one, else the present one; where the guard may need it.
+        """Begin with the best version of the checkpoint, else with the present one; keep it where it may be needed.
 
         `evaluated` are the numbers of an evaluation of the run's start, if there was one.
         """
+        if checkpoint is None:
+            self._guard.begin(version, evaluated)
         if not self._guard.may_roll_back:
             return
-        if checkpoint is not None and self._guard.state.best is not None and self._best.take_from(checkpoint):
-            return
-        self._guard.begin(version, evaluated)
+        if checkpoint is not None:
+            if self._guard.state.best is not None and self._best.take_from(checkpoint):
+                return
+            self._guard.begin(version, {})  # the run has not kept one so far
         self._best.keep(self._learner)
 
     def see(self, step: int, values: Mapping[str, Any]) -> tuple[HealthFinding, ...]:
