@@ -118,10 +118,10 @@ def test_limits_are_settings():
     st.fixed_dictionaries(
         {
             "reward_mean": st.floats(-10, 10), "correct_share": st.floats(0, 1), "executes_share": st.floats(0, 1),
-            "zero_variance_share": st.floats(0, 0.95), "truncated_share": st.floats(0, 0.5),
-            "entropy_estimate": st.floats(0.01, 20), "kl": st.floats(0, 1e6),
+            "zero_variance_share": st.floats(0, 0.949), "truncated_share": st.floats(0, 0.499),
+            "entropy_estimate": st.floats(0.011, 20), "kl": st.floats(0, 1e6),
             "mean_completion_tokens": st.floats(1, 1e6),
-            "constant_reward_share": st.floats(0, 0.5), "empty_reward_share": st.floats(0, 0.8),
+            "constant_reward_share": st.floats(0, 0.499), "empty_reward_share": st.floats(0, 0.799),
             "eval_greedy": st.floats(0, 1), "eval_num_questions": st.floats(1, 1e6),
         }
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from floe.cluster.health.figures import StepFigures
 
@@ -79,7 +80,7 @@ class History:
 
 
 def _mean(values: list[float] | None) -> float | None:
-    return None if not values else sum(values) / len(values)
+    return None if not values else fmean(values)
 
 
 def _steps(steps: tuple[StepFigures, ...]) -> str:
