@@ -51,9 +51,7 @@ ILL = {
         ["accuracy_fall_share"],
     ),
 }
-NUMBERS = st.one_of(
-    st.none(), st.just(math.nan), st.just(math.inf), st.floats(-1e300, 1e300), st.booleans(), st.text(max_size=3)
-)
+NUMBERS = st.one_of(st.none(), st.just(math.nan), st.floats(), st.integers(), st.booleans(), st.text(max_size=3))
 
 
 def test_every_detector_of_the_configuration_is_tried_here_and_says_what_it_needs():
@@ -84,6 +82,12 @@ def test_one_odd_step_says_nothing(name):
     odd = {figure: value(16) if callable(value) else value for figure, value in changes.items()}
     healthy = {figure: HEALTHY[figure] for figure in odd}
     assert found_in(series(40, **{f: lambda step, f=f: odd[f] if step == 20 else healthy[f] for f in odd})) == []
+
+
+@pytest.mark.parametrize(("every", "steps"), [(2, [8]), (3, [])])
+def test_a_window_of_which_less_than_half_is_known_says_nothing(every, steps):
+    found = found_in(series(9, truncated_share=lambda step: None if step % every else 0.9))
+    assert [one.step for one in found] == steps
 
 
 def test_one_step_of_huge_kl_is_not_a_slope():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+LARGEST = 1e100  # sums and slopes of larger numbers could overflow
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFigures:
-    """One step; None stands for a figure that the record lacks, or that was not finite."""
+    """One step; None stands for a figure that the record lacks, or that was not finite or absurdly large."""
 
     step: int
     reward_mean: float | None = None
@@ -37,4 +38,4 @@ def figures_of(step: int, values: Mapping[str, Any]) -> StepFigures:
 
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number and abs(value) <= LARGEST else None  # a NaN is not
