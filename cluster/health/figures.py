@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-LARGEST = 1e100  # sums and slopes of larger numbers could overflow
+LARGEST, SMALLEST = 1e100, 1e-100  # sums, slopes and ratios of numbers beyond could overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,5 +37,6 @@ def figures_of(step: int, values: Mapping[str, Any]) -> StepFigures:
 
 
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) <= LARGEST else None  # a NaN is not
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:  # as of a NaN
+        return None
+    return float(value) if abs(value) >= SMALLEST else 0.0

@@ -122,7 +122,8 @@ class AccuracyFalling:
         best, last = history.best, history.last
         if best is None or len(last) < NUM_EVALUATIONS or best.num_questions <= 0:
             return None
-        noise = NOISE_FACTOR * math.sqrt(best.greedy * (1 - best.greedy) / best.num_questions)
+        variance = max(0.0, best.greedy * (1 - best.greedy))  # a damaged record may hold no share
+        noise = NOISE_FACTOR * math.sqrt(variance / best.num_questions)
         allowed = max(self.limit_share, noise)
         if not all(best.greedy - one.greedy > allowed for one in last):
             return None
