@@ -30,8 +30,7 @@ class Outcome(StrEnum):
         return self in (Outcome.MATCH, Outcome.MISMATCH)
 
     @property
-    def says_correctness(self) -> bool:
-        """Return whether the outcome tells a right candidate from a wrong one."""
+    def says_correctness(self) -> bool:  # tells a right candidate from a wrong one
         return self.carries_reward and self is not Outcome.NOT_EXECUTED
 
 
@@ -136,6 +135,7 @@ class Score:
     profile: ResultProfile | None = None  # asked for, and of a result that is not too large for one
     terms: dict[str, float] | None = None  # what the reward is made of, in the designs that add terms up
     design_s: float = 0.0  # wall time of the reward design's own work on it, in addition to running it
+    is_empty: bool = False  # it ran and returned no rows on the main database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,7 @@ class GrpoLearner:
         self._export = AdapterExport(config.lora, config.rollout.dtype, adapter_tensors(self._policy))
         self._base = FrozenWeights(self._policy) if offloads else None
         self._num_steps_done = 0
+        self._rate_factor = 1.0
 
     def update(
         self, step: int, groups: Sequence[ScoredGroup], supervised: Sequence[WarmStartExample] = ()
@@ -198,13 +199,18 @@ class GrpoLearner:
         """
         self._num_steps_done = self._engine.load_state(folder)
 
+    def continue_at(self, num_steps_done: int, rate_factor: float) -> None:
+        """Set the position in the learning rate's schedule, and the factor of every later rate."""
+        self._num_steps_done = num_steps_done
+        self._rate_factor = rate_factor
+
     @property
     def _policy(self) -> PeftModel:
         return self._engine.module  # type: ignore[return-value]
 
     def _learning_rate(self) -> float:
         settings = self._config.learner
-        return learning_rate(
+        return self._rate_factor * learning_rate(
             self._num_steps_done,
             self._config.run.num_steps,
             settings.learning_rate,

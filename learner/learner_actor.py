@@ -88,6 +88,9 @@ class LearnerActor(_Rank):
     def load_state(self, folder: Path) -> None:
         self._learner.load_state(folder)
 
+    def continue_at(self, num_steps_done: int, rate_factor: float) -> None:
+        self._learner.continue_at(num_steps_done, rate_factor)
+
 
 class WarmStartActor(_Rank):
     """Holds a rank of the supervised learner once `join` has returned."""

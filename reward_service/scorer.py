@@ -114,6 +114,7 @@ class Scorer:
                 profile=None if failure is not None else group.profiles.get(sql),
                 terms=None if reward is None else dict(reward.terms) or None,
                 design_s=design_s,
+                is_empty=verdict.is_empty,
             )
             for sql, note, verdict, reward in zip(group.texts, group.notes, verdicts, rewards, strict=True)
         )

@@ -39,6 +39,7 @@ class Verdict(NamedTuple):
     outcome: Outcome
     message: str = ""
     seconds: float = 0.0
+    is_empty: bool = False  # it ran and returned no rows on the main database
 
 
 class NotAQuery(Exception):

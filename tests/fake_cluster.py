@@ -189,6 +189,12 @@ class FakeCluster:
     def check(self, report: StepReport) -> None:
         self.events.append(("health", report.step))
 
+    wants_roll_back = False
+
+    def roll_back(self, step: int) -> None:
+        self.events.append(("roll back", step))
+        self.wants_roll_back = False
+
     # checkpoints
 
     def is_due(self, step: int, *, is_last: bool) -> bool:

@@ -9,9 +9,9 @@ ORDER = {
     "actors": "databases demo engine records questions sources layouts prompting rollout_actor",
     "cluster": (
         "messages plugins databases waits pip_settings contained environment machine run_folder models loop "
-        "memory_plan tracking time_plan terminal preparation other_trainers questions ray_actors evaluation endpoints "
-        "precision exports graph_training report_page checkpoints preflight benchmark_table traces training bench ablation "
-        "operations api commands cli docs_site soak prove record"
+        "memory_plan health tracking time_plan terminal preparation other_trainers questions ray_actors evaluation "
+        "endpoints precision exports graph_training report_page checkpoints preflight benchmark_table traces training "
+        "bench ablation operations api commands cli docs_site soak prove record"
     ),
     "configs": "errors model_families quick_imports plugins sections schema files",
     "learner": (

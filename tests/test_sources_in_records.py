@@ -206,7 +206,7 @@ def test_a_run_records_every_source_of_its_training_questions(tmp_path, monkeypa
     )  # fmt: skip
     cluster = Finished()
     measured = Measured(rollouts=cluster, rewards=cluster)
-    with attempt._recorder(run, cluster, measured, SimpleNamespace(after=lambda step: None)) as recorder:
+    with attempt._recorder(run, cluster, measured, SimpleNamespace(after=lambda step: None), None) as recorder:
         taken = Collected(groups=MIXTURE[1:2], rollout_s=1.0, reward_s=1.0)
         recorder.record(taken, 0, step_report(step=1), PUBLISHED, TIMINGS)
     found = json.loads((tmp_path / "metrics.jsonl").read_text())

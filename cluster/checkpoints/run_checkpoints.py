@@ -11,6 +11,7 @@ import numpy as np
 from floe.cluster.checkpoints.adapter_versions import read_versions, save_versions
 from floe.cluster.checkpoints.state import RunInputs, RunState, library_versions
 from floe.cluster.checkpoints.store import Checkpoint, CheckpointStore
+from floe.cluster.health.state import GuardState
 from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.messages import AdapterManifest, AdapterReceipt
 from floe.configs.errors import AdapterProofError
@@ -36,6 +37,13 @@ class Evidence(Protocol):
     def save(self, folder: Path, step: int) -> None: ...
 
 
+class SavedHealth(Protocol):
+    @property
+    def state(self) -> GuardState: ...
+
+    def save_best(self, checkpoint: Path) -> None: ...
+
+
 class RunCheckpoints:
     """Writes a checkpoint every `run.checkpoint_every_steps` steps, and after the last."""
 
@@ -48,6 +56,7 @@ class RunCheckpoints:
         rollouts: LiveAdapters,
         records: Records,
         fetch_blob: Callable[[Any], np.ndarray],
+        health: SavedHealth,
         evidence: Evidence | None = None,
     ) -> None:
         """Take the parts whose state a checkpoint holds; `evidence` is that of a run that estimates pass rates."""
@@ -59,6 +68,7 @@ class RunCheckpoints:
         self._rollouts = rollouts
         self._records = records
         self._fetch_blob = fetch_blob
+        self._health = health
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         return is_last or step % self._config.run.checkpoint_every_steps == 0
@@ -66,7 +76,9 @@ class RunCheckpoints:
     def write(self, step: int, *, is_last: bool) -> None:
         if not self.is_due(step, is_last=is_last):
             return
-        oldest = step - self._config.rollout.max_staleness  # the version that the next step is generated with
+        health = self._health.state
+        # The version that the next step is generated with.
+        oldest = max(health.oldest_version, step - self._config.rollout.max_staleness)
         live = [manifest for manifest in self._rollouts.live_manifests() if oldest <= manifest.version <= step]
         state = RunState(
             step=step,
@@ -75,11 +87,13 @@ class RunCheckpoints:
             library_versions=library_versions(),
             live_adapter_versions=tuple(manifest.version for manifest in live),
             inputs=self._inputs,
+            health=health,
         )
 
         def fill(folder: Path) -> None:
             self._learner.save_state(folder)
             save_versions(folder, live, self._fetch_blob)
+            self._health.save_best(folder)
             if self._evidence is not None:
                 self._evidence.save(folder, step)
 

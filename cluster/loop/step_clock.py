@@ -6,6 +6,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
+from floe.cluster.loop.group_collection import Collected
+
 
 class StepClock:
     """Clock that starts when it is made."""
@@ -24,6 +26,17 @@ class StepClock:
     @property
     def whole_s(self) -> float:
         return time.perf_counter() - self._start_s
+
+    def timings(self, taken: Collected) -> StepTimings:
+        """Return the times of the step that took these groups."""
+        return StepTimings(
+            rollout_s=taken.rollout_s,
+            reward_s=taken.reward_s,
+            learner_wait_s=taken.learner_waited_s,
+            rollouts_wait_s=taken.rollouts_waited_s,
+            step_s=self.whole_s,
+            **self.laps_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

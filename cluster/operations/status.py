@@ -8,13 +8,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.run_folder.status import as_found, describe
 from floe.cluster.run_folder.status_file import is_driver_alive, read_status
 from floe.cluster.terminal.run_view import number, percent
 from floe.cluster.terminal.shown_text import say
-from floe.cluster.tracking.last_records import last_by_source
+from floe.cluster.tracking.last_records import last_by_source, last_findings
+
+NUM_FINDINGS = 3  # the newest ones
 
 
 def status(run_dir: Path, as_json: bool) -> None:
@@ -24,12 +28,20 @@ def status(run_dir: Path, as_json: bool) -> None:
     is_alive = is_driver_alive(written)
     found = as_found(written, is_alive)
     by_source = last_by_source(run_dir / METRICS_FILE)
+    findings = last_findings(run_dir / METRICS_FILE)[:NUM_FINDINGS]
     if as_json:
-        more = {"is_driver_alive": is_alive} | ({"by_source": by_source} if by_source else {})
+        more: dict[str, Any] = {"is_driver_alive": is_alive} | ({"by_source": by_source} if by_source else {})
+        more |= {"health_findings": [asdict(one) for one in findings]} if findings else {}
         print(json.dumps(asdict(found) | more, indent=2))
     else:
         lines = describe(found, run_dir, time.time(), is_alive)
-        say("\n".join([*lines, *(source_line(name, numbers) for name, numbers in by_source.items())]))
+        lines += [source_line(name, numbers) for name, numbers in by_source.items()]
+        say("\n".join([*lines, *map(finding_line, findings)]))
+
+
+def finding_line(found: HealthFinding) -> str:
+    """Return a line for a person about a finding of the health guard."""
+    return f"  health, step {found.step} ({found.action}): {found.text}"
 
 
 def source_line(name: str, numbers: Mapping[str, float]) -> str:

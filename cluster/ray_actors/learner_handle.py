@@ -95,6 +95,11 @@ class LearnerHandle:
         """Read every rank's file. Raises UserError when one is damaged or another learner's."""
         self._wait([rank.load_state.remote(folder) for rank in self._ranks], f"loading the optimiser from {folder}")
 
+    def continue_at(self, num_steps_done: int, rate_factor: float) -> None:
+        """Set the position in the learning rate's schedule, and the factor of every later rate."""
+        what = "the learner to take its learning rate"
+        self._wait([rank.continue_at.remote(num_steps_done, rate_factor) for rank in self._ranks], what)
+
     def stop(self) -> None:
         _kill(self._ranks)
 

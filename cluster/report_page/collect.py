@@ -57,6 +57,7 @@ def collect_page(run_dir: Path, now_s: float) -> RunPage:
         missing=[*missing(status, series, report, config), *faults],
         figures=step_figures(series, config),
         sources=source_rows(series),
+        findings=series.findings,
         report=report,
         in_plain_words=_in_plain_words(series, report),
         policies=None if report is None else policies_figure(report),

@@ -91,6 +91,8 @@ def finished(
         first, last = series.steps[0], series.steps[-1]
         every = 1 if last - first < MAX_LABELLED else None
         figure.update_xaxes(title="step", tickformat="d", range=[first - 0.6, last + 0.6], dtick=every)
+        for step in sorted({one.step for one in series.findings}):
+            figure.add_vline(x=step, line={"color": RED, "width": 1, "dash": "dash"})
     figure.update_yaxes(automargin=True, zeroline=False)
     return Figure(name=name, title=title, caption=caption, plot=json.loads(figure.to_json()), is_wide=is_wide)
 

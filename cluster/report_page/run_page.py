@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from floe.cluster.evaluation.before_after_table import EvaluationReport
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.report_page.evaluation_views import Changes, DatabaseRow
 from floe.cluster.report_page.figure_parts import Figure
 from floe.cluster.report_page.overview import Fact
@@ -40,3 +41,4 @@ class RunPage:
     changes: Changes | None
     rollouts: Rollouts
     sources: Sequence[SourceRow] = ()  # of a mixture
+    findings: Sequence[HealthFinding] = ()  # of the health guard

@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from floe.cluster.health.finding import HealthFinding, findings_of
 from floe.cluster.messages import Outcome
 from floe.configs.files.foreign_files import parsed_json
 
@@ -24,6 +25,7 @@ class StepSeries:
     columns: Mapping[str, Column]
     groups_by_staleness: tuple[tuple[int, ...], ...]
     num_unreadable: int = 0  # number of lines
+    findings: tuple[HealthFinding, ...] = ()  # the health guard's
 
     def column(self, name: str) -> Column:
         return self.columns.get(name, (None,) * len(self.steps))
@@ -50,6 +52,7 @@ def parse_metrics(text: str) -> StepSeries:
         columns={name: tuple(_number(records[step].get(name)) for step in steps) for name in names},
         groups_by_staleness=tuple(_counts(records[step].get("groups_by_staleness")) for step in steps),
         num_unreadable=num_unreadable,
+        findings=tuple(one for step in steps for one in findings_of(records[step])),
     )
 
 

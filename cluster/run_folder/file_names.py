@@ -13,6 +13,7 @@ ROLLOUTS_FILE = "rollouts.sqlite"
 TRACES_FILE, TRACE_TABLE = "traces.jsonl", "traces.json"
 TRACKERS_FILE = "trackers.json"
 CHECKPOINTS = "checkpoints"
+BEST_POLICY = "best_policy"  # learner's state at the version that a roll-back goes to
 ADAPTERS = "adapters"
 START_ADAPTER, LATEST_ADAPTER, BEST_ADAPTER = "adapters/start", "adapters/latest", "adapters/best"
 BEST_RESULT = "adapters/best.json"

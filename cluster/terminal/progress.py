@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.messages import WarmStartBatch
 from floe.cluster.terminal import run_view
 from floe.cluster.terminal.run_view import Watched
@@ -80,6 +81,7 @@ class Progress:
         self._gpus: GpuStep | None = None
         self._evaluated: InterimResult | None = None
         self._best: InterimResult | None = None
+        self._finding: HealthFinding | None = None
         self._notes: deque[str] = deque()  # not printed yet
         self._is_step_printed = True  # the last one
         self._is_viewed = False
@@ -104,6 +106,11 @@ class Progress:
         with self._lock:
             self._notes.append(text)
         self._print_notes(run_view.NUM_NOTES if self._is_viewed else 0)
+
+    def finding(self, found: HealthFinding) -> None:
+        """Report what the health guard found after a step."""
+        self._finding = found
+        self.note(run_view.finding_note(found))
 
     def planned(self, plan: TimePlan, keep: Callable[[Mark], object]) -> None:
         """Use the plan for the time left from here on, corrected by what is seen; `keep` gets each phase and step."""
@@ -182,6 +189,7 @@ class Progress:
             gpus=self._gpus,
             evaluated=self._evaluated,
             best=self._best,
+            finding=self._finding,
             notes=notes,
         )
 

@@ -11,11 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.text import Text
 
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.time_plan.durations import duration
 from floe.cluster.tracking.gpu_step import GpuStep, GpuUse
 from floe.cluster.tracking.source_metrics import SourceMetrics
 from floe.cluster.tracking.step_metrics import InterimResult, StepMetrics
+from floe.configs.sections.health_section import HealthAction
 
 NUM_NOTES = 4  # at the head of the view
 BAR_COLUMNS = 20
@@ -38,6 +40,7 @@ class Watched:
     notes: tuple[str, ...]  # the last few, the newest last
     part: str = ""  # how far a long phase is, or what is done between two steps
     gpus: GpuStep | None = None  # in the step that ended last
+    finding: HealthFinding | None = None  # the health guard's last one
 
 
 def view(run: Watched) -> RenderableType:
@@ -55,6 +58,8 @@ def view(run: Watched) -> RenderableType:
         parts += [Columns(row, padding=(0, 3)) for row in _gpus(run.gpus) if row]
     if run.evaluated is not None:
         parts.append(_accuracy(run.evaluated, run.best))
+    if run.finding is not None:
+        parts.append(_figure("health", f"step {run.finding.step}: {run.finding.detector} ({run.finding.action})"))
     return Group(*parts)
 
 
@@ -89,6 +94,12 @@ def evaluation_note(result: InterimResult) -> str:
     if result.by_source:
         shown += f" ({_accuracies(result)})"
     return f"version {result.adapter_version}: {shown}{', best so far' if result.is_best else ''}"
+
+
+def finding_note(found: HealthFinding) -> str:
+    """Return the line for a finding of the health guard."""
+    ends = {HealthAction.STOP: "; the run stops", HealthAction.ROLL_BACK: "; the run goes back to its best version"}
+    return f"warning: step {found.step}: {found.text}{ends.get(found.action, '')}"
 
 
 def _place(run: Watched) -> RenderableType:

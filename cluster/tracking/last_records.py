@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from floe.cluster.health.finding import HealthFinding, findings_of
 from floe.cluster.tracking.source_metrics import EVALUATION_NUMBERS, STEP_NUMBERS, values_by_source
 from floe.configs.files.foreign_files import parsed_json
 
@@ -44,6 +45,11 @@ def last_by_source(metrics: Path) -> dict[str, dict[str, float]]:
         if any(EVALUATION_NUMBERS[0] in numbers for numbers in found.values()):
             break
     return dict(sorted(found.items()))
+
+
+def last_findings(metrics: Path) -> list[HealthFinding]:
+    """Return the health guard's findings in the last records, the newest first."""
+    return [one for record in last_records(metrics) for one in findings_of(record)]
 
 
 def _add(found: dict[str, dict[str, float]], record: Mapping[str, Any], names: tuple[str, ...]) -> None:

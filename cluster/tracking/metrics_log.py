@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.messages import Outcome
 from floe.cluster.run_folder.file_names import METRICS_FILE
 from floe.cluster.run_folder.folder_faults import gone
@@ -39,14 +40,15 @@ class MetricsLog:
         evaluated: InterimResult | None = None,
         memory: RoleMemory | None = None,
         gpus: GpuStep | None = None,
+        findings: Sequence[HealthFinding] = (),
     ) -> None:
         """Write one JSON line, where a value that is not finite is null.
 
         The sinks get the same numbers, but in place of `groups_by_staleness` one for each staleness. The reward
         workers' numbers have the prefix `reward_`, their counts of outcomes `outcome_`, the roles' memory `memory_`,
         the cards' readings `gpu_`, the figures of a draw by pass rates `draw_`, and after a step with an evaluation its
-        numbers `eval_`. In a mixture the numbers of
-        a source are `source/<name>/...`.
+        numbers `eval_`. In a mixture the numbers of a source are `source/<name>/...`. `health_findings` are what the
+        guard found after the step, where it found something; the sinks get their number.
         """
         numbers = asdict(record) | ({} if rewards is None else _flat(rewards))
         by_staleness = numbers.pop("groups_by_staleness")
@@ -61,8 +63,12 @@ class MetricsLog:
             del numbers["supervised_loss"]
         numbers |= flat_by_source(record.by_source, () if evaluated is None else evaluated.by_source)
         values = {name: _finite_or_none(value) for name, value in numbers.items()}
-        self._file.write(json.dumps(values | {"groups_by_staleness": by_staleness}, allow_nan=False) + "\n")
+        lists: dict[str, Any] = {"groups_by_staleness": by_staleness}
+        if findings:
+            lists["health_findings"] = [one.values() for one in findings]
+        self._file.write(json.dumps(values | lists, allow_nan=False) + "\n")
         self._file.flush()
+        values["health_findings"] = len(findings)
         values |= {f"groups_of_staleness_{staleness}": count for staleness, count in enumerate(by_staleness)}
         del values["step"]
         for sink in self._sinks:

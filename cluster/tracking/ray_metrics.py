@@ -78,6 +78,14 @@ METRICS = (
     _plain("floe_executes_share", "Candidates whose SQL runs", "share", "executes_share"),
     _plain("floe_zero_variance_share", "Groups whose rewards are all equal", "share", "zero_variance_share"),
     _plain("floe_dropped_group_share", "Groups without a usable verdict", "share", "dropped_group_share"),
+    Metric(
+        name="floe_hollow_reward_share",
+        description="Reward that constant answers and empty results earn",
+        unit="share",
+        tag="answers",
+        sources={"constant": "constant_reward_share", "empty": "empty_reward_share"},
+    ),
+    _plain("floe_health_findings", "What the health guard found after the step", "findings", "health_findings"),
     _plain("floe_eval_accuracy", "Held-back questions answered right, greedily", "share", "eval_greedy"),
     Metric(
         name="floe_outcomes",

@@ -11,6 +11,7 @@ from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.loop.draw_figures import DrawFigures
 from floe.cluster.loop.step_clock import StepTimings
 from floe.cluster.messages import ScoredGroup, StepReport
+from floe.cluster.tracking.hollow_rewards import constant_reward_share, empty_reward_share
 from floe.cluster.tracking.source_metrics import (
     SourceAccuracy,
     SourceMetrics,
@@ -74,6 +75,8 @@ class StepMetrics:
     sync_canary_s: float
     sync_canary_kl: float
     tokens_per_s: float
+    constant_reward_share: float = math.nan  # of the rewards above 0; `cluster/tracking/hollow_rewards.py`
+    empty_reward_share: float = math.nan
     supervised_loss: float | None = None  # without a supervised term None, and not in the record
     by_source: tuple[SourceMetrics, ...] = ()  # of a mixture, by name; empty without one
     draw: DrawFigures | None = None  # of a run that estimates pass rates
@@ -162,6 +165,8 @@ def step_metrics(
         sync_canary_s=published.canary_s,
         sync_canary_kl=published.canary_kl,
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
+        constant_reward_share=constant_reward_share(groups),
+        empty_reward_share=empty_reward_share(groups),
         by_source=source_metrics(groups, sources),
         draw=draw,
     )

@@ -22,7 +22,6 @@ from floe.cluster.loop.controller import train_grpo
 from floe.cluster.loop.device_turns import DeviceTurns
 from floe.cluster.loop.generation import Ahead, InTurn
 from floe.cluster.loop.group_collection import Rewards, Rollouts
-from floe.cluster.loop.step_health import StepHealth
 from floe.cluster.loop.stop_request import StopRequest
 from floe.cluster.loop.token_budget import TokenBudget, tokens_generated
 from floe.cluster.memory_plan.colocate import shares_gpu
@@ -43,7 +42,7 @@ from floe.cluster.ray_actors.reward_pool import RewardPool
 from floe.cluster.ray_actors.role_memory import role_memory
 from floe.cluster.ray_actors.rollout_pool import RolloutPool
 from floe.cluster.ray_actors.run_gpus import WatchedDevice, run_gpus
-from floe.cluster.run_folder.file_names import START_ADAPTER
+from floe.cluster.run_folder.file_names import LATEST_ADAPTER, START_ADAPTER
 from floe.cluster.run_folder.folder_faults import gone
 from floe.cluster.run_folder.layout import is_run
 from floe.cluster.terminal.progress import Progress
@@ -52,6 +51,7 @@ from floe.cluster.tracking.ray_metrics import prometheus_endpoint
 from floe.cluster.tracking.record_sinks import record_sinks
 from floe.cluster.tracking.source_metrics import sources_of
 from floe.cluster.training.recorder import Measured, RunRecorder, best_accuracy, forget_after
+from floe.cluster.training.run_health import RunHealth, run_health
 from floe.cluster.training.supervised_term import keep_traces, with_supervised_term
 from floe.cluster.training.warm_start import WarmStart, traces_of, warm_start_adapter
 from floe.configs.schema import RunConfig
@@ -103,23 +103,28 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     _forget_later_steps(run, checkpoint)
     progress.num_steps_done = last_step
     with ExitStack() as stack:
+        health = run_health(config, run_dir, checkpoint, learner, progress)
         posterior = posterior_of_run(config, sets, None if checkpoint is None else checkpoint.folder)
-        generation = stack.enter_context(closing(_generation(run, rollouts, rewards, last_step + 1, posterior)))
+        generation = stack.enter_context(closing(_generation(run, rollouts, rewards, last_step + 1, posterior, health)))
         interim = _interim(run, harness, generation, last_step)
         gpus = stack.enter_context(run_gpus(config, progress.note))
         measured = Measured(rollouts=rollouts, rewards=rewards, memory=role_memory, gpus=gpus.take)
-        recorder = stack.enter_context(_recorder(run, learner, measured, interim))
+        recorder = stack.enter_context(_recorder(run, learner, measured, interim, health))
+        watched_device = WatchedDevice(device, gpus)
+        health.connect(generation, watched_device, broadcast, rewards, run_dir / LATEST_ADAPTER)
         if checkpoint is None:
             recorder.note_start()
+        else:
+            health.begin(last_step, checkpoint.folder, {})
         last = train_grpo(
             generation=generation,
             learner=with_supervised_term(learner, config, run_dir, sets.train, run.encoder),
-            device=WatchedDevice(device, gpus),
+            device=watched_device,
             broadcast=broadcast,
             recorder=recorder,
-            health=StepHealth(config.health, progress.note),
+            health=health,
             checkpoints=RunCheckpoints(
-                store, run.given, run.inputs, learner, rollouts, recorder, fetch_blob, posterior
+                store, run.given, run.inputs, learner, rollouts, recorder, fetch_blob, health, posterior
             ),
             stop=stack.enter_context(StopRequest(progress.note, config.run.stop_within_s)),
             first_step=last_step + 1,
@@ -133,13 +138,16 @@ def train_on_cluster(run: Run, store: CheckpointStore, checkpoint: Checkpoint | 
     return evaluation.after(last, start, sets.tune)
 
 
-def _recorder(run: Run, learner: LearnerHandle, measured: Measured, interim: InterimEvaluation) -> RunRecorder:
+def _recorder(
+    run: Run, learner: LearnerHandle, measured: Measured, interim: InterimEvaluation, health: RunHealth | None
+) -> RunRecorder:
     return RunRecorder(
         run.run_dir,
         num_steps=run.config.run.num_steps,
         learner=learner,
         measured=measured,
         interim=interim,
+        health=health,
         progress=run.progress,
         max_log_bytes=run.config.run.max_rollout_log_bytes,
         sinks=record_sinks(run.given, run.run_dir, run.progress.note),
@@ -227,7 +235,7 @@ def evaluated_questions(config: RunConfig, sets: QuestionSets) -> tuple[Question
 
 
 def _generation(
-    run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int, posterior: RunPosterior | None
+    run: Run, rollouts: Rollouts, rewards: Rewards, first_step: int, posterior: RunPosterior | None, health: RunHealth
 ) -> InTurn | Ahead:
     config = run.config
     collect = step_collector(config, run.encoder, run.sets, rollouts, rewards, posterior)
@@ -246,6 +254,7 @@ def _generation(
         max_staleness=config.rollout.max_staleness,
         in_turns=in_turns,
         first_step=first_step,
+        oldest_version=health.state.oldest_version,
         # Longer than any single wait of the other side.
         timeout_s=config.cluster.step_timeout_s + config.start_limit_s + config.rollout.stuck_after_s,
     )

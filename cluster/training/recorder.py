@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from floe.cluster.evaluation.during_training import InterimEvaluation
+from floe.cluster.health.finding import HealthFinding
 from floe.cluster.loop.adapter_broadcast import Published
 from floe.cluster.loop.controller import Learner
 from floe.cluster.loop.group_collection import Collected
@@ -24,13 +25,18 @@ from floe.cluster.tracking.record_sink import RecordSink, RunEnd
 from floe.cluster.tracking.reward_metrics import RewardMetrics, outcomes_of, terms_of
 from floe.cluster.tracking.rollout_log import RolloutLog
 from floe.cluster.tracking.running_pass_rates import RunningPassRates
-from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory, step_metrics
+from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory, StepMetrics, step_metrics
 from floe.configs.files.foreign_files import parsed_json
 from floe.configs.files.whole_files import write_whole
 
 
 class RewardMeasures(Protocol):
     def metrics(self) -> RewardMetrics: ...
+
+
+class WatchedHealth(Protocol):
+    def see(self, step: int, values: Mapping[str, Any]) -> Sequence[HealthFinding]: ...
+    def begin(self, version: int, checkpoint: Path | None, evaluated: Mapping[str, Any]) -> None: ...
 
 
 class RolloutLosses(Protocol):
@@ -65,6 +71,11 @@ def _best_result(result: InterimResult) -> dict[str, Any]:
     return fields
 
 
+def _numbers_of(result: InterimResult | None) -> dict[str, Any]:
+    """Return what a record has of an evaluation, under the record's names."""
+    return {} if result is None else {"eval_greedy": result.greedy, "eval_num_questions": result.num_questions}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Parts of a run whose own figures go into each step's record."""
@@ -86,6 +97,7 @@ class RunRecorder:
         interim: InterimEvaluation,
         progress: Progress,
         max_log_bytes: int,
+        health: WatchedHealth | None = None,
         sinks: Sequence[RecordSink] = (),
         sources: Sequence[str] = (),
     ) -> None:
@@ -99,6 +111,7 @@ class RunRecorder:
         self._num_steps = num_steps
         self._learner = learner
         self._interim = interim
+        self._health = health
         self._progress = progress
         self._metrics = MetricsLog(run_dir, sinks)
         self._sources = sources
@@ -132,7 +145,8 @@ class RunRecorder:
         rewards = replace(self._measured.rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
         evaluated = self._evaluate(report.step)
         gpus = with_allocator(self._measured.gpus(), report)
-        self._metrics.write(record, rewards, evaluated, self._measured.memory(), gpus)
+        findings = self._findings(record, evaluated)
+        self._metrics.write(record, rewards, evaluated, self._measured.memory(), gpus, findings)
         self._rollouts.append(report.step, taken.groups)
         self._pass_rates.add(taken.groups)
         self._learner.save_adapter(self._run_dir / LATEST_ADAPTER)
@@ -152,7 +166,14 @@ class RunRecorder:
 
     def note_start(self) -> None:
         """Record version 0."""
-        self._evaluate(0)
+        evaluated = self._evaluate(0)
+        if self._health is not None:
+            self._health.begin(0, None, _numbers_of(evaluated))
+
+    def _findings(self, record: StepMetrics, evaluated: InterimResult | None) -> Sequence[HealthFinding]:
+        if self._health is None:
+            return ()
+        return self._health.see(record.step, asdict(record) | _numbers_of(evaluated))
 
     @property
     def metrics_position(self) -> int:

@@ -103,7 +103,7 @@ class Executor:
             # Outcomes that the file and the statement alone decide: a timeout or a memory fault may depend on the
             # machine.
             if is_constant and (verdict.outcome is Outcome.MATCH or verdict.outcome is Outcome.MISMATCH):
-                self._verdicts.put((judged_by, sql), Verdict(verdict.outcome, verdict.message), len(sql) + KEY_BYTES)
+                self._verdicts.put((judged_by, sql), verdict._replace(seconds=0.0), len(sql) + KEY_BYTES)
             if profiles is not None and answer is not None:
                 profile = self._profile(paths[0], sql, answer, ready, profiles["num_timings"])
                 yield _frame("statement", index, verdict, profile=profile)
@@ -184,7 +184,7 @@ class Executor:
                 break
             if len(agreeing) > 1 and number + 1 < len(paths):
                 agreeing = self._agreeing(agreeing, number, answer)
-        return verdict._replace(seconds=seconds), on_main, all_constant
+        return verdict._replace(seconds=seconds, is_empty=_is_empty(on_main)), on_main, all_constant
 
     def _run(self, path: Path, sql: str, golds: list[Answer] | None) -> tuple[Verdict, Answer | None, bool]:
         """Run one statement and compare it with `golds`, all in one CPU-time allowance; without golds only run it.
@@ -210,7 +210,7 @@ class Executor:
             message = self._explain(error, outcome)
             if isinstance(error, MemoryError) or outcome is Outcome.INFRASTRUCTURE:
                 self._databases.drop(path)
-        return Verdict(outcome, message, time.thread_time() - started_s), answer, is_constant
+        return Verdict(outcome, message, time.thread_time() - started_s, _is_empty(answer)), answer, is_constant
 
     def _opened(self, path: Path) -> Database:
         """Return the open database, perhaps copied outside of a statement's time. Raises DatabaseUnavailable."""
@@ -289,11 +289,9 @@ class Executor:
 
 
 def _frame(kind: str, index: int, verdict: Verdict, **marks: Any) -> Frame:
-    return {
-        "kind": kind,
-        "index": index,
-        "outcome": str(verdict.outcome),
-        "message": verdict.message,
-        "seconds": verdict.seconds,
-        **marks,
-    }
+    found = {"outcome": str(verdict.outcome), "message": verdict.message, "seconds": verdict.seconds}
+    return {"kind": kind, "index": index, **found, "empty": verdict.is_empty, **marks}
+
+
+def _is_empty(answer: Answer | None) -> bool:
+    return answer is not None and not answer.rows

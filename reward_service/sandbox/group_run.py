@@ -62,7 +62,8 @@ class GroupRun:
             self._empty_golds[answer["index"]] = answer["empty"]
         else:
             self.num_cached += answer["kind"] == "statement" and answer.get("cached", False)
-            verdict = Verdict(Outcome(answer["outcome"]), answer["message"], answer["seconds"])
+            is_empty = answer["kind"] == "statement" and answer.get("empty", False)
+            verdict = Verdict(Outcome(answer["outcome"]), answer["message"], answer["seconds"], is_empty)
             self._settle((answer["kind"], answer["index"]), verdict)
             if (profile := answer.get("profile")) is not None:
                 self.profiles[answer["index"]] = ResultProfile(**profile)
