@@ -191,7 +191,7 @@ class RunConfig(Section):
         if self.reward.empty_gold == "down_weight":
             raise ValueError(
                 "algorithm.advantage_terms is gdpo, but reward.empty_gold is down_weight, which scales the whole reward "
-                "and no term: set advantage_terms=sum, or empty_gold to skip or keep"
+                "and no term: set advantage_terms=sum, or empty_gold to score or skip"
             )
         return self
 
