@@ -185,13 +185,13 @@ class RunConfig(Section):
             return self
         if self.reward.design == "arctic":
             raise ValueError(
-                "algorithm.advantage_terms is gdpo, which normalises the terms of a reward one by one, but reward.design "
-                "arctic has no terms: set advantage_terms=sum, or a design with terms, as reasoning_sql"
+                "algorithm.advantage_terms is gdpo, which normalises the terms of a reward one by one, but "
+                "reward.design arctic has no terms: set advantage_terms=sum, or a design with terms, as reasoning_sql"
             )
         if self.reward.empty_gold == "down_weight":
             raise ValueError(
-                "algorithm.advantage_terms is gdpo, but reward.empty_gold is down_weight, which scales the whole reward "
-                "and no term: set advantage_terms=sum, or empty_gold to score or skip"
+                "algorithm.advantage_terms is gdpo, but reward.empty_gold is down_weight, which scales the whole "
+                "reward and no term: set advantage_terms=sum, or empty_gold to score or skip"
             )
         return self
 

@@ -7,10 +7,10 @@ Group reward-Decoupled Normalization Policy Optimization, arXiv 2601.05242; with
     A'  = (A - mean of the batch) / (std of the batch)
 
 Normalising removes a constant factor, so a term that comes multiplied by its weight tells nothing of it: weights come
-separately, from the design (`Reward.weights`). For floe's own designs a weight is the width of the range of the term.
+separately, from the design (`Reward.weights`). For floe's own designs a weight is the width of the term's range.
 
-Deviations: std is that of N values, not N - 1, as elsewhere in floe. A term that is constant within a group gives exactly
-0 instead of a quotient with a small number added below. The mean of the batch is 0 by construction and is not taken off,
+Deviations: std is that of N values, not N - 1, as elsewhere in floe. A term that is constant within a group gives
+exactly 0 instead of a quotient with a small number added below. The mean of the batch is 0 by construction and is not taken off,
 so that a group without a difference keeps exactly 0. Rewards that are paid on condition of another (the paper's way to
 rank terms) are the design's matter.
 """
@@ -44,7 +44,7 @@ def term_advantages(groups: Sequence[ScoredGroup], rewards: Sequence[Sequence[fl
 def any_term_varies(group: ScoredGroup, rewards: Sequence[float | None]) -> bool:
     """Return whether a weighted term differs between candidates, though the totals may be equal. Raises UserError."""
     values, weights = _terms(group, rewards)
-    return any(weights[name] > 0 and bool(np.nanmax(np.abs(_normalised(one)), initial=0)) for name, one in values.items())
+    return any(weights[name] > 0 and bool(np.nansum(np.abs(_normalised(one)))) for name, one in values.items())
 
 
 def _added(group: ScoredGroup, rewards: Sequence[float | None]) -> np.ndarray:
@@ -77,8 +77,8 @@ def _terms(group: ScoredGroup, rewards: Sequence[float | None]) -> tuple[dict[st
         given = score.term_weights or {}
         if not terms or not terms.keys() <= given.keys():
             raise UserError(
-                f"The reward of question {group.rollout.question.question_id} has no terms with a weight for each, which "
-                "algorithm.advantage_terms=gdpo needs: let the reward design give both, or set it to sum."
+                f"The reward of question {group.rollout.question.question_id} has no terms with a weight for each, "
+                "which algorithm.advantage_terms=gdpo needs: let the reward design give both, or set it to sum."
             )
         weights |= given
         rows.append({**terms, OVERLONG: reward - score.reward})

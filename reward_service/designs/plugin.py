@@ -95,8 +95,8 @@ class CheckedDesign:
         known = {name: one for name, one in (weights or {}).items() if one is not None and one >= 0}
         if weights is None or len(known) < len(weights):
             raise GroupUnscorable(
-                f"the reward design {self._name} gave the weights {_shown(given)}: give a finite number of at least 0 for "
-                "each term"
+                f"the reward design {self._name} gave the weights {_shown(given)}: give a finite number of at least 0 "
+                "for each term"
             )
         return known
 
