@@ -114,7 +114,7 @@ def test_the_scale_of_a_term_does_not_matter(execution, form, factor):
 @given(right=st.lists(st.booleans(), min_size=4, max_size=4), noise=numbers, size=st.floats(1e-3, 1e6))
 @settings(deadline=None)
 def test_a_noisy_term_flips_no_sign_beyond_what_the_weights_allow(right, noise, size):
-    """With 4 candidates a normalised value is at most sqrt(3) and that of execution at least 1 / sqrt(3)."""
+    """A normalised value of 4 candidates is at most sqrt(3), and that of execution at least 1 / sqrt(3)."""
     weights = {"execution": 3.1, "format": 1.0}
     execution = [3.0 * one for one in right]
     (found,) = advantages(group_of(rows_of(execution, [size * one for one in noise]), weights))

@@ -152,7 +152,8 @@ class AlgorithmSection(Section):
     advantage_terms: Fixed[Literal["sum", "gdpo"]] = Field(
         "sum",
         description="`sum` takes advantages of the whole reward; `gdpo` normalises each term within its group, adds "
-        "them by their weights and normalises over the batch (for designs with terms; takes the place of advantage_scale).",
+        "them by their weights and normalises over the batch "
+        "(for designs with terms; takes the place of advantage_scale).",
     )
     drop_groups_without_match: Fixed[bool] = Field(
         False, description="Leave out groups in which no candidate is right."

@@ -10,9 +10,9 @@ Normalising removes a constant factor, so a term that comes multiplied by its we
 separately, from the design (`Reward.weights`). For floe's own designs a weight is the width of the term's range.
 
 Deviations: std is that of N values, not N - 1, as elsewhere in floe. A term that is constant within a group gives
-exactly 0 instead of a quotient with a small number added below. The mean of the batch is 0 by construction and is not taken off,
-so that a group without a difference keeps exactly 0. Rewards that are paid on condition of another (the paper's way to
-rank terms) are the design's matter.
+exactly 0 instead of a quotient with a small number added below. The mean of the batch is 0 by construction and is not
+taken off, so that a group without a difference keeps exactly 0. Rewards that are paid on condition of another (the
+paper's way to rank terms) are the design's matter.
 """
 
 from __future__ import annotations
