@@ -32,8 +32,7 @@ class Outcome(StrEnum):
         return self in (Outcome.MATCH, Outcome.MISMATCH)
 
     @property
-    def says_correctness(self) -> bool:
-        """Return whether the outcome tells a right candidate from a wrong one."""
+    def says_correctness(self) -> bool:  # whether it tells a right candidate from a wrong one
         return self.carries_reward and self is not Outcome.NOT_EXECUTED
 
 
