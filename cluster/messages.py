@@ -134,6 +134,7 @@ class Score:
     sql: str | None = None  # what was executed, after extraction
     profile: ResultProfile | None = None  # asked for, and of a result that is not too large for one
     terms: dict[str, float] | None = None  # what the reward is made of, in the designs that add terms up
+    term_weights: dict[str, float] | None = None  # of each term, for advantages that normalise terms one by one
     design_s: float = 0.0  # wall time of the reward design's own work on it, in addition to running it
     is_empty: bool = False  # it ran and returned no rows on the main database
 

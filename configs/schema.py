@@ -195,6 +195,22 @@ class RunConfig(Section):
         return GPU_START_LIMIT_S if self.asks_for_gpus else START_LIMIT_S
 
     @model_validator(mode="after")
+    def _terms_can_be_normalised(self) -> Self:
+        if self.algorithm.advantage_terms == "sum":
+            return self
+        if self.reward.design == "arctic":
+            raise ValueError(
+                "algorithm.advantage_terms is gdpo, which normalises the terms of a reward one by one, but "
+                "reward.design arctic has no terms: set advantage_terms=sum, or a design with terms, as reasoning_sql"
+            )
+        if self.reward.empty_gold == "down_weight":
+            raise ValueError(
+                "algorithm.advantage_terms is gdpo, but reward.empty_gold is down_weight, which scales the whole "
+                "reward and no term: set advantage_terms=sum, or empty_gold to score or skip"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _epochs_ask_each_question(self) -> Self:
         if self.run.num_epochs is not None and self.data.sampler != "uniform":
             raise ValueError(

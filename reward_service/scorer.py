@@ -113,6 +113,7 @@ class Scorer:
                 sql=sql,
                 profile=None if failure is not None else group.profiles.get(sql),
                 terms=None if reward is None else dict(reward.terms) or None,
+                term_weights=None if reward is None else dict(reward.weights) or None,
                 design_s=design_s,
                 is_empty=verdict.is_empty,
             )

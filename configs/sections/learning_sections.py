@@ -148,6 +148,12 @@ class AlgorithmSection(Section):
         description="`gspo` clips the ratio of whole sequences and wants clips near 3e-4; `cispo` clips weights.",
     )
     advantage_scale: Fixed[Literal["none", "std", "batch"]] = Field("none", description="`none` is Dr. GRPO's.")
+    advantage_terms: Fixed[Literal["sum", "gdpo"]] = Field(
+        "sum",
+        description="`sum` takes advantages of the whole reward; `gdpo` normalises each term within its group, adds "
+        "them by their weights and normalises over the batch "
+        "(for designs with terms; takes the place of advantage_scale).",
+    )
     drop_groups_without_match: Fixed[bool] = Field(
         False, description="Leave out groups in which no candidate is right."
     )
@@ -199,6 +205,15 @@ class AlgorithmSection(Section):
     supervised_source: Fixed[Literal["golds", "traces"]] = Field(
         "golds", description="What it is drawn from: golds, or traces, made as warm_start.source 'traces' says."
     )
+
+    @model_validator(mode="after")
+    def _one_way_of_scaling(self) -> Self:
+        if self.advantage_terms == "gdpo" and self.advantage_scale != "none":
+            raise ValueError(
+                f"algorithm.advantage_scale is {self.advantage_scale!r}, but algorithm.advantage_terms 'gdpo' scales "
+                "advantages in its own way: leave advantage_scale at none, or set advantage_terms=sum"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refill_has_something_to_replace(self) -> Self:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from floe.cluster.messages import Outcome, ScoredGroup
 from floe.configs.sections.learning_sections import AlgorithmSection
 from floe.learner.loss.advantages import is_zero_variance
+from floe.learner.loss.term_advantages import any_term_varies
 
 
 def carries_gradient(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
-    """Return False for a group of equal rewards when the KL coefficient is 0, for one in which no completion has both
+    """Return False for a group of equal rewards
+    (`gdpo`: of equal terms) when the KL coefficient is 0, for one in which no completion has both
     tokens and a reward, and by option for one without a single match among the candidates that carry a reward.
 
     `rewards`, one per candidate, are those after `algorithm.overlong` (`shaped_rewards`).
@@ -24,4 +26,8 @@ def carries_gradient(group: ScoredGroup, rewards: Sequence[float | None], algori
         return False
     if algorithm.drop_groups_without_match and not any(score.outcome is Outcome.MATCH for _, score in rewarded):
         return False
-    return algorithm.kl_coefficient > 0 or not is_zero_variance(rewards)
+    if algorithm.kl_coefficient > 0:
+        return True
+    if algorithm.advantage_terms == "gdpo":
+        return any_term_varies(group, rewards)
+    return not is_zero_variance(rewards)

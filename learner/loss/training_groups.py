@@ -11,6 +11,7 @@ from floe.configs.sections.learning_sections import AlgorithmSection
 from floe.learner.loss.advantages import group_advantages
 from floe.learner.loss.group_filter import carries_gradient
 from floe.learner.loss.overlong import shaped_rewards
+from floe.learner.loss.term_advantages import term_advantages
 from floe.learner.packing.packs import Branch, PrefixGroup
 
 
@@ -22,10 +23,14 @@ def training_groups(
     `by_size`, for a run that gives its questions groups of unequal sizes, a candidate counts as `_shares` says.
 
     Left out: groups that carry no gradient, candidates without a reward, empty completions and, by option, truncated
-    ones. Raises ValueError when a penalty is wanted whose buffer is not between 1 and `max_new_tokens`.
+    ones. Raises ValueError when a penalty is wanted whose buffer is not between 1 and `max_new_tokens`, and
+    UserError when `gdpo` meets rewards without terms and weights.
     """
     rewards = [shaped_rewards(group, algorithm, max_new_tokens) for group in groups]
-    advantages = group_advantages(rewards, algorithm.advantage_scale)
+    if algorithm.advantage_terms == "gdpo":
+        advantages = term_advantages(groups, rewards)
+    else:
+        advantages = group_advantages(rewards, algorithm.advantage_scale)
     kept = [
         (group, advantage, _trained_candidates(group, advantage))
         for group, shaped, advantage in zip(groups, rewards, advantages, strict=True)

@@ -95,7 +95,8 @@ class GraphReward:
     def _weighted(self, outcome: float, stepwise: float) -> Reward:
         values = {"outcome": outcome, "stepwise": stepwise}
         terms = {name: weight * values[name] for name, weight in self._weights.items() if weight > 0}
-        return Reward(sum(terms.values()), terms)
+        widths = {name: self._weights[name] * {"outcome": 2.0, "stepwise": 1.0}[name] for name in terms}
+        return Reward(sum(terms.values()), terms, weights=widths)
 
 
 def _usable(golds: Sequence[Form]) -> list[BuiltQuery]:

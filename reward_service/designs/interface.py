@@ -31,11 +31,16 @@ class JudgedGroup:
 
 
 class Reward(NamedTuple):
-    """A reward `value`; `terms` are its summands by name, empty where it is not a sum. `note` goes into the log."""
+    """A reward `value`; `terms` are its summands by name, empty where it is not a sum. `note` goes into the log.
+
+    `weights`, one above or equal to 0 for each term, say how much a term counts where terms are normalised one by one
+    (`algorithm.advantage_terms=gdpo`); they don't change `value`.
+    """
 
     value: float
     terms: Mapping[str, float] = MappingProxyType({})  # one for all: a term put into it would be everyone's
     note: str = ""
+    weights: Mapping[str, float] = MappingProxyType({})
 
 
 class RewardDesign(Protocol):

@@ -88,7 +88,17 @@ class CheckedDesign:
         known = {name: one for name, one in terms.items() if one is not None}
         if value is None or len(known) < len(terms):
             raise GroupUnscorable(f"the reward design {self._name} gave {_shown(given)}: give finite numbers")
-        return Reward(value, known, str(reward.note))
+        return Reward(value, known, str(reward.note), self._weights(reward.weights))
+
+    def _weights(self, given: object) -> dict[str, float]:
+        weights = {str(name): _finite(one) for name, one in given.items()} if isinstance(given, Mapping) else None
+        known = {name: one for name, one in (weights or {}).items() if one is not None and one >= 0}
+        if weights is None or len(known) < len(weights):
+            raise GroupUnscorable(
+                f"the reward design {self._name} gave the weights {_shown(given)}: give a finite number of at least 0 "
+                "for each term"
+            )
+        return known
 
 
 def _finite(value: object) -> float | None:

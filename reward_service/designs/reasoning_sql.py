@@ -48,6 +48,8 @@ class ReasoningSql:
 
     def __init__(self, section: RewardSection, read: ReadQueries, ask_judge: AskJudge | None) -> None:
         self._section = section
+        names = ("execution", "judge", "syntax", "schema", "ngram", "format")
+        self._weights = {name: float(getattr(section, f"reasoning_{name}_weight")) for name in names}
         self._grants_all = section.reasoning_partial_terms == "full_when_right"
         self._read = read
         self._ask_judge = ask_judge
@@ -74,7 +76,7 @@ class ReasoningSql:
             "ngram": section.reasoning_ngram_weight * ngram,
             "format": section.reasoning_format_weight * (length_term(one.completion or "") is not None),
         }
-        return Reward(sum(terms.values()), terms)
+        return Reward(sum(terms.values()), terms, weights=self._weights)
 
     def _grades(self, group: JudgedGroup) -> dict[str | None, float]:
         """Return the judge's grades, 0 to 1, by SQL, of the queries that it is asked about. Raises GroupUnscorable."""

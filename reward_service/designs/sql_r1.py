@@ -33,6 +33,7 @@ from floe.reward_service.sql_text.extraction import fenced_sql
 
 SEMANTICS = "spider"
 LONGEST_CHARS = 2048
+TERM_WEIGHTS = {"format": 2.0, "execution": 4.0, "result": 6.0, "length": 1.5}  # width of each term's range
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -71,4 +72,4 @@ def length_term(reply: str) -> float | None:
 
 
 def _sum(**terms: float) -> Reward:
-    return Reward(sum(terms.values()), terms)
+    return Reward(sum(terms.values()), terms, weights=TERM_WEIGHTS)
