@@ -459,3 +459,5 @@ def test_a_warm_start_on_golds_keeps_its_place_in_the_cache(monkeypatch, tmp_pat
     assert key() == key("warm_start.trace_samples=3", "warm_start.max_traces_per_question=5")
     assert key() == key("algorithm.supervised_coefficient=0.5")
     assert key() != key("warm_start.max_answer_tokens=7") != key("warm_start.max_answer_tokens=8")
+    assert key() == key("warm_start.batch_databases=1") != key("warm_start.batch_databases=2")
+    assert key() != key("warm_start.max_held_back_per_database=7")

@@ -19,7 +19,7 @@ from floe.cluster.evaluation.before_after_table import EvaluationReport
 from floe.cluster.evaluation.during_training import check_held_back, interim_questions
 from floe.cluster.evaluation.plain_words import all_zero
 from floe.cluster.exports.initial_adapter import AdapterGoneError, initial_adapter
-from floe.cluster.memory_plan.colocate import with_colocation
+from floe.cluster.memory_plan.colocate import Colocated, with_colocation
 from floe.cluster.memory_plan.of_machine import plan_at_start
 from floe.cluster.memory_plan.shapes.model_config import shape_of
 from floe.cluster.models.model_folder import model_folder
@@ -102,13 +102,8 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
     sets = sets_of_run(config, progress.note)
     model_dir = model_folder(config, demo_dir)
     progress.note(f"model {model_dir}, databases {sets.databases_dir}")
-    decided = with_precision(config, lambda: shape_of(config))
-    config = with_clock(decided.config)
-    progress.note(decided.line)
-    dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
-    placed = with_colocation(config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start)
+    placed = _decided(config, run_dir, progress)
     config = placed.config
-    progress.note(placed.line)
     store = _store(config, run_dir, progress)
     with preflight.files(model_dir, sets):
         initial = _initial_adapter(config, model_dir, store, progress)
@@ -140,15 +135,26 @@ def _run(config: RunConfig, run_dir: Path, progress: Progress) -> EvaluationRepo
         longest=longest_prompt(encoder, sets.train),
         kv_cache_bytes=placed.kv_cache_bytes,
     )
+    report = None
     if config.run.num_steps == 0:
         train_supervised(run)
-        progress.finished()
-        return None
-    report = train_until_done(run, store)
+    else:
+        report = train_until_done(run, store)
     progress.finished()
     if report is not None:
         write_whole(run_dir / REPORT_FILE, report.to_json())
     return report
+
+
+def _decided(config: RunConfig, run_dir: Path, progress: Progress) -> Colocated:
+    """Return the configuration with its precision, clock and colocation, which are decided and said here."""
+    decided = with_precision(config, lambda: shape_of(config))
+    config = with_clock(decided.config)
+    progress.note(decided.line)
+    dump_config(config, run_dir / CONFIG_FILE)  # a resume and later evaluations take the same precision and clock
+    placed = with_colocation(config, lambda: shape_of(config), lambda: smallest_card_bytes(config), plan_at_start)
+    progress.note(placed.line)
+    return placed
 
 
 def _needs_warm_start(config: RunConfig, checkpoint: Checkpoint | None) -> bool:

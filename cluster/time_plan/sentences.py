@@ -13,7 +13,8 @@ def plan_sentence(plan: TimePlan) -> str:
     parts = [f"start {duration(plan.start_s)}"]
     if plan.warm_start_s:
         parts.append(f"warm start {duration(plan.warm_start_s)}")
-    parts.append(f"{plan.num_steps} steps of {duration(plan.step_s)}")
+    if plan.num_steps:  # none in a run of the supervised stage alone
+        parts.append(f"{plan.num_steps} steps of {duration(plan.step_s)}")
     if plan.evaluations_s:
         parts.append(f"evaluations {duration(plan.evaluations_s)}")
     if plan.num_interim:

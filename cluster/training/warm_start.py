@@ -208,14 +208,17 @@ def _key(
     initial_adapter: Path | None = None,
     traces: TraceWork | None = None,
 ) -> str:
-    without = OF_TRACES | {"seed"} | ({"max_answer_tokens"} if config.warm_start.max_answer_tokens is None else set())
+    settings = config.warm_start
+    # Later than the first caches: left at their defaults, they change no adapter.
+    later = {"max_answer_tokens": None, "batch_databases": 1, "max_held_back_per_database": None}
+    without = OF_TRACES | {"seed"} | {name for name, default in later.items() if getattr(settings, name) == default}
     base = model_digest(model_dir, config.run.home_dir)
     made_by = {
         "recipe": RECIPE_VERSION,
         "seed": config.warm_start_seed,
         "model": [base, config.model.model_dump(mode="json", exclude={"path", *FAMILY}), config.rollout.dtype],
         "sections": [
-            config.warm_start.model_dump(mode="json", exclude=without),
+            settings.model_dump(mode="json", exclude=without),
             config.lora.model_dump(mode="json", exclude={"initial_adapter"}),
         ],
         "learner": config.learner.model_dump(mode="json", exclude=GRPO_ALONE),

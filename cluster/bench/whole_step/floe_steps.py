@@ -119,9 +119,20 @@ class _GivenQuestions:
     def learners_turn(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def halt(self) -> None:
+        """Do nothing: no step is ahead."""
+
+    def begin_anew(self, version: int) -> None:
+        """Do nothing: the questions are given."""
+
 
 class _Nothing:
     """Health, checkpoints and stop request of a run that has none of them."""
+
+    wants_roll_back = False
+
+    def roll_back(self, step: int) -> None:
+        raise AssertionError(f"a bench of steps goes back to nothing after step {step}")
 
     def check(self, report: StepReport) -> None:
         """Accept it."""
