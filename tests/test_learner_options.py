@@ -77,6 +77,7 @@ def learner_with(model_dir, norm_fault: str | None = None, **algorithm) -> GrpoL
         algorithm=AlgorithmSection(**algorithm),
     )
     learner._num_steps_done = 0
+    learner._rate_factor = 1.0
     return learner
 
 

@@ -124,7 +124,7 @@ class Actor:
 
     @property
     def update(self):
-        def remote(step, groups):
+        def remote(step, groups, answers):
             return SimpleNamespace(value=step_report(step=step), ready_s=self._ray.now_s + self._each_s)
 
         return SimpleNamespace(remote=remote)

@@ -125,21 +125,19 @@ def step_metrics(
 
     `groups` are all that were sampled: those of refill rounds too, and those without a gradient. Shares of rewards,
     correct and executing ones are over the candidates that carry a reward. `correct` is the outcome `match`, never a
-    reward; NaN under a reward design that runs nothing. `adapter_version` is the one that `published` brought,
-    `sync_bytes` its blob. A prompt is counted once per group; `cached_prompt_share` is over all candidates' prompt
-    tokens. `replaced_actors` are the rollout actors lost since the previous record, `ready_steps` the generated steps
-    that waited behind this one.
+    reward; NaN under a reward design that runs nothing. `adapter_version` is the one that `published` brought. A prompt
+    is counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
+    rollout actors lost since the previous record, `ready_steps` the generated steps that waited behind this one.
 
-    `staleness` is the most steps that a group's adapter lagged behind the learner's; `groups_by_staleness` counts those
-    that lagged 0, 1, ... steps. `tokens_per_s` is generated tokens over `rollout_s`. `sources` are the names of a
-    mixture's sources, each of which has its part of the record, asked in this step or not.
+    `staleness` is the most steps that a group's adapter lagged; `groups_by_staleness` counts those that lagged 0, 1,
+    ... steps. `tokens_per_s` is generated tokens over `rollout_s`. Each of `sources`, the names of a mixture's, has its
+    part of the record, asked in this step or not.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     num_tokens = [len(completion.token_ids) for completion in completions]
     by_staleness = _groups_by_staleness(groups, report.step)
-    learned = {name: getattr(report, name) for name in _SHARED_FIELDS}
     return StepMetrics(
-        **learned,
+        **{name: getattr(report, name) for name in _SHARED_FIELDS},
         **asdict(timings),
         reward_mean=reward_mean(groups),
         correct_share=correct_share(groups),
