@@ -99,10 +99,16 @@ def compare(
     a: Annotated[
         Path, typer.Argument(parser=given_path, metavar="A", help="Folder of floe evaluate --out, or of a run.")
     ],
-    b: Annotated[Path, typer.Argument(parser=given_path, metavar="B", help="The same; differences are B to A.")],
+    b: Annotated[
+        list[Path],
+        typer.Argument(parser=given_path, metavar="B", help="The same; differences are B to A. Several: seeds."),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
-    """Compare two evaluations of the same questions, or two benchmark tables: paired differences, McNemar's test."""
+    """Compare two evaluations of the same questions, or two benchmark tables: paired differences, McNemar's test.
+
+    With several B, as the seeds of one recipe: differences to A by seed, and those of the seeds' mean.
+    """
     from floe.cluster.operations import compare as operation
 
     raise typer.Exit(operation.compare(a, b, as_json))

@@ -167,10 +167,10 @@ def test_two_tables_are_compared_by_data_set_and_on_average(two_tables):
 
 def test_compare_on_the_command_line_takes_tables_and_single_cells(two_tables, capsys):
     a, b = two_tables
-    assert compare(a, b, True) == 0
+    assert compare(a, [b], True) == 0
     assert json.loads(capsys.readouterr().out)["only_in_b"] == ["more"]
     cells = [CellStore(one).cell_folder("pets", "base") for one in (a, b)]
-    assert compare(*cells, True) == 0
+    assert compare(cells[0], cells[1:], True) == 0
     assert json.loads(capsys.readouterr().out)["differences"]["greedy"]["mean"] == 0.5
 
 
@@ -186,7 +186,7 @@ def test_a_cell_that_is_missing_or_was_judged_otherwise_is_named_and_the_others_
     others = compare_tables(a, tmp_path / "c", 100)
     assert all("the comparator differ" in one.faults["shop"] for one in others.pairs) and others.has_faults
     assert all(list(one.by_set) == ["pets"] for one in others.pairs)
-    assert compare(a, tmp_path / "c", True) == 3
+    assert compare(a, [tmp_path / "c"], True) == 3
 
 
 def test_tables_without_a_common_set_or_policy_are_refused(two_tables, tmp_path):

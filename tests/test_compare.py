@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 
@@ -14,6 +15,7 @@ from scipy.stats import binomtest
 
 from floe.cluster.evaluation.paired_comparison import MAY_DIFFER, compare_evaluations, mcnemar
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED
+from floe.cluster.evaluation.seed_comparison import compare_seeds
 from floe.cluster.operations.compare import compare, evaluation_path
 from floe.configs.errors import UserError
 from tests.evaluations import IDENTITY, evaluation, record
@@ -53,6 +55,33 @@ def test_the_table_fits_100_columns_and_says_what_changed():
     assert "2 questions now right" in text and "b (shop): Which b?" in text and "1 questions now wrong" in text
 
 
+def test_seeds_are_compared_one_by_one_and_in_the_mean():
+    other = evaluation(
+        record("a", False, 0), record("b", True, 4), record("c", True, 1), record("x", True), num_asked=4
+    )
+    report = compare_seeds(BEFORE, [AFTER, other], "A", ["one", "two"], 200)
+    assert [one.b for one in report.by_seed] == ["one", "two"]
+    assert report.num_questions == 2  # b and c: AFTER lacks a, the other d
+    assert report.mean["greedy"].mean == pytest.approx((1 + (0.5 - 1)) / 2)
+    assert report.mean["mean of 4"].mean == pytest.approx((0.75 + 0.25) / 2 - 0.125)
+
+
+def test_several_evaluations_on_the_command_line_may_be_compressed(tmp_path, capsys):
+    paths = []
+    for name, one in (("before", BEFORE), ("seed1", AFTER), ("seed2", AFTER)):
+        packed = tmp_path / f"{name}.json.gz"
+        packed.write_bytes(gzip.compress(one.write(tmp_path / name).read_bytes()))
+        paths.append(packed)
+    assert compare(paths[0], paths[1:], as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mean"] == told["by_seed"][0]["differences"] == told["by_seed"][1]["differences"]
+    assert compare(paths[0], paths[1:], as_json=False) == 0
+    assert "seed2" in capsys.readouterr().out
+    paths[1].write_bytes(b"\x1f\x8b cut")
+    with pytest.raises(UserError, match="holds no evaluation"):
+        compare(paths[0], paths[1:], as_json=True)
+
+
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(IDENTITY) if one.name not in MAY_DIFFER])
 def test_what_was_not_asked_and_judged_alike_is_not_compared_and_the_difference_is_named(field):
     other = dataclasses.replace(IDENTITY, **{field: "another" if isinstance(getattr(IDENTITY, field), str) else 99})
@@ -68,7 +97,7 @@ def test_without_a_common_question_there_is_nothing_to_compare():
 def test_folders_of_runs_and_of_evaluations_are_read(tmp_path, capsys):
     BEFORE.write(tmp_path / "saved")
     AFTER.write(tmp_path / "run" / EVALUATIONS_FOLDER / TRAINED)
-    compare(tmp_path / "saved", tmp_path / "run", True)
+    compare(tmp_path / "saved", [tmp_path / "run"], True)
     report = json.loads(capsys.readouterr().out)
     assert report["tests"]["greedy"] == {"num_gained": 2, "num_lost": 1, "p_value": 1.0}
     with pytest.raises(UserError, match="no evaluation in"):

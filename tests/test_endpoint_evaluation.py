@@ -184,7 +184,7 @@ def test_the_command(
     assert server.keys == [f"Bearer {KEY}"] * 8 + [None] * 8
     saved = read_evaluation(tmp_path / "a" / "evaluation.json")
     assert saved.endpoint is not None and saved.endpoint.num_kept == 8
-    compare(tmp_path / "a", tmp_path / "b", True)
+    compare(tmp_path / "a", [tmp_path / "b"], True)
     assert json.loads(capsys.readouterr().out)["num_questions"] == 4
     written = [one for one in tmp_path.rglob("*") if one.is_file() and one.parent != tmp_path / "b"]
     assert len(written) >= 5 and not any(KEY.encode() in one.read_bytes() for one in written)

@@ -147,6 +147,17 @@ def test_what_is_not_known_is_said(run_dir, base, tmp_path):
     assert "no before/after table" in card and "The number of questions is not known" in card
 
 
+def test_the_card_of_a_supervised_stage_alone_says_so(run_dir, tmp_path):
+    (run_dir / "report.json").unlink()
+    path = run_dir / "config.yaml"
+    text, num_replaced = re.subn(r"num_steps: \d+", "num_steps: 0", path.read_text(), count=1)
+    assert num_replaced == 1
+    path.write_text(text)
+    export_run(run_dir, "latest", adapter=tmp_path / "adapter")
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "supervised stage alone, without a step of GRPO" in card and "did not finish" not in card
+
+
 def test_odd_names_leave_the_card_whole(run_dir, tmp_path):
     report = json.loads((run_dir / "report.json").read_text())
     report["rows"][0]["name"] = "a | b\n## c"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,16 +116,17 @@ def json_fields(evaluation: Any) -> dict[str, Any]:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read an evaluation. Raises UserError for a file that holds none."""
+    """Read an evaluation, compressed by gzip where the name ends so. Raises UserError for a file that holds none."""
     try:
-        fields: dict[str, Any] = parsed_json(read_regular(path))
+        content = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else read_regular(path)
+        fields: dict[str, Any] = parsed_json(content)
         records = tuple(_record(record) for record in fields.pop("records"))
         identity = EvaluationIdentity(**fields.pop("identity"))
         use = fields.pop("endpoint", None)
         endpoint = None if use is None else EndpointUse(**use | {"notes": tuple(use["notes"])})
         fields["left_out"] = tuple(fields["left_out"])
         return Evaluation(identity=identity, records=records, endpoint=endpoint, **fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(
             f"{path} holds no evaluation ({fault}): give a folder that 'floe evaluate --out' wrote."
         ) from fault

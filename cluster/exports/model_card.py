@@ -137,6 +137,8 @@ def shown_name(name: str) -> str:
 
 def _origin(facts: CardFacts) -> str:
     config = facts.config
+    if config.run.num_steps == 0:
+        return "The adapter is that of the supervised stage alone, without a step of GRPO."
     after = "after a number of GRPO steps that is not known" if facts.version is None else f"after {facts.version} of "
     if facts.version is not None:
         after += f"{config.run.num_steps} GRPO steps"
@@ -173,6 +175,8 @@ def _use(facts: CardFacts) -> str:
 
 def _accuracy(facts: CardFacts) -> str:
     report = facts.report
+    if report is None and facts.config.run.num_steps == 0:
+        return "The run's folder has no before/after table: a run of the supervised stage alone is not evaluated."
     if report is None:
         return "The run's folder has no before/after table: the run did not finish, or was not evaluated."
     split = facts.config.evaluation.split

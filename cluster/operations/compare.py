@@ -1,13 +1,15 @@
-"""`floe compare`: two saved evaluations, question by question, or two benchmark tables."""
+"""`floe compare`: saved evaluations, question by question, or two benchmark tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from floe.cluster.benchmark_table.cell_store import is_table
 from floe.cluster.benchmark_table.comparison import compare_tables
 from floe.cluster.evaluation.paired_comparison import compare_evaluations
 from floe.cluster.evaluation.saved_evaluation import EVALUATIONS_FOLDER, TRAINED, read_evaluation
+from floe.cluster.evaluation.seed_comparison import compare_seeds
 from floe.cluster.run_folder.file_names import EVALUATION_FILE
 from floe.cluster.terminal.progress import make_console
 from floe.configs.errors import EXIT_CODE_INCOMPLETE, UserError
@@ -15,11 +17,14 @@ from floe.configs.errors import EXIT_CODE_INCOMPLETE, UserError
 NUM_RESAMPLES = 10_000
 
 
-def compare(a: Path, b: Path, as_json: bool) -> int:
-    """Print the comparison of `b` to `a`, two evaluations or two benchmark tables, on stdout; return the exit code.
+def compare(a: Path, others: Sequence[Path], as_json: bool) -> int:
+    """Print the comparison of the others to `a`, evaluations or two benchmark tables, on stdout; return the exit code.
 
     The code is 3 where a data set of two tables can't be compared. Raises UserError for what can't be compared.
     """
+    b, *more = others
+    if more:
+        return _compare_seeds(a, others, as_json)
     if is_table(a) or is_table(b):
         tables = compare_tables(a, b, NUM_RESAMPLES)
         if as_json:
@@ -29,6 +34,19 @@ def compare(a: Path, b: Path, as_json: bool) -> int:
         return EXIT_CODE_INCOMPLETE if tables.has_faults else 0
     first, second = (read_evaluation(evaluation_path(folder)) for folder in (a, b))
     report = compare_evaluations(first, second, (str(a), str(b)), NUM_RESAMPLES)
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        report.render(make_console())
+    return 0
+
+
+def _compare_seeds(a: Path, others: Sequence[Path], as_json: bool) -> int:
+    table = next((one for one in (a, *others) if is_table(one)), None)
+    if table is not None:
+        raise UserError(f"{table} is a benchmark table, of which floe compare takes two: give A and one B.")
+    first, *seeds = (read_evaluation(evaluation_path(one)) for one in (a, *others))
+    report = compare_seeds(first, seeds, str(a), [str(one) for one in others], NUM_RESAMPLES)
     if as_json:
         print(report.to_json(), end="")
     else:
