@@ -46,11 +46,12 @@ def shuffled(actor: Any) -> None:
     learner = actor._learner
     right = learner.update
 
-    def update(step: int, groups: Any) -> Any:
+    def update(step: int, groups: Any, supervised: Any = ()) -> Any:
         scores = [score for group in groups for score in group.scores]
         random.Random(step).shuffle(scores)
         drawn = iter(scores)
-        return right(step, [replace(group, scores=tuple(next(drawn) for _ in group.scores)) for group in groups])
+        given = [replace(group, scores=tuple(next(drawn) for _ in group.scores)) for group in groups]
+        return right(step, given, supervised)
 
     learner.update = update
 
