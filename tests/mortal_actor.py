@@ -108,7 +108,7 @@ class Exporter:
     def export_probe(self, version: int) -> AdapterManifest:
         return self.export_adapter(version)
 
-    def update(self, step: int, groups: Sequence[ScoredGroup]) -> None:
+    def update(self, step: int, groups: Sequence[ScoredGroup], supervised: Sequence[Any] = ()) -> None:
         """Take the groups and ignore them."""
 
     def canary_logprobs(self, token_ids: Sequence[int], with_adapter: bool) -> list[float]:

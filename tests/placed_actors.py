@@ -64,7 +64,7 @@ class PlacedRank(_Placed):
     def acquire(self) -> None:
         note(self._model_dir, "rank acquired")
 
-    def update(self, step: int, groups: Sequence[Any]) -> None:
+    def update(self, step: int, groups: Sequence[Any], supervised: Sequence[Any] = ()) -> None:
         """Run for as long as a file is missing."""
         await_notes(self._model_dir, "may end", 1)
         note(self._model_dir, "updated")

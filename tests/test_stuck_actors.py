@@ -179,7 +179,7 @@ def test_a_reward_worker_whose_judge_is_slow_is_not_stuck(tmp_path):
 
 def test_a_learner_that_gives_no_answer_ends_the_run_with_one_sentence():
     class Deaf:
-        def update(self, step, groups):
+        def update(self, step, groups, supervised):
             time.sleep(30)
 
     learner = LearnerHandle([actor(Deaf)], 0.3)
