@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floe.cluster.messages import Completion, Outcome, Question, RolloutGroup, Score, ScoredGroup
+from floe.cluster.tracking.reward_metrics import equal_terms_of
+from floe.cluster.tracking.source_metrics import source_metrics, zero_variance_share
 from floe.configs.errors import UserError
 from floe.configs.schema import AlgorithmSection, RunConfig
 from floe.learner.loss.group_filter import carries_gradient
@@ -98,6 +100,31 @@ def test_the_overlong_penalty_is_a_term_of_its_own():
     np.testing.assert_allclose(found, [1.0, -1.0])
     alone = group_of(rows_of([3, 3], [1, 1]), lengths=[8, 2])
     assert carries_gradient(alone, shaped_rewards(alone, punish, LIMIT), punish)
+
+
+def test_a_designs_own_term_of_that_name_is_another():
+    punish = AlgorithmSection(advantage_terms="gdpo", kl_coefficient=0.0, overlong="punish", overlong_buffer_tokens=4)
+    rows = [{"execution": 0.0, "overlong": 1.0}, {"execution": 0.0, "overlong": 0.0}]
+    group = group_of(rows, weights={"execution": 3.0, "overlong": 5.0}, lengths=[10, 2])
+    (found,) = advantages(group, algorithm=punish)  # 5 for the design's term, -1 for the penalty
+    np.testing.assert_allclose(found, [1.0, -1.0])
+    assert carries_gradient(group, shaped_rewards(group, punish, LIMIT), punish)
+
+
+def test_the_metrics_count_the_groups_without_a_gradient_and_each_term_that_is_all_the_same():
+    traded, same = group_of(rows_of([3, 0], [0, 3])), group_of(rows_of([3, 3], [1, 1]))
+    weightless = group_of(rows_of([3, 3], [1, 0]), weights={"execution": 3.0, "format": 0.0})
+    unscored = group_of([None, None])
+    groups = [traded, same, weightless, unscored]
+    assert zero_variance_share(groups) == pytest.approx(2 / 3)  # of the totals
+    assert zero_variance_share(groups, by_terms=True) == pytest.approx(2 / 3)
+    assert zero_variance_share([traded]) == 1.0 and zero_variance_share([traded], by_terms=True) == 0.0
+    assert zero_variance_share([weightless]) == 0.0 and zero_variance_share([weightless], by_terms=True) == 1.0
+    shaped = {id(one): shaped_rewards(one, GDPO, LIMIT) for one in groups}
+    assert [carries_gradient(one, shaped[id(one)], GDPO) for one in groups] == [True, False, False, False]
+    assert source_metrics([traded], ("",), by_terms=True)[0].zero_variance_share == 0.0
+    assert equal_terms_of(groups) == pytest.approx({"execution": 2 / 3, "format": 1 / 3})
+    assert equal_terms_of([group_of([{"star": 0.0}, {}], weights={"star": 1.0})]) == {"star": 1.0}
 
 
 numbers = st.lists(st.integers(-4, 4).map(float), min_size=4, max_size=4)

@@ -128,10 +128,11 @@ def forget_metrics_after(run_dir: Path, step: int, position: int) -> str:
 
 def _flat(rewards: RewardMetrics) -> dict[str, float]:
     numbers = asdict(rewards)
-    outcomes, terms = numbers.pop("outcomes"), numbers.pop("terms")
+    outcomes, terms, equal_terms = (numbers.pop(name) for name in ("outcomes", "terms", "equal_terms"))
     return (
         {f"reward_{name}": value for name, value in numbers.items()}
         | {f"reward_term_{name}": value for name, value in terms.items()}
+        | {f"reward_equal_term_{name}": value for name, value in equal_terms.items()}
         | {f"outcome_{outcome.value}": outcomes.get(outcome.value, 0) for outcome in Outcome}
     )
 

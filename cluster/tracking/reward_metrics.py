@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ class RewardMetrics:
     replaced_workers: int
     unread_queries: int = 0  # that the design could not read within its limits, or whose parser failed
     terms: dict[str, float] = field(default_factory=dict)  # mean of each term of the reward, in designs with terms
+    equal_terms: dict[str, float] = field(default_factory=dict)  # share of the groups in which a term is all the same
 
 
 def outcomes_of(groups: Sequence[ScoredGroup]) -> dict[str, int]:
@@ -49,6 +51,16 @@ def terms_of(groups: Sequence[ScoredGroup]) -> dict[str, float]:
             for name, value in (score.terms or {}).items():
                 found[name].append(value)
     return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def equal_terms_of(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Return for each term the share of the groups with rewards in which it is all the same; it counts 0 if absent."""
+    by_group = [[score.terms or {} for score in group.scores if score.reward is not None] for group in groups]
+    names = dict.fromkeys(name for rows in by_group for row in rows for name in row)
+    return {
+        name: statistics.fmean(len({row.get(name, 0.0) for row in rows}) == 1 for rows in by_group if rows)
+        for name in names
+    }
 
 
 class RewardMeter:

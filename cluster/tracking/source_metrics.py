@@ -44,10 +44,14 @@ def sources_of(questions: Iterable[Question]) -> tuple[str, ...]:
     return tuple(sorted({question.source for question in questions if question.source}))
 
 
-def source_metrics(groups: Sequence[ScoredGroup], sources: Sequence[str] = ()) -> tuple[SourceMetrics, ...]:
+def source_metrics(
+    groups: Sequence[ScoredGroup], sources: Sequence[str] = (), by_terms: bool = False
+) -> tuple[SourceMetrics, ...]:
     """Return the numbers of each source, by name: of `sources`, asked or not, and of any that the groups have."""
     names = sorted({*sources, *sources_of(group.rollout.question for group in groups)})
-    return tuple(_metrics_of(name, [one for one in groups if one.rollout.question.source == name]) for name in names)
+    return tuple(
+        _metrics_of(name, [one for one in groups if one.rollout.question.source == name], by_terms) for name in names
+    )
 
 
 def source_accuracies(judged: Sequence[ScoredGroup], sources: Sequence[str]) -> tuple[SourceAccuracy, ...]:
@@ -95,10 +99,18 @@ def executes_share(groups: Sequence[ScoredGroup]) -> float:
     return mean([score.outcome.executes for score in _all_usable(groups) if score.outcome.says_correctness])
 
 
-def zero_variance_share(groups: Sequence[ScoredGroup]) -> float:
-    """Return the share of the groups with rewards whose rewards are all equal: they have no advantage to learn from."""
-    rewards = [{score.reward for score in _usable(group)} for group in groups]
+def zero_variance_share(groups: Sequence[ScoredGroup], by_terms: bool = False) -> float:
+    """Return the share of the groups with rewards whose rewards are all equal: they have no advantage to learn from.
+
+    With `by_terms` each term with a weight has to be equal too, as under `algorithm.advantage_terms=gdpo`.
+    """
+    rewards = [{_weighted_terms(score) if by_terms else score.reward for score in _usable(group)} for group in groups]
     return mean([len(different) == 1 for different in rewards if different])
+
+
+def _weighted_terms(score: Score) -> frozenset[tuple[str, float]]:
+    weights = score.term_weights or {}
+    return frozenset((name, value) for name, value in (score.terms or {}).items() if value and weights.get(name, 1.0))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -106,13 +118,13 @@ def mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def _metrics_of(name: str, groups: Sequence[ScoredGroup]) -> SourceMetrics:
+def _metrics_of(name: str, groups: Sequence[ScoredGroup], by_terms: bool) -> SourceMetrics:
     return SourceMetrics(
         name=name,
         num_questions=len(groups),
         reward_mean=reward_mean(groups),
         correct_share=correct_share(groups),
-        zero_variance_share=zero_variance_share(groups),
+        zero_variance_share=zero_variance_share(groups, by_terms),
     )
 
 

@@ -51,8 +51,8 @@ class StepMetrics:
     refill_rounds: int
     replaced_actors: int
     ready_steps: int
-    staleness: int
-    groups_by_staleness: tuple[int, ...]
+    staleness: int  # the most steps that a group's adapter lagged behind the learner's
+    groups_by_staleness: tuple[int, ...]  # that lagged 0, 1, ... steps
     trained_groups: int
     generated_tokens: int
     trained_tokens: int
@@ -119,6 +119,7 @@ def step_metrics(
     ready_steps: int,
     published: Published,
     sources: Sequence[str] = (),
+    by_terms: bool = False,
     draw: DrawFigures | None = None,
 ) -> StepMetrics:
     """Return the record of a step that rolled out `groups`; `num_dropped_groups` had no verdict and were not used.
@@ -129,9 +130,8 @@ def step_metrics(
     is counted once per group; `cached_prompt_share` is over all candidates' prompt tokens. `replaced_actors` are the
     rollout actors lost since the previous record, `ready_steps` the generated steps that waited behind this one.
 
-    `staleness` is the most steps that a group's adapter lagged; `groups_by_staleness` counts those that lagged 0, 1,
-    ... steps. `tokens_per_s` is generated tokens over `rollout_s`. Each of `sources`, the names of a mixture's, has its
-    part of the record, asked in this step or not.
+    `tokens_per_s` is generated tokens over `rollout_s`. Each of `sources`, the names of a mixture's, has its part of
+    the record, asked in this step or not. `by_terms` is that of `zero_variance_share`.
     """
     completions = [completion for group in groups for completion in group.rollout.completions]
     num_tokens = [len(completion.token_ids) for completion in completions]
@@ -142,7 +142,7 @@ def step_metrics(
         reward_mean=reward_mean(groups),
         correct_share=correct_share(groups),
         executes_share=executes_share(groups),
-        zero_variance_share=zero_variance_share(groups),
+        zero_variance_share=zero_variance_share(groups, by_terms),
         dropped_group_share=num_dropped_groups / len(groups) if groups else math.nan,
         adapter_version=published.manifest.version,
         num_groups=len(groups),
@@ -165,7 +165,7 @@ def step_metrics(
         tokens_per_s=sum(num_tokens) / timings.rollout_s if timings.rollout_s > 0 else math.nan,
         constant_reward_share=constant_reward_share(groups),
         empty_reward_share=empty_reward_share(groups),
-        by_source=source_metrics(groups, sources),
+        by_source=source_metrics(groups, sources, by_terms),
         draw=draw,
     )
 

@@ -152,6 +152,7 @@ def _recorder(
         max_log_bytes=run.config.run.max_rollout_log_bytes,
         sinks=record_sinks(run.given, run.run_dir, run.progress.note),
         sources=sources_of(run.sets.train),
+        by_terms=run.config.algorithm.advantage_terms == "gdpo",
     )
 
 

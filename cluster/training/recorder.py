@@ -22,7 +22,7 @@ from floe.cluster.terminal.progress import Progress
 from floe.cluster.tracking.gpu_step import GpuStep, with_allocator
 from floe.cluster.tracking.metrics_log import MetricsLog, forget_metrics_after
 from floe.cluster.tracking.record_sink import RecordSink, RunEnd
-from floe.cluster.tracking.reward_metrics import RewardMetrics, outcomes_of, terms_of
+from floe.cluster.tracking.reward_metrics import RewardMetrics, equal_terms_of, outcomes_of, terms_of
 from floe.cluster.tracking.rollout_log import RolloutLog
 from floe.cluster.tracking.running_pass_rates import RunningPassRates
 from floe.cluster.tracking.step_metrics import InterimResult, RoleMemory, StepMetrics, step_metrics
@@ -100,10 +100,12 @@ class RunRecorder:
         health: WatchedHealth | None = None,
         sinks: Sequence[RecordSink] = (),
         sources: Sequence[str] = (),
+        by_terms: bool = False,
     ) -> None:
         """Open the records; `sinks` get each record, and are closed. `max_log_bytes` roughly limits rollouts.sqlite.
 
-        `sources` are the names of a mixture's sources: every record has the numbers of each.
+        `sources` are the names of a mixture's sources: every record has the numbers of each. `by_terms` says that
+        advantages are taken from each term of the reward (`algorithm.advantage_terms=gdpo`).
         """
         self._run_dir = run_dir
         self._measured = measured
@@ -115,6 +117,7 @@ class RunRecorder:
         self._progress = progress
         self._metrics = MetricsLog(run_dir, sinks)
         self._sources = sources
+        self._by_terms = by_terms
         self._rollouts = RolloutLog(run_dir / ROLLOUTS_FILE, max_log_bytes)
         self._pass_rates = RunningPassRates(run_dir, self._rollouts.pass_rates())
 
@@ -137,12 +140,18 @@ class RunRecorder:
             ready_steps=taken.ready_steps,
             published=published,
             sources=self._sources,
+            by_terms=self._by_terms,
             draw=taken.draw,
         )
         self._num_lost_before = self._measured.rollouts.num_replaced
         # The pool may have scored the next step's groups already: outcomes are of this step's own.
         groups = taken.groups
-        rewards = replace(self._measured.rewards.metrics(), outcomes=outcomes_of(groups), terms=terms_of(groups))
+        rewards = replace(
+            self._measured.rewards.metrics(),
+            outcomes=outcomes_of(groups),
+            terms=terms_of(groups),
+            equal_terms=equal_terms_of(groups),
+        )
         evaluated = self._evaluate(report.step)
         gpus = with_allocator(self._measured.gpus(), report)
         findings = self._findings(record, evaluated)

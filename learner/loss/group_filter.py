@@ -11,11 +11,11 @@ from floe.learner.loss.term_advantages import any_term_varies
 
 
 def carries_gradient(group: ScoredGroup, rewards: Sequence[float | None], algorithm: AlgorithmSection) -> bool:
-    """Return False for a group of equal rewards
-    (`gdpo`: of equal terms) when the KL coefficient is 0, for one in which no completion has both
-    tokens and a reward, and by option for one without a single match among the candidates that carry a reward.
+    """Return False for a group without a gradient.
 
-    `rewards`, one per candidate, are those after `algorithm.overlong` (`shaped_rewards`).
+    Such is a group of equal rewards (under `advantage_terms=gdpo` of equal terms) when the KL coefficient is 0, one in
+    which no completion has both tokens and a reward, and by option one without a single match among the candidates that
+    carry a reward. `rewards`, one per candidate, are those after `algorithm.overlong` (`shaped_rewards`).
     """
     rewarded = [
         (completion, score)

@@ -25,7 +25,8 @@ from floe.cluster.messages import ScoredGroup
 from floe.configs.errors import UserError
 
 RELATIVE_FLOOR = 1e-9  # a std below this share of the largest value is rounding
-OVERLONG = "overlong"  # the penalty of `algorithm.overlong`: punish, a term from -1 to 0
+# The penalty of `algorithm.overlong`: punish, a term from -1 to 0. No name of a design's own term has a dot.
+OVERLONG = "algorithm.overlong"
 OVERLONG_WEIGHT = 1.0
 
 
