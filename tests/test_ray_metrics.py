@@ -37,7 +37,9 @@ DRAWN = DrawFigures(
     gradient_share=0.75, pass_rate_predicted=0.3, pass_rate_seen=0.4, pass_rate_error=0.15, num_never_drawn=12,
     smallest_group=4, largest_group=40,
 )  # fmt: skip
-RECORD = dataclasses.replace(metrics_of(scored_group(MIXED)), kl=0.01, by_source=(GEO,), draw=DRAWN)
+RECORD = dataclasses.replace(
+    metrics_of(scored_group(MIXED)), kl=0.01, supervised_loss=0.7, by_source=(GEO,), draw=DRAWN
+)
 ENDPOINT = """
 import json, sys, time, urllib.request
 import ray

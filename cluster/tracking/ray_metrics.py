@@ -100,6 +100,9 @@ METRICS = (
     _plain("floe_entropy_nats", "Entropy of a sampled token", "nats", "entropy_estimate"),
     _plain("floe_loss", "Loss of the update", "loss", "loss"),
     _plain("floe_grad_norm", "Norm of the gradient before clipping", "norm", "grad_norm"),
+    _plain(
+        "floe_supervised_loss_nats", "Loss of the supervised term, per token of its answers", "nats", "supervised_loss"
+    ),
     _plain("floe_kl_nats", "KL to the reference, k3", "nats", "kl"),
     _plain(
         "floe_logprob_mismatch",
