@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from floe.actors.prompting.prompt_encoder import PromptEncoder
@@ -27,7 +28,7 @@ def gold_answers(questions: Sequence[Question], encoder: PromptEncoder) -> Answe
     def encoded(question: Question) -> WarmStartExample:
         return _example(question, encoder.answer(question.gold_sql[0]), encoder)
 
-    return [lambda one=one: encoded(one) for one in questions]  # type: ignore[misc]
+    return [partial(encoded, one) for one in questions]
 
 
 def trace_answers(run_dir: Path, questions: Sequence[Question], encoder: PromptEncoder) -> Answers:
@@ -37,11 +38,7 @@ def trace_answers(run_dir: Path, questions: Sequence[Question], encoder: PromptE
     def encoded(question: Question, completion: str) -> WarmStartExample:
         return _example(question, encoder.completion(completion), encoder)
 
-    return [
-        lambda one=one, text=text: encoded(one.question, text)  # type: ignore[misc]
-        for one in given.answers
-        for text in one.completions
-    ]
+    return [partial(encoded, one.question, text) for one in given.answers for text in one.completions]
 
 
 def keep_traces(
