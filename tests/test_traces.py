@@ -19,7 +19,14 @@ from floe.cluster.messages import Completion, Outcome, Question, ResultProfile, 
 from floe.cluster.terminal.progress import Progress, make_console
 from floe.cluster.traces import making
 from floe.cluster.traces.balance import MAX_DATABASE_MEDIANS, balanced, quota
-from floe.cluster.traces.filters import Dropped, is_constant, repeats_itself, words_of
+from floe.cluster.traces.filters import (
+    Dropped,
+    fault_of_thought,
+    is_constant,
+    longest_thought,
+    repeats_itself,
+    words_of,
+)
 from floe.cluster.traces.given_file import read_given
 from floe.cluster.traces.making import SAMPLES_FILE, TraceWork, make_traces, num_to_sample
 from floe.cluster.traces.records import AskedQuestion, Sample, Trace, read_samples, sample_line, trace_lines
@@ -151,6 +158,20 @@ def test_a_text_that_repeats_itself_and_one_that_does_not():
     assert repeats_itself(words_of("join a to b and " * 5))
     assert not repeats_itself(words_of("to be or not to be " * 1))
     assert not repeats_itself([f"w{number}" for number in range(100)])
+
+
+def test_a_text_repeats_itself_from_14_words_on_with_fewer_than_half_of_its_triples_different():
+    assert repeats_itself(["so"] * 14) and not repeats_itself(["so"] * 13)
+    half = ["a", "b", "c", "d", "e", "f"] * 2 + ["a", "b"]  # 12 triples, 6 of them different
+    assert not repeats_itself(half)
+    assert repeats_itself([*half, "c"])  # 13 triples, the same 6
+
+
+def test_a_thought_is_too_long_beyond_60_words_and_four_times_the_median():
+    assert longest_thought([]) == longest_thought([10, 10]) == longest_thought([15]) == 60
+    assert longest_thought([20, 20, 500]) == 80
+    thought = " ".join(f"w{number}" for number in range(61))
+    assert fault_of_thought(thought, 60) is Dropped.LONG and fault_of_thought(thought, 61) is None
 
 
 traces = st.lists(
