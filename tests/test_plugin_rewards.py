@@ -284,7 +284,7 @@ def test_the_example_package_trains_and_its_code_is_part_of_the_run(with_package
         "run.num_steps=1", "reward.design=tidy_sql", "reward.arguments.star_penalty=0.5", *small, home=other_home,
     )  # fmt: skip
     (metrics,) = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert {"reward_term_execution", "reward_term_star", "reward_term_length"} <= metrics.keys()
+    assert {"reward_term_execution", "reward_term_star", "reward_equal_term_star"} <= metrics.keys()
     (module,) = with_package.parent.glob("lib/*/site-packages/floe_tidy_sql/__init__.py")
     module.write_text(module.read_text() + "\n")
     changed = run(*train, "--resume", run_dir, "run.num_steps=2", home=other_home, code=2)

@@ -122,6 +122,8 @@ def test_the_metrics_count_the_groups_without_a_gradient_and_each_term_that_is_a
     assert zero_variance_share([weightless]) == 0.0 and zero_variance_share([weightless], by_terms=True) == 1.0
     shaped = {id(one): shaped_rewards(one, GDPO, LIMIT) for one in groups}
     assert [carries_gradient(one, shaped[id(one)], GDPO) for one in groups] == [True, False, False, False]
+    rounded = group_of([{"execution": 0.1 + 0.2, "format": 1.0}, {"execution": 0.3, "format": 1.0}])
+    assert zero_variance_share([rounded], by_terms=True) == 1.0  # the learner sees no difference either
     assert source_metrics([traded], ("",), by_terms=True)[0].zero_variance_share == 0.0
     assert equal_terms_of(groups) == pytest.approx({"execution": 2 / 3, "format": 1 / 3})
     assert equal_terms_of([group_of([{"star": 0.0}, {}], weights={"star": 1.0})]) == {"star": 1.0}

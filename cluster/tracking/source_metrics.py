@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from floe.cluster.messages import Outcome, Question, Score, ScoredGroup
+from floe.learner.loss.term_advantages import any_term_varies
 
 T = TypeVar("T")
 
@@ -102,15 +103,13 @@ def executes_share(groups: Sequence[ScoredGroup]) -> float:
 def zero_variance_share(groups: Sequence[ScoredGroup], by_terms: bool = False) -> float:
     """Return the share of the groups with rewards whose rewards are all equal: they have no advantage to learn from.
 
-    With `by_terms` each term with a weight has to be equal too, as under `algorithm.advantage_terms=gdpo`.
+    With `by_terms` each term with a weight has to be equal too, by the learner's rule for
+    `algorithm.advantage_terms=gdpo`. Raises UserError where such a group has no terms.
     """
-    rewards = [{_weighted_terms(score) if by_terms else score.reward for score in _usable(group)} for group in groups]
-    return mean([len(different) == 1 for different in rewards if different])
-
-
-def _weighted_terms(score: Score) -> frozenset[tuple[str, float]]:
-    weights = score.term_weights or {}
-    return frozenset((name, value) for name, value in (score.terms or {}).items() if value and weights.get(name, 1.0))
+    rewarded = [group for group in groups if _usable(group)]
+    if by_terms:
+        return mean([not any_term_varies(group, [_reward(score) for score in group.scores]) for group in rewarded])
+    return mean([len({score.reward for score in _usable(group)}) == 1 for group in rewarded])
 
 
 def mean(values: Sequence[float]) -> float:
@@ -133,4 +132,8 @@ def _all_usable(groups: Sequence[ScoredGroup]) -> list[Score]:
 
 
 def _usable(group: ScoredGroup) -> list[Score]:
-    return [score for score in group.scores if score.outcome.carries_reward and score.reward is not None]
+    return [score for score in group.scores if _reward(score) is not None]
+
+
+def _reward(score: Score) -> float | None:
+    return score.reward if score.outcome.carries_reward else None
