@@ -23,4 +23,6 @@ def test_each_seed_has_all_arms():
     arms: dict[int, set[str]] = {}
     for record in read_records(RECORDS):
         arms.setdefault(record.measures.seed, set()).add(record.measures.arm)
-    assert set(map(frozenset, arms.values())) == {frozenset({"arctic", "graph_reward", "reasoning_sql", "sql_r1"})}
+    assert set(map(frozenset, arms.values())) == {
+        frozenset({"arctic", "graph_reward", "reasoning_sql", "reasoning_sql_gdpo", "sql_r1", "sql_r1_gdpo"})
+    }

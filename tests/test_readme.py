@@ -34,7 +34,10 @@ NAMES_OF_DATA = ("questions.csv", "databases", "prepared")
 SHORT = ("score",)
 WITHOUT_CONFIGURATION = ("score", "prepare", "compare")
 SHIPPED = sorted((REPOSITORY / "configs").glob("*.yaml"))
-PLACES = ("run.home", "data.questions", "data.databases", "data.prepared", "data.verification")  # made absolute
+# Made absolute.
+PLACES = (
+    "run.home", "data.questions", "data.databases", "data.prepared", "data.verification", "lora.initial_adapter",
+)  # fmt: skip
 SMALL = [
     "model.path=embedded:tiny-qwen2", "model.max_context_tokens=256", "rollout.max_new_tokens=40",
     "rollout.questions_per_step=2", "rollout.kv_cache_gib=1", "run.num_steps=1", "warm_start.max_train_questions=32",

@@ -40,14 +40,16 @@ class SeedComparison:
         )
         table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("measure")
-        for one in self.by_seed:
-            table.add_column(Text(one.b), justify="right", overflow="fold")
+        for number in range(1, len(self.by_seed) + 1):
+            table.add_column(f"B{number}", justify="right")
         table.add_column("mean", justify="right")
         for name, interval in self.mean.items():
             if is_shown(name, self.by_seed[0].num_samples):
                 values = [percent(one.differences[name], sign="+") for one in self.by_seed]
                 table.add_row(Text(name), *values, percent(interval, sign="+"))
         console.print(table)
+        for number, one in enumerate(self.by_seed, 1):
+            console.print(Text(f"B{number}: {one.b}"), soft_wrap=True)
         console.print("The mean's interval covers questions; how far seeds differ shows in the columns.")
 
 
