@@ -161,6 +161,11 @@ def test_a_gold_that_asks_for_the_time_is_kept_at_the_clock_that_the_folder_keep
     assert contents(tmp_path / "out") == before
     of_folder = load_config(None, ["data.source=prepared", f"data.prepared={tmp_path / 'out'}"])
     assert with_clock(of_folder).reward.clock == clock
+    gone = load_config(None, ["data.source=prepared", f"data.prepared={tmp_path / 'gone'}"])
+    assert with_clock(of_folder, asks_others=True).reward.clock == clock
+    assert with_clock(gone, asks_others=True).reward.clock == "2099-01-01 00:00:00"
+    with pytest.raises(UserError, match="gone"):
+        with_clock(gone)
     assert with_clock(load_config(None, [])).reward.clock == "2099-01-01 00:00:00"
     assert with_clock(load_config(None, ["reward.clock=2001-01-01"])).reward.clock == "2001-01-01 00:00:00"
 

@@ -197,20 +197,37 @@ def test_a_runs_folder_has_the_sources_in_each_of_its_records(tmp_path):
     assert rows == [("geo", 2), ("spider", 6)]
 
 
-def test_a_run_records_every_source_of_its_training_questions(tmp_path, monkeypatch):
-    monkeypatch.setattr(attempt, "record_sinks", lambda *_: ())
-    config = load_config(None, ["run.num_steps=1"])
+def recorded_by_a_run(folder, group, *overrides):
+    """Return the metrics that the recorder of a run with MIXTURE's questions writes for one step."""
+    config = load_config(None, ["run.num_steps=1", *overrides])
     run = SimpleNamespace(
-        config=config, given=config, run_dir=tmp_path, progress=Progress(Console(file=io.StringIO())),
-        sets=SimpleNamespace(train=[group.rollout.question for group in MIXTURE]),
+        config=config, given=config, run_dir=folder, progress=Progress(Console(file=io.StringIO())),
+        sets=SimpleNamespace(train=[one.rollout.question for one in MIXTURE]),
     )  # fmt: skip
     cluster = Finished()
     measured = Measured(rollouts=cluster, rewards=cluster)
     with attempt._recorder(run, cluster, measured, SimpleNamespace(after=lambda step: None), None) as recorder:
-        taken = Collected(groups=MIXTURE[1:2], rollout_s=1.0, reward_s=1.0)
+        taken = Collected(groups=(group,), rollout_s=1.0, reward_s=1.0)
         recorder.record(taken, 0, step_report(step=1), PUBLISHED, TIMINGS)
-    found = json.loads((tmp_path / "metrics.jsonl").read_text())
+    return json.loads((folder / "metrics.jsonl").read_text())
+
+
+def test_a_run_records_every_source_of_its_training_questions(tmp_path, monkeypatch):
+    monkeypatch.setattr(attempt, "record_sinks", lambda *_: ())
+    found = recorded_by_a_run(tmp_path, MIXTURE[1])
     assert (found["source/geo/num_questions"], found["source/spider/num_questions"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("advantage_terms", "share"), [("sum", 1.0), ("gdpo", 0.0)])
+def test_a_run_counts_equal_groups_as_its_advantages_are_taken(tmp_path, monkeypatch, advantage_terms, share):
+    monkeypatch.setattr(attempt, "record_sinks", lambda *_: ())
+    group = scored_group([(Outcome.MISMATCH, 1.0), (Outcome.MISMATCH, 1.0)])
+    terms = ({"execution": 1.0, "format": 0.0}, {"execution": 0.0, "format": 1.0})
+    weights = {"execution": 1.0, "format": 1.0}
+    scores = zip(group.scores, terms, strict=True)
+    group = replace(group, scores=tuple(replace(one, terms=own, term_weights=weights) for one, own in scores))
+    design = ("reward.design=sql_r1", f"algorithm.advantage_terms={advantage_terms}")
+    assert recorded_by_a_run(tmp_path, group, *design)["zero_variance_share"] == share
 
 
 def test_without_a_mixture_a_runs_folder_is_as_it_was(tmp_path):

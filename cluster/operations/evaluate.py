@@ -95,7 +95,9 @@ def evaluated(
         progress.note(warning)
     decided = with_precision(with_recorded_precision(config, adapter), lambda: shape_of(config))
     progress.note(decided.line)
-    config = with_clock(limited_to_machine(decided.config, progress), adapter)
+    config = with_clock(
+        limited_to_machine(decided.config, progress), adapter, asks_others=asked_of is not asked_of_split
+    )
     progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = asked_of(config, model_dir, progress)
     answered = _answer(config, model_dir, asked, adapter, progress)
@@ -113,7 +115,7 @@ def evaluated_endpoint(
     endpoint.key()  # a missing one is said before the prompts are made
     check_plugins(config)
     model_dir = model_folder(config, config.run.home_dir / "demo", weights=False)
-    config = with_clock(config)
+    config = with_clock(config, asks_others=asked_of is not asked_of_split)
     progress.note(f"SQL gets {config.reward.clock} UTC for the present time (reward.clock)")
     asked = asked_of(config, model_dir, progress)
     return asked, endpoint_evaluation(config, asked, endpoint, progress, answers_dir)

@@ -19,20 +19,21 @@ def present_instant() -> str:
     return time.strftime(INSTANT_FORMAT, time.gmtime())
 
 
-def with_clock(config: RunConfig, adapter: Path | None = None) -> RunConfig:
+def with_clock(config: RunConfig, adapter: Path | None = None, *, asks_others: bool = False) -> RunConfig:
     """Return the configuration with a clock: its own, the prepared folder's, the adapter's run's or the present time.
 
-    Raises UserError for a prepared folder that can't be read.
+    With `asks_others` the questions are not the configuration's, and its prepared folder may be missing. Raises
+    UserError for a prepared folder that can't be read.
     """
     if config.reward.clock != AUTO_CLOCK:
         return config
     recorded = None if adapter is None else recorded_config(adapter)
-    clock = None
-    if config.data.source == "prepared" and config.data.prepared is not None:
-        clock = clock_of_prepared(config.data.prepared.expanduser().resolve())
-    if config.data.sources:
-        clocks = (clock_of_prepared(one.path.expanduser().resolve()) for one in config.data.sources)
-        clock = max(filter(None, clocks), default=None)  # one run has one present time: the latest
+    folders = [one.path for one in config.data.sources]
+    if not folders and config.data.source == "prepared" and config.data.prepared is not None:
+        folders = [config.data.prepared]
+    folders = [one.expanduser().resolve() for one in folders]
+    clocks = (clock_of_prepared(one) for one in folders if one.exists() or not asks_others)
+    clock = max(filter(None, clocks), default=None)  # one run has one present time: the latest
     if clock is None and recorded is not None and recorded.reward.clock != AUTO_CLOCK:
         clock = recorded.reward.clock
     return _with(config, clock or present_instant())

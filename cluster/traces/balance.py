@@ -69,7 +69,7 @@ def _given_up(own: list[Trace], limit: int, seed: int) -> list[Trace]:
         number[name] += 1
     # The first trace of a hard question has the lowest place, a further one of an easy question the highest.
     ranked.sort(key=lambda item: item[0])
-    return [one for _, one in ranked[max(1, limit) :]]
+    return [one for _, one in ranked[limit:]]
 
 
 def _place(trace: Trace) -> tuple[bool, str]:

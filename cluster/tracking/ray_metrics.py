@@ -76,7 +76,12 @@ METRICS = (
     _plain("floe_reward_mean", "Mean reward of the candidates", "reward", "reward_mean"),
     _plain("floe_correct_share", "Candidates whose result is the gold's", "share", "correct_share"),
     _plain("floe_executes_share", "Candidates whose SQL runs", "share", "executes_share"),
-    _plain("floe_zero_variance_share", "Groups whose rewards are all equal", "share", "zero_variance_share"),
+    _plain(
+        "floe_zero_variance_share",
+        "Groups of equal rewards, under GDPO of equal terms",
+        "share",
+        "zero_variance_share",
+    ),
     _plain("floe_dropped_group_share", "Groups without a usable verdict", "share", "dropped_group_share"),
     Metric(
         name="floe_hollow_reward_share",
