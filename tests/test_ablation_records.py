@@ -109,6 +109,16 @@ def test_the_table_is_made_of_records_alone(tmp_path, capsys):
     assert (tmp_path / "out" / "ablation.html").stat().st_size > 1000
 
 
+def test_another_arm_than_the_first_by_name_may_be_compared_with(tmp_path, capsys):
+    for one in (record(), record("sql_r1", num_correct=(4, 4, 4))):
+        write_record(tmp_path / "records", one)
+    show_records(tmp_path / "records", None, "sql_r1")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in ("arctic", "sql_r1")][:2] == ["sql_r1", "arctic"]
+    with pytest.raises(UserError, match=r"--first is sql_r2, but the arms in .* are arctic, sql_r1"):
+        show_records(tmp_path / "records", None, "sql_r2")
+
+
 def test_what_the_intervals_resolve_is_half_of_the_widest_difference(capsys):
     pairs = [measures("arctic", 1, (2, 2, 2)), measures("sql_r1", 1, (4, 2, 0))]
     report = ablation_report(pairs, 2000, 1)

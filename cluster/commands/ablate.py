@@ -37,6 +37,10 @@ def ablate(
             "the table is made of all records in it.",
         ),
     ] = None,
+    first: Annotated[
+        str,
+        typer.Option(help="With --records alone: the arm that the others are compared with; else the first by name."),
+    ] = "",
 ) -> None:
     """Train under several reward designs from one start with one budget of tokens, and compare what comes out."""
     if seeds < 1:
@@ -46,8 +50,10 @@ def ablate(
     named = [name.strip() for name in rewards.split(",") if name.strip()]
     out = None if out is None else out.expanduser().resolve()
     if records is not None and not named and not variant:
-        operation.show_records(records.expanduser().resolve(), out)
+        operation.show_records(records.expanduser().resolve(), out, first)
         return
+    if first:
+        raise UserError("--first belongs to --records alone: name the arm to compare with as the first of the arms.")
     if config is None or out is None:
         missing = "--config" if config is None else "--out"
         raise UserError(f"{missing} is not given, but training arms needs it: give it, or --records alone for a table.")

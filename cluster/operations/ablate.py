@@ -16,6 +16,7 @@ from floe.cluster.ablation.report import AblationReport, ablation_report
 from floe.cluster.ablation.tables import render
 from floe.cluster.machine.processor import processor_line
 from floe.cluster.terminal.progress import Progress, make_console
+from floe.configs.errors import UserError
 
 TABLE_WIDTH = 190
 RESULT_FILE, PLOT_FILE, RECORDS_FOLDER = "ablation.json", "ablation.html", "records"
@@ -54,11 +55,17 @@ def ablate(plan: AblationPlan) -> None:
     _show(in_order(records, [arm.name for arm in arms]), plan.out, progress)
 
 
-def show_records(records: Path, out: Path | None) -> None:
-    """Show the table of the arms that a folder has records of; nothing is trained. Raises UserError."""
+def show_records(records: Path, out: Path | None, first: str = "") -> None:
+    """Show the table of the arms that a folder has records of; nothing is trained.
+
+    `first` is the arm that the others are compared with; empty: the first by name. Raises UserError.
+    """
     found = read_records(records)
     check_blocks(found)
-    _show(found, out, Progress(make_console(stderr=True)))
+    arms = sorted({one.measures.arm for one in found})
+    if first and first not in arms:
+        raise UserError(f"--first is {first}, but the arms in {records} are {', '.join(arms)}: give one of them.")
+    _show(in_order(found, [first]), out, Progress(make_console(stderr=True)))
 
 
 def _check_machine(run: ArmRun, runs: Sequence[ArmRun]) -> None:
