@@ -103,6 +103,9 @@ def compare(
         list[Path],
         typer.Argument(parser=given_path, metavar="B", help="The same; differences are B to A. Several: seeds."),
     ],
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="They are A1 B1 A2 B2 and so on, a pair of each seed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")] = False,
 ) -> None:
     """Compare two evaluations of the same questions, or two benchmark tables: paired differences, McNemar's test.
@@ -111,7 +114,7 @@ def compare(
     """
     from floe.cluster.operations import compare as operation
 
-    raise typer.Exit(operation.compare(a, b, as_json))
+    raise typer.Exit(operation.compare(a, b, as_json, in_pairs=pairs))
 
 
 @app.command()

@@ -59,7 +59,7 @@ def test_seeds_are_compared_one_by_one_and_in_the_mean():
     other = evaluation(
         record("a", False, 0), record("b", True, 4), record("c", True, 1), record("x", True), num_asked=4
     )
-    report = compare_seeds(BEFORE, [AFTER, other], "A", ["one", "two"], 200)
+    report = compare_seeds([BEFORE], [AFTER, other], ["A"], ["one", "two"], 200)
     assert [one.b for one in report.by_seed] == ["one", "two"]
     assert report.num_questions == 2  # b and c: AFTER lacks a, the other d
     assert report.mean["greedy"].mean == pytest.approx((1 + (0.5 - 1)) / 2)
@@ -81,6 +81,28 @@ def test_several_evaluations_on_the_command_line_may_be_compressed(tmp_path, cap
     paths[1].write_bytes(b"\x1f\x8b cut")
     with pytest.raises(UserError, match="holds no evaluation"):
         compare(paths[0], paths[1:], as_json=True)
+
+
+def test_pairs_of_seeds_are_compared_each_with_its_own_and_in_the_mean():
+    first = evaluation(record("a", False, 0), record("b", True, 4), record("c", False, 0), num_asked=3)
+    second = evaluation(record("a", True, 4), record("b", False, 0), record("c", False, 0), num_asked=3)
+    report = compare_seeds([first, second], [second, second], ["A1", "A2"], ["B1", "B2"], 200)
+    assert [(one.a, one.b) for one in report.by_seed] == [("A1", "B1"), ("A2", "B2")]
+    assert [one.differences["greedy"].mean for one in report.by_seed] == [0.0, 0.0]
+    assert report.mean["greedy"].mean == pytest.approx(0.0)  # a +1/2 and b -1/2
+    better = compare_seeds([first, second], [second, first], ["A1", "A2"], ["B1", "B2"], 200)
+    assert better.mean["greedy"].mean == pytest.approx(0.0) and better.mean["greedy"].low == 0.0
+    gained = compare_seeds([first, first], [second, first], ["A1", "A1"], ["B1", "B2"], 200)
+    assert gained.mean["greedy"].low < 0 < gained.mean["greedy"].high
+
+
+def test_pairs_on_the_command_line_are_even_in_number(tmp_path, capsys):
+    before, after = BEFORE.write(tmp_path / "before"), AFTER.write(tmp_path / "after")
+    assert compare(before, [after, before, after], as_json=False, in_pairs=True) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("B to its A") and f"B2: {after}, to {before}\n" in shown
+    with pytest.raises(UserError, match="--pairs got 3 evaluations"):
+        compare(before, [after, before], as_json=False, in_pairs=True)
 
 
 @pytest.mark.parametrize("field", [one.name for one in dataclasses.fields(IDENTITY) if one.name not in MAY_DIFFER])

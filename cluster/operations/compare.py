@@ -17,14 +17,18 @@ from floe.configs.errors import EXIT_CODE_INCOMPLETE, UserError
 NUM_RESAMPLES = 10_000
 
 
-def compare(a: Path, others: Sequence[Path], as_json: bool) -> int:
+def compare(a: Path, others: Sequence[Path], as_json: bool, *, in_pairs: bool = False) -> int:
     """Print the comparison of the others to `a`, evaluations or two benchmark tables, on stdout; return the exit code.
 
-    The code is 3 where a data set of two tables can't be compared. Raises UserError for what can't be compared.
+    With `in_pairs` they are A1 B1 A2 B2 and so on, and each B is compared with its A. The code is 3 where a data set of
+    two tables can't be compared. Raises UserError for what can't be compared.
     """
     b, *more = others
+    if in_pairs and len(others) % 2 == 0:
+        raise UserError(f"--pairs got {len(others) + 1} evaluations: give A1 B1 A2 B2 and so on, an even number.")
     if more:
-        return _compare_seeds(a, others, as_json)
+        firsts, seeds = ([a, *others[1::2]], others[::2]) if in_pairs else ([a], others)
+        return _compare_seeds(firsts, seeds, as_json)
     if is_table(a) or is_table(b):
         tables = compare_tables(a, b, NUM_RESAMPLES)
         if as_json:
@@ -41,12 +45,12 @@ def compare(a: Path, others: Sequence[Path], as_json: bool) -> int:
     return 0
 
 
-def _compare_seeds(a: Path, others: Sequence[Path], as_json: bool) -> int:
-    table = next((one for one in (a, *others) if is_table(one)), None)
+def _compare_seeds(firsts: Sequence[Path], seeds: Sequence[Path], as_json: bool) -> int:
+    table = next((one for one in (*firsts, *seeds) if is_table(one)), None)
     if table is not None:
         raise UserError(f"{table} is a benchmark table, of which floe compare takes two: give A and one B.")
-    first, *seeds = (read_evaluation(evaluation_path(one)) for one in (a, *others))
-    report = compare_seeds(first, seeds, str(a), [str(one) for one in others], NUM_RESAMPLES)
+    before, after = ([read_evaluation(evaluation_path(one)) for one in some] for some in (firsts, seeds))
+    report = compare_seeds(before, after, list(map(str, firsts)), list(map(str, seeds)), NUM_RESAMPLES)
     if as_json:
         print(report.to_json(), end="")
     else:
